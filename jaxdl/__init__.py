@@ -1,0 +1,52 @@
+"""jaxdl: transfer learning in JAX whose results can be trusted."""
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from jaxdl import data
+    from jaxdl.demo import demo
+    from jaxdl.errors import InputError
+    from jaxdl.models import MODELS, create
+    from jaxdl.models.summary import inspect
+    from jaxdl.report.page import write_page
+    from jaxdl.training.plan import Plan
+    from jaxdl.training.transfer import finetune, predict, pretrain
+    from jaxdl.validation.crossval import cross_validate
+    from jaxdl.validation.result import load_result
+    from jaxdl.weights.checkpoint import Checkpoint, replace_head, restore, save
+    from jaxdl.weights.resnet_cifar import load_resnet_cifar
+
+# Where each public name lives; it is imported when first used, so that `import jaxdl` costs next to nothing.
+_PUBLIC = {
+    "Checkpoint": "jaxdl.weights.checkpoint",
+    "InputError": "jaxdl.errors",
+    "MODELS": "jaxdl.models",
+    "Plan": "jaxdl.training.plan",
+    "create": "jaxdl.models",
+    "cross_validate": "jaxdl.validation.crossval",
+    "data": "jaxdl.data",
+    "demo": "jaxdl.demo",
+    "finetune": "jaxdl.training.transfer",
+    "inspect": "jaxdl.models.summary",
+    "load_resnet_cifar": "jaxdl.weights.resnet_cifar",
+    "load_result": "jaxdl.validation.result",
+    "predict": "jaxdl.training.transfer",
+    "pretrain": "jaxdl.training.transfer",
+    "replace_head": "jaxdl.weights.checkpoint",
+    "restore": "jaxdl.weights.checkpoint",
+    "save": "jaxdl.weights.checkpoint",
+    "write_page": "jaxdl.report.page",
+}
+__all__ = sorted(_PUBLIC)
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'jaxdl' has no attribute '{name}'")
+    module = importlib.import_module(_PUBLIC[name])
+    return module if name == "data" else getattr(module, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,72 @@
+"""Which examples make up each batch."""
+
+import dataclasses
+
+import numpy as np
+
+
+@dataclasses.dataclass(frozen=True)
+class Batches:
+    """Indices into the data, and a weight of 0 where a row only pads. Shape ``[steps, batch]`` both."""
+
+    indices: np.ndarray
+    weights: np.ndarray
+
+
+def steps_per_epoch(sizes: list[int], batch_size: int) -> int:
+    """Steps in which the largest of several training parts is seen once."""
+    return max(1, -(-max(sizes) // batch_size))
+
+
+def spread(examples: np.ndarray, steps: int, width: int) -> Batches:
+    """`examples` in their order, divided over `steps` batches as evenly as possible and padded to `width`.
+
+    Even batches, rather than full ones and a rest: no step is taken on two examples, and training parts of slightly
+    different size take the same number of steps. Fewer examples than steps are gone through repeatedly.
+    """
+    if len(examples) < steps:
+        examples = np.resize(examples, steps)
+    bounds = np.arange(steps + 1) * len(examples) // steps
+    indices = np.zeros((steps, width), np.int32)
+    weights = np.zeros((steps, width), np.float32)
+    for step, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+        indices[step, : end - begin] = examples[begin:end]
+        weights[step, : end - begin] = 1
+    return Batches(indices, weights)
+
+
+def training_batches(
+    parts: list[np.ndarray], batch_size: int, seed: int, folds: list[int], epoch: int
+) -> list[Batches]:
+    """One epoch of each training part, shuffled from (seed, fold, epoch); all of one shape.
+
+    Args:
+      parts: the training indices of all folds, from which the common shape is taken.
+      batch_size: largest number of examples in a batch.
+      seed: of the run.
+      folds: for which of the parts to make batches.
+      epoch: counted from 0.
+    """
+    sizes = [len(part) for part in parts]
+    steps = steps_per_epoch(sizes, batch_size)
+    width = max(1, -(-max(sizes) // steps))
+    made = []
+    for fold in folds:
+        order = np.random.default_rng((seed, fold, epoch)).permutation(parts[fold])
+        made.append(spread(order, steps, width))
+    return made
+
+
+def evaluation_batches(parts: list[np.ndarray], batch_size: int, folds: list[int]) -> list[Batches]:
+    """The parts in their own order, all in one shape, padded at the end."""
+    largest = max(len(part) for part in parts)
+    steps = steps_per_epoch([largest], batch_size)
+    width = -(-largest // steps)
+    made = []
+    for fold in folds:
+        part = parts[fold]
+        indices, weights = np.zeros((2, steps * width), np.int64)
+        indices[: len(part)], weights[: len(part)] = part, 1
+        shape = (steps, width)
+        made.append(Batches(indices.reshape(shape).astype(np.int32), weights.reshape(shape).astype(np.float32)))
+    return made

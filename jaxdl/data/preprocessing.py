@@ -1,0 +1,157 @@
+"""From what is stored to what a network is fed."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl.data.folder import ImageFiles
+from jaxdl.data.source import Arrays, Source, Subset
+from jaxdl.errors import InputError, check_choice
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """How examples are brought to a network's input. It is part of a checkpoint's card.
+
+    Attributes:
+      input_shape: ``(height, width, channels)`` of an image, or ``(features,)``.
+      kind: ``"uint8"`` (images, divided by 255) or ``"float32"`` (numbers, taken as they are).
+      mean: per channel (or feature), subtracted; in units after the division by 255.
+      std: per channel (or feature), divided by. `mean` and `std` are None until they are fitted to training data.
+      interpolation: ``"bilinear"`` or ``"bicubic"``, with antialiasing, when an image has another size.
+      crop_fraction: share of the shorter side that the centre crop keeps.
+    """
+
+    input_shape: tuple[int, ...]
+    kind: str
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    interpolation: str = "bilinear"
+    crop_fraction: float = 1.0
+
+    @property
+    def fitted(self) -> bool:
+        return self.mean is not None
+
+
+def resize_and_crop(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """``uint8[h, w, 1 or 3]`` to ``uint8[input_shape]``: scaled until it covers, centre cropped, grey or colour."""
+    from PIL import Image
+
+    height, width, channels = preprocessing.input_shape
+    if image.shape[-1] != channels:
+        if {image.shape[-1], channels} != {1, 3}:
+            raise InputError(f"an image has {image.shape[-1]} channels; the network takes {channels}")
+        if channels == 3:
+            image = np.repeat(image, 3, axis=-1)
+        else:
+            image = np.asarray(Image.fromarray(image).convert("L"))[..., None]
+    if image.shape[:2] == (height, width) and preprocessing.crop_fraction == 1:
+        return image
+    check_choice("interpolation", preprocessing.interpolation, ("bilinear", "bicubic"))
+    method = Image.Resampling[preprocessing.interpolation.upper()]
+    scale = max(height / image.shape[0], width / image.shape[1]) / preprocessing.crop_fraction
+    tall, wide = max(height, round(image.shape[0] * scale)), max(width, round(image.shape[1] * scale))
+    top, left = round((tall - height) / 2), round((wide - width) / 2)
+
+    def resized(plane: np.ndarray) -> np.ndarray:
+        return np.asarray(Image.fromarray(plane).resize((wide, tall), method))
+
+    if channels in (1, 3):
+        scaled = resized(image[..., 0])[..., None] if channels == 1 else resized(image)
+    else:  # Pillow knows no other images; each band is one of its own
+        scaled = np.stack([resized(image[..., band]) for band in range(channels)], axis=-1)
+    return scaled[top : top + height, left : left + width]
+
+
+def unfitted(source: Source, image_size: int | None, default_size: int) -> Preprocessing:
+    """Preprocessing for `source` where no checkpoint gives one; its mean and std wait for the training part.
+
+    Images keep their size if all have the same; else they are brought to `image_size`, or to `default_size`. They
+    are grey only if all are.
+    """
+    if isinstance(source, Arrays):
+        shape, kind = source.x.shape[1:], "uint8" if source.x.dtype == np.uint8 and source.x.ndim == 4 else "float32"
+    else:
+        whole = source.source if isinstance(source, Subset) else source
+        shapes = whole.shapes() if isinstance(whole, ImageFiles) else {source[i]["x"].shape for i in range(len(source))}
+        sizes = {s[:2] for s in shapes}
+        size = sizes.pop() if len(sizes) == 1 else (default_size, default_size)
+        shape, kind = (*size, max(s[2] for s in shapes)), "uint8"
+    if image_size is not None:
+        if kind != "uint8":
+            raise InputError(f"{source.name} holds numbers, not images; an image size cannot be set")
+        shape = (image_size, image_size, shape[2])
+    return Preprocessing(tuple(shape), kind)
+
+
+def to_memory(source: Source, preprocessing: Preprocessing) -> Arrays:
+    """All of `source`, resized and cropped as `preprocessing` says but not yet normalised.
+
+    Raises:
+      InputError: if its examples are of another kind or shape than the network takes.
+    """
+    if isinstance(source, Arrays):
+        images = source.x.dtype == np.uint8 and source.x.ndim == 4
+        if images != (preprocessing.kind == "uint8"):
+            raise InputError(
+                f"{source.name} holds {source.x.dtype}{list(source.x.shape[1:])}; the network was made for "
+                f"{'uint8 images (0 to 255)' if preprocessing.kind == 'uint8' else 'float32 numbers'} of shape "
+                f"{list(preprocessing.input_shape)}"
+            )
+        if source.x.shape[1:] == preprocessing.input_shape and preprocessing.crop_fraction == 1:
+            return source
+        if not images:
+            raise InputError(
+                f"{source.name} has examples of shape {list(source.x.shape[1:])}; the network takes "
+                f"{list(preprocessing.input_shape)}"
+            )
+    x = np.empty((len(source), *preprocessing.input_shape), np.uint8)
+    for i in range(len(source)):
+        x[i] = resize_and_crop(source[i]["x"], preprocessing)
+    return Arrays(
+        x,
+        source.labels,
+        source.class_names,
+        groups=source.groups,
+        times=source.times,
+        names=source.names,
+        name=source.name,
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Moments:
+    """Sums per example and channel, from which the statistics of any part of the data follow at once."""
+
+    total: np.ndarray
+    square: np.ndarray
+    positions: int
+
+    @classmethod
+    def of(cls, x: np.ndarray) -> "Moments":
+        """Of all examples ``x[n, …, channels]``, uint8 ones divided by 255."""
+        flat = x.reshape(len(x), -1, x.shape[-1])
+        unit = 255.0 if x.dtype == np.uint8 else 1.0
+        total, square = np.empty((2, len(x), x.shape[-1]))
+        for i, example in enumerate(flat):
+            example = example.astype(np.float64) / unit
+            total[i], square[i] = example.sum(0), np.square(example).sum(0)
+        return cls(total, square, flat.shape[1])
+
+    def fit(self, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and standard deviation ``float32[channels]`` over the examples `indices` alone."""
+        count = len(indices) * self.positions
+        mean = self.total[indices].sum(0) / count
+        var = self.square[indices].sum(0) / count - np.square(mean)
+        # a channel that never varies carries nothing: dividing by rounding noise would make it loud
+        std = np.where(var > 1e-12 * np.maximum(1, np.square(mean)), np.sqrt(np.maximum(var, 0)), 1.0)
+        return mean.astype(np.float32), std.astype(np.float32)
+
+
+def normalise(x: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
+    """Stored examples ``[batch, …, channels]`` to float32 ones with `mean` taken away and divided by `std`."""
+    unit = 255.0 if x.dtype == jnp.uint8 else 1.0
+    return (x.astype(jnp.float32) / unit - mean) / std

@@ -1,0 +1,137 @@
+"""Where examples come from: the `Source` protocol and the source that is already in memory."""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from jaxdl.errors import InputError
+
+
+@runtime_checkable
+class Source(Protocol):
+    """Random access to labelled examples.
+
+    ``source[i]`` is a dict of numpy arrays: ``x`` (an image ``uint8[height, width, channels]`` of any size, or numbers
+    ``float32[…]`` of one shape) and ``y`` (its class, absent if unknown).
+
+    Attributes:
+      name: says to a reader where it came from.
+      class_names: name of class 0, 1, …; empty if the examples carry no labels.
+      labels: int32[n], or None without labels. Known without reading the examples, so that splits cost nothing.
+      groups: one hashable value per example; examples of one group never stand on both sides of a split. Or None.
+      times: one sortable value per example, or None.
+      names: what to call each example in a table (a file's name), or None.
+    """
+
+    name: str
+    class_names: tuple[str, ...]
+    labels: np.ndarray | None
+    groups: np.ndarray | None
+    times: np.ndarray | None
+    names: Sequence[str] | None
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Arrays:
+    """A source in memory: `x` ``[n, …]`` uint8 images or floats; the other attributes as in `Source`."""
+
+    x: np.ndarray
+    labels: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+    groups: np.ndarray | None = None
+    times: np.ndarray | None = None
+    names: Sequence[str] | None = None
+    name: str = "arrays"
+
+    def __len__(self) -> int:
+        return len(self.x)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        example = {"x": self.x[index]}
+        if self.labels is not None:
+            example["y"] = self.labels[index]
+        return example
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Subset:
+    """The examples `indices` of another source, in that order."""
+
+    source: Source
+    indices: np.ndarray
+
+    @property
+    def name(self) -> str:
+        return self.source.name
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.source.class_names
+
+    @property
+    def labels(self) -> np.ndarray | None:
+        return self._pick(self.source.labels)
+
+    @property
+    def groups(self) -> np.ndarray | None:
+        return self._pick(self.source.groups)
+
+    @property
+    def times(self) -> np.ndarray | None:
+        return self._pick(self.source.times)
+
+    @property
+    def names(self) -> Sequence[str] | None:
+        return None if self.source.names is None else [self.source.names[i] for i in self.indices]
+
+    def _pick(self, values: np.ndarray | None) -> np.ndarray | None:
+        return None if values is None else values[self.indices]
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        return self.source[int(self.indices[index])]
+
+
+def subset(source: Source, indices: Sequence[int] | np.ndarray) -> Source:
+    """The examples `indices` of `source`, which keeps its classes, groups and times.
+
+    Raises:
+      InputError: if an index is outside the source.
+    """
+    indices = np.asarray(indices, dtype=np.int64)
+    if indices.size and (indices.min() < 0 or indices.max() >= len(source)):
+        raise InputError(f"indices {indices.min()} to {indices.max()} reach outside the {len(source)} examples")
+    if isinstance(source, Arrays):
+        pick = lambda values: None if values is None else np.asarray(values)[indices]  # noqa: E731
+        names = None if source.names is None else [source.names[i] for i in indices]
+        return dataclasses.replace(
+            source,
+            x=source.x[indices],
+            labels=pick(source.labels),
+            groups=pick(source.groups),
+            times=pick(source.times),
+            names=names,
+        )
+    return Subset(source, indices)
+
+
+def check_labelled(source: Source, *, purpose: str) -> None:
+    """Raises InputError unless `source` holds labelled examples of at least two classes."""
+    if len(source) == 0:
+        raise InputError(f"{source.name} holds no examples; {purpose} needs some")
+    if source.labels is None:
+        raise InputError(f"{source.name} has no labels; {purpose} needs a class for every example")
+    present = np.unique(source.labels)
+    if len(present) < 2:
+        only = source.class_names[present[0]] if source.class_names else present[0]
+        raise InputError(
+            f"{source.name} holds a single class ('{only}'); {purpose} needs examples of at least two classes"
+        )

@@ -1,0 +1,132 @@
+"""Arrays given from Python or in an ``.npz`` file."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdl.data.source import Arrays
+from jaxdl.errors import InputError
+
+
+def arrays(
+    x: Any,
+    y: Any = None,
+    *,
+    class_names: Sequence[str] | None = None,
+    groups: Any = None,
+    times: Any = None,
+    name: str = "arrays",
+) -> Arrays:
+    """A source from arrays.
+
+    Args:
+      x: images ``uint8[n, height, width, channels]`` (or ``[n, height, width]``, grey), or numbers
+        ``float[n, features]`` or ``float[n, height, width, channels]``.
+      y: class of each example: whole numbers or strings; None if unknown.
+      class_names: with whole numbers `y`, the name of class 0, 1, …; by default the values found in `y`, sorted.
+      groups: which belong together, for splitters that keep groups whole.
+      times: when each was taken, for splitters that go forward in time.
+      name: where they came from, for messages and reports.
+
+    Raises:
+      InputError: lengths that differ, NaN or infinity, Python objects, labels that are no classes.
+    """
+    x = np.asarray(x)
+    if x.dtype == object or x.dtype.kind not in "uifb":
+        raise InputError(f"{name}: x has the type {x.dtype}; expected uint8 images or floats of one shape")
+    if x.ndim < 2 or 0 in x.shape[1:]:
+        raise InputError(f"{name}: x has the shape {x.shape}; expected [n, features] or [n, height, width, channels]")
+    if x.dtype.kind == "f":
+        bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))
+        if len(bad):
+            raise InputError(
+                f"{name}: x holds NaN or infinity in {len(bad)} of {len(x)} examples, the first at index {bad[0]}; "
+                "remove or fill them"
+            )
+    if x.dtype != np.uint8:
+        x = x.astype(np.float32)
+    if x.ndim == 3:
+        x = x[..., None]
+    labels, names = _labels(y, class_names, name)
+    extra = {"groups": groups, "times": times}
+    for what, values in {"y": labels, **extra}.items():
+        if values is not None and len(values) != len(x):
+            raise InputError(f"{name}: x has {len(x)} examples but {what} has {len(values)}; they must match")
+    found = {k: None if v is None else np.asarray(v) for k, v in extra.items()}
+    return Arrays(x, labels, names, name=name, **found)
+
+
+def _labels(y: Any, class_names: Sequence[str] | None, name: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    names = () if class_names is None else tuple(str(c) for c in class_names)
+    if len(set(names)) < len(names):
+        raise InputError(f"{name}: class_names holds a name twice: {', '.join(names)}")
+    if y is None:
+        return None, names
+    y = np.asarray(y)
+    if y.ndim != 1 or y.dtype.kind not in "uibU":
+        raise InputError(f"{name}: y is {y.dtype}{list(y.shape)}; expected one whole number or string per example")
+    if y.dtype.kind == "U" or not names:
+        found = names or tuple(str(v) for v in np.unique(y))
+        values = np.asarray(found) if y.dtype.kind == "U" else np.unique(y)
+        order = np.argsort(values)
+        place = np.searchsorted(values[order], y).clip(max=len(values) - 1)
+        labels = order[place]
+        unknown = y[values[labels] != y]
+        if len(unknown):
+            raise InputError(f"{name}: y holds '{unknown[0]}', which is not among class_names: {', '.join(found)}")
+        return labels.astype(np.int32), found
+    if len(y) and not (y.min() >= 0 and y.max() < len(names)):
+        raise InputError(
+            f"{name}: y runs from {y.min()} to {y.max()}; with {len(names)} class_names expected 0 to {len(names) - 1}"
+        )
+    return y.astype(np.int32), names
+
+
+def npz(path: str | Path) -> Arrays:
+    """A source from an ``.npz`` file with ``x``, and optionally ``y``, ``groups``, ``times``, ``class_names``.
+
+    Raises:
+      InputError: if it cannot be read, holds Python objects (reading them would execute code), or as `arrays`.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"there is no file '{path}'")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            if not isinstance(file, np.lib.npyio.NpzFile):
+                raise InputError(f"'{path}' is not an .npz archive; save it with numpy.savez(path, x=…, y=…)")
+            held = _read_members(file, path)
+    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"'{path}' cannot be read as an .npz archive ({error}); is it whole?") from error
+    if "x" not in held:
+        raise InputError(f"'{path}' has no array 'x'; it holds: {', '.join(held) or 'nothing'}")
+    return arrays(
+        held["x"],
+        held.get("y"),
+        class_names=held.get("class_names"),
+        groups=held.get("groups"),
+        times=held.get("times"),
+        name=str(path),
+    )
+
+
+def _read_members(file: Any, path: Path) -> dict[str, np.ndarray]:
+    held = {}
+    for key in file.files:
+        if key not in ("x", "y", "groups", "times", "class_names"):
+            continue
+        try:
+            held[key] = file[key]
+        except ValueError as error:
+            if "pickle" in str(error) or "Object arrays" in str(error):
+                raise InputError(
+                    f"'{path}': the array '{key}' holds Python objects, which are stored as pickles and can execute "
+                    "code; it was not read. Save it as numbers or as strings of fixed width"
+                ) from error
+            raise
+    return held

@@ -1,0 +1,26 @@
+"""Errors that a user can act on."""
+
+import difflib
+from collections.abc import Iterable
+
+
+class InputError(ValueError):
+    """Something the user gave cannot be used.
+
+    The message names the thing, its value, what was expected and what to do. The command line prints it
+    alone and exits with code 2; in Python it is an ordinary ``ValueError``.
+    """
+
+
+def nearest(value: object, choices: Iterable[object]) -> str:
+    """``" Did you mean 'x'?"`` for the choice most like `value`, or nothing if none is alike."""
+    close = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1, cutoff=0.5)
+    return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def check_choice(what: str, value: object, choices: Iterable[object]) -> None:
+    """Raises InputError unless `value` is one of `choices`; the message lists them and names the nearest."""
+    choices = list(choices)
+    if value not in choices:
+        listed = ", ".join(str(choice) for choice in choices)
+        raise InputError(f"unknown {what} '{value}'; expected one of: {listed}.{nearest(value, choices)}")

@@ -1,0 +1,149 @@
+"""Layers that the families share."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+
+from jaxdl.errors import check_choice
+from jaxdl.models.staged import Mode
+
+# He et al. 2015 (arXiv:1502.01852): the variance that keeps signals alive through ReLUs, on the way back.
+he_normal = nn.initializers.variance_scaling(2.0, "fan_out", "normal")
+
+ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
+    "sigmoid": nn.sigmoid,  # 1 / (1 + exp(-x)): saturates on both sides, its slope is at most 1/4
+    "tanh": nn.tanh,  # a sigmoid around zero, slope at most 1
+    "relu": nn.relu,  # max(x, 0): slope 0 or 1, may die
+    "leaky_relu": partial(nn.leaky_relu, negative_slope=0.01),  # Maas et al. 2013: never quite dead
+    "elu": nn.elu,  # Clevert et al. 2016: smooth, mean nearer to zero
+    "gelu": partial(nn.gelu, approximate=False),  # Hendrycks & Gimpel 2016: x · Φ(x)
+    "silu": nn.silu,  # x · sigmoid(x)
+}
+
+
+def activation(name: str) -> Callable[[jax.Array], jax.Array]:
+    """The activation function `name`, one of ACTIVATIONS. Raises InputError."""
+    check_choice("activation", name, ACTIVATIONS)
+    return ACTIVATIONS[name]
+
+
+class BatchNorm(nn.Module):
+    """Batch normalisation (Ioffe & Szegedy 2015) over the real examples of the whole batch.
+
+    Sums and counts are added up first, over the mask and over devices, and divided once: exact when devices hold
+    unequal numbers of examples, or none. The running variance is the unbiased one, as PyTorch keeps it. Statistics
+    are float32 whatever the compute dtype.
+
+    Attributes:
+      momentum: share of the running statistics that a step keeps.
+      epsilon: added to the variance.
+    """
+
+    momentum: float = 0.9
+    epsilon: float = 1e-5
+    dtype: str = "float32"
+    param_dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+        """``[batch, …, channels]`` to the same shape."""
+        channels = x.shape[-1]
+        scale = self.param("scale", nn.initializers.ones, (channels,), self.param_dtype)
+        bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
+        running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
+        running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
+        if mode.train:
+            mean, var, count = self._statistics(x.astype(jnp.float32), mode)
+            if not self.is_initializing():
+                # a batch without a single example leaves the running statistics as they are
+                keep = jnp.where(count > 0, self.momentum, 1.0)
+                unbiased = var * (count / jnp.maximum(count - 1, 1))
+                running_mean.value = keep * running_mean.value + (1 - keep) * mean
+                running_var.value = keep * running_var.value + (1 - keep) * unbiased
+        else:
+            mean, var = running_mean.value, running_var.value
+        factor = scale * jax.lax.rsqrt(var + self.epsilon)
+        y = (x.astype(jnp.float32) - mean) * factor + bias
+        return y.astype(self.dtype)
+
+    def _statistics(self, x: jax.Array, mode: Mode) -> tuple[jax.Array, jax.Array, jax.Array]:
+        """Mean, biased variance ``[channels]`` and the number of values per channel."""
+        axes = tuple(range(x.ndim - 1))
+        add_up = partial(jax.lax.psum, axis_name=mode.axis_name) if mode.axis_name else lambda v: v
+        if mode.mask is None:
+            weight = jnp.ones((x.shape[0],), jnp.float32)
+        else:
+            weight = mode.mask.astype(jnp.float32)
+        positions = x[0, ..., 0].size
+        count = add_up(weight.sum() * positions)
+        weight = weight.reshape(-1, *(1,) * (x.ndim - 1))
+        divisor = jnp.maximum(count, 1.0)
+        mean = add_up((x * weight).sum(axes)) / divisor
+        # the second pass costs a read and keeps float32 exact where the mean is large
+        var = add_up((jnp.square(x - mean) * weight).sum(axes)) / divisor
+        return mean, var, count
+
+
+class Norm(nn.Module):
+    """Batch, group or no normalisation by name; group normalisation (Wu & He 2018) has up to 8 groups."""
+
+    kind: str = "batch"
+    dtype: str = "float32"
+    param_dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+        check_choice("norm", self.kind, ("batch", "group", "none"))
+        if self.kind == "batch":
+            return BatchNorm(dtype=self.dtype, param_dtype=self.param_dtype, name="batch")(x, mode)
+        if self.kind == "group":
+            groups = next(g for g in (8, 4, 2, 1) if x.shape[-1] % g == 0)
+            return nn.GroupNorm(groups, dtype=self.dtype, param_dtype=self.param_dtype, name="group")(x)
+        return x
+
+
+def conv(features: int, size: int, stride: int = 1, *, bias: bool = False, **options: Any) -> nn.Conv:
+    """A square convolution padded as PyTorch pads it: ``size // 2`` on every side, whatever the stride."""
+    padding = size // 2
+    options.setdefault("kernel_init", he_normal)
+    return nn.Conv(
+        features, (size, size), (stride, stride), ((padding, padding), (padding, padding)), use_bias=bias, **options
+    )
+
+
+def pool(x: jax.Array, kind: str, size: int = 2) -> jax.Array:
+    """Max or average over windows of ``size × size`` that do not overlap; rows and columns left over are dropped.
+
+    By reshape: on the CPU the gradient of a windowed maximum is slow.
+    """
+    check_choice("pool", kind, ("max", "average"))
+    batch, height, width, channels = x.shape
+    rows, columns = height // size, width // size
+    windows = x[:, : rows * size, : columns * size].reshape(batch, rows, size, columns, size, channels)
+    return windows.max((2, 4)) if kind == "max" else windows.mean((2, 4))
+
+
+class GlobalAveragePool(nn.Module):
+    """``[batch, height, width, channels]`` to ``[batch, channels]``."""
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+        return x.mean((1, 2))
+
+
+class Head(nn.Module):
+    """The last stage: dropout and a linear map from features ``[batch, width]`` to logits."""
+
+    num_outputs: int
+    dropout: float = 0.0
+    dtype: str = "float32"
+    param_dtype: str = "float32"
+
+    @nn.compact
+    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
+        x = nn.Dropout(self.dropout, deterministic=not mode.train)(x)
+        return nn.Dense(self.num_outputs, dtype=self.dtype, param_dtype=self.param_dtype, name="dense")(x)

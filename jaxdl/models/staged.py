@@ -1,0 +1,200 @@
+"""A model is an ordered list of named stages.
+
+Everything transfer learning does to a model is a slice of that list: features are the list without its
+head, freezing is a boundary in it, a new task replaces its last entry.
+"""
+
+import dataclasses
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import flax.linen as nn
+import jax
+
+from jaxdl.errors import InputError, check_choice
+
+Variables = dict[str, Any]
+
+
+class Taps:
+    """Collects the activations that a call of `Staged` was asked to hand back.
+
+    A name is a stage (``"stage2"``: what flows out of it) or something inside one
+    (``"block1/attention"``). It lives for one call only, so the call stays pure.
+    """
+
+    def __init__(self, wanted: Sequence[str]):
+        self.wanted = tuple(wanted)
+        self.found: dict[str, Any] = {}
+        self.offered: list[str] = []
+
+    def wants(self, name: str) -> bool:
+        return name in self.wanted
+
+    def offer(self, name: str, value: Any) -> None:
+        """Keeps `value` if `name` was asked for. A value costly to make is offered as a function of nothing."""
+        self.offered.append(name)
+        if self.wants(name):
+            self.found[name] = value() if callable(value) else value
+
+
+@dataclasses.dataclass(frozen=True)
+class Mode:
+    """How a stage is run; the second argument of every stage.
+
+    Attributes:
+      train: batch statistics and dropout as in training; else as in use.
+      mask: bool[batch], False for examples that only pad the batch; None if all are real.
+      axis_name: the mapped axis over which the batch is divided (`pmap`, `shard_map`); None if it is whole.
+      taps: where inner activations are offered.
+      stage: the name of the stage being run.
+    """
+
+    train: bool = False
+    mask: jax.Array | None = None
+    axis_name: str | None = None
+    taps: Taps = dataclasses.field(default_factory=lambda: Taps(()))
+    stage: str = ""
+
+    def wants(self, name: str) -> bool:
+        """Whether ``taps=("<stage>/<name>",)`` was asked for."""
+        return self.taps.wants(f"{self.stage}/{name}")
+
+    def offer(self, name: str, value: Any) -> None:
+        """Offers `value` under ``"<stage>/<name>"``; see `Taps.offer`."""
+        self.taps.offer(f"{self.stage}/{name}", value)
+
+
+Stage = tuple[str, Callable[..., nn.Module]]
+
+
+class Staged(nn.Module):
+    """Base of all models. A family says only `stages()`.
+
+    Rules for a family:
+      * the last stage is called ``head`` and turns features into ``num_outputs`` logits;
+      * a stage is a module called as ``stage(x, mode)``; `x` may be any pytree whose arrays all have the
+        examples as their first axis;
+      * a stage without variables draws nothing at random (so a frozen prefix may be extended over it).
+
+    Attributes:
+      num_outputs: size of the logits.
+      dtype: of the computation, ``"float32"`` or ``"bfloat16"``.
+      param_dtype: of the parameters.
+    """
+
+    num_outputs: int
+    dtype: str = "float32"
+    param_dtype: str = "float32"
+
+    def stages(self) -> tuple[Stage, ...]:
+        """``((name, make), …)`` from input to output; ``make(name=name)`` gives the stage's module."""
+        raise NotImplementedError
+
+    @property
+    def stage_names(self) -> tuple[str, ...]:
+        """The stages' names in order. (The order of keys in the variables means nothing: pytrees sort them.)"""
+        return tuple(name for name, _ in self.stages())
+
+    def stage_index(self, name: str) -> int:
+        """Position of stage `name`. Raises InputError with the nearest name if there is none."""
+        check_choice(f"stage of {type(self).__name__}", name, self.stage_names)
+        return self.stage_names.index(name)
+
+    @nn.compact
+    def __call__(
+        self,
+        x: Any,
+        *,
+        start: str | None = None,
+        stop: str | None = None,
+        frozen: int = 0,
+        taps: Sequence[str] = (),
+        train: bool = False,
+        mask: jax.Array | None = None,
+        axis_name: str | None = None,
+    ) -> Any:
+        """Runs the stages from `start` up to, and without, `stop`.
+
+        Args:
+          x: what flows into `start`: for the first stage normalised floats ``[batch, height, width, channels]``
+            (or ``[batch, features]``).
+          start: first stage to run; the first of all by default.
+          stop: stage before which to stop, ``"head"`` for features; none by default.
+          frozen: this many stages, counted from the input of the whole model, run in eval mode even in training.
+          taps: activations to hand back: names of stages, or names inside them such as ``"block1/attention"``.
+          train: see `Mode`, as `mask` and `axis_name`. In training pass ``mutable=["batch_stats"]`` and
+            ``rngs={"dropout": key}`` to `apply`.
+
+        Returns:
+          What flows out of the last stage run, logits ``[batch, num_outputs]`` for the head; with `taps` a pair of
+          it and a dict of the activations.
+
+        Raises:
+          InputError: for a stage or tap that does not exist.
+        """
+        first = 0 if start is None else self.stage_index(start)
+        last = len(self.stages()) if stop is None else self.stage_index(stop)
+        collected = Taps(taps)
+        for index, (name, make) in enumerate(self.stages()):
+            if first <= index < last:
+                x = make(name=name)(x, Mode(train and index >= frozen, mask, axis_name, collected, name))
+                collected.offer(name, x)
+        if not taps:
+            return x
+        for name in taps:
+            if name not in collected.found:
+                check_choice("tap", name, collected.offered)
+        return x, collected.found
+
+
+def split_variables(variables: Variables, names: Sequence[str]) -> tuple[Variables, Variables]:
+    """Divides ``{collection: {stage: …}}`` into the part of the stages `names` and the rest.
+
+    Both parts keep every collection, so that either can be passed to `apply`.
+    """
+    inside = {c: {s: v for s, v in tree.items() if s in names} for c, tree in variables.items()}
+    outside = {c: {s: v for s, v in tree.items() if s not in names} for c, tree in variables.items()}
+    return inside, outside
+
+
+def join_variables(*parts: Variables) -> Variables:
+    """The union of parts with disjoint stages; undoes `split_variables`."""
+    joined: Variables = {}
+    for part in parts:
+        for collection, tree in part.items():
+            target = joined.setdefault(collection, {})
+            if shared := target.keys() & tree.keys():
+                raise ValueError(f"stages {sorted(shared)} stand in more than one part of '{collection}'")
+            target.update(tree)
+    return joined
+
+
+def walk_shapes(tree: Any) -> Iterator[tuple[str, Any]]:
+    """``("params/stem/conv/kernel", leaf)`` for every leaf of a tree of variables."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        yield "/".join(str(getattr(key, "key", key)) for key in path), leaf
+
+
+def init_variables(model: Staged, key: jax.Array, input_shape: Sequence[int]) -> Variables:
+    """Fresh variables of the whole model for inputs of `input_shape` (without the batch axis).
+
+    Raises:
+      InputError: if the model cannot take such an input.
+    """
+    x = jax.ShapeDtypeStruct((1, *input_shape), "float32")
+    try:
+        variables = jax.jit(lambda k: model.lazy_init({"params": k}, x))(key)
+    except InputError:
+        raise
+    except (ValueError, TypeError, ZeroDivisionError) as error:
+        raise InputError(f"{type(model).__name__} cannot take inputs of shape {tuple(input_shape)}: {error}") from error
+    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
+
+
+def init_head(model: Staged, key: jax.Array, body: Variables, input_shape: Sequence[int]) -> Variables:
+    """Fresh variables of the head alone; `body` holds (shapes of) the other stages' variables."""
+    x = jax.ShapeDtypeStruct((1, *input_shape), "float32")
+    features = jax.eval_shape(lambda v, a: model.apply(v, a, stop="head"), body, x)
+    fresh = model.lazy_init({"params": key}, features, start="head")
+    return {"params": fresh["params"], "batch_stats": fresh.get("batch_stats", {})}

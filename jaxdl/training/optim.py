@@ -1,0 +1,59 @@
+"""From a plan to an optax optimizer."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import optax
+
+from jaxdl.training.plan import Plan
+
+
+def learning_rate(plan: Plan, steps_per_epoch: int) -> optax.Schedule:
+    """The learning rate as a function of the step, without stage multipliers."""
+    total = plan.epochs * steps_per_epoch
+    warmup = min(round(plan.warmup_epochs * steps_per_epoch), total - 1)
+    rest = total - warmup
+    peak = plan.learning_rate
+    after = {
+        "constant": lambda: optax.constant_schedule(peak),
+        "cosine": lambda: optax.cosine_decay_schedule(peak, rest),
+        "linear": lambda: optax.linear_schedule(peak, 0.0, rest),
+        # He et al. 2015: 32k and 48k of 64k iterations
+        "step": lambda: optax.piecewise_constant_schedule(peak, {rest // 2: 0.1, rest * 3 // 4: 0.1}),
+    }[plan.schedule]()
+    if not warmup:
+        return after
+    # starts above zero, so that no step is wasted
+    rise = optax.linear_schedule(peak / warmup, peak, warmup - 1) if warmup > 1 else optax.constant_schedule(peak)
+    return optax.join_schedules([rise, after], [warmup])
+
+
+def decayed(params: Any) -> Any:
+    """True for kernels and embeddings: weight decay on biases and normalisation only biases them to zero."""
+    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
+
+
+def scale_by_stage(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
+    """Multiplies the updates of each stage; stages not named stay as they are."""
+
+    def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
+        scaled = {s: jax.tree.map(lambda u, f=multipliers.get(s, 1.0): u * f, tree) for s, tree in updates.items()}
+        return scaled, state
+
+    return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+
+
+def make_optimizer(plan: Plan, steps_per_epoch: int) -> optax.GradientTransformation:
+    """The optimizer of a plan: clipping, then the method with its schedule, then the stages' multipliers."""
+    rate, decay = learning_rate(plan, steps_per_epoch), plan.weight_decay
+    added = optax.add_decayed_weights(decay, mask=decayed) if decay else optax.identity()
+    method = {
+        "adamw": lambda: optax.adamw(rate, weight_decay=decay, mask=decayed),
+        "adam": lambda: optax.chain(added, optax.adam(rate)),
+        "sgd": lambda: optax.chain(added, optax.sgd(rate, momentum=0.9)),
+        "lamb": lambda: optax.lamb(rate, weight_decay=decay, mask=decayed),
+    }[plan.optimizer]()
+    clip = optax.clip_by_global_norm(plan.clip_norm) if plan.clip_norm else optax.identity()
+    scale = scale_by_stage(plan.stage_lr) if plan.stage_lr else optax.identity()
+    return optax.chain(clip, method, scale)

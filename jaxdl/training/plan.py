@@ -1,0 +1,105 @@
+"""Everything about a training run that is a choice."""
+
+import dataclasses
+import math
+from collections.abc import Mapping
+from typing import Any
+
+from jaxdl.errors import InputError, check_choice
+from jaxdl.models.staged import Staged
+
+OPTIMIZERS = ("adamw", "adam", "sgd", "lamb")
+SCHEDULES = ("cosine", "constant", "linear", "step")
+PRECISIONS = ("float32", "bfloat16")
+PARALLEL = ("jit", "pmap")
+BODY = "body"  # for freeze_through: all stages but the head, whatever they are called
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How to train. The same plan serves pretraining, fine-tuning and every fold of a cross-validation.
+
+    Attributes:
+      freeze_through: the last frozen stage, or ``"body"`` for all but the head; None trains everything.
+      epochs: times each training example is seen.
+      batch_size: largest number of examples in a step; batches are made as even as possible.
+      optimizer: ``adamw``, ``adam``, ``sgd`` (momentum 0.9) or ``lamb``.
+      learning_rate: its peak.
+      schedule: after warm-up ``cosine`` or ``linear`` to zero, ``constant``, or ``step`` (divided by 10 after one half
+        and three quarters of the steps).
+      warmup_epochs: of a linear rise from zero.
+      weight_decay: decoupled for adamw and lamb, added to the gradient for adam and sgd; kernels only, never biases
+        and normalisation.
+      stage_lr: multipliers of the learning rate by stage name.
+      clip_norm: largest norm of the gradient of all trained parameters together; None for no limit.
+      label_smoothing: see `tasks.classification`.
+      precision: of the computation; parameters stay float32.
+      parallel: over several devices, ``jit`` over a mesh or ``pmap``.
+      seed: from which every random draw is derived.
+      cache_features: compute the activations of frozen stages once, if they fit in memory.
+    """
+
+    freeze_through: str | None = None
+    epochs: int = 20
+    batch_size: int = 32
+    optimizer: str = "adamw"
+    learning_rate: float = 1e-3
+    schedule: str = "cosine"
+    warmup_epochs: float = 0.0
+    weight_decay: float = 1e-4
+    stage_lr: Mapping[str, float] = dataclasses.field(default_factory=dict)
+    clip_norm: float | None = None
+    label_smoothing: float = 0.0
+    precision: str = "float32"
+    parallel: str = "jit"
+    seed: int = 0
+    cache_features: bool = True
+
+    def __post_init__(self):
+        check_choice("optimizer", self.optimizer, OPTIMIZERS)
+        check_choice("schedule", self.schedule, SCHEDULES)
+        check_choice("precision", self.precision, PRECISIONS)
+        check_choice("parallel", self.parallel, PARALLEL)
+        for name in ("epochs", "batch_size"):
+            value = getattr(self, name)
+            _require(name, value, isinstance(value, int) and value >= 1, "a whole number of at least 1")
+        _require("seed", self.seed, isinstance(self.seed, int) and 0 <= self.seed < 2**32, "from 0 to 4294967295")
+        _require("learning_rate", self.learning_rate, 0 < self.learning_rate < math.inf, "more than 0")
+        _require("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "at least 0")
+        _require("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "from 0 to below 1")
+        _require("warmup_epochs", self.warmup_epochs, 0 <= self.warmup_epochs <= self.epochs, "from 0 to epochs")
+        _require("clip_norm", self.clip_norm, self.clip_norm is None or self.clip_norm > 0, "more than 0")
+        for stage, factor in self.stage_lr.items():
+            _require(
+                f"stage_lr of '{stage}'", factor, 0 < factor < math.inf, "more than 0; to freeze, use freeze_through"
+            )
+
+    def boundary(self, model: Staged) -> int:
+        """How many stages of `model`, counted from the input, are frozen.
+
+        Raises:
+          InputError: for a stage that the model has not, or if nothing would be left to train.
+        """
+        names = model.stage_names
+        for stage in self.stage_lr:
+            check_choice(f"stage of {type(model).__name__} in stage_lr", stage, names)
+        if self.freeze_through is None:
+            return 0
+        if self.freeze_through == BODY:
+            return len(names) - 1
+        check_choice(f"stage of {type(model).__name__}", self.freeze_through, (*names, BODY))
+        if self.freeze_through == names[-1]:
+            raise InputError(
+                f"freeze_through='{names[-1]}' freezes every stage and leaves nothing to train; the last that can be "
+                f"frozen is '{names[-2]}'"
+            )
+        return names.index(self.freeze_through) + 1
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return {**dataclasses.asdict(self), "stage_lr": dict(self.stage_lr)}
+
+
+def _require(name: str, value: Any, fine: bool, expected: str) -> None:
+    if not fine:
+        raise InputError(f"{name} is {value}; expected {expected}")

@@ -1,0 +1,211 @@
+"""From a starting point, data and a plan to everything that a run of steps needs."""
+
+import dataclasses
+from collections.abc import Sequence
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from jaxdl.data.batches import steps_per_epoch
+from jaxdl.data.preprocessing import Moments, Preprocessing, to_memory, unfitted
+from jaxdl.data.source import Arrays, Source
+from jaxdl.models import MODELS, describe
+from jaxdl.models.staged import Staged, Variables, init_head, init_variables, join_variables, split_variables
+from jaxdl.tasks.classification import Classification
+from jaxdl.training.features import activation_bytes, compute_features, memory_limit
+from jaxdl.training.loop import prefers_scan
+from jaxdl.training.optim import make_optimizer
+from jaxdl.training.plan import Plan
+from jaxdl.training.step import INIT, Predict, Shared, State, Step, make_predict, make_step
+from jaxdl.weights.checkpoint import Checkpoint
+
+Init = Checkpoint | Staged
+
+
+def choose_preprocessing(init: Init, source: Source, image_size: int | None = None) -> Preprocessing:
+    """The checkpoint's own, or for a model without weights one that fits the data."""
+    if isinstance(init, Checkpoint):
+        own = init.card.preprocessing
+        return (
+            own if image_size is None else dataclasses.replace(own, input_shape=(image_size,) * 2 + own.input_shape[2:])
+        )
+    return unfitted(source, image_size, MODELS[describe(init)[0]].image_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class Setup:
+    """A run, ready to start: the same for all folds but for what `initial_state` makes.
+
+    Attributes:
+      model: with its head for the task, computing in the plan's precision.
+      task: see `tasks`.
+      plan: as given.
+      preprocessing: how `data` was made; its mean and std are None if each fold fits its own.
+      data: all examples in memory, as stored.
+      parts: training indices of each fold.
+      boundary: number of frozen stages.
+      cached: whether ``shared.x`` holds the frozen stages' activations.
+      optimizer: of the trained stages.
+      shared: what the step shares between folds, on the device.
+      frozen: variables of the frozen stages.
+      body: variables of the trained stages to start from, without the head; None to draw them anew.
+      head: variables of the head to start from; None to draw them anew.
+      moments: for normalisation from the training part; None if the checkpoint gives it.
+    """
+
+    model: Staged
+    task: Classification
+    plan: Plan
+    preprocessing: Preprocessing
+    data: Arrays
+    parts: Sequence[np.ndarray]
+    boundary: int
+    cached: bool
+    optimizer: optax.GradientTransformation
+    shared: Shared
+    frozen: Variables
+    body: Variables | None
+    head: Variables | None
+    moments: Moments | None
+
+    def make_step(self, axis_name: str | None = None) -> Step:
+        """The train step of this run; see `step.make_step`."""
+        return make_step(
+            self.model, self.task, self.optimizer, boundary=self.boundary, cached=self.cached, axis_name=axis_name
+        )
+
+    def make_predict(self) -> Predict:
+        """The prediction of this run; see `step.make_predict`."""
+        return make_predict(self.model, boundary=self.boundary, cached=self.cached)
+
+    @property
+    def scan(self) -> bool:
+        """See `loop.prefers_scan`; what counts are the stages that run in the step."""
+        shapes = jax.eval_shape(partial(_draw, self), jax.random.key(0))
+        return prefers_scan((shapes["params"], () if self.cached else self.frozen.get("params", {})))
+
+    def initial_states(self, folds: Sequence[int]) -> list[State]:
+        """States of `folds` before the first step: restored weights, and a fresh head from (seed, fold)."""
+        draw = jax.jit(partial(_draw, self))
+        start = jax.jit(self.optimizer.init)
+        states = []
+        for fold in folds:
+            key = jax.random.fold_in(jax.random.key(self.plan.seed), fold)
+            variables = draw(jax.random.fold_in(key, INIT))
+            mean, std = self.normalisation(fold)
+            states.append(
+                State(
+                    step=jnp.zeros((), jnp.int32),
+                    params=variables["params"],
+                    batch_stats=variables["batch_stats"],
+                    opt_state=start(variables["params"]),
+                    key=key,
+                    mean=jnp.asarray(mean),
+                    std=jnp.asarray(std),
+                )
+            )
+        return states
+
+    def normalisation(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
+        """Mean and std: the checkpoint's, or of this fold's training part alone."""
+        if self.moments is None:
+            return np.float32(self.preprocessing.mean), np.float32(self.preprocessing.std)
+        return self.moments.fit(self.parts[fold])
+
+    def variables(self, state: State) -> Variables:
+        """The whole model's variables, from a trained state and the frozen stages."""
+        return join_variables(self.frozen, {"params": state.params, "batch_stats": state.batch_stats})
+
+
+def _draw(setup: Setup, key: jax.Array) -> Variables:
+    """Variables of the trained stages: those given, the others drawn from `key`."""
+    shape = setup.preprocessing.input_shape
+    if setup.body is None:
+        fresh = init_variables(setup.model, key, shape)
+        trained, _ = split_variables(fresh, setup.model.stage_names[setup.boundary :])
+        return trained
+    if setup.head is not None:
+        return join_variables(setup.body, setup.head)
+    head = init_head(setup.model, key, join_variables(setup.frozen, setup.body), shape)
+    return join_variables(setup.body, head)
+
+
+def prepare(
+    init: Init,
+    source: Source,
+    plan: Plan,
+    parts: Sequence[np.ndarray],
+    *,
+    keep_head: bool = False,
+    image_size: int | None = None,
+) -> Setup:
+    """Brings the data into memory and, with frozen stages, runs them over it once.
+
+    Args:
+      init: a checkpoint, or a model to be trained from scratch.
+      source: labelled examples.
+      plan: how to train.
+      parts: training indices of each fold (a single one if there are no folds).
+      keep_head: start from the checkpoint's head instead of a fresh one.
+      image_size: side of the images in pixels; by default the checkpoint's, or what `unfitted` finds.
+
+    Raises:
+      InputError: if plan, model and data do not go together.
+    """
+    preprocessing = choose_preprocessing(init, source, image_size)
+    task = Classification(len(source.class_names), plan.label_smoothing)
+    base = init.model if isinstance(init, Checkpoint) else init
+    model = base.clone(num_outputs=task.num_outputs, dtype=plan.precision)
+    boundary = plan.boundary(model)
+    data = to_memory(source, preprocessing)
+    if isinstance(init, Checkpoint):
+        variables = jax.tree.map(jnp.asarray, init.variables)
+    else:  # checks, too, that the model can take such data
+        init_it = partial(init_variables, model, input_shape=preprocessing.input_shape)
+        key = jax.random.key(plan.seed)
+        variables = init_it(key) if boundary else jax.eval_shape(init_it, key)  # values only where they are used
+    # a stage without variables computes the same whether frozen or not: the boundary may pass it
+    while 0 < boundary < len(model.stage_names) - 1 and not any(
+        model.stage_names[boundary] in tree for tree in variables.values()
+    ):
+        boundary += 1
+    frozen, trained = split_variables(variables, model.stage_names[:boundary])
+    head, body = split_variables(trained, ("head",))
+
+    moments = None if preprocessing.fitted else Moments.of(data.x)
+    common = preprocessing.fitted or len(parts) == 1  # else each fold's frozen stages see other inputs
+    cached = boundary > 0 and common and plan.cache_features
+    cached = cached and activation_bytes(model, frozen, model.stage_names[boundary], data.x) <= memory_limit()
+    x = data.x
+    if cached:
+        if moments is not None:
+            mean, std = moments.fit(parts[0])
+        else:
+            mean, std = np.float32(preprocessing.mean), np.float32(preprocessing.std)
+        x = compute_features(model, frozen, model.stage_names[boundary], data.x, mean, std, plan.batch_size)
+    steps = steps_per_epoch([len(part) for part in parts], plan.batch_size)
+    shared = Shared(
+        x=jax.tree.map(jnp.asarray, x),
+        y=jnp.asarray(data.labels),
+        frozen={} if cached or not boundary else frozen,
+    )
+    restored = isinstance(init, Checkpoint)
+    return Setup(
+        model=model,
+        task=task,
+        plan=plan,
+        preprocessing=preprocessing,
+        data=data,
+        parts=parts,
+        boundary=boundary,
+        cached=cached,
+        optimizer=make_optimizer(plan, steps),
+        shared=shared,
+        frozen=frozen,
+        body=body if restored else None,
+        head=head if restored and keep_head else None,
+        moments=moments,
+    )

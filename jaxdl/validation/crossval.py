@@ -1,0 +1,105 @@
+"""Cross-validation of a training plan."""
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxdl.data.source import Source, check_labelled
+from jaxdl.errors import InputError
+from jaxdl.models import describe
+from jaxdl.training.plan import Plan
+from jaxdl.training.setup import Init, prepare
+from jaxdl.validation.folds import run_folds
+from jaxdl.validation.result import OutOfFold, Result
+from jaxdl.validation.splits import split_source
+from jaxdl.weights.checkpoint import Checkpoint, environment
+
+
+def cross_validate(
+    init: Init,
+    source: Source,
+    plan: Plan,
+    *,
+    splitter: str | Any = "stratified",
+    folds: int = 5,
+    fold_strategy: str = "auto",
+    only_folds: Sequence[int] | None = None,
+    image_size: int | None = None,
+    progress: Callable[[Mapping[str, Any]], None] | None = None,
+) -> Result:
+    """How good is what `plan` makes of `init` with such data?
+
+    Every fold starts from the same restored weights with a fresh head, takes the same number of steps, and never sees
+    its test examples: not in normalisation, not in any choice. Test predictions after each epoch draw the curves; only
+    those after the last are counted.
+
+    Args:
+      init: a `Checkpoint`, or a model from `create` to train from scratch.
+      source: labelled examples.
+      plan: how to train each fold.
+      splitter: ``stratified``, ``kfold``, ``group``, ``leave-one-out``, ``monte-carlo``, ``time-series``, ``holdout``,
+        or any scikit-learn splitter; the source's groups are passed on.
+      folds: for a splitter by name.
+      fold_strategy: ``loop`` (one after another), ``vmap`` (all in one program), ``shard`` (over devices), or ``auto``.
+      only_folds: train these alone; they come out as they do among all.
+      image_size: see `training.setup.prepare`.
+      progress: told each row of the curves.
+
+    Returns:
+      A `Result`.
+
+    Raises:
+      InputError: if data, plan, model and splitter do not go together.
+    """
+    begin = time.perf_counter()
+    check_labelled(source, purpose="cross-validation")
+    split = split_source(source, splitter, folds, plan.seed)
+    chosen = list(range(len(split))) if only_folds is None else list(only_folds)
+    if not chosen or not set(chosen) <= set(range(len(split))):
+        raise InputError(f"only_folds is {chosen}; expected some of 0 to {len(split) - 1}")
+    setup = prepare(init, source, plan, split.train, image_size=image_size)
+    run = run_folds(setup, split.test, chosen, fold_strategy, progress)
+
+    labels = setup.data.labels
+    rows = []
+    for place, fold in enumerate(chosen):
+        test = split.test[fold]
+        measured = setup.task.evaluate(run.logits[place], labels[test])
+        size = {"train": len(split.train[fold]), "test": len(test)}
+        rows.append({"fold": fold, **size, **measured, "seconds": run.seconds[place]})
+    scores = [row[setup.task.metric] for row in rows]
+    index = np.concatenate([split.test[fold] for fold in chosen])
+    out_of_fold = OutOfFold(
+        index=index,
+        fold=np.repeat(chosen, [len(split.test[fold]) for fold in chosen]),
+        label=labels[index],
+        logits=np.concatenate(run.logits),
+    )
+    name, arguments = describe(setup.model)
+    return Result(
+        task=setup.task.name,
+        metric=setup.task.metric,
+        mean=float(np.mean(scores)),
+        std=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
+        folds=rows,
+        fold_strategy=run.strategy,
+        split=split.as_dict(),
+        init=_describe_init(init),
+        model={"name": name, "arguments": arguments},
+        plan=plan.as_dict(),
+        data={"name": source.name, "examples": len(source), "class_names": list(source.class_names)},
+        cached=setup.cached,
+        environment=environment(),
+        seconds=time.perf_counter() - begin,
+        out_of_fold=out_of_fold,
+        curves=run.rows,
+    )
+
+
+def _describe_init(init: Init) -> dict[str, Any]:
+    if not isinstance(init, Checkpoint):
+        return {"kind": "scratch", "model": describe(init)[0]}
+    held = {"kind": "checkpoint", "model": describe(init.model)[0], "path": init.path}
+    return held | ({"source": dict(init.card.source)} if init.card.source else {})

@@ -1,0 +1,311 @@
+"""A checkpoint: an Orbax directory of variables and a card that says all about them."""
+
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdl.data.preprocessing import Preprocessing
+from jaxdl.errors import InputError
+from jaxdl.models import create, describe
+from jaxdl.models.staged import (
+    Staged,
+    Variables,
+    init_head,
+    init_variables,
+    join_variables,
+    split_variables,
+    walk_shapes,
+)
+
+FORMAT = 1
+CARD, ARRAYS, HISTORY = "card.json", "variables", "metrics.jsonl"
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What there is to know about a checkpoint besides its numbers.
+
+    Attributes:
+      preprocessing: how examples were brought to the network's input.
+      class_names: of the outputs, in order; empty if unknown.
+      parent: the checkpoint that training started from, or None.
+      data: name of the source trained on, or None.
+      split: sha256 of the training indices, or None.
+      plan: of the training, as plain values, or None.
+      source: file and sha256 of converted weights, or None.
+    """
+
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...] = ()
+    parent: str | None = None
+    data: str | None = None
+    split: str | None = None
+    plan: Mapping[str, Any] | None = None
+    source: Mapping[str, Any] | None = None
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Checkpoint:
+    """A model with its variables and card.
+
+    Attributes:
+      model: the network.
+      variables: ``{"params": {stage: …}, "batch_stats": {stage: …}}``.
+      card: see `Card`.
+      history: one dict per epoch of the training that made it.
+      path: where it was restored from, or None.
+    """
+
+    model: Staged
+    variables: Variables
+    card: Card
+    history: tuple[Mapping[str, Any], ...] = ()
+    path: str | None = None
+
+
+def environment() -> dict[str, Any]:
+    """Versions and devices, for results that should be possible to make again."""
+    names = ("jaxdl", "jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "scikit-learn")
+    return {
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in names},
+        "backend": jax.default_backend(),
+        "devices": [str(d.device_kind) for d in jax.devices()],
+        "machine": platform.machine(),
+    }
+
+
+def check_free(path: str | Path) -> Path:
+    """`path` as an absolute one that is free to be written to.
+
+    Raises:
+      InputError: if something is there, or its folder cannot be written to.
+    """
+    path = Path(path).expanduser().absolute()
+    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
+        kind = "a folder that is not empty" if path.is_dir() else "a file"
+        raise InputError(f"'{path}' is {kind}; it was left as it is. Name an --out that does not exist yet")
+    parent = next(p for p in path.parents if p.exists())
+    if not parent.is_dir() or not os.access(parent, os.W_OK):
+        raise InputError(f"'{path}' cannot be made: '{parent}' is not a folder that may be written to")
+    return path
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """A folder to write in that becomes `path` when all is written, and vanishes if something fails."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
+    work.chmod(0o755)
+    try:
+        yield work
+        if path.is_dir():
+            path.rmdir()  # empty: check_free saw to it
+        work.rename(path)
+    except BaseException:
+        shutil.rmtree(work, ignore_errors=True)
+        raise
+
+
+def save(checkpoint: Checkpoint, path: str | Path) -> Path:
+    """Writes a checkpoint, all of it or nothing.
+
+    Args:
+      checkpoint: what to write.
+      path: a folder that does not exist yet or is empty.
+
+    Returns:
+      The absolute path.
+
+    Raises:
+      InputError: if something is there already.
+    """
+    import orbax.checkpoint as ocp
+
+    path = check_free(path)
+    name, arguments = describe(checkpoint.model)
+    card = {
+        "format": FORMAT,
+        "model": name,
+        "arguments": arguments,
+        "num_outputs": checkpoint.model.num_outputs,
+        **dataclasses.asdict(checkpoint.card),
+        "environment": environment(),
+    }
+    with written_whole(path) as work:
+        with ocp.StandardCheckpointer() as checkpointer:
+            # jax arrays, because Orbax checks the shapes of these and not of numpy's
+            checkpointer.save(work / ARRAYS, jax.tree.map(jax.numpy.asarray, checkpoint.variables))
+        (work / CARD).write_text(json.dumps(card, indent=1))
+        if checkpoint.history:
+            (work / HISTORY).write_text("".join(json.dumps(row) + "\n" for row in checkpoint.history))
+    return path
+
+
+def _read_card(path: Path) -> dict[str, Any]:
+    if not path.exists():
+        raise InputError(f"there is no checkpoint '{path}'")
+    if not (path / CARD).is_file():
+        raise InputError(f"'{path}' is not a jaxdl checkpoint: it has no {CARD}")
+    try:
+        card = json.loads((path / CARD).read_text())
+        written = card["format"]
+        if not isinstance(written, int) or written > FORMAT:
+            raise InputError(
+                f"'{path}' was written in checkpoint format {written}; this jaxdl reads up to {FORMAT}: update jaxdl"
+            )
+        fields = {f.name: card[f.name] for f in dataclasses.fields(Card)}
+        shape = card["preprocessing"]
+        fields["preprocessing"] = Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()})
+        fields["class_names"] = tuple(card["class_names"])
+        return {**card, "card": Card(**fields)}
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"the card '{path / CARD}' is damaged ({type(error).__name__}: {error})") from error
+
+
+def restore(
+    path: str | Path,
+    model: Staged | None = None,
+    *,
+    drop: Sequence[str] = (),
+    rename: Mapping[str, str] | None = None,
+) -> Checkpoint:
+    """Reads a checkpoint; strictly, so that no array is silently lost or left at its initial value.
+
+    Args:
+      path: the folder that `save` wrote.
+      model: to restore into; by default the one that the card describes.
+      drop: arrays of the checkpoint to leave out, as ``"params/head"`` (a whole subtree) or a full name. The model
+        must then have none of that name.
+      rename: from names, or beginnings of names, in the checkpoint to those in the model.
+
+    Raises:
+      InputError: if it is no checkpoint or a damaged one, or listing every name and shape that does not match.
+    """
+    import orbax.checkpoint as ocp
+
+    path = Path(path).expanduser().absolute()
+    read = _read_card(path)
+    if model is None:
+        try:
+            model = create(read["model"], read["num_outputs"], **read["arguments"])
+        except (InputError, TypeError) as error:
+            raise InputError(f"the card '{path / CARD}' describes a model that cannot be made: {error}") from error
+    card: Card = read["card"]
+    expected = jax.eval_shape(lambda k: init_variables(model, k, card.preprocessing.input_shape), jax.random.key(0))
+    try:
+        with ocp.StandardCheckpointer() as checkpointer:
+            stored = checkpointer.metadata(path / ARRAYS).item_metadata
+            stored = stored.tree if hasattr(stored, "tree") else stored
+            target = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), stored)
+            kept = _match(target, expected, drop, rename or {}, str(path))
+            device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+            target = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), target)
+            arrays = checkpointer.restore(path / ARRAYS, target)
+    except InputError:
+        raise
+    except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged store
+        raise InputError(f"the arrays of the checkpoint '{path}' cannot be read: {_first_line(error)}") from error
+    found = dict(walk_shapes(arrays))
+    for name, leaf in walk_shapes(target):
+        if found[name].shape != leaf.shape:
+            raise InputError(f"'{path}': the array {name} has the shape {found[name].shape}, announced {leaf.shape}")
+    variables = _nest({new: found[old] for old, new in kept.items()}, expected)
+    return Checkpoint(model, variables, card, _read_history(path), str(path))
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return f"{type(error).__name__}: {text.splitlines()[0][:300] if text else 'no message'}"
+
+
+def _read_history(path: Path) -> tuple[Mapping[str, Any], ...]:
+    file = path / HISTORY
+    if not file.is_file():
+        return ()
+    try:
+        return tuple(json.loads(line) for line in file.read_text().splitlines())
+    except ValueError as error:
+        raise InputError(f"the history '{file}' is damaged ({error})") from error
+
+
+def _match(stored: Any, expected: Any, drop: Sequence[str], rename: Mapping[str, str], where: str) -> dict[str, str]:
+    """Pairs of names {in the checkpoint: in the model}; every leaf on both sides is in one, or was dropped."""
+
+    def begins(name: str, prefix: str) -> bool:
+        return name == prefix or name.startswith(prefix + "/")
+
+    have, want = dict(walk_shapes(stored)), dict(walk_shapes(expected))
+    problems, kept = [], {}
+    for prefix in (*drop, *rename):
+        if not any(begins(name, prefix) for name in have):
+            problems.append(f"'{prefix}' is named in drop or rename but is not in the checkpoint")
+    for name in have:
+        if any(begins(name, prefix) for prefix in drop):
+            continue
+        old = next((p for p in rename if begins(name, p)), None)
+        kept[name] = name if old is None else rename[old] + name[len(old) :]
+    for name in sorted(want.keys() - set(kept.values())):
+        problems.append(f"{name} {want[name].shape}: the model has it, the checkpoint has not")
+    for old, new in kept.items():
+        if new not in want:
+            problems.append(f"{old} {have[old].shape}: the checkpoint has it, the model has not")
+        elif have[old].shape != want[new].shape:
+            problems.append(f"{new}: {have[old].shape} in the checkpoint, {want[new].shape} in the model")
+    if problems:
+        raise InputError(
+            f"the checkpoint '{where}' does not fit the model ({len(problems)} mismatches):\n  "
+            + "\n  ".join(problems)
+            + "\nName what should be left out in drop=, and what is called differently in rename="
+        )
+    return kept
+
+
+def _nest(flat: Mapping[str, Any], like: Any) -> Variables:
+    """Leaves by name in the structure of `like`."""
+    names = [name for name, _ in walk_shapes(like)]
+    return jax.tree.unflatten(jax.tree.structure(like), [flat[name] for name in names])
+
+
+def replace_head(
+    checkpoint: Checkpoint, *, num_outputs: int, class_names: Sequence[str] = (), seed: int = 0
+) -> Checkpoint:
+    """The same body with a fresh head for a new task.
+
+    Args:
+      checkpoint: whose body is kept.
+      num_outputs: of the new head.
+      class_names: of the new outputs, if known.
+      seed: of the new head's initial values.
+
+    Raises:
+      InputError: if `class_names` has another length than `num_outputs`.
+    """
+    if class_names and len(class_names) != num_outputs:
+        raise InputError(f"{len(class_names)} class names for num_outputs={num_outputs}")
+    model = checkpoint.model.clone(num_outputs=num_outputs)
+    _, body = split_variables(checkpoint.variables, ("head",))
+    head = init_head(model, jax.random.key(seed), body, checkpoint.card.preprocessing.input_shape)
+    card = dataclasses.replace(checkpoint.card, class_names=tuple(class_names), parent=checkpoint.path)
+    return Checkpoint(model, join_variables(body, head), card)
+
+
+def from_model(
+    model: Staged, preprocessing: Preprocessing, class_names: Sequence[str] = (), seed: int = 0
+) -> Checkpoint:
+    """A checkpoint of fresh variables."""
+    variables = init_variables(model, jax.random.key(seed), preprocessing.input_shape)
+    return Checkpoint(model, jax.tree.map(np.asarray, variables), Card(preprocessing, tuple(class_names)))
