@@ -8,7 +8,7 @@ if TYPE_CHECKING:
     from jaxdl.demo import demo
     from jaxdl.errors import InputError
     from jaxdl.models import MODELS, create
-    from jaxdl.models.summary import inspect
+    from jaxdl.report.inspect import inspect
     from jaxdl.report.page import write_page
     from jaxdl.training.plan import Plan
     from jaxdl.training.transfer import finetune, predict, pretrain
@@ -16,6 +16,27 @@ if TYPE_CHECKING:
     from jaxdl.validation.result import load_result
     from jaxdl.weights.checkpoint import Checkpoint, replace_head, restore, save
     from jaxdl.weights.resnet_cifar import load_resnet_cifar
+
+__all__ = [
+    "MODELS",
+    "Checkpoint",
+    "InputError",
+    "Plan",
+    "create",
+    "cross_validate",
+    "data",
+    "demo",
+    "finetune",
+    "inspect",
+    "load_resnet_cifar",
+    "load_result",
+    "predict",
+    "pretrain",
+    "replace_head",
+    "restore",
+    "save",
+    "write_page",
+]
 
 # Where each public name lives; it is imported when first used, so that `import jaxdl` costs next to nothing.
 _PUBLIC = {
@@ -28,7 +49,7 @@ _PUBLIC = {
     "data": "jaxdl.data",
     "demo": "jaxdl.demo",
     "finetune": "jaxdl.training.transfer",
-    "inspect": "jaxdl.models.summary",
+    "inspect": "jaxdl.report.inspect",
     "load_resnet_cifar": "jaxdl.weights.resnet_cifar",
     "load_result": "jaxdl.validation.result",
     "predict": "jaxdl.training.transfer",
@@ -38,7 +59,6 @@ _PUBLIC = {
     "save": "jaxdl.weights.checkpoint",
     "write_page": "jaxdl.report.page",
 }
-__all__ = sorted(_PUBLIC)
 
 
 def __getattr__(name: str) -> Any:

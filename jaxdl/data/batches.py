@@ -1,6 +1,7 @@
 """Which examples make up each batch."""
 
 import dataclasses
+from itertools import pairwise
 
 import numpy as np
 
@@ -29,7 +30,7 @@ def spread(examples: np.ndarray, steps: int, width: int) -> Batches:
     bounds = np.arange(steps + 1) * len(examples) // steps
     indices = np.zeros((steps, width), np.int32)
     weights = np.zeros((steps, width), np.float32)
-    for step, (begin, end) in enumerate(zip(bounds[:-1], bounds[1:], strict=True)):
+    for step, (begin, end) in enumerate(pairwise(bounds)):
         indices[step, : end - begin] = examples[begin:end]
         weights[step, : end - begin] = 1
     return Batches(indices, weights)

@@ -22,9 +22,10 @@ def digits(classes: Iterable[int] | None = None) -> Arrays:
     """
     from sklearn.datasets import load_digits
 
-    wanted = sorted(range(10) if classes is None else classes)
+    wanted = list(range(10) if classes is None else classes)
     if not wanted or len(set(wanted)) < len(wanted) or not set(wanted) <= set(range(10)):
         raise InputError(f"digits of the classes {wanted}; expected different numbers from 0 to 9")
+    wanted.sort()
     data = load_digits()
     chosen = np.flatnonzero(np.isin(data.target, wanted))
     images = np.round(data.images[chosen] * (255 / 16)).astype(np.uint8)[..., None]

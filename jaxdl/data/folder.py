@@ -12,7 +12,8 @@ from jaxdl.errors import InputError, check_choice
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 SPLITS = ("train", "val")
-ORIENTATION = 0x0112  # the EXIF entry; 5 and above lie on their side
+ORIENTATION = 0x0112  # the EXIF entry
+LYING = range(5, 9)  # its values for an image on its side
 
 
 @contextlib.contextmanager
@@ -30,7 +31,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
 def image_shape(path: str | Path) -> tuple[int, int, int]:
     """``(height, width, 1 or 3)`` of what `read_image` gives, without decoding it. Raises InputError likewise."""
     with _opened(path) as image:
-        turned = image.getexif().get(ORIENTATION, 1) >= 5
+        turned = image.getexif().get(ORIENTATION, 1) in LYING
         width, height = image.size[::-1] if turned else image.size
         return height, width, 1 if _is_grey(image) else 3
 

@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.data.folder import ImageFiles
-from jaxdl.data.source import Arrays, Source, Subset
+from jaxdl.data.source import Arrays, Joined, Source, Subset
 from jaxdl.errors import InputError, check_choice
 
 
@@ -22,6 +22,9 @@ class Preprocessing:
       std: per channel (or feature), divided by. `mean` and `std` are None until they are fitted to training data.
       interpolation: ``"bilinear"`` or ``"bicubic"``, with antialiasing, when an image has another size.
       crop_fraction: share of the shorter side that the centre crop keeps.
+
+    Raises:
+      InputError: for values that cannot be.
     """
 
     input_shape: tuple[int, ...]
@@ -30,6 +33,21 @@ class Preprocessing:
     std: tuple[float, ...] | None = None
     interpolation: str = "bilinear"
     crop_fraction: float = 1.0
+
+    def __post_init__(self) -> None:
+        check_choice("kind of example", self.kind, ("uint8", "float32"))
+        check_choice("interpolation", self.interpolation, ("bilinear", "bicubic"))
+        if not self.input_shape or not all(isinstance(n, int) and n > 0 for n in self.input_shape):
+            raise InputError(f"input_shape is {self.input_shape}; expected positive whole numbers")
+        if not 0 < self.crop_fraction <= 1:
+            raise InputError(f"crop_fraction is {self.crop_fraction}; expected a share above 0, up to 1")
+        if (self.mean is None) != (self.std is None):
+            raise InputError(f"mean is {self.mean} and std {self.std}; expected both or neither")
+        for what, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and not (len(values) == self.input_shape[-1] and np.isfinite(values).all()):
+                raise InputError(f"{what} is {values}; expected {self.input_shape[-1]} numbers, one per channel")
+        if self.std is not None and min(self.std) <= 0:
+            raise InputError(f"std is {self.std}; expected numbers above 0")
 
     @property
     def fitted(self) -> bool:
@@ -40,6 +58,11 @@ def resize_and_crop(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarr
     """``uint8[h, w, 1 or 3]`` to ``uint8[input_shape]``: scaled until it covers, centre cropped, grey or colour."""
     from PIL import Image
 
+    if image.dtype != np.uint8 or image.ndim != 3 or len(preprocessing.input_shape) != 3:
+        raise InputError(
+            f"an example is {image.dtype}{list(image.shape)}; the network takes {preprocessing.kind} of shape "
+            f"{list(preprocessing.input_shape)}"
+        )
     height, width, channels = preprocessing.input_shape
     if image.shape[-1] != channels:
         if {image.shape[-1], channels} != {1, 3}:
@@ -50,7 +73,6 @@ def resize_and_crop(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarr
             image = np.asarray(Image.fromarray(image).convert("L"))[..., None]
     if image.shape[:2] == (height, width) and preprocessing.crop_fraction == 1:
         return image
-    check_choice("interpolation", preprocessing.interpolation, ("bilinear", "bicubic"))
     method = Image.Resampling[preprocessing.interpolation.upper()]
     scale = max(height / image.shape[0], width / image.shape[1]) / preprocessing.crop_fraction
     tall, wide = max(height, round(image.shape[0] * scale)), max(width, round(image.shape[1] * scale))
@@ -73,10 +95,11 @@ def unfitted(source: Source, image_size: int | None, default_size: int) -> Prepr
     are grey only if all are.
     """
     if isinstance(source, Arrays):
-        shape, kind = source.x.shape[1:], "uint8" if source.x.dtype == np.uint8 and source.x.ndim == 4 else "float32"
+        shape, kind = source.x.shape[1:], "uint8" if _holds_images(source) else "float32"
+    elif not _holds_images(source):
+        shape, kind = source[0]["x"].shape, "float32"
     else:
-        whole = source.source if isinstance(source, Subset) else source
-        shapes = whole.shapes() if isinstance(whole, ImageFiles) else {source[i]["x"].shape for i in range(len(source))}
+        shapes = _shapes(source)
         sizes = {s[:2] for s in shapes}
         size = sizes.pop() if len(sizes) == 1 else (default_size, default_size)
         shape, kind = (*size, max(s[2] for s in shapes)), "uint8"
@@ -87,20 +110,66 @@ def unfitted(source: Source, image_size: int | None, default_size: int) -> Prepr
     return Preprocessing(tuple(shape), kind)
 
 
+def _shapes(source: Source) -> set[tuple[int, ...]]:
+    """Every shape of an example that occurs; files are not decoded for it."""
+    if isinstance(source, Arrays):
+        return {source.x.shape[1:]}
+    if isinstance(source, ImageFiles):
+        return source.shapes()
+    if isinstance(source, Subset):
+        return _shapes(source.source)
+    if isinstance(source, Joined):
+        return _shapes(source.one) | _shapes(source.two)
+    return {source[i]["x"].shape for i in range(len(source))}
+
+
+def _holds_images(source: Source) -> bool:
+    """Whether the examples are ``uint8[height, width, channels]``, rather than numbers."""
+    if isinstance(source, ImageFiles) or len(source) == 0:
+        return True  # without decoding one
+    if isinstance(source, Subset):
+        return _holds_images(source.source)
+    example = source[0]["x"]
+    return example.dtype == np.uint8 and example.ndim == 3
+
+
+def _stacked(source: Source) -> Arrays:
+    """Numbers that a source gives one by one, in memory."""
+    rows = [np.asarray(source[i]["x"], np.float32) for i in range(len(source))]
+    if len(shapes := {row.shape for row in rows}) > 1:
+        raise InputError(f"{source.name} holds numbers of different shapes: {', '.join(map(str, sorted(shapes)))}")
+    return _with_x(source, np.stack(rows))
+
+
+def _with_x(source: Source, x: np.ndarray) -> Arrays:
+    return Arrays(
+        x,
+        source.labels,
+        source.class_names,
+        groups=source.groups,
+        times=source.times,
+        names=source.names,
+        name=source.name,
+    )
+
+
 def to_memory(source: Source, preprocessing: Preprocessing) -> Arrays:
     """All of `source`, resized and cropped as `preprocessing` says but not yet normalised.
 
     Raises:
       InputError: if its examples are of another kind or shape than the network takes.
     """
+    images = _holds_images(source)
+    if images != (preprocessing.kind == "uint8"):
+        held = f"{source.x.dtype}{list(source.x.shape[1:])}" if isinstance(source, Arrays) else "other examples"
+        raise InputError(
+            f"{source.name} holds {held}; the network was made for "
+            f"{'uint8 images (0 to 255)' if preprocessing.kind == 'uint8' else 'float32 numbers'} of shape "
+            f"{list(preprocessing.input_shape)}"
+        )
+    if not images and not isinstance(source, Arrays):
+        source = _stacked(source)
     if isinstance(source, Arrays):
-        images = source.x.dtype == np.uint8 and source.x.ndim == 4
-        if images != (preprocessing.kind == "uint8"):
-            raise InputError(
-                f"{source.name} holds {source.x.dtype}{list(source.x.shape[1:])}; the network was made for "
-                f"{'uint8 images (0 to 255)' if preprocessing.kind == 'uint8' else 'float32 numbers'} of shape "
-                f"{list(preprocessing.input_shape)}"
-            )
         if source.x.shape[1:] == preprocessing.input_shape and preprocessing.crop_fraction == 1:
             return source
         if not images:
@@ -111,15 +180,7 @@ def to_memory(source: Source, preprocessing: Preprocessing) -> Arrays:
     x = np.empty((len(source), *preprocessing.input_shape), np.uint8)
     for i in range(len(source)):
         x[i] = resize_and_crop(source[i]["x"], preprocessing)
-    return Arrays(
-        x,
-        source.labels,
-        source.class_names,
-        groups=source.groups,
-        times=source.times,
-        names=source.names,
-        name=source.name,
-    )
+    return _with_x(source, x)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -147,7 +208,7 @@ class Moments:
         mean = self.total[indices].sum(0) / count
         var = self.square[indices].sum(0) / count - np.square(mean)
         # a channel that never varies carries nothing: dividing by rounding noise would make it loud
-        std = np.where(var > 1e-12 * np.maximum(1, np.square(mean)), np.sqrt(np.maximum(var, 0)), 1.0)
+        std = np.where(var > 1e-12 * np.square(mean), np.sqrt(np.maximum(var, 0)), 1.0)
         return mean.astype(np.float32), std.astype(np.float32)
 
 

@@ -104,9 +104,12 @@ def subset(source: Source, indices: Sequence[int] | np.ndarray) -> Source:
     """The examples `indices` of `source`, which keeps its classes, groups and times.
 
     Raises:
-      InputError: if an index is outside the source.
+      InputError: if an index is no whole number or outside the source.
     """
-    indices = np.asarray(indices, dtype=np.int64)
+    indices = np.asarray(indices)
+    if indices.size and indices.dtype.kind not in "ui":
+        raise InputError(f"indices are {indices.dtype}; expected whole numbers (numpy.flatnonzero makes them of a mask)")
+    indices = indices.astype(np.int64)
     if indices.size and (indices.min() < 0 or indices.max() >= len(source)):
         raise InputError(f"indices {indices.min()} to {indices.max()} reach outside the {len(source)} examples")
     if isinstance(source, Arrays):
@@ -121,6 +124,51 @@ def subset(source: Source, indices: Sequence[int] | np.ndarray) -> Source:
             names=names,
         )
     return Subset(source, indices)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Joined:
+    """A source followed by another one; `labels` are those of both, in the classes of the first."""
+
+    one: Source
+    two: Source
+    labels: np.ndarray
+    groups: None = None
+    times: None = None
+    names: None = None
+
+    @property
+    def name(self) -> str:
+        return self.one.name
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.one.class_names
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        part = self.one[index] if index < len(self.one) else self.two[index - len(self.one)]
+        return {"x": part["x"], "y": self.labels[index]}
+
+
+def concatenate(one: Source, two: Source, labels: np.ndarray) -> Source:
+    """Both sources as one with the classes of the first; see `Joined`.
+
+    Raises:
+      InputError: if one holds numbers and the other something of another shape.
+    """
+    if isinstance(one, Arrays) and isinstance(two, Arrays):
+        if (one.x.shape[1:], one.x.dtype) == (two.x.shape[1:], two.x.dtype):
+            return Arrays(np.concatenate([one.x, two.x]), labels, one.class_names, name=one.name)
+    for this, other in ((one, two), (two, one)):
+        if isinstance(this, Arrays) and this.x.dtype != np.uint8:
+            raise InputError(
+                f"{this.name} holds {this.x.dtype}{list(this.x.shape[1:])}; the examples of {other.name} are of another "
+                "shape or kind"
+            )
+    return Joined(one, two, labels)
 
 
 def check_labelled(source: Source, *, purpose: str) -> None:

@@ -1,6 +1,7 @@
 """Arrays given from Python or in an ``.npz`` file."""
 
 import zipfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -34,33 +35,35 @@ def arrays(
     Raises:
       InputError: lengths that differ, NaN or infinity, Python objects, labels that are no classes.
     """
-    x = np.asarray(x)
+    try:
+        x = np.asarray(x)
+    except ValueError as error:  # rows of different length
+        raise InputError(f"{name}: x is no array ({error}); expected uint8 images or floats of one shape") from error
     if x.dtype == object or x.dtype.kind not in "uifb":
         raise InputError(f"{name}: x has the type {x.dtype}; expected uint8 images or floats of one shape")
     if x.ndim < 2 or 0 in x.shape[1:]:
         raise InputError(f"{name}: x has the shape {x.shape}; expected [n, features] or [n, height, width, channels]")
-    if x.dtype.kind == "f":
+    if x.dtype != np.uint8 or x.ndim not in (3, 4):  # only images stay bytes
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity
+            x = x.astype(np.float32)
         bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))
         if len(bad):
             raise InputError(
-                f"{name}: x holds NaN or infinity in {len(bad)} of {len(x)} examples, the first at index {bad[0]}; "
+                f"{name}: x holds NaN or infinity (as float32) in {len(bad)} of {len(x)} examples, the first at index {bad[0]}; "
                 "remove or fill them"
             )
-    if x.dtype != np.uint8:
-        x = x.astype(np.float32)
     if x.ndim == 3:
         x = x[..., None]
     labels, names = _labels(y, class_names, name)
-    extra = {"groups": groups, "times": times}
+    extra = {k: None if v is None else np.atleast_1d(v) for k, v in {"groups": groups, "times": times}.items()}
     for what, values in {"y": labels, **extra}.items():
         if values is not None and len(values) != len(x):
             raise InputError(f"{name}: x has {len(x)} examples but {what} has {len(values)}; they must match")
-    found = {k: None if v is None else np.asarray(v) for k, v in extra.items()}
-    return Arrays(x, labels, names, name=name, **found)
+    return Arrays(x, labels, names, name=name, **extra)
 
 
 def _labels(y: Any, class_names: Sequence[str] | None, name: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    names = () if class_names is None else tuple(str(c) for c in class_names)
+    names = () if class_names is None else tuple(str(c) for c in np.atleast_1d(class_names))
     if len(set(names)) < len(names):
         raise InputError(f"{name}: class_names holds a name twice: {', '.join(names)}")
     if y is None:
@@ -95,13 +98,15 @@ def npz(path: str | Path) -> Arrays:
     if not path.is_file():
         raise InputError(f"there is no file '{path}'")
     try:
-        with np.load(path, allow_pickle=False) as file:
-            if not isinstance(file, np.lib.npyio.NpzFile):
-                raise InputError(f"'{path}' is not an .npz archive; save it with numpy.savez(path, x=…, y=…)")
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise InputError(f"'{path}' is not an .npz archive; save it with numpy.savez(path, x=…, y=…)")
+        with file:
             held = _read_members(file, path)
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    # numpy, zipfile and zlib have many ways to say that a file is damaged
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError, MemoryError) as error:
         raise InputError(f"'{path}' cannot be read as an .npz archive ({error}); is it whole?") from error
     if "x" not in held:
         raise InputError(f"'{path}' has no array 'x'; it holds: {', '.join(held) or 'nothing'}")

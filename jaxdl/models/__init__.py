@@ -69,12 +69,12 @@ def create(name: str, num_outputs: int, **arguments: Any) -> Staged:
             raise InputError(
                 f"model '{name}' has no argument '{argument}'; it has: {', '.join(known)}.{nearest(argument, known)}"
             )
-        expected = fields[argument]
-        alike = isinstance(value, (list, tuple)) if isinstance(expected, tuple) else _alike(value, expected)
-        if not alike:
+        if not _alike(value, fields[argument]):
             raise InputError(
-                f"argument '{argument}' of model '{name}' is {value!r}; expected something like {expected!r}"
+                f"argument '{argument}' of model '{name}' is {value!r}; expected something like {fields[argument]!r}"
             )
+        if argument == "dropout" and not 0 <= value < 1:
+            raise InputError(f"dropout of model '{name}' is {value!r}; expected a share of at least 0 and less than 1")
     for dtype in ("dtype", "param_dtype"):
         check_choice(dtype, arguments.get(dtype, "float32"), ("float32", "bfloat16", "float16"))
     if not isinstance(num_outputs, int) or num_outputs < 1:
@@ -86,9 +86,12 @@ def create(name: str, num_outputs: int, **arguments: Any) -> Staged:
 
 
 def _alike(value: Any, expected: Any) -> bool:
+    """Whether `value` is of the kind of the default `expected`: tuples hold sizes, numbers are not negative."""
+    if isinstance(expected, tuple):
+        return isinstance(value, (list, tuple)) and all(type(size) is int and size > 0 for size in value)
     if isinstance(expected, float):
         return isinstance(value, (int, float)) and not isinstance(value, bool)
-    return type(value) is type(expected)
+    return type(value) is type(expected) and not (type(value) is int and value < 0)
 
 
 def describe(model: Staged) -> tuple[str, dict[str, Any]]:

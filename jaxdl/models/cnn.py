@@ -5,8 +5,8 @@ from functools import partial
 import flax.linen as nn
 import jax
 
-from jaxdl.errors import InputError
-from jaxdl.models.layers import Head, Norm, activation, conv, pool
+from jaxdl.errors import InputError, check_choice
+from jaxdl.models.layers import ACTIVATIONS, NORMS, POOLS, Head, Norm, activation, conv, pool
 from jaxdl.models.mlp import DenseLayer
 from jaxdl.models.staged import Mode, Stage, Staged
 
@@ -57,6 +57,9 @@ class CNN(Staged):
     def stages(self) -> tuple[Stage, ...]:
         if not self.hidden:
             raise InputError("a cnn needs at least one fully connected layer: hidden=(64,), say")
+        check_choice("activation", self.activation, ACTIVATIONS)
+        check_choice("pool", self.pool, POOLS)
+        check_choice("norm", self.norm, NORMS)
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         convolutions = tuple(
             (f"conv{i}", partial(ConvLayer, channels, self.activation, self.pool, self.norm, **dtypes))

@@ -23,6 +23,8 @@ ACTIVATIONS: dict[str, Callable[[jax.Array], jax.Array]] = {
     "gelu": partial(nn.gelu, approximate=False),  # Hendrycks & Gimpel 2016: x · Φ(x)
     "silu": nn.silu,  # x · sigmoid(x)
 }
+NORMS = ("batch", "group", "none")
+POOLS = ("max", "average")
 
 
 def activation(name: str) -> Callable[[jax.Array], jax.Array]:
@@ -97,7 +99,7 @@ class Norm(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
-        check_choice("norm", self.kind, ("batch", "group", "none"))
+        check_choice("norm", self.kind, NORMS)
         if self.kind == "batch":
             return BatchNorm(dtype=self.dtype, param_dtype=self.param_dtype, name="batch")(x, mode)
         if self.kind == "group":
@@ -120,7 +122,7 @@ def pool(x: jax.Array, kind: str, size: int = 2) -> jax.Array:
 
     By reshape: on the CPU the gradient of a windowed maximum is slow.
     """
-    check_choice("pool", kind, ("max", "average"))
+    check_choice("pool", kind, POOLS)
     batch, height, width, channels = x.shape
     rows, columns = height // size, width // size
     windows = x[:, : rows * size, : columns * size].reshape(batch, rows, size, columns, size, channels)

@@ -5,7 +5,8 @@ from functools import partial
 import flax.linen as nn
 import jax
 
-from jaxdl.models.layers import Head, activation
+from jaxdl.errors import check_choice
+from jaxdl.models.layers import ACTIVATIONS, Head, activation
 from jaxdl.models.staged import Mode, Stage, Staged
 
 
@@ -40,6 +41,7 @@ class MLP(Staged):
     dropout: float = 0.0
 
     def stages(self) -> tuple[Stage, ...]:
+        check_choice("activation", self.activation, ACTIVATIONS)
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         layers = tuple(
             (f"layer{i}", partial(DenseLayer, width, self.activation, self.dropout, **dtypes))

@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdl.errors import check_choice
+from jaxdl.errors import InputError, check_choice
 from jaxdl.models.layers import BatchNorm, GlobalAveragePool, Head, conv
 from jaxdl.models.staged import Mode, Stage, Staged
 
@@ -99,7 +99,6 @@ class BlockGroup(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
-        check_choice("block", self.block, BLOCKS)
         for i in range(self.depth):
             stride = self.stride if i == 0 else 1
             x = BLOCKS[self.block](self.features, stride, self.dtype, self.param_dtype, name=f"block{i + 1}")(x, mode)
@@ -116,7 +115,8 @@ class Stem(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
-        check_choice("stem", self.kind, ("imagenet", "small"))
+        if x.ndim != 4:
+            raise InputError(f"a resnet needs [batch, height, width, channels], got {x.shape}")
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         size, stride = (7, 2) if self.kind == "imagenet" else (3, 1)
         x = conv(self.features, size, stride, name="conv", **dtypes)(x)
@@ -142,6 +142,8 @@ class ResNet(Staged):
     stem: str = "imagenet"
 
     def stages(self) -> tuple[Stage, ...]:
+        check_choice("block", self.block, BLOCKS)
+        check_choice("stem", self.stem, ("imagenet", "small"))
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         groups = tuple(
             (

@@ -100,6 +100,8 @@ class ViT(Staged):
 
     def stages(self) -> tuple[Stage, ...]:
         check_choice("pool", self.pool, ("token", "mean"))
+        if not self.num_heads or self.width % self.num_heads:
+            raise InputError(f"width {self.width} cannot be divided among {self.num_heads} attention heads")
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         token = self.pool == "token"
         mlp_width = self.mlp_width or 4 * self.width

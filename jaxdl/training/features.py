@@ -1,6 +1,7 @@
 """What frozen stages make of the data, computed once."""
 
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,6 +12,10 @@ from jaxdl.data.preprocessing import normalise
 from jaxdl.models.staged import Staged, Variables
 
 DEFAULT_LIMIT = 4 * 2**30
+
+
+def _head(array: jax.Array, count: int) -> jax.Array:
+    return array[:count]
 
 
 def activation_bytes(model: Staged, variables: Variables, stop: str, x: np.ndarray) -> int:
@@ -60,5 +65,5 @@ def compute_features(
         short = width - len(part)
         padded = np.concatenate([part, np.repeat(part[-1:], short, axis=0)]) if short else part
         out = run(variables, padded)
-        made.append(jax.tree.map(lambda a, keep=len(part): a[:keep], out) if short else out)
+        made.append(jax.tree.map(partial(_head, count=len(part)), out))
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *made)

@@ -1,6 +1,8 @@
 """From a plan to an optax optimizer."""
 
+import operator
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 import jax
@@ -38,8 +40,8 @@ def scale_by_stage(multipliers: Mapping[str, float]) -> optax.GradientTransforma
     """Multiplies the updates of each stage; stages not named stay as they are."""
 
     def update(updates: Any, state: optax.EmptyState, params: Any = None) -> tuple[Any, optax.EmptyState]:
-        scaled = {s: jax.tree.map(lambda u, f=multipliers.get(s, 1.0): u * f, tree) for s, tree in updates.items()}
-        return scaled, state
+        factors = {stage: multipliers.get(stage, 1.0) for stage in updates}
+        return {s: jax.tree.map(partial(operator.mul, f), updates[s]) for s, f in factors.items()}, state
 
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 

@@ -3,15 +3,15 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal, get_args
 
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models.staged import Staged
 
-OPTIMIZERS = ("adamw", "adam", "sgd", "lamb")
-SCHEDULES = ("cosine", "constant", "linear", "step")
-PRECISIONS = ("float32", "bfloat16")
-PARALLEL = ("jit", "pmap")
+Optimizer = Literal["adamw", "adam", "sgd", "lamb"]
+Schedule = Literal["cosine", "constant", "linear", "step"]
+Precision = Literal["float32", "bfloat16"]
+Parallel = Literal["jit", "pmap"]
 BODY = "body"  # for freeze_through: all stages but the head, whatever they are called
 
 
@@ -42,24 +42,24 @@ class Plan:
     freeze_through: str | None = None
     epochs: int = 20
     batch_size: int = 32
-    optimizer: str = "adamw"
+    optimizer: Optimizer = "adamw"
     learning_rate: float = 1e-3
-    schedule: str = "cosine"
+    schedule: Schedule = "cosine"
     warmup_epochs: float = 0.0
     weight_decay: float = 1e-4
     stage_lr: Mapping[str, float] = dataclasses.field(default_factory=dict)
     clip_norm: float | None = None
     label_smoothing: float = 0.0
-    precision: str = "float32"
-    parallel: str = "jit"
+    precision: Precision = "float32"
+    parallel: Parallel = "jit"
     seed: int = 0
     cache_features: bool = True
 
     def __post_init__(self):
-        check_choice("optimizer", self.optimizer, OPTIMIZERS)
-        check_choice("schedule", self.schedule, SCHEDULES)
-        check_choice("precision", self.precision, PRECISIONS)
-        check_choice("parallel", self.parallel, PARALLEL)
+        check_choice("optimizer", self.optimizer, get_args(Optimizer))
+        check_choice("schedule", self.schedule, get_args(Schedule))
+        check_choice("precision", self.precision, get_args(Precision))
+        check_choice("parallel", self.parallel, get_args(Parallel))
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
             _require(name, value, isinstance(value, int) and value >= 1, "a whole number of at least 1")

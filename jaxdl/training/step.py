@@ -150,7 +150,7 @@ def make_step(
 
 
 def make_predict(model: Staged, *, boundary: int = 0, cached: bool = False) -> Predict:
-    """``predict(state, batch, shared) -> logits float32[batch, num_outputs]`` in eval mode; arguments as `make_step`."""
+    """``predict(state, batch, shared) -> float32 logits[batch, num_outputs]`` in eval mode, as `make_step`."""
     start = model.stage_names[boundary]
 
     def predict(state: State, batch: Batch, shared: Shared) -> jax.Array:

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdl.data.batches import evaluation_batches, training_batches
 from jaxdl.data.preprocessing import normalise, to_memory
-from jaxdl.data.source import Arrays, Source, check_labelled
+from jaxdl.data.source import Source, check_labelled, concatenate, subset
 from jaxdl.data.split_hash import hash_indices
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models.staged import Staged
@@ -76,7 +76,7 @@ def finetune(
             f"head='keep' needs the checkpoint's classes ({', '.join(had) or 'none'}), but {source.name} has "
             f"{', '.join(source.class_names)}; use head='fresh'"
         )
-    both, train, held_out = _concatenate(source, validation)
+    both, train, held_out = _with_validation(source, validation)
     setup = prepare(init, both, plan, [train], keep_head=same and head != "fresh", image_size=image_size)
     runner = data_parallel_runner(plan.parallel, setup.make_step, setup.make_predict(), setup.scan, jax.local_devices())
     history: list[dict[str, Any]] = []
@@ -99,7 +99,7 @@ def finetune(
     return trained_checkpoint(setup, init, state, 0, source.name, tuple(history))
 
 
-def _concatenate(source: Source, validation: Source | None) -> tuple[Source, np.ndarray, np.ndarray]:
+def _with_validation(source: Source, validation: Source | None) -> tuple[Source, np.ndarray, np.ndarray]:
     """Both sources as one, and the indices of each in it."""
     train = np.arange(len(source))
     if validation is None:
@@ -109,40 +109,27 @@ def _concatenate(source: Source, validation: Source | None) -> tuple[Source, np.
         raise InputError(f"the validation data has classes that the training data lacks: {', '.join(sorted(unknown))}")
     places = np.array([source.class_names.index(c) for c in validation.class_names])
     labels = np.concatenate([source.labels, places[validation.labels]]).astype(np.int32)
-    both = Joined(source, validation, labels)
-    if isinstance(source, Arrays) and isinstance(validation, Arrays):
-        if source.x.shape[1:] == validation.x.shape[1:] and source.x.dtype == validation.x.dtype:
-            both = dataclasses.replace(
-                source, x=np.concatenate([source.x, validation.x]), labels=labels, groups=None, times=None, names=None
-            )
-    return both, train, np.arange(len(source), len(labels))
+    return concatenate(source, validation, labels), train, np.arange(len(source), len(labels))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Joined:
-    """A source followed by another one."""
+def hold_out(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:
+    """Divides `source` at random, by class, into one to train on and `fraction` of it to measure on.
 
-    one: Source
-    two: Source
-    labels: np.ndarray
-    groups: None = None
-    times: None = None
-    names: None = None
+    Raises:
+      InputError: if a part would lack a class, or `fraction` is not between 0 and 1.
+    """
+    from sklearn.model_selection import train_test_split
 
-    @property
-    def name(self) -> str:
-        return self.one.name
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.one.class_names
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        part = self.one[index] if index < len(self.one) else self.two[index - len(self.one)]
-        return {"x": part["x"], "y": self.labels[index]}
+    check_labelled(source, purpose="a validation part")
+    if not 0 < fraction < 1:
+        raise InputError(f"the validation fraction is {fraction}; expected more than 0 and less than 1")
+    try:
+        train, held = train_test_split(
+            np.arange(len(source)), test_size=fraction, stratify=source.labels, random_state=seed
+        )
+    except ValueError as error:
+        raise InputError(f"{source.name} cannot be divided by {fraction}: {error}") from error
+    return subset(source, np.sort(train)), subset(source, np.sort(held))
 
 
 def history_row(

@@ -4,7 +4,7 @@ import dataclasses
 import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from typing import Any
+from typing import Any, Literal, get_args
 
 import jax
 import jax.numpy as jnp
@@ -27,7 +27,8 @@ from jaxdl.training.setup import Setup
 from jaxdl.training.step import Batch, State
 from jaxdl.training.transfer import history_row
 
-STRATEGIES = ("auto", "loop", "vmap", "shard")
+FoldStrategy = Literal["auto", "loop", "vmap", "shard"]
+STRATEGIES = get_args(FoldStrategy)
 TRIAL_SECONDS, TRIAL_STEPS = 2.0, 4
 
 OnRow = Callable[[Mapping[str, Any]], None]

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 
@@ -10,7 +10,8 @@ from jaxdl.data.source import Source
 from jaxdl.data.split_hash import hash_indices
 from jaxdl.errors import InputError, check_choice
 
-SPLITTERS = ("stratified", "kfold", "group", "leave-one-out", "monte-carlo", "time-series", "holdout")
+Splitter = Literal["stratified", "kfold", "group", "leave-one-out", "monte-carlo", "time-series", "holdout"]
+SPLITTERS = get_args(Splitter)
 TEST_SHARE = 0.2  # of monte-carlo and holdout
 
 

@@ -129,17 +129,20 @@ def save(checkpoint: Checkpoint, path: str | Path) -> Path:
       The absolute path.
 
     Raises:
-      InputError: if something is there already.
+      InputError: if something is there already, or the card names another number of classes than the model has outputs.
     """
     import orbax.checkpoint as ocp
 
     path = check_free(path)
     name, arguments = describe(checkpoint.model)
+    names, outputs = checkpoint.card.class_names, checkpoint.model.num_outputs
+    if names and len(names) != outputs:
+        raise InputError(f"the card names {len(names)} classes for the model's {outputs} outputs")
     card = {
         "format": FORMAT,
         "model": name,
         "arguments": arguments,
-        "num_outputs": checkpoint.model.num_outputs,
+        "num_outputs": outputs,
         **dataclasses.asdict(checkpoint.card),
         "environment": environment(),
     }
@@ -168,7 +171,11 @@ def _read_card(path: Path) -> dict[str, Any]:
         fields = {f.name: card[f.name] for f in dataclasses.fields(Card)}
         shape = card["preprocessing"]
         fields["preprocessing"] = Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()})
-        fields["class_names"] = tuple(card["class_names"])
+        fields["class_names"] = names = tuple(card["class_names"])
+        if names and len(names) != card["num_outputs"]:
+            raise ValueError(f"it names {len(names)} classes for {card['num_outputs']} outputs")
+        if missing := {"model", "arguments"} - card.keys():
+            raise KeyError(*missing)
         return {**card, "card": Card(**fields)}
     except InputError:
         raise
@@ -210,6 +217,8 @@ def restore(
         with ocp.StandardCheckpointer() as checkpointer:
             stored = checkpointer.metadata(path / ARRAYS).item_metadata
             stored = stored.tree if hasattr(stored, "tree") else stored
+            if not stored:  # Orbax only logs that it found nothing it can read
+                raise InputError(f"the arrays of the checkpoint '{path}' are missing or damaged")
             target = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), stored)
             kept = _match(target, expected, drop, rename or {}, str(path))
             device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -249,7 +258,7 @@ def _match(stored: Any, expected: Any, drop: Sequence[str], rename: Mapping[str,
         return name == prefix or name.startswith(prefix + "/")
 
     have, want = dict(walk_shapes(stored)), dict(walk_shapes(expected))
-    problems, kept = [], {}
+    problems, kept, taken = [], {}, {}
     for prefix in (*drop, *rename):
         if not any(begins(name, prefix) for name in have):
             problems.append(f"'{prefix}' is named in drop or rename but is not in the checkpoint")
@@ -257,7 +266,10 @@ def _match(stored: Any, expected: Any, drop: Sequence[str], rename: Mapping[str,
         if any(begins(name, prefix) for prefix in drop):
             continue
         old = next((p for p in rename if begins(name, p)), None)
-        kept[name] = name if old is None else rename[old] + name[len(old) :]
+        kept[name] = new = name if old is None else rename[old] + name[len(old) :]
+        if rival := taken.get(new):
+            problems.append(f"{name} and {rival} would both become {new}")
+        taken[new] = name
     for name in sorted(want.keys() - set(kept.values())):
         problems.append(f"{name} {want[name].shape}: the model has it, the checkpoint has not")
     for old, new in kept.items():

@@ -3,6 +3,7 @@
 import hashlib
 import re
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,9 +50,13 @@ def read_npz_weights(path: str | Path) -> dict[str, np.ndarray]:
     if not path.is_file():
         raise InputError(f"there is no weight file '{path}'")
     try:
-        with np.load(path, allow_pickle=False) as file:
+        file = np.load(path, allow_pickle=False)
+        if not isinstance(file, np.lib.npyio.NpzFile):
+            raise ValueError("it is a single array")
+        with file:
             return {name: file[name] for name in file.files}
-    except (zipfile.BadZipFile, OSError, ValueError, EOFError, AttributeError) as error:
+    # numpy, zipfile and zlib have many ways to say that a file is damaged
+    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError, MemoryError) as error:
         raise InputError(f"'{path}' cannot be read as an .npz file of weights ({error})") from error
 
 
@@ -93,7 +98,11 @@ def apply_table(
         if leaf is None:
             continue
         leaf = _renumber(re.fullmatch(pattern, name).expand(leaf))
-        changed = tensor if change is None else change(tensor)
+        try:
+            changed = tensor if change is None else change(tensor)
+        except ValueError:  # it has not the number of axes that is to be transposed
+            problems.append(f"{name} {tensor.shape}: cannot become {leaf}")
+            continue
         if leaf not in want:
             problems.append(f"{name}: would become {leaf}, which the model has not")
         elif leaf in filled:

@@ -1,0 +1,206 @@
+"""A model is an ordered list of named stages: slices of it compose."""
+
+import functools
+
+import jax
+import numpy as np
+import pytest
+
+from jaxdl.errors import InputError
+from jaxdl.models import create
+from jaxdl.models.staged import init_head, init_variables, join_variables, split_variables, walk_shapes
+
+SMALL = {
+    "mlp": ("mlp", {"hidden": (8, 6), "dropout": 0.3}, (4, 4, 1)),
+    "cnn": ("cnn", {"features": (4, 6), "hidden": (8,), "dropout": 0.3}, (8, 8, 3)),
+    "cnn_group": ("cnn", {"features": (4,), "hidden": (8,), "norm": "group", "pool": "average"}, (8, 8, 3)),
+    "vit": ("vit", {"width": 8, "depth": 2, "num_heads": 2, "dropout": 0.2}, (8, 8, 3)),
+    "vit_mean": ("vit", {"width": 8, "depth": 1, "num_heads": 2, "pool": "mean"}, (8, 8, 3)),
+    "resnet_cifar": ("resnet20_cifar", {"depths": (1, 1), "width": 4}, (8, 8, 3)),
+    "resnet_basic": ("resnet18", {"depths": (1, 1), "width": 4}, (16, 16, 3)),
+    "resnet_bottleneck": ("resnet50", {"depths": (1, 1), "width": 4, "stem": "small"}, (8, 8, 3)),
+}
+NAMES = {
+    "mlp": ("layer1", "layer2", "head"),
+    "cnn": ("conv1", "conv2", "dense1", "head"),
+    "vit": ("embed", "block1", "block2", "pool", "head"),
+    "resnet_cifar": ("stem", "stage1", "stage2", "pool", "head"),
+}
+KEY = jax.random.key(3)
+
+
+@pytest.fixture(scope="module", params=SMALL)
+def case(request):
+    return _make(request.param)
+
+
+@functools.cache
+def _make(kind):
+    """A model, variables none of which stands at a trivial value such as zero, and four examples."""
+    name, arguments, shape = SMALL[kind]
+    model = create(name, 3, **arguments)
+    rng = np.random.default_rng(0)
+
+    def drawn(path, leaf):
+        noise = rng.normal(size=leaf.shape).astype(np.float32)
+        return 0.5 + noise**2 if path[-1].key in ("var", "scale") else 0.3 * noise
+
+    shapes = jax.eval_shape(lambda key: init_variables(model, key, shape), KEY)
+    variables = jax.tree_util.tree_map_with_path(drawn, shapes)
+    return model, variables, rng.normal(size=(4, *shape)).astype(np.float32)
+
+
+def _train(model, variables, x, **options):
+    return model.apply(variables, x, train=True, mutable=["batch_stats"], rngs={"dropout": KEY}, **options)
+
+
+def _equal(one, two):
+    assert jax.tree.structure(one) == jax.tree.structure(two)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def test_prefix_then_suffix_is_the_whole(case):
+    model, variables, x = case
+    whole = model.apply(variables, x)
+    assert np.abs(whole - whole[0]).max() > 1e-2, "all images get the same answer: nothing would be shown"
+    for i, name in enumerate(model.stage_names):
+        before, after = split_variables(variables, model.stage_names[:i])
+        between = model.apply(before, x, stop=name)
+        _equal(model.apply(after, between, start=name), whole)
+
+
+def test_prefix_then_suffix_is_the_whole_in_training(case):
+    model, variables, x = case
+    whole, changed = _train(model, variables, x)
+    if getattr(model, "dropout", 0) or variables["batch_stats"]:
+        assert np.abs(whole - model.apply(variables, x)).max() > 1e-3, "training should differ from use"
+    for i, name in enumerate(model.stage_names):
+        before, after = split_variables(variables, model.stage_names[:i])
+        between, changed_before = _train(model, before, x, stop=name)
+        out, changed_after = _train(model, after, between, start=name)
+        _equal(out, whole)
+        _equal(join_variables(changed_before, changed_after), changed)
+
+
+def test_taps_are_what_stop_gives(case):
+    model, variables, x = case
+    names = model.stage_names
+    out, taps = model.apply(variables, x, taps=names)
+    assert set(taps) == set(names)
+    for name, following in zip(names, (*names[1:], None), strict=True):
+        _equal(taps[name], model.apply(variables, x, stop=following))
+    _equal(out, taps["head"])
+
+
+def test_frozen_stages_run_as_in_use(case):
+    model, variables, x = case
+    names = model.stage_names
+    in_use = model.apply(variables, x, taps=names)[1]
+    for n in range(len(names) + 1):
+        (_, taps), changed = _train(model, variables, x, frozen=n, taps=names)
+        for name in names[:n]:
+            _equal(taps[name], in_use[name])  # batch norm takes its running statistics, dropout is off
+        stats = changed.get("batch_stats", {})
+        for i, name in enumerate(names):
+            for path, leaf in walk_shapes(variables["batch_stats"].get(name, {})):
+                same = np.array_equal(leaf, dict(walk_shapes(stats[name]))[path])
+                assert same == (i < n), f"{name}/{path} with {n} frozen stages"
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn", "vit"])
+def test_dropout_draws_from_the_key_unless_frozen(kind):
+    model, variables, x = _make(kind)
+
+    def run(seed, frozen):
+        rngs = {"dropout": jax.random.key(seed)}
+        return model.apply(variables, x, train=True, frozen=frozen, mutable=["batch_stats"], rngs=rngs)[0]
+
+    assert np.array_equal(run(0, 0), run(0, 0))
+    assert not np.array_equal(run(0, 0), run(1, 0))
+    everything = len(model.stage_names)
+    assert np.array_equal(run(0, everything), run(1, everything))
+
+
+def test_frozen_counts_from_the_input_of_the_whole_model():
+    model, variables, x = _make("resnet_basic")
+    between = model.apply(variables, x, stop="stage2")
+    whole, _ = _train(model, variables, x, frozen=2)
+    suffix, _ = _train(model, variables, between, start="stage2", frozen=2)
+    _equal(suffix, whole)
+
+
+def test_masked_examples_do_not_count():
+    model, variables, x = _make("cnn")
+    model = model.clone(dropout=0.0)
+    padded = np.concatenate([x, np.full_like(x[:2], 50)])
+    mask = np.arange(6) < 4
+    whole, changed = _train(model, variables, x)
+    out, changed_padded = _train(model, variables, padded, mask=mask)
+    np.testing.assert_allclose(out[:4], whole, atol=1e-5)
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-5), changed_padded, changed)
+
+
+@pytest.mark.parametrize("kind", NAMES)
+def test_order_is_that_of_the_names_not_of_the_keys(kind):
+    model, variables, x = _make(kind)
+    assert model.stage_names == NAMES[kind]
+    held = list(jax.tree.map(lambda leaf: leaf, variables)["params"])
+    assert held == sorted(held), "pytrees sort their keys: their order means nothing"
+    turned = {c: dict(reversed(tree.items())) for c, tree in variables.items()}
+    _equal(model.apply(turned, x), model.apply(variables, x))
+    assert [model.stage_index(name) for name in NAMES[kind]] == list(range(len(NAMES[kind])))
+
+
+def test_split_and_join_undo_each_other(case):
+    model, variables, _ = case
+    for i in range(len(model.stage_names) + 1):
+        before, after = split_variables(variables, model.stage_names[:i])
+        assert set(before) == set(after) == {"params", "batch_stats"}
+        assert set(before["params"]) <= set(model.stage_names[:i])
+        assert not set(after["params"]) & set(model.stage_names[:i])
+        _equal(join_variables(before, after), variables)
+        _equal(join_variables(after, before), variables)
+    with pytest.raises(ValueError, match="stand in more than one part of 'params'"):
+        join_variables({"params": variables["params"]}, variables)
+
+
+def test_fresh_head_from_the_shapes_of_the_body(case):
+    model, variables, x = case
+    _, body = split_variables(variables, ("head",))
+    shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), body)
+    wider = model.clone(num_outputs=7)
+    head = init_head(wider, jax.random.key(1), shapes, x.shape[1:])
+    assert set(head["params"]) == {"head"}
+    assert wider.apply(join_variables(body, head), x).shape == (4, 7)
+    other = init_head(wider, jax.random.key(2), shapes, x.shape[1:])
+    assert not np.array_equal(head["params"]["head"]["dense"]["kernel"], other["params"]["head"]["dense"]["kernel"])
+
+
+def test_fresh_variables_follow_the_key():
+    model = create("mlp", 3, hidden=(4,))
+    one, same, other = (init_variables(model, jax.random.key(seed), (4,)) for seed in (0, 0, 1))
+    _equal(one, same)
+    for stage in model.stage_names:
+        assert not np.array_equal(one["params"][stage]["dense"]["kernel"], other["params"][stage]["dense"]["kernel"])
+
+
+@pytest.mark.parametrize("option", ["start", "stop"])
+def test_unknown_stage_names_the_nearest(option):
+    model, variables, x = _make("resnet_cifar")
+    with pytest.raises(InputError, match=r"stage of CifarResNet 'stage_1'.*stem, stage1.*Did you mean 'stage1'\?"):
+        model.apply(variables, x, **{option: "stage_1"})
+
+
+@pytest.mark.parametrize(
+    ("tap", "stop", "nearest"),
+    [
+        ("block1/atention", None, "block1/attention"),
+        ("blok2", None, "block2"),
+        ("block2/attention", "block2", "block1/attention"),  # exists, but the slice does not reach it
+    ],
+)
+def test_unknown_tap_names_the_nearest(tap, stop, nearest):
+    model, variables, x = _make("vit")
+    with pytest.raises(InputError, match=rf"unknown tap '{tap}'.*Did you mean '{nearest}'\?"):
+        model.apply(variables, x, taps=("embed", tap), stop=stop)

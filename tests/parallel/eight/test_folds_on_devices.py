@@ -1,0 +1,84 @@
+"""Fold k comes out the same alone, in the loop, under vmap, and sharded over 8 devices."""
+
+import jax
+import numpy as np
+import pytest
+
+import jaxdl
+from jaxdl import data
+from jaxdl.training.setup import prepare
+from jaxdl.validation.folds import make_fold_runner
+from jaxdl.validation.splits import split_source
+
+CASES = {
+    "mlp": ("mlp", dict(hidden=(32,)), None),
+    "cnn with batch norm and dropout": ("cnn", dict(features=(8, 16), hidden=(32,), dropout=0.3), None),
+    "vit": ("vit", dict(width=32, depth=2, num_heads=2, patch_size=2, dropout=0.1), None),
+    "frozen prefix": ("cnn", dict(features=(8, 16), hidden=(32,), dropout=0.3), "conv1"),
+}
+
+
+def source_of(examples=110):
+    digits = data.digits()
+    return data.subset(digits, np.random.default_rng(1).permutation(len(digits))[:examples])
+
+
+@pytest.fixture(scope="module", params=CASES)
+def case(request):
+    name, arguments, freeze = CASES[request.param]
+    source = source_of()
+    # 88 training examples in two batches of 44: ten epochs are 20 steps
+    plan = jaxdl.Plan(epochs=10, batch_size=64, learning_rate=3e-3, freeze_through=freeze)
+    init = jaxdl.create(name, 10, **arguments)
+    if freeze:
+        init = jaxdl.pretrain(init, data.digits(), jaxdl.Plan(epochs=1))
+    loop = jaxdl.cross_validate(init, source, plan, splitter="kfold", fold_strategy="loop")
+    assert loop.curves[-1]["step"] == 20
+    assert loop.cached == bool(freeze)
+    return request.param, init, source, plan, loop
+
+
+@pytest.mark.parametrize("strategy", ["vmap", "shard"])
+def test_strategies_give_the_loops_logits(case, strategy):
+    name, init, source, plan, loop = case
+    other = jaxdl.cross_validate(init, source, plan, splitter="kfold", fold_strategy=strategy)
+    assert other.split == loop.split
+    assert (other.out_of_fold.index == loop.out_of_fold.index).all()
+    difference = np.abs(other.out_of_fold.logits - loop.out_of_fold.logits).max()
+    print(f"{name}: {strategy} differs from the loop by at most {difference:.1e}")
+    assert difference < 1e-4
+    assert len(other.curves) == len(loop.curves)
+
+
+def test_a_fold_alone_is_the_fold_among_others(case):
+    name, init, source, plan, loop = case
+    alone = jaxdl.cross_validate(init, source, plan, splitter="kfold", fold_strategy="loop", only_folds=[3])
+    rows = loop.out_of_fold.fold == 3
+    difference = np.abs(alone.out_of_fold.logits - loop.out_of_fold.logits[rows]).max()
+    print(f"{name}: fold 3 alone differs by at most {difference:.1e}")
+    assert difference < 1e-4
+    assert [row["fold"] for row in alone.folds] == [3]
+
+
+def test_folds_on_devices_do_not_talk():
+    source = source_of()
+    split = split_source(source, "kfold", 5, 0)
+    setup = prepare(jaxdl.create("cnn", 10, features=(8,), hidden=(16,)), source, jaxdl.Plan(epochs=1), split.train)
+    runner = make_fold_runner(setup, "shard")
+    from jaxdl.validation.folds import _batches, _state, pad_folds
+
+    folds = pad_folds(range(5), "shard")
+    assert folds == [0, 1, 2, 3, 4, 0, 1, 2]
+    state, shared = runner.place(_state(setup, folds, stacked=True), setup.shared)
+    batch = jax.tree.map(lambda a: a[0], _batches(setup, folds, 0, stacked=True))
+    text = runner.step.lower(state, batch, shared).compile().as_text()
+    for collective in ("all-reduce", "all-gather", "all-to-all", "collective-permute"):
+        assert collective not in text
+    assert len(runner.step(state, batch, shared)[0].params["head"]["dense"]["kernel"].sharding.device_set) == 8
+
+
+def test_auto_chooses_among_what_eight_devices_allow():
+    source = source_of()
+    result = jaxdl.cross_validate(jaxdl.create("mlp", 10), source, jaxdl.Plan(epochs=2), splitter="kfold")
+    assert result.fold_strategy["name"] in ("loop", "shard")
+    assert set(result.fold_strategy["trial"]) == {"loop", "shard"}
