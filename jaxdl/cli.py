@@ -3,7 +3,9 @@
 import csv
 import dataclasses
 import json
+import os
 import sys
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,13 +13,15 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tyro
+from absl import logging
 from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from jaxdl import data as sources
 from jaxdl.data.source import Source
 from jaxdl.demo import FOLDS, demo
-from jaxdl.errors import InputError
+from jaxdl.errors import InputError, check_choice, nearest
 from jaxdl.models import MODELS, create
 from jaxdl.report.inspect import inspect
 from jaxdl.report.page import write_page
@@ -30,43 +34,64 @@ from jaxdl.validation.folds import FoldStrategy
 from jaxdl.validation.splits import Splitter
 from jaxdl.weights.checkpoint import Checkpoint, check_free, restore, save, written_whole
 
-console = Console()
-errors = Console(stderr=True)
+console = Console(markup=False, emoji=False)  # a path or a class may be called [anything]
+errors = Console(stderr=True, markup=False, emoji=False)
+MOST_FOLDS = 20  # with more, they are not listed one by one
+
+
+def _option(metavar: str | None = None) -> Any:
+    """An option that may be left out; its help says what that means, so that no default is shown."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
 
 # The plan's fields as options, without its checks: those speak when the Plan is made, in their own words.
+LEFT_OUT = {"freeze_through": _option("STAGE"), "clip_norm": _option("FLOAT"), "stage_lr": _option()}
 Training = dataclasses.make_dataclass(
     "Training",
-    [(f.name, f.type, dataclasses.field(default=f.default)) for f in dataclasses.fields(Plan) if f.name != "stage_lr"]
-    + [("stage_lr", Mapping[str, float], dataclasses.field(default_factory=dict))],
+    [
+        (
+            f.name,
+            Annotated[f.type, LEFT_OUT[f.name]] if f.name in LEFT_OUT else f.type,
+            dataclasses.field(default=f.default, default_factory=f.default_factory),
+        )
+        for f in dataclasses.fields(Plan)
+    ],
     frozen=True,
 )
 Training.__doc__ = Plan.__doc__
 
 TrainingOptions = tyro.conf.OmitArgPrefixes[Training]
-ModelArguments = Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUE ...")]
+ModelName = Annotated[str, tyro.conf.arg(metavar="NAME")]
+Spec = Annotated[str, tyro.conf.arg(metavar="SPEC")]
+NewCheckpoint = Annotated[Path, tyro.conf.arg(metavar="CKPT")]
+InitOption = Annotated[Path | None, _option("CKPT")]
+ModelOption = Annotated[str | None, _option("NAME")]
+SizeOption = Annotated[int | None, _option("INT")]
+ModelArguments = Annotated[tuple[str, ...], _option("NAME=VALUE ...")]
+Debug = Annotated[tyro.conf.FlagCreatePairsOff[bool], _option()]
 
 
 def pretrain_command(
     *,
-    model: str,
-    data: str,
-    out: Path,
+    model: ModelName,
+    data: Spec,
+    out: NewCheckpoint,
     training: TrainingOptions = Training(),  # noqa: B008
     validation_fraction: float = 0.0,
-    image_size: int | None = None,
+    image_size: SizeOption = None,
     model_arguments: ModelArguments = (),
-    debug: bool = False,
+    debug: Debug = False,
 ) -> None:
     """Train a model from scratch and save a checkpoint.
 
     Args:
-      model: name of a model, such as cnn, vit, resnet20_cifar.
-      data: digits, digits:0-4, a folder of class folders (its train/ and val/ are splits), or a file .npz.
-      out: folder for the checkpoint; must not exist yet.
+      model: name of a model, such as cnn, vit or resnet20_cifar.
+      data: digits, digits:0-4, a folder of class folders (train/ and val/ below it are splits), or an .npz file.
+      out: folder for the new checkpoint; must not exist yet.
       training: how to train.
-      validation_fraction: share of the examples kept out of training to measure the curves on, where there is no val/.
-      image_size: side in pixels to which images are brought.
-      model_arguments: of the model, such as activation=tanh features=[16,32].
+      validation_fraction: share of the examples to hold out for measuring the curves, where the data has no val/.
+      image_size: side in pixels that images are brought to; by default their own, or the model's if they differ.
+      model_arguments: arguments of the model, such as activation=tanh features=[16,32].
       debug: show the traceback of an error.
     """
     plan = Plan(**vars(training))
@@ -75,29 +100,29 @@ def pretrain_command(
 
 def finetune_command(
     *,
-    data: str,
-    out: Path,
-    init: Path | None = None,
-    model: str | None = None,
+    data: Spec,
+    out: NewCheckpoint,
+    init: InitOption = None,
+    model: ModelOption = None,
     training: TrainingOptions = Training(),  # noqa: B008
     head: Literal["auto", "fresh", "keep"] = "auto",
     validation_fraction: float = 0.0,
-    image_size: int | None = None,
+    image_size: SizeOption = None,
     model_arguments: ModelArguments = (),
-    debug: bool = False,
+    debug: Debug = False,
 ) -> None:
     """Train a checkpoint on new data and save the result.
 
     Args:
-      data: digits, digits:5-9, a folder of class folders (its train/ and val/ are splits), or a file .npz.
-      out: folder for the checkpoint; must not exist yet.
+      data: digits, digits:5-9, a folder of class folders (train/ and val/ below it are splits), or an .npz file.
+      out: folder for the new checkpoint; must not exist yet.
       init: checkpoint to start from.
-      model: instead of a checkpoint, a model to train from scratch.
+      model: name of a model to train from scratch, instead of --init.
       training: how to train.
-      head: a fresh head, the checkpoint's (keep), or the checkpoint's if the classes are the same (auto).
-      validation_fraction: share of the examples kept out of training to measure the curves on, where there is no val/.
-      image_size: side in pixels to which images are brought; by default the checkpoint's.
-      model_arguments: of a model, such as activation=tanh.
+      head: start with a fresh head, keep the checkpoint's, or (auto) keep it if the classes are the same.
+      validation_fraction: share of the examples to hold out for measuring the curves, where the data has no val/.
+      image_size: side in pixels that images are brought to; by default the checkpoint's.
+      model_arguments: arguments of --model, such as activation=tanh.
       debug: show the traceback of an error.
     """
     plan = Plan(**vars(training))
@@ -106,32 +131,31 @@ def finetune_command(
 
 def cross_validate_command(
     *,
-    data: str,
-    out: Path,
-    init: Path | None = None,
-    model: str | None = None,
+    data: Spec,
+    out: Annotated[Path, tyro.conf.arg(metavar="RUN")],
+    init: InitOption = None,
+    model: ModelOption = None,
     training: TrainingOptions = Training(),  # noqa: B008
     folds: int = 5,
     splitter: Splitter = "stratified",
     fold_strategy: FoldStrategy = "auto",
-    image_size: int | None = None,
+    image_size: SizeOption = None,
     model_arguments: ModelArguments = (),
-    debug: bool = False,
+    debug: Debug = False,
 ) -> None:
     """Measure by cross-validation how good fine-tuning is.
 
     Args:
-      data: digits, digits:5-9, a folder of class folders, or a file .npz (x, y, and optionally groups, times). Of a
-        folder with splits, train/ is used; FOLDER:all takes both.
+      data: digits, digits:5-9, a folder of class folders (its train/ if it has one; DIR:all for all), or an .npz file.
       out: folder for the results; must not exist yet.
       init: checkpoint that every fold starts from.
-      model: instead of a checkpoint, a model to train from scratch.
+      model: name of a model to train from scratch, instead of --init.
       training: how to train each fold.
-      folds: how many.
-      splitter: how examples are divided.
-      fold_strategy: how folds are run: one after another, all in one program, over devices, or whichever is fastest.
-      image_size: side in pixels to which images are brought; by default the checkpoint's.
-      model_arguments: of a model, such as activation=tanh.
+      folds: number of folds; leave-one-out and holdout have their own.
+      splitter: how examples are divided; group needs groups in the .npz file, time-series needs times.
+      fold_strategy: how folds are run: in turn (loop), in one program (vmap), over devices (shard), or the fastest.
+      image_size: side in pixels that images are brought to; by default the checkpoint's.
+      model_arguments: arguments of --model, such as activation=tanh.
       debug: show the traceback of an error.
     """
     plan, out = Plan(**vars(training)), check_free(out)
@@ -139,7 +163,8 @@ def cross_validate_command(
     start = _start(init, model, source, model_arguments)
     if Path(data).is_dir() and sources.splits_of(data):
         console.print(f"{len(source)} examples of {source.name}; name {data}:all for all of them", soft_wrap=True)
-    with progress(f"{splitter} folds") as show:
+    count = {"leave-one-out": len(source), "holdout": 1}.get(splitter, folds)
+    with progress(count * plan.epochs) as show:
         result = cross_validate(
             start,
             source,
@@ -155,62 +180,77 @@ def cross_validate_command(
         result.write_to(work)
         write_page(work / "report.html", f"Cross-validation on {source.name}", {name: result}, source=source)
     print_table(console, results_table({name: result}))
-    for row in result.folds:
+    for row in result.folds if len(result.folds) <= MOST_FOLDS else ():
         console.print(
-            f"fold {row['fold'] + 1}: accuracy {row['accuracy']:.3f}, loss {row['loss']:.3f} on {row['test']} "
-            f"examples, trained on {row['train']} in {row['seconds']:.1f} s"
+            f"fold {row['fold']}: accuracy {row['accuracy']:.3f}, loss {row['loss']:.3f} on {row['test']} "
+            f"example{'s' if row['test'] > 1 else ''}, trained on {row['train']} in {row['seconds']:.1f} s"
         )
+    if source.groups is not None and splitter != "group":
+        console.print(f"The groups of {source.name} were not kept together; --splitter group does that.")
     console.print(f"folds: {result.fold_strategy['name']} ({result.fold_strategy['reason']})")
     console.print(f"results and report.html in {out}", soft_wrap=True)
 
 
-def predict_command(*, checkpoint: Path, data: str, out: Path, debug: bool = False) -> None:
+def predict_command(
+    *,
+    checkpoint: Annotated[Path, tyro.conf.arg(metavar="CKPT")],
+    data: Spec,
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE.csv")],
+    debug: Debug = False,
+) -> None:
     """Write a checkpoint's predictions to a table.
 
     Args:
       checkpoint: folder of a trained checkpoint.
-      data: digits, a folder (of class folders, or of images), or a file .npz.
-      out: the table, FILE.csv; must not exist yet.
+      data: digits, a folder (of class folders, or of images), or an .npz file.
+      out: file for the table; must not exist yet.
       debug: show the traceback of an error.
     """
     out = check_free(out)
     if out.is_dir():
         raise InputError(f"'{out}' is a folder; expected the name of a file .csv")
-    predictions = predict(restore(checkpoint), sources.load(data, labelled=False))
-    _write_csv(predictions, out)
+    source = sources.load(data, labelled=False)
+    predictions = predict(restore(checkpoint), source)
+    _write_csv(predictions, source, out)
     console.print(f"{len(predictions.logits)} predictions in {out}", soft_wrap=True)
+    if Path(data).is_dir() and len(sources.splits_of(data)) > 1:
+        console.print(f"of train/ and val/ together; name {data}:val for those of val/ alone", soft_wrap=True)
     if predictions.labels is not None and (predictions.labels >= 0).all():
         console.print(f"accuracy {predictions.accuracy:.4f}")
     elif predictions.labels is not None:
-        console.print("some classes of the data are not among the checkpoint's: no accuracy")
+        foreign = [c for c in source.class_names if c not in predictions.class_names]
+        console.print(f"no accuracy: the checkpoint does not know all classes of the data ({_listed(foreign)})")
 
 
 def inspect_command(
-    target: tyro.conf.Positional[str],
+    target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CKPT|MODEL")],
     *,
-    input_shape: tuple[int, ...] | None = None,
+    input_shape: Annotated[tuple[int, ...] | None, _option("INT ...")] = None,
     num_outputs: int = 10,
     model_arguments: ModelArguments = (),
-    debug: bool = False,
+    debug: Debug = False,
 ) -> None:
     """Show the stages of a checkpoint or model: shapes, parameters, FLOPs, bytes.
 
     Args:
       target: folder of a checkpoint, or name of a model.
-      input_shape: of an example, such as 32 32 3; a checkpoint knows its own.
-      num_outputs: classes of a model.
-      model_arguments: of a model, such as depth=6.
+      input_shape: shape of an example, such as 32 32 3; a checkpoint knows its own.
+      num_outputs: number of classes, for a model.
+      model_arguments: arguments of a model, such as depth=6.
       debug: show the traceback of an error.
     """
     if Path(target).exists():
         network: Any = restore(target)
         _print_card(network)
-    elif target in MODELS or not any(c in target for c in "/\\."):
+    elif target in MODELS:
         network = create(target, num_outputs, **parse_arguments(model_arguments))
         input_shape = input_shape or (MODELS[target].image_size,) * 2 + (3,)
         console.print(f"{target} for inputs of shape {tuple(input_shape)} and {num_outputs} classes")
     else:
-        raise InputError(f"there is no checkpoint '{target}', and no model has such a name")
+        raise InputError(
+            f"'{target}' is neither the folder of a checkpoint nor a model; the models are: {', '.join(MODELS)}."
+            + nearest(target, MODELS)
+        )
     rows = inspect(network, input_shape)
     table = Table("stage", "output", *(_right(c) for c in ("parameters", "statistics", "FLOPs", "bytes")))
     for row in rows:
@@ -222,8 +262,8 @@ def inspect_command(
     console.print(table)
 
 
-def demo_command(*, out: Path = Path("jaxdl-demo"), debug: bool = False) -> None:
-    """Take the tour: transfer learning on embedded digits, cross-validated, in about a minute.
+def demo_command(*, out: Path = Path("jaxdl-demo"), debug: Debug = False) -> None:
+    """Take the tour: transfer learning on embedded digits, in about a minute.
 
     Args:
       out: folder for report.html, the results and the checkpoints; new, or of an earlier demo.
@@ -231,11 +271,11 @@ def demo_command(*, out: Path = Path("jaxdl-demo"), debug: bool = False) -> None
     """
     begin = time.perf_counter()
     with errors.status("starting") as status:
-        found = demo(out, say=lambda text: status.update(f"[{time.perf_counter() - begin:3.0f} s] {text}"))
+        found = demo(out, say=lambda text: status.update(f"{time.perf_counter() - begin:3.0f} s  {text}"))
     console.print(
         f"Pretrained on the digits 0 to 4, transferred to 5 to 9 with {len(found.labelled)} labelled images; "
-        f"{FOLDS}-fold cross-validation; truth: refitted on all of these, scored on {len(found.unseen)} images that no "
-        "fold has seen."
+        f"{FOLDS}-fold cross-validation. Unseen is the truth: refitted on all of these, scored on {len(found.unseen)} "
+        "images that no fold has seen."
     )
     print_table(console, results_table(found.results, found.truth))
     best, truth = found.results[found.best], found.truth[found.best]
@@ -260,8 +300,14 @@ COMMANDS: dict[str, Callable[..., None]] = {
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """The program ``jaxdl``. A user's mistake ends in one message and exit code 2."""
+    is_program = arguments is None
     arguments = list(sys.argv[1:] if arguments is None else arguments)
+    debug = "--debug" in arguments
+    if is_program:
+        _prepare_process(debug)
     try:
+        if arguments and not arguments[0].startswith("-"):
+            check_choice("command", arguments[0], COMMANDS)
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="jaxdl",
@@ -270,13 +316,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
             registry=registry,
         )
     except (InputError, OSError) as error:
-        if "--debug" in arguments:
+        if debug:
             raise
-        errors.print(f"jaxdl: error: {error}", style="red", markup=False, highlight=False, soft_wrap=True)
+        errors.print(f"jaxdl: error: {error}", style="red", highlight=False, soft_wrap=True)
         sys.exit(2)
     except KeyboardInterrupt:
         errors.print("jaxdl: interrupted")
+        if is_program:
+            os._exit(130)  # at once: an orderly end can crash while XLA still computes
         sys.exit(130)
+
+
+def _prepare_process(debug: bool) -> None:
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(errors="replace")  # a file's name may not be text, a terminal may not know Unicode
+    if not debug:  # of a damaged checkpoint one message speaks, not Orbax's log and late callbacks too
+        logging.set_verbosity(logging.FATAL)
+        sys.unraisablehook = lambda _: None
 
 
 registry = tyro.constructors.ConstructorRegistry()
@@ -314,6 +370,8 @@ def _parse_factors(given: Sequence[str]) -> dict[str, float]:
     factors = {}
     for item in given:
         stage, _, factor = item.partition("=")
+        if stage in factors:
+            raise InputError(f"the stage '{stage}' has two factors; expected one")
         try:
             factors[stage] = float(factor)
         except ValueError:
@@ -370,7 +428,7 @@ def _train(
             raise InputError(f"'{data}' has a val folder; --validation-fraction is for data without one")
     elif validation_fraction:
         source, validation = hold_out(source, validation_fraction, plan.seed)
-    with progress(f"{plan.epochs} epochs") as show:
+    with progress(plan.epochs) as show:
         tuned = finetune(start, source, plan, validation=validation, head=head, image_size=image_size, progress=show)
     save(tuned, out)
     last = tuned.history[-1]
@@ -380,41 +438,40 @@ def _train(
 
 
 @contextmanager
-def progress(title: str) -> Iterator[Callable[[Mapping[str, Any]], None]]:
-    """A line that shows the newest row of the curves while training goes on."""
-    begin = time.perf_counter()
-    with errors.status(f"{title}: preparing and compiling") as status:
+def progress(rows: int) -> Iterator[Callable[[Mapping[str, Any]], None]]:
+    """A bar that `rows` rows of the curves fill, with the newest one beside it; where someone watches."""
+    columns = SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(8), TimeElapsedColumn()
+    with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
+        task = bar.add_task("preparing and compiling", total=rows)
 
         def show(row: Mapping[str, Any]) -> None:
-            fold = f"fold {row['fold'] + 1}, " if "fold" in row else ""
+            fold = f"fold {row['fold']}, " if "fold" in row else ""
             held = f", held out {row['test_accuracy']:.3f}" if "test_accuracy" in row else ""
-            status.update(
-                f"{title}: {fold}epoch {row['epoch']}, loss {row['train_loss']:.4f}, accuracy "
-                f"{row['train_accuracy']:.3f}{held}, {time.perf_counter() - begin:.0f} s"
-            )
+            text = f"{fold}epoch {row['epoch']}: loss {row['train_loss']:.3f}, accuracy {row['train_accuracy']:.3f}"
+            bar.update(task, advance=1, description=text + held)
 
         yield show
 
 
-def _write_csv(predictions: Predictions, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}.part")
+def _write_csv(predictions: Predictions, source: Source, path: Path) -> None:
+    """A row per example, all or nothing; names of files are written as they are, even those that are not text."""
     names = predictions.class_names
-    probabilities = predictions.probabilities
-    with open(work, "w", newline="") as file:
-        writer = csv.writer(file)
-        known = ["label"] if predictions.labels is not None else []
-        writer.writerow(["example", "predicted", "confidence", *known, *(f"p:{name}" for name in names)])
-        for i, row in enumerate(probabilities):
-            example = predictions.names[i] if predictions.names else i
-            label = [] if predictions.labels is None else [_class_name(predictions.labels[i], names)]
-            best = predictions.predicted[i]
-            writer.writerow([example, names[best], f"{row[best]:.6f}", *label, *(f"{p:.6f}" for p in row)])
-    work.replace(path)
+    known = ["label"] if source.labels is not None else []
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
+        work = Path(folder) / path.name
+        with open(work, "w", newline="", encoding="utf-8", errors="surrogateescape") as file:
+            writer = csv.writer(file)
+            writer.writerow(["example", "predicted", "confidence", *known, *(f"p:{name}" for name in names)])
+            for i, (row, best) in enumerate(zip(predictions.probabilities, predictions.predicted, strict=True)):
+                example = predictions.names[i] if predictions.names else i
+                label = [] if source.labels is None else [source.class_names[source.labels[i]]]
+                writer.writerow([example, names[best], f"{row[best]:.6f}", *label, *(f"{p:.6f}" for p in row)])
+        work.replace(path)
 
 
-def _class_name(label: int, names: Sequence[str]) -> str:
-    return names[label] if label >= 0 else ""
+def _listed(names: Sequence[str], most: int = 10) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def _right(title: str) -> Any:

@@ -15,6 +15,7 @@ from jaxdl.data.builtin import digits
 from jaxdl.data.source import Source, subset
 from jaxdl.models import create
 from jaxdl.report.page import write_page
+from jaxdl.report.table import results_table
 from jaxdl.training.plan import Plan
 from jaxdl.training.transfer import finetune, predict, pretrain
 from jaxdl.validation.crossval import cross_validate
@@ -56,7 +57,7 @@ class Demo:
     Attributes:
       results: the cross-validation of each method, on the labelled examples.
       truth: accuracy of each method, refitted on all of these, on examples that no fold has seen.
-      best: the method with the highest mean over folds.
+      best: the method with the highest mean over folds; of equal ones that with the smallest loss.
       checkpoint: of that method, refitted.
       seconds: by part.
       labelled, unseen: the examples.
@@ -130,11 +131,11 @@ def demo(out: str | Path = "jaxdl-demo", *, say: Callable[[str], None] = lambda 
         with clock.measure(f"cross-validate {method}"):
             results[method] = cross_validate(init, labelled, plan, folds=FOLDS)
             results[method].save(out / "runs" / method.replace(" ", "-"))
-        say(f"{method}: refit on all {len(labelled)}, score on {len(unseen)} images that no fold has seen")
+        say(f"{method}: refit on all {len(labelled)}, score on {len(unseen)} unseen images")
         with clock.measure("refit and score"):
             refitted[method] = finetune(init, labelled, plan)
             truth[method] = predict(refitted[method], unseen).accuracy
-    best = max(results, key=lambda method: results[method].mean)
+    best = next(row["method"] for row in results_table(results) if row["best"])
     save(refitted[best], out / "best")
 
     say("draw the report")

@@ -5,7 +5,14 @@ from pathlib import Path
 
 import pytest
 
-os.environ.setdefault("JAX_PLATFORMS", "cpu")  # before jax is imported; a platform chosen by the caller stays
+# Before jax is imported; what the caller chose stays.
+os.environ.setdefault("JAX_PLATFORMS", "cpu")
+# The time of these tests is compilation: without most optimisations, and shared between the tests and their processes,
+# it is a quarter. What they claim does not depend on it.
+os.environ.setdefault("JAX_DISABLE_MOST_OPTIMIZATIONS", "1")
+os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(Path(__file__).parents[1] / ".pytest_cache" / "xla"))
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0.1")
+os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "0")
 
 
 @pytest.fixture(scope="session")

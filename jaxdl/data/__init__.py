@@ -7,7 +7,7 @@ from jaxdl.data.folder import folder, splits_of
 from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.source import Arrays, Source, subset
 from jaxdl.data.table import arrays, npz
-from jaxdl.errors import InputError
+from jaxdl.errors import InputError, nearest
 
 __all__ = ["Arrays", "Preprocessing", "Source", "arrays", "digits", "folder", "load", "npz", "splits_of", "subset"]
 
@@ -36,7 +36,10 @@ def load(spec: str | Path, split: str | None = None, *, labelled: bool = True) -
         return npz(spec)
     if Path(spec).exists():
         raise InputError(f"'{spec}' is neither a folder of class folders nor an .npz file")
-    raise InputError(f"there is no '{spec}'; expected 'digits', a folder of class folders of images, or a file .npz")
+    raise InputError(
+        f"there is no '{spec}'; expected 'digits', a folder of class folders of images, or a file .npz."
+        + nearest(spec, ["digits", *(f"{path}:{s}" for s in splits_of(path))])
+    )
 
 
 def _digit_classes(spec: str) -> list[int] | None:

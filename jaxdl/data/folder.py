@@ -123,7 +123,9 @@ def folder(path: str | Path, split: str | None = None, *, labelled: bool = True)
         loose = _images(path)
         if loose and not labelled:
             return ImageFiles(tuple(loose), None, (), name)
-        advice = f"it holds {len(loose)} images directly: sort them into a folder per class" if loose else "it is empty"
+        advice = "it holds no images" if any(path.iterdir()) else "it is empty"
+        if loose:
+            advice = f"it holds {len(loose)} images directly: sort them into a folder per class"
         raise InputError(f"'{path}' has no class folders; expected {path}/CLASS/IMAGE.jpg, but {advice}")
     files = [
         (f, i) for root in roots for i, c in enumerate(class_names) if (root / c).is_dir() for f in _images(root / c)

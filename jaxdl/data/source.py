@@ -108,7 +108,7 @@ def subset(source: Source, indices: Sequence[int] | np.ndarray) -> Source:
     """
     indices = np.asarray(indices)
     if indices.size and indices.dtype.kind not in "ui":
-        raise InputError(f"indices are {indices.dtype}; expected whole numbers (numpy.flatnonzero makes them of a mask)")
+        raise InputError(f"indices are {indices.dtype}; expected whole numbers; numpy.flatnonzero makes them of a mask")
     indices = indices.astype(np.int64)
     if indices.size and (indices.min() < 0 or indices.max() >= len(source)):
         raise InputError(f"indices {indices.min()} to {indices.max()} reach outside the {len(source)} examples")
@@ -159,14 +159,14 @@ def concatenate(one: Source, two: Source, labels: np.ndarray) -> Source:
     Raises:
       InputError: if one holds numbers and the other something of another shape.
     """
-    if isinstance(one, Arrays) and isinstance(two, Arrays):
-        if (one.x.shape[1:], one.x.dtype) == (two.x.shape[1:], two.x.dtype):
-            return Arrays(np.concatenate([one.x, two.x]), labels, one.class_names, name=one.name)
+    in_memory = isinstance(one, Arrays) and isinstance(two, Arrays)
+    if in_memory and (one.x.shape[1:], one.x.dtype) == (two.x.shape[1:], two.x.dtype):
+        return Arrays(np.concatenate([one.x, two.x]), labels, one.class_names, name=one.name)
     for this, other in ((one, two), (two, one)):
         if isinstance(this, Arrays) and this.x.dtype != np.uint8:
             raise InputError(
-                f"{this.name} holds {this.x.dtype}{list(this.x.shape[1:])}; the examples of {other.name} are of another "
-                "shape or kind"
+                f"{this.name} holds {this.x.dtype}{list(this.x.shape[1:])}; the examples of {other.name} are of "
+                "another shape or kind"
             )
     return Joined(one, two, labels)
 

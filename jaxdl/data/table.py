@@ -46,11 +46,11 @@ def arrays(
     if x.dtype != np.uint8 or x.ndim not in (3, 4):  # only images stay bytes
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity
             x = x.astype(np.float32)
-        bad = np.flatnonzero(~np.isfinite(x).reshape(len(x), -1).all(axis=1))
+        bad = np.flatnonzero(~np.isfinite(x).all(axis=tuple(range(1, x.ndim))))
         if len(bad):
             raise InputError(
-                f"{name}: x holds NaN or infinity (as float32) in {len(bad)} of {len(x)} examples, the first at index {bad[0]}; "
-                "remove or fill them"
+                f"{name}: x holds NaN or infinity (as float32) in {len(bad)} of {len(x)} examples, the first at index "
+                f"{bad[0]}; remove or fill them"
             )
     if x.ndim == 3:
         x = x[..., None]
@@ -107,9 +107,10 @@ def npz(path: str | Path) -> Arrays:
         raise
     # numpy, zipfile and zlib have many ways to say that a file is damaged
     except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError, MemoryError) as error:
-        raise InputError(f"'{path}' cannot be read as an .npz archive ({error}); is it whole?") from error
+        reason = "it is neither an archive nor an array" if "pickle" in str(error) else error  # no advice to load it
+        raise InputError(f"'{path}' cannot be read as an .npz archive ({reason}); is it whole?") from error
     if "x" not in held:
-        raise InputError(f"'{path}' has no array 'x'; it holds: {', '.join(held) or 'nothing'}")
+        raise InputError(f"'{path}' has no array 'x'; it holds: {', '.join(file.files) or 'nothing'}")
     return arrays(
         held["x"],
         held.get("y"),

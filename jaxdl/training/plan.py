@@ -20,23 +20,24 @@ class Plan:
     """How to train. The same plan serves pretraining, fine-tuning and every fold of a cross-validation.
 
     Attributes:
-      freeze_through: the last frozen stage, or ``"body"`` for all but the head; None trains everything.
-      epochs: times each training example is seen.
-      batch_size: largest number of examples in a step; batches are made as even as possible.
-      optimizer: ``adamw``, ``adam``, ``sgd`` (momentum 0.9) or ``lamb``.
-      learning_rate: its peak.
-      schedule: after warm-up ``cosine`` or ``linear`` to zero, ``constant``, or ``step`` (divided by 10 after one half
-        and three quarters of the steps).
-      warmup_epochs: of a linear rise from zero.
-      weight_decay: decoupled for adamw and lamb, added to the gradient for adam and sgd; kernels only, never biases
-        and normalisation.
-      stage_lr: multipliers of the learning rate by stage name.
-      clip_norm: largest norm of the gradient of all trained parameters together; None for no limit.
-      label_smoothing: see `tasks.classification`.
-      precision: of the computation; parameters stay float32.
-      parallel: over several devices, ``jit`` over a mesh or ``pmap``.
-      seed: from which every random draw is derived.
-      cache_features: compute the activations of frozen stages once, if they fit in memory.
+      freeze_through: last stage to freeze, counted from the input, or 'body' for all but the head; by default none is.
+      epochs: number of passes over the training examples.
+      batch_size: largest number of examples in a step; the steps of an epoch are made as even as possible.
+      optimizer: method of the updates; sgd has a momentum of 0.9.
+      learning_rate: peak of the learning rate.
+      schedule: course of the learning rate after warm-up: falling to zero (cosine, linear), constant, or divided by 10
+        after half and after three quarters of the steps (step).
+      warmup_epochs: number of epochs in which the learning rate rises linearly to its peak.
+      weight_decay: strength of the pull of kernels towards zero, never of biases and normalisation; decoupled for adamw
+        and lamb, added to the gradient for adam and sgd.
+      stage_lr: factors on the learning rate of single stages, such as head=10 stage3=1; that of the others is 1.
+      clip_norm: largest norm of the gradient of all trained parameters together, to which longer ones are shortened; by
+        default there is no limit.
+      label_smoothing: share of each training label that is spread evenly over all classes.
+      precision: number format of the computation; parameters stay float32.
+      parallel: how a batch is divided over several devices: jit over a mesh, or pmap.
+      seed: number that every random draw is derived from.
+      cache_features: compute the activations of frozen stages once and keep them, if they fit in memory.
     """
 
     freeze_through: str | None = None

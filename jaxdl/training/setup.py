@@ -19,7 +19,7 @@ from jaxdl.training.features import activation_bytes, compute_features, memory_l
 from jaxdl.training.loop import prefers_scan
 from jaxdl.training.optim import make_optimizer
 from jaxdl.training.plan import Plan
-from jaxdl.training.step import INIT, Predict, Shared, State, Step, make_predict, make_step
+from jaxdl.training.step import HEAD, INIT, Predict, Shared, State, Step, make_predict, make_step
 from jaxdl.weights.checkpoint import Checkpoint
 
 Init = Checkpoint | Staged
@@ -94,7 +94,7 @@ class Setup:
         states = []
         for fold in folds:
             key = jax.random.fold_in(jax.random.key(self.plan.seed), fold)
-            variables = draw(jax.random.fold_in(key, INIT))
+            variables = draw(jax.random.fold_in(key, INIT if self.body is None else HEAD))
             mean, std = self.normalisation(fold)
             states.append(
                 State(

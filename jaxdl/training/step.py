@@ -13,7 +13,7 @@ from jaxdl.models.staged import Staged, Variables
 from jaxdl.tasks.classification import Classification
 
 # What a random draw is for; folded into its key, so that no two purposes share one.
-INIT, DROPOUT = 0, 1
+INIT, DROPOUT, HEAD = 0, 1, 2
 
 
 @flax.struct.dataclass
@@ -136,7 +136,7 @@ def make_step(
             "loss": add_up(loss),
             "accuracy": add_up((task.correct(logits, y) * batch.weights).sum()) / divisor,
             "count": count,
-            "grad_norm": optax.global_norm(gradients),
+            "grad_norm": optax.tree.norm(gradients),
         }
         advanced = state.replace(
             step=state.step + 1,

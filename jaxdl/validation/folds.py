@@ -100,7 +100,7 @@ def choose_strategy(setup: Setup, folds: Sequence[int]) -> tuple[dict[str, Any],
     trials = {}
     for name in candidates:
         try:
-            trials[name] = _Trial(setup, folds, name)
+            trials[name] = Trial(setup, folds, name)
             runners[name], times[name] = trials[name].runner, []
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error):
@@ -117,8 +117,13 @@ def choose_strategy(setup: Setup, folds: Sequence[int]) -> tuple[dict[str, Any],
     return {"name": best, "reason": reason, "trial": medians}, runners
 
 
-class _Trial:
-    """A strategy, compiled and ready to be timed; what it trains is thrown away."""
+class Trial:
+    """A strategy, compiled and ready to be timed; what it trains is thrown away.
+
+    Attributes:
+      repeat: how often `once` must run to take the steps of all folds.
+      steps: how many it takes of each fold.
+    """
 
     def __init__(self, setup: Setup, folds: Sequence[int], name: str):
         self.runner = make_fold_runner(setup, name)
@@ -127,16 +132,21 @@ class _Trial:
         batches = _batches(setup, chosen, 0, stacked=name != "loop")
         if not setup.scan:
             batches = jax.tree.map(lambda a: a[:TRIAL_STEPS], batches)
-        self.batches = batches
+        self.batches, self.steps = batches, len(batches.indices)
         state = _state(setup, chosen, stacked=name != "loop")
         self.state, self.shared = self.runner.place(_copied(state), setup.shared)
-        self.seconds()  # compiles
+        self.once()  # compiles
 
-    def seconds(self) -> float:
+    def once(self) -> float:
+        """Takes the steps once (for one fold under ``loop``); the seconds."""
         begin = time.perf_counter()
         self.state, _ = self.runner.train_epoch(self.state, self.batches, self.shared)
         jax.block_until_ready(self.state)
-        return (time.perf_counter() - begin) * self.repeat
+        return time.perf_counter() - begin
+
+    def seconds(self) -> float:
+        """Of the steps of all folds."""
+        return self.once() * self.repeat
 
 
 def _copied(tree: Any) -> Any:

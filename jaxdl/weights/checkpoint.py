@@ -93,6 +93,8 @@ def check_free(path: str | Path) -> Path:
       InputError: if something is there, or its folder cannot be written to.
     """
     path = Path(path).expanduser().absolute()
+    if path.is_symlink():  # or all would be made before the link refused to be replaced
+        path = path.resolve()
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         kind = "a folder that is not empty" if path.is_dir() else "a file"
         raise InputError(f"'{path}' is {kind}; it was left as it is. Name an --out that does not exist yet")

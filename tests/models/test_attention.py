@@ -51,9 +51,7 @@ def test_plain_attention(qkv, mask):
 
 
 def test_plain_attention_is_that_of_jax(qkv, mask):
-    np.testing.assert_allclose(
-        plain_attention(*qkv, mask)[0], jax.nn.dot_product_attention(*qkv, mask=mask), atol=1e-6
-    )
+    np.testing.assert_allclose(plain_attention(*qkv, mask)[0], jax.nn.dot_product_attention(*qkv, mask=mask), atol=1e-6)
 
 
 def test_plain_attention_is_that_of_torch(qkv, mask):

@@ -69,13 +69,13 @@ def test_unknown_pool_is_refused():
 @pytest.mark.parametrize(("size", "stride"), [(1, 1), (1, 2), (3, 1), (3, 2), (7, 2)])
 def test_convolution_pads_alike_on_all_sides(size, stride):
     x = np.random.default_rng(0).normal(size=(2, 8, 9, 2)).astype(np.float32)
-    variables = conv(3, size, stride).init(jax.random.key(0), x)
-    kernel = np.asarray(variables["params"]["kernel"], np.float64)
+    made = jax.eval_shape(conv(3, size, stride).init, jax.random.key(0), x)["params"]
+    assert {name: leaf.shape for name, leaf in made.items()} == {"kernel": (size, size, 2, 3)}
+    kernel = np.random.default_rng(1).normal(size=(size, size, 2, 3)).astype(np.float32)
     padded = np.pad(x, ((0, 0), (size // 2,) * 2, (size // 2,) * 2, (0, 0)))
     windows = np.lib.stride_tricks.sliding_window_view(padded, (size, size), (1, 2))[:, ::stride, ::stride]
     expected = np.einsum("bhwcij,ijco->bhwo", windows, kernel)
-    np.testing.assert_allclose(conv(3, size, stride).apply(variables, x), expected, atol=1e-5)
-    assert set(variables["params"]) == {"kernel"}
+    np.testing.assert_allclose(conv(3, size, stride).apply({"params": {"kernel": kernel}}, x), expected, atol=5e-5)
 
 
 @pytest.fixture(scope="module")
@@ -212,7 +212,7 @@ def test_group_norm(channels, groups):
     x = rng.normal(2, 3, (2, 3, 3, channels)).astype(np.float32)
     params = {"scale": rng.normal(size=channels), "bias": rng.normal(size=channels)}
     params = jax.tree.map(np.float32, params)
-    out = Norm("group").apply({"params": {"group": params}}, x, Mode())
+    out = jax.jit(lambda v, x: Norm("group").apply(v, x, Mode()))({"params": {"group": params}}, x)
     grouped = x.reshape(2, 9, groups, -1).astype(np.float64)
     mean, var = grouped.mean((1, 3), keepdims=True), grouped.var((1, 3), keepdims=True)
     expected = ((grouped - mean) / np.sqrt(var + 1e-6)).reshape(x.shape) * params["scale"] + params["bias"]

@@ -44,9 +44,10 @@ def test_every_row_is_made_and_described_again(name):
     assert model.stage_names[-1] == "head"
     assert len(set(model.stage_names)) == len(model.stage_names)
     side = MODELS[name].image_size
-    variables = _abstract(model, (side, side, 3))
-    logits = jax.eval_shape(model.apply, variables, jax.ShapeDtypeStruct((2, side, side, 3), "float32"))
+    images = jax.ShapeDtypeStruct((2, side, side, 3), "float32")
+    logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), images)
     assert logits.shape == (2, 5)
+    assert set(variables["params"]) == set(model.stage_names) - {"pool"} | ({"pool"} if name == "vit" else set())
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,6 @@ SMALL = {
     "cnn": ("cnn", {"features": (4, 6), "hidden": (8,), "dropout": 0.3}, (8, 8, 3)),
     "cnn_group": ("cnn", {"features": (4,), "hidden": (8,), "norm": "group", "pool": "average"}, (8, 8, 3)),
     "vit": ("vit", {"width": 8, "depth": 2, "num_heads": 2, "dropout": 0.2}, (8, 8, 3)),
-    "vit_mean": ("vit", {"width": 8, "depth": 1, "num_heads": 2, "pool": "mean"}, (8, 8, 3)),
     "resnet_cifar": ("resnet20_cifar", {"depths": (1, 1), "width": 4}, (8, 8, 3)),
     "resnet_basic": ("resnet18", {"depths": (1, 1), "width": 4}, (16, 16, 3)),
     "resnet_bottleneck": ("resnet50", {"depths": (1, 1), "width": 4, "stem": "small"}, (8, 8, 3)),

@@ -10,8 +10,7 @@ EIGHT = Path(__file__).parent / "eight"
 
 def test_on_eight_virtual_devices():
     flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
-    # the time of these tests is compilation; without most optimisations it is a quarter, and the claims are the same
-    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu", "JAX_DISABLE_MOST_OPTIMIZATIONS": "1"}
+    environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     environment = {k: v for k, v in environment.items() if not k.startswith("PYTEST_")}
     run = subprocess.run(
         [sys.executable, "-m", "pytest", str(EIGHT), "-q", "-rA", "-p", "no:cacheprovider", "-p", "no:xdist"],

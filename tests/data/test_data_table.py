@@ -1,0 +1,238 @@
+"""Arrays and .npz files: what is taken, and what is refused with which words."""
+
+import io
+import pickle
+import zipfile
+
+import numpy as np
+import pytest
+
+from jaxdl import data
+from jaxdl.errors import InputError
+
+X = np.arange(12, dtype=np.float32).reshape(4, 3)
+
+
+@pytest.mark.parametrize(
+    ("x", "shape", "dtype"),
+    [
+        (X.tolist(), (4, 3), np.float32),
+        (X.astype(np.float64), (4, 3), np.float32),
+        (X.astype(np.int64), (4, 3), np.float32),
+        (X.astype(np.uint8), (4, 3), np.float32),  # numbers that happen to fit bytes are no images
+        (X > 3, (4, 3), np.float32),
+        (np.zeros((2, 5, 6), np.uint8), (2, 5, 6, 1), np.uint8),
+        (np.zeros((2, 5, 6, 3), np.uint8), (2, 5, 6, 3), np.uint8),
+        (np.zeros((2, 5, 6)), (2, 5, 6, 1), np.float32),
+        (np.zeros((2, 5, 6, 4, 2), np.uint8), (2, 5, 6, 4, 2), np.float32),
+        (np.zeros((0, 3)), (0, 3), np.float32),
+    ],
+)
+def test_x_is_kept_as_images_or_numbers(x, shape, dtype):
+    source = data.arrays(x)
+    assert source.x.shape == shape
+    assert source.x.dtype == dtype
+    assert source.labels is None
+    np.testing.assert_array_equal(source.x, np.asarray(x).reshape(shape))
+
+
+@pytest.mark.parametrize(
+    ("y", "class_names", "labels", "names"),
+    [
+        ([2, 0, 1, 2], None, [2, 0, 1, 2], ("0", "1", "2")),
+        ([7, -1, 7, 30], None, [1, 0, 1, 2], ("-1", "7", "30")),
+        ([False, True, True, False], None, [0, 1, 1, 0], ("False", "True")),
+        (np.array([1, 0, 0, 1], np.uint64), None, [1, 0, 0, 1], ("0", "1")),
+        ([2, 0, 1, 2], ["a", "b", "c"], [2, 0, 1, 2], ("a", "b", "c")),
+        ([0, 0, 1, 1], ["a", "b", "never seen"], [0, 0, 1, 1], ("a", "b", "never seen")),
+        (["bee", "ant", "bee", "ant"], None, [1, 0, 1, 0], ("ant", "bee")),
+        (["bee", "ant", "bee", "ant"], ["bee", "cow", "ant"], [0, 2, 0, 2], ("bee", "cow", "ant")),
+        (np.array(["é", "z", "日本", "é"]), None, [1, 0, 2, 1], ("z", "é", "日本")),
+    ],
+)
+def test_labels_become_places_among_the_names(y, class_names, labels, names):
+    source = data.arrays(X, y, class_names=class_names)
+    np.testing.assert_array_equal(source.labels, labels)
+    assert source.labels.dtype == np.int32
+    assert source.class_names == names
+
+
+def test_an_example_is_a_dict():
+    source = data.arrays(X, [0, 1, 0, 1], groups=["p", "q", "p", "q"], times=[3, 1, 2, 0], name="mine")
+    assert isinstance(source, data.Source)
+    assert (len(source), source.name) == (4, "mine")
+    np.testing.assert_array_equal(source[2]["x"], X[2])
+    assert source[1]["y"] == 1
+    assert list(source.groups) == ["p", "q", "p", "q"]
+    assert list(source.times) == [3, 1, 2, 0]
+    assert set(data.arrays(X)[0]) == {"x"}
+
+
+def _broken(value, *at):
+    x = X.astype(np.float64)
+    for i in at:
+        x[i, 1] = value
+    return x
+
+
+@pytest.mark.parametrize(
+    ("x", "message"),
+    [
+        (_broken(np.nan, 2, 3), r"x holds NaN or infinity \(as float32\) in 2 of 4 examples, the first at index 2"),
+        (_broken(-np.inf, 1), "x holds .* in 1 of 4 examples, the first at index 1"),
+        (_broken(1e300, 3), "x holds .* in 1 of 4 examples, the first at index 3"),  # infinite once it is float32
+        (X.astype(object), "x has the type object"),
+        (X.astype(complex), "x has the type complex128"),
+        (X.astype(str), "x has the type <U"),
+        ([[1, 2], [3]], "x is no array"),
+        (np.zeros(4), r"x has the shape \(4,\); expected \[n, features\]"),
+        (np.zeros((4, 0)), r"x has the shape \(4, 0\)"),
+        (np.float32(3), r"x has the shape \(\)"),
+    ],
+)
+def test_x_is_refused(x, message):
+    with pytest.raises(InputError, match=f"^mine: {message}"):
+        data.arrays(x, name="mine")
+
+
+@pytest.mark.parametrize(
+    ("y", "options", "message"),
+    [
+        ([0, 1, 0], {}, "x has 4 examples but y has 3; they must match"),
+        ([0, 1, 0, 1], {"groups": [1, 2]}, "x has 4 examples but groups has 2"),
+        ([0, 1, 0, 1], {"groups": 3}, "x has 4 examples but groups has 1"),
+        ([0, 1, 0, 1], {"times": range(5)}, "x has 4 examples but times has 5"),
+        ([0.0, 1.0, 0.5, 1.0], {}, r"y is float64\[4\]; expected one whole number or string per example"),
+        (np.array(["a", None, "b", 1], object), {}, r"y is object\[4\]"),
+        ([[1, 0], [0, 1], [1, 0], [0, 1]], {}, r"y is int64\[4, 2\]"),
+        ([0, 1, 2, 0], {"class_names": ["a", "b"]}, "y runs from 0 to 2; with 2 class_names expected 0 to 1"),
+        ([0, -1, 1, 0], {"class_names": ["a", "b"]}, "y runs from -1 to 1"),
+        (["a", "c", "d", "b"], {"class_names": ["a", "b"]}, "y holds 'c', which is not among class_names: a, b"),
+        (["a", "zz", "a", "b"], {"class_names": ["b", "a"]}, "y holds 'zz', which is not among class_names: b, a"),
+        (["a", "b", "a", "b"], {"class_names": "ab"}, "y holds 'a', which is not among class_names: ab"),
+        ([0, 1, 0, 1], {"class_names": ["a", "b", "a"]}, "class_names holds a name twice: a, b, a"),
+    ],
+)
+def test_labels_are_refused(y, options, message):
+    with pytest.raises(InputError, match=f"^mine: {message}"):
+        data.arrays(X, y, name="mine", **options)
+
+
+@pytest.mark.parametrize("save", [np.savez, np.savez_compressed])
+def test_npz_round_trip(tmp_path, save):
+    x = np.random.default_rng(0).integers(0, 256, (4, 5, 6, 3), dtype=np.uint8)
+    held = {"y": ["b", "a", "b", "c"], "groups": [0, 0, 1, 1], "times": [4, 3, 2, 1], "class_names": ["a", "b", "c"]}
+    save(tmp_path / "d.npz", x=x, extra=np.zeros(3), **held)
+    source = data.npz(tmp_path / "d.npz")
+    np.testing.assert_array_equal(source.x, x)
+    np.testing.assert_array_equal(source.labels, [1, 0, 1, 2])
+    np.testing.assert_array_equal(source.groups, held["groups"])
+    np.testing.assert_array_equal(source.times, held["times"])
+    assert source.class_names == ("a", "b", "c")
+    assert source.name == str(tmp_path / "d.npz")
+
+
+def test_npz_with_x_alone(tmp_path):
+    np.savez(tmp_path / "d.npz", x=X)
+    source = data.npz(str(tmp_path / "d.npz"))
+    np.testing.assert_array_equal(source.x, X)
+    assert source.labels is None
+
+
+def _bytes_of(save=np.savez, **held):
+    buffer = io.BytesIO()
+    save(buffer, **held)
+    return buffer.getvalue()
+
+
+def _npy():
+    buffer = io.BytesIO()
+    np.save(buffer, X)
+    return buffer.getvalue()
+
+
+WHOLE = _bytes_of(x=np.random.default_rng(0).normal(size=(40, 3)), y=np.arange(40) % 2)
+PACKED = bytearray(_bytes_of(np.savez_compressed, x=np.random.default_rng(0).normal(size=(40, 3))))
+PACKED[len(PACKED) // 3] ^= 0xFF
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cannot be read as an .npz archive"),
+        (b"x,y\n1,2\n", "cannot be read as an .npz archive"),
+        (WHOLE[: len(WHOLE) // 2], "cannot be read as an .npz archive"),
+        (WHOLE[:-10], "cannot be read as an .npz archive"),
+        (bytes(PACKED), "cannot be read as an .npz archive"),
+        (_npy(), "is not an .npz archive; save it with numpy.savez"),
+        (_bytes_of(y=np.arange(3), z=X), "has no array 'x'; it holds: y"),
+        (_bytes_of(x=X, y=np.arange(3)), "x has 4 examples but y has 3"),
+    ],
+    ids=["empty", "text", "half", "cut", "flipped", "npy", "no_x", "lengths"],
+)
+def test_a_damaged_npz_is_refused_by_name(tmp_path, content, message):
+    path = tmp_path / "d.npz"
+    path.write_bytes(content)
+    with pytest.raises(InputError, match=message) as caught:
+        data.npz(path)
+    assert str(path) in str(caught.value)
+
+
+def test_a_missing_npz_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"there is no file '.*missing\.npz'"):
+        data.npz(tmp_path / "missing.npz")
+    with pytest.raises(InputError, match="there is no file"):
+        data.npz(tmp_path)
+
+
+def test_damage_anywhere_is_an_input_error(tmp_path):
+    """Bytes flipped at random: an InputError or data, and never another exception."""
+    path, rng = tmp_path / "d.npz", np.random.default_rng(0)
+    refused = 0
+    for save in (np.savez, np.savez_compressed):
+        whole = _bytes_of(save, x=rng.normal(size=(6, 3)), y=np.arange(6) % 2)
+        for _ in range(300):
+            content = bytearray(whole)
+            for place in rng.integers(0, len(whole), 3):
+                content[place] = rng.integers(256)
+            path.write_bytes(content)
+            try:
+                data.npz(path)
+            except InputError:
+                refused += 1
+    assert refused > 300
+
+
+class Bomb:
+    """Pickled, it creates the file `path` when it is read."""
+
+    def __init__(self, path):
+        self.path = str(path)
+
+    def __reduce__(self):
+        return open, (self.path, "w")
+
+
+@pytest.mark.parametrize("member", ["x", "y", "groups"])
+def test_pickles_are_refused_and_not_run(tmp_path, member):
+    trace = tmp_path / "it ran"
+    held = {"x": X, "y": np.arange(4) % 2, member: np.array([Bomb(trace), 1, 2, 3], object)}
+    np.savez(tmp_path / "d.npz", **held)
+    with pytest.raises(InputError, match=f"the array '{member}' holds Python objects.*can execute code; it was not"):
+        data.npz(tmp_path / "d.npz")
+    assert not trace.exists()
+    with np.load(tmp_path / "d.npz", allow_pickle=True) as file:  # reading it would have run it
+        file[member][0].close()
+    assert trace.exists()
+
+
+def test_a_bare_pickle_is_refused_and_not_run(tmp_path):
+    trace, path = tmp_path / "it ran", tmp_path / "d.npz"
+    path.write_bytes(pickle.dumps(Bomb(trace)))
+    with pytest.raises(InputError, match=r"cannot be read as an \.npz archive"):
+        data.npz(path)
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("x.npy", pickle.dumps(Bomb(trace)))
+    with pytest.raises(InputError, match=r"d\.npz"):
+        data.npz(path)
+    assert not trace.exists()

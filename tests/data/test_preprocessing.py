@@ -1,0 +1,274 @@
+"""From what is stored to what a network is fed, against Pillow and numpy."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from jaxdl import data
+from jaxdl.data.preprocessing import Moments, Preprocessing, normalise, resize_and_crop, to_memory, unfitted
+from jaxdl.errors import InputError
+
+RNG = np.random.default_rng(0)
+PHOTO = RNG.integers(0, 256, (30, 50, 3), dtype=np.uint8)
+
+
+@pytest.mark.parametrize(("interpolation", "method"), [("bilinear", 2), ("bicubic", 3)])
+@pytest.mark.parametrize(
+    ("shape", "fraction", "scaled", "corner"),  # scaled and corner are (width, height) and (left, top)
+    [
+        ((15, 15), 1.0, (25, 15), (5, 0)),
+        ((60, 60), 1.0, (100, 60), (20, 0)),
+        ((28, 28), 0.875, (53, 32), (12, 2)),  # shorter side 32, of which 28 are kept
+        ((20, 50), 1.0, (50, 30), (0, 5)),
+        ((30, 50), 0.5, (100, 60), (25, 15)),  # the size is right, but half of it is asked for
+        ((10, 40), 1.0, (40, 24), (0, 7)),
+    ],
+)
+def test_resize_and_crop_as_pillow(interpolation, method, shape, fraction, scaled, corner):
+    preprocessing = Preprocessing((*shape, 3), "uint8", interpolation=interpolation, crop_fraction=fraction)
+    (left, top), (height, width) = corner, shape
+    resized = Image.fromarray(PHOTO).resize(scaled, method)
+    expected = np.asarray(resized.crop((left, top, left + width, top + height)))
+    np.testing.assert_array_equal(resize_and_crop(PHOTO, preprocessing), expected)
+
+
+@settings(max_examples=60, deadline=None)
+@given(*[st.integers(1, 40)] * 4, st.sampled_from([1, 3, 4]), st.floats(0.3, 1))
+def test_any_size_becomes_the_networks(height, width, tall, wide, channels, fraction):
+    image = np.full((height, width, channels), 77, np.uint8)
+    out = resize_and_crop(image, Preprocessing((tall, wide, channels), "uint8", crop_fraction=fraction))
+    assert out.shape == (tall, wide, channels)
+    assert out.dtype == np.uint8
+    assert (out == 77).all()  # nothing is made up at the border
+
+
+def test_an_image_of_the_right_size_is_not_touched():
+    assert resize_and_crop(PHOTO, Preprocessing((30, 50, 3), "uint8")) is PHOTO
+
+
+def test_the_crop_is_in_the_centre():
+    ramp = np.repeat(np.arange(64, dtype=np.uint8)[None, :, None], 32, axis=0)  # each pixel says its column
+    out = resize_and_crop(ramp, Preprocessing((32, 32, 1), "uint8"))
+    np.testing.assert_array_equal(out[0, :, 0], np.arange(16, 48))
+
+
+def test_grey_to_colour_and_back():
+    grey = PHOTO[..., :1]
+    coloured = resize_and_crop(grey, Preprocessing((30, 50, 3), "uint8"))
+    np.testing.assert_array_equal(coloured, np.repeat(grey, 3, axis=-1))
+    greyed = resize_and_crop(PHOTO, Preprocessing((30, 50, 1), "uint8"))
+    luma = PHOTO @ np.array([0.299, 0.587, 0.114])  # ITU-R 601
+    np.testing.assert_allclose(greyed[..., 0], luma, atol=1)
+    back = resize_and_crop(coloured, Preprocessing((30, 50, 1), "uint8"))
+    np.testing.assert_allclose(back.astype(int), grey, atol=1)
+    small = resize_and_crop(grey, Preprocessing((15, 15, 3), "uint8"))
+    expected = np.asarray(Image.fromarray(PHOTO[..., 0]).resize((25, 15), 2))[:, 5:20]
+    np.testing.assert_array_equal(small, np.repeat(expected[..., None], 3, axis=-1))
+
+
+def test_other_bands_are_resized_each_on_its_own():
+    bands = RNG.integers(0, 256, (12, 16, 5), dtype=np.uint8)
+    out = resize_and_crop(bands, Preprocessing((6, 6, 5), "uint8"))
+    for band in range(5):
+        expected = np.asarray(Image.fromarray(bands[..., band]).resize((8, 6), 2))[:, 1:7]
+        np.testing.assert_array_equal(out[..., band], expected)
+
+
+@pytest.mark.parametrize(
+    ("image", "shape", "message"),
+    [
+        (PHOTO[..., :2], (8, 8, 3), "an image has 2 channels; the network takes 3"),
+        (PHOTO, (8, 8, 4), "an image has 3 channels; the network takes 4"),
+        (PHOTO.astype(np.float32), (30, 50, 3), r"an example is float32\[30, 50, 3\]; the network takes uint8"),
+        (PHOTO[..., 0], (30, 50), r"an example is uint8\[30, 50\]"),
+        (PHOTO, (5,), r"the network takes uint8 of shape \[5\]"),
+    ],
+)
+def test_what_is_no_image_for_the_network_is_refused(image, shape, message):
+    with pytest.raises(InputError, match=message):
+        resize_and_crop(image, Preprocessing(shape, "uint8"))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"kind": "int8"}, "unknown kind of example 'int8'; expected one of: uint8, float32"),
+        ({"interpolation": "bicubik"}, "unknown interpolation 'bicubik'.*Did you mean 'bicubic'"),
+        ({"input_shape": ()}, r"input_shape is \(\)"),
+        ({"input_shape": (8, 0, 3)}, r"input_shape is \(8, 0, 3\); expected positive whole numbers"),
+        ({"input_shape": (8, 8.5, 3)}, "input_shape is"),
+        ({"crop_fraction": 0.0}, r"crop_fraction is 0\.0"),
+        ({"crop_fraction": 1.5}, r"crop_fraction is 1\.5"),
+        ({"std": None}, "expected both or neither"),
+        ({"mean": (0.5,)}, r"mean is \(0\.5,\); expected 3 numbers, one per channel"),
+        ({"mean": (0.5, 0.5, float("nan"))}, "mean is"),
+        ({"std": (0.5, 0.0, 0.5)}, r"std is \(0\.5, 0\.0, 0\.5\); expected numbers above 0"),
+    ],
+)
+def test_preprocessing_that_cannot_be(change, message):
+    fine = Preprocessing((8, 8, 3), "uint8", (0.5,) * 3, (0.2,) * 3)
+    assert fine.fitted
+    assert not Preprocessing((8, 8, 3), "uint8").fitted
+    with pytest.raises(InputError, match=message):
+        dataclasses.replace(fine, **change)
+
+
+class Lazy:
+    """A source of one's own, which gives its examples one by one."""
+
+    groups = times = names = None
+
+    def __init__(self, examples, labels=None, class_names=()):
+        self.examples, self.labels, self.class_names, self.name = examples, labels, class_names, "lazy"
+
+    def __len__(self):
+        return len(self.examples)
+
+    def __getitem__(self, index):
+        return {"x": self.examples[index]}
+
+
+def _saved(folder, sizes):
+    for i, (height, width) in enumerate(sizes):
+        place = folder / "ab"[i % 2]
+        place.mkdir(exist_ok=True)
+        Image.fromarray(RNG.integers(0, 256, (height, width, 3), dtype=np.uint8)).save(place / f"{i}.png")
+    return data.folder(folder)
+
+
+def test_all_in_memory(tmp_path):
+    source = _saved(tmp_path, [(6, 6), (4, 9), (8, 5)])
+    made = to_memory(source, Preprocessing((4, 4, 1), "uint8"))
+    assert made.x.shape == (3, 4, 4, 1)
+    for i in range(3):
+        np.testing.assert_array_equal(made.x[i], resize_and_crop(source[i]["x"], Preprocessing((4, 4, 1), "uint8")))
+    np.testing.assert_array_equal(made.labels, source.labels)
+    assert (made.class_names, made.names, made.name) == (source.class_names, source.names, source.name)
+    part = to_memory(data.subset(source, [2, 0]), Preprocessing((4, 4, 1), "uint8"))
+    np.testing.assert_array_equal(part.x, made.x[[2, 0]])
+
+
+def test_arrays_that_fit_are_taken_as_they_are():
+    digits = data.digits()
+    assert to_memory(digits, Preprocessing((8, 8, 1), "uint8")) is digits
+    grown = to_memory(digits, Preprocessing((16, 16, 3), "uint8"))
+    assert grown.x.shape == (1797, 16, 16, 3)
+    assert to_memory(digits, Preprocessing((8, 8, 1), "uint8", crop_fraction=0.5)).x.shape == digits.x.shape
+    numbers = data.arrays(np.zeros((4, 3)))
+    assert to_memory(numbers, Preprocessing((3,), "float32")) is numbers
+
+
+def test_numbers_that_come_one_by_one():
+    rows = RNG.normal(size=(5, 3))
+    source = Lazy(list(rows), np.arange(5) % 2, ("a", "b"))
+    assert unfitted(source, None, 224) == Preprocessing((3,), "float32")
+    made = to_memory(source, Preprocessing((3,), "float32"))
+    np.testing.assert_array_equal(made.x, rows.astype(np.float32))
+    np.testing.assert_array_equal(made.labels, source.labels)
+    part = to_memory(data.subset(source, [4, 1]), Preprocessing((3,), "float32"))
+    np.testing.assert_array_equal(part.x, rows[[4, 1]].astype(np.float32))
+
+
+@pytest.mark.parametrize(
+    ("source", "shape", "kind", "message"),
+    [
+        (
+            data.arrays(np.zeros((4, 3))),
+            (5,),
+            "float32",
+            r"examples of shape \[3\]; the network takes \[5\]",
+        ),
+        (
+            data.arrays(np.zeros((4, 3))),
+            (8, 8, 1),
+            "uint8",
+            r"holds float32\[3\]; .* for uint8 images \(0 to 255\)",
+        ),
+        (
+            data.digits(),
+            (64,),
+            "float32",
+            r"holds uint8\[8, 8, 1\]; .* for float32 numbers of shape \[64\]",
+        ),
+        (data.digits(), (8, 8, 2), "uint8", "an image has 1 channels; the network takes 2"),
+        (Lazy([PHOTO]), (30, 50, 3), "float32", "lazy holds other examples; the network was made for float32 numbers"),
+        (Lazy([np.zeros(3)]), (3, 1, 1), "uint8", "lazy holds other examples; the network was made for uint8 images"),
+        (Lazy([np.zeros(3), np.zeros(4)]), (3,), "float32", r"numbers of different shapes: \(3,\), \(4,\)"),
+        (Lazy([np.zeros(4)]), (3,), "float32", r"lazy has examples of shape \[4\]; the network takes \[3\]"),
+        (Lazy([PHOTO, np.zeros((30, 50, 3))]), (30, 50, 3), "uint8", r"an example is float64\[30, 50, 3\]"),
+    ],
+)
+def test_data_of_another_kind_are_refused(source, shape, kind, message):
+    with pytest.raises(InputError, match=message):
+        to_memory(source, Preprocessing(shape, kind))
+
+
+def test_images_are_not_mistaken_for_numbers(tmp_path):
+    source = _saved(tmp_path, [(4, 4), (4, 4)])
+    with pytest.raises(InputError, match="made for float32 numbers"):
+        to_memory(source, Preprocessing((4, 4, 3), "float32"))
+
+
+def test_preprocessing_that_fits_the_data(tmp_path):
+    assert unfitted(data.digits(), None, 224) == Preprocessing((8, 8, 1), "uint8")
+    assert unfitted(data.digits(), 12, 224) == Preprocessing((12, 12, 1), "uint8")
+    assert unfitted(data.arrays(np.zeros((2, 5))), None, 224) == Preprocessing((5,), "float32")
+    assert unfitted(data.arrays(np.zeros((2, 5, 5, 2))), None, 224) == Preprocessing((5, 5, 2), "float32")
+    with pytest.raises(InputError, match="holds numbers, not images; an image size cannot be set"):
+        unfitted(data.arrays(np.zeros((2, 5))), 8, 224)
+    for name, sizes, expected in (("same", [(6, 7), (6, 7)], (6, 7, 3)), ("different", [(6, 7), (7, 6)], (24, 24, 3))):
+        (tmp_path / name).mkdir()
+        source = _saved(tmp_path / name, sizes)
+        assert unfitted(source, None, 24).input_shape == expected
+        assert unfitted(data.subset(source, [1, 0]), None, 24).input_shape == expected
+    (tmp_path / "grey" / "a").mkdir(parents=True)
+    Image.fromarray(PHOTO[..., 0]).save(tmp_path / "grey" / "a" / "0.png")
+    assert unfitted(data.folder(tmp_path / "grey"), None, 24).input_shape == (30, 50, 1)
+    Image.fromarray(PHOTO).save(tmp_path / "grey" / "a" / "1.png")
+    assert unfitted(data.folder(tmp_path / "grey"), None, 24).input_shape == (30, 50, 3)  # grey only if all are
+
+
+@pytest.mark.parametrize(
+    "x",
+    [
+        RNG.integers(0, 256, (9, 4, 5, 3), dtype=np.uint8),
+        RNG.normal(3, 2, (9, 6)).astype(np.float32),
+        RNG.normal(0, 1e-7, (9, 6)).astype(np.float32),  # in units far too large
+        RNG.normal(1e4, 1, (9, 6)).astype(np.float32),
+        RNG.normal(size=(9, 4, 5, 2)).astype(np.float32),
+    ],
+    ids=["images", "numbers", "tiny", "far_from_zero", "maps"],
+)
+def test_moments_of_a_part(x):
+    chosen = np.array([7, 1, 2, 5])
+    moments = Moments.of(x)
+    mean, std = moments.fit(chosen)
+    part = x[chosen].reshape(-1, x.shape[-1]).astype(np.float64) / (255 if x.dtype == np.uint8 else 1)
+    np.testing.assert_allclose(mean, part.mean(0), rtol=1e-6)
+    np.testing.assert_allclose(std, part.std(0), rtol=1e-4)
+    assert mean.dtype == std.dtype == np.float32
+    poisoned = x.copy()
+    poisoned[[0, 3, 4, 6, 8]] = 255
+    for one, other in zip(moments.fit(chosen), Moments.of(poisoned).fit(chosen), strict=True):
+        np.testing.assert_array_equal(one, other)  # the others are not looked at
+
+    out = np.asarray(normalise(jax.numpy.asarray(x[chosen]), mean, std)).reshape(-1, x.shape[-1])
+    assert out.dtype == np.float32
+    np.testing.assert_allclose(out.mean(0), 0, atol=2e-3)
+    np.testing.assert_allclose(out.std(0), 1, rtol=2e-3)
+
+
+@pytest.mark.parametrize("value", [0, 77, 255, 0.1, 1e6, -3e-5])
+def test_a_constant_channel_is_not_made_loud(value):
+    dtype = np.uint8 if isinstance(value, int) else np.float32
+    x = RNG.integers(0, 256, (200, 5, 5, 3)).astype(dtype)
+    x[..., 1] = value
+    mean, std = Moments.of(x).fit(np.arange(200))
+    assert std[1] == 1
+    assert (std[[0, 2]] != 1).all()
+    np.testing.assert_allclose(normalise(jax.numpy.asarray(x[:2]), mean, std)[..., 1], 0, atol=0.1)

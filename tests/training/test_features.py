@@ -1,0 +1,88 @@
+"""The frozen part runs over the data once."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdl
+from jaxdl import data
+from jaxdl.data.preprocessing import Preprocessing, normalise
+from jaxdl.models import Entry
+from jaxdl.models.layers import Head
+from jaxdl.models.staged import Staged
+from jaxdl.training import setup as setups
+from jaxdl.training.features import activation_bytes, compute_features
+from jaxdl.weights.checkpoint import from_model
+
+seen: list[int] = []
+
+
+class Body(nn.Module):
+    """A linear layer that reports on the host every example that passes through it."""
+
+    @nn.compact
+    def __call__(self, x, mode):
+        jax.debug.callback(lambda part: seen.append(len(part)), x)
+        return nn.Dense(16)(x.reshape(len(x), -1))
+
+
+class Counting(Staged):
+    def stages(self):
+        return ("body", Body), ("head", lambda name: Head(self.num_outputs, name=name))
+
+
+@pytest.fixture
+def counting(monkeypatch):
+    monkeypatch.setitem(jaxdl.MODELS, "counting", Entry(Counting))
+    seen.clear()
+    return from_model(Counting(5), Preprocessing((8, 8, 1), "uint8", (0.3,), (0.3,)))
+
+
+def passed():
+    jax.effects_barrier()
+    return sum(seen)
+
+
+@pytest.mark.parametrize("strategy", ["loop", "vmap", "shard"])
+def test_five_folds_with_a_frozen_body_run_it_once(counting, strategy):
+    source = data.subset(data.digits(range(5)), np.arange(64))
+    plan = jaxdl.Plan(epochs=6, batch_size=16, freeze_through="body")
+    result = jaxdl.cross_validate(counting, source, plan, fold_strategy=strategy)
+    assert result.cached
+    assert passed() == 64  # not 5 folds × 6 epochs × (51 + 13)
+
+
+def test_an_uncached_body_runs_every_time(counting):
+    """The count can count: without the cache it is what one expects."""
+    source = data.subset(data.digits(range(5)), np.arange(64))
+    plan = jaxdl.Plan(epochs=2, batch_size=64, freeze_through="body", cache_features=False)
+    result = jaxdl.cross_validate(counting, source, plan, splitter="holdout", fold_strategy="loop")
+    assert not result.cached
+    assert passed() == 2 * 64  # 51 trained on and 13 tested, in each of two epochs
+
+
+def test_features_are_what_the_stages_make(counting):
+    x = data.digits(range(5)).x[:37]
+    stop, variables = "head", counting.variables
+    found = compute_features(counting.model, variables, stop, x, np.float32([0.3]), np.float32([0.3]), batch_size=16)
+    expected = counting.model.apply(variables, normalise(jnp.asarray(x), 0.3, 0.3), stop=stop)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+    assert found.nbytes == activation_bytes(counting.model, variables, stop, x)
+
+
+def test_what_does_not_fit_is_not_kept(counting, monkeypatch):
+    source = data.subset(data.digits(range(5)), np.arange(64))
+    plan = jaxdl.Plan(epochs=2, batch_size=16, freeze_through="body")
+    kept = jaxdl.cross_validate(counting, source, plan, fold_strategy="loop")
+    monkeypatch.setattr(setups, "memory_limit", lambda: 64 * 16 * 4 - 1)
+    dropped = jaxdl.cross_validate(counting, source, plan, fold_strategy="loop")
+    assert (kept.cached, dropped.cached) == (True, False)
+    np.testing.assert_allclose(kept.out_of_fold.logits, dropped.out_of_fold.logits, atol=1e-5)
+
+
+def test_without_a_checkpoint_each_fold_normalises_by_its_own_part_and_nothing_is_shared():
+    source = data.subset(data.digits(range(5)), np.arange(64))
+    plan = jaxdl.Plan(epochs=1, freeze_through="layer1")
+    assert not jaxdl.cross_validate(jaxdl.create("mlp", 5), source, plan).cached
