@@ -241,17 +241,19 @@ def inspect_command(
     """
     if Path(target).exists():
         network: Any = restore(target)
-        _print_card(network)
     elif target in MODELS:
         network = create(target, num_outputs, **parse_arguments(model_arguments))
         input_shape = input_shape or (MODELS[target].image_size,) * 2 + (3,)
-        console.print(f"{target} for inputs of shape {tuple(input_shape)} and {num_outputs} classes")
     else:
         raise InputError(
             f"'{target}' is neither the folder of a checkpoint nor a model; the models are: {', '.join(MODELS)}."
             + nearest(target, MODELS)
         )
     rows = inspect(network, input_shape)
+    if isinstance(network, Checkpoint):
+        _print_card(network)
+    else:
+        console.print(f"{target} for inputs of shape {tuple(input_shape)} and {num_outputs} classes")
     table = Table("stage", "output", *(_right(c) for c in ("parameters", "statistics", "FLOPs", "bytes")))
     for row in rows:
         shapes = ", ".join("×".join(map(str, shape)) for shape in row.output)

@@ -1,7 +1,7 @@
 """Layers that the families share."""
 
 from collections.abc import Callable
-from functools import partial
+from functools import partial, reduce
 from typing import Any
 
 import flax.linen as nn
@@ -120,13 +120,18 @@ def conv(features: int, size: int, stride: int = 1, *, bias: bool = False, **opt
 def pool(x: jax.Array, kind: str, size: int = 2) -> jax.Array:
     """Max or average over windows of ``size × size`` that do not overlap; rows and columns left over are dropped.
 
-    By reshape: on the CPU the gradient of a windowed maximum is slow.
+    By reshape: on the CPU the gradient of a windowed maximum is slow. The maximum goes pair by pair, because the gradient
+    of a reduction divides by the number of values found equal to the maximum, and a compiler that computes these twice,
+    rounded differently, finds none: NaN. (Seen on the CPU with XLA's optimisations off.)
     """
     check_choice("pool", kind, POOLS)
     batch, height, width, channels = x.shape
     rows, columns = height // size, width // size
     windows = x[:, : rows * size, : columns * size].reshape(batch, rows, size, columns, size, channels)
-    return windows.max((2, 4)) if kind == "max" else windows.mean((2, 4))
+    if kind == "average":
+        return windows.mean((2, 4))
+    tallest = reduce(jnp.maximum, (windows[:, :, i] for i in range(size)))
+    return reduce(jnp.maximum, (tallest[:, :, :, i] for i in range(size)))
 
 
 class GlobalAveragePool(nn.Module):

@@ -13,7 +13,7 @@ def test_on_eight_virtual_devices():
     environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
     environment = {k: v for k, v in environment.items() if not k.startswith("PYTEST_")}
     run = subprocess.run(
-        [sys.executable, "-m", "pytest", str(EIGHT), "-q", "-rA", "-p", "no:cacheprovider", "-p", "no:xdist"],
+        [sys.executable, "-m", "pytest", str(EIGHT), "-q", "-rA", "-p", "no:cacheprovider", "-n", "0"],
         env=environment,
         cwd=EIGHT.parents[2],
         capture_output=True,

@@ -1,0 +1,484 @@
+"""The commands, as a user gives them: in a folder of one's own, on small data."""
+
+import contextlib
+import csv
+import dataclasses
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+from PIL import Image
+from rich.console import Console
+
+import jaxdl
+from jaxdl import cli
+from jaxdl.data.split_hash import hash_indices
+from jaxdl.training.plan import Plan
+from jaxdl.validation.result import load_result
+
+FEW = "--epochs 1 --model-arguments hidden=[8]"
+CLASSES = ("ants & bees", "wasps, big")
+
+
+def jaxdl_command(line, code=0):
+    """What a command line prints to stdout."""
+    out, ended = io.StringIO(), 0
+    with contextlib.redirect_stdout(out):
+        try:
+            cli.main(shlex.split(line))
+        except SystemExit as exit:
+            ended = exit.code or 0
+    assert ended == code, out.getvalue()
+    return out.getvalue()
+
+
+def read_csv(path):
+    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
+        return list(csv.DictReader(file))
+
+
+def numbers_of(path, stage):
+    """All parameters of a stage of a checkpoint, in one row."""
+    return np.concatenate([np.ravel(leaf) for leaf in jax.tree.leaves(jaxdl.restore(path).variables["params"][stage])])
+
+
+def draw_images(folder, number, random):
+    """Dark ants and bright wasps: grey and in colour, of many sizes, in every format."""
+    for label, name in enumerate(CLASSES):
+        (folder / name).mkdir(parents=True)
+        for i in range(number):
+            mode, suffix = [("RGB", "png"), ("L", "jpg"), ("RGB", "webp"), ("RGBA", "png"), ("RGB", "JPEG")][i % 5]
+            pixels = np.clip(random.normal(60 + 130 * label, 20, (*random.integers(8, 20, 2), 3)), 0, 255)
+            Image.fromarray(pixels.astype(np.uint8)).convert(mode).save(folder / name / f"im {i}.{suffix}")
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A user's folder with data of each kind and a pretrained network."""
+    home, random = tmp_path_factory.mktemp("home"), np.random.default_rng(0)
+    x = random.normal(size=(30, 4)).astype(np.float32)
+    y = (x[:, 0] > 0).astype(int)
+    groups = np.array([f"patient {i // 3}" for i in range(30)])
+    np.savez(home / "plain.npz", x=x, y=y)
+    np.savez(home / "full.npz", x=x, y=y, groups=groups, times=random.permutation(30), class_names=["no", "yes"])
+    np.savez(home / "new.npz", x=x[:5])
+    np.savez(home / "eight.npz", x=x[:8], y=np.arange(8) % 2)
+    draw_images(home / "my photos" / "train", 6, random)
+    draw_images(home / "my photos" / "val", 3, random)
+    (home / "loose").mkdir()
+    for i in range(2):
+        Image.new("RGB", (9, 12), (60 + 130 * i,) * 3).save(home / "loose" / f"photo, {i}.png")
+    with contextlib.chdir(home):
+        jaxdl_command("pretrain --model mlp --data full.npz --epochs 3 --model-arguments hidden=[8,6] --out pretrained")
+        jaxdl_command(f"pretrain --model mlp --data 'my photos' {FEW} --image-size 8 --out seer")
+    return home
+
+
+@pytest.fixture(autouse=True)
+def _at_home(home, monkeypatch):
+    monkeypatch.chdir(home)
+
+
+# What --help says
+
+
+@pytest.mark.parametrize("command", [None, *cli.COMMANDS])
+def test_help_reads_well(monkeypatch, command):
+    monkeypatch.setenv("COLUMNS", "80")
+    said = jaxdl_command(f"{command or ''} --help")
+    assert said.startswith(f"usage: jaxdl {command or ''}".strip())
+    assert max(map(len, said.splitlines())) <= 80
+    for ugly in ("`", "{None}", "default: None", "(default: )", "no-debug"):
+        assert ugly not in said
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune", "cross-validate"])
+def test_training_options_are_the_same_everywhere(command):
+    said = jaxdl_command(f"{command} --help").split("training options")[1]
+    options = re.findall(r"^[ │]*(--[a-z][a-z-]+)", said, re.MULTILINE)
+    assert options == [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(Plan)]
+
+
+def test_options_reach_the_plan(monkeypatch):
+    given = []
+    monkeypatch.setattr(cli, "_train", lambda *arguments: given.append(arguments))
+    jaxdl_command("pretrain --model mlp --data digits --out o")
+    jaxdl_command(
+        "pretrain --model mlp --data digits --out o --freeze-through body --epochs 7 --batch-size 9 --optimizer lamb "
+        "--learning-rate 3e-4 --schedule step --warmup-epochs 0.5 --weight-decay 0 --stage-lr head=10 stage3=1 "
+        "--clip-norm 2 --label-smoothing 0.1 --precision bfloat16 --parallel pmap --seed 5 --no-cache-features"
+    )
+    plans = [next(a for a in arguments if isinstance(a, Plan)) for arguments in given]
+    assert plans[0] == Plan()
+    assert plans[1] == Plan(
+        freeze_through="body",
+        epochs=7,
+        batch_size=9,
+        optimizer="lamb",
+        learning_rate=3e-4,
+        schedule="step",
+        warmup_epochs=0.5,
+        weight_decay=0.0,
+        stage_lr={"head": 10.0, "stage3": 1.0},
+        clip_norm=2.0,
+        label_smoothing=0.1,
+        precision="bfloat16",
+        parallel="pmap",
+        seed=5,
+        cache_features=False,
+    )
+
+
+# pretrain and finetune
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--optimizer adamw --schedule cosine --precision bfloat16",
+        "--optimizer adam --schedule linear --clip-norm 1 --label-smoothing 0.1",
+        "--optimizer sgd --schedule constant --parallel pmap",
+        "--optimizer lamb --schedule step --warmup-epochs 0.5 --stage-lr head=10 layer1=0.5",
+    ],
+)
+def test_every_optimizer_and_schedule_trains(tmp_path, options):
+    said = jaxdl_command(f"pretrain --model mlp --data plain.npz {FEW} {options} --out {tmp_path / 'new'}")
+    assert "training: accuracy" in said
+    head = numbers_of(tmp_path / "new", "head")
+    assert np.isfinite(head).all()
+    assert head.dtype == np.float32
+
+
+def test_pretrain_writes_a_checkpoint_that_says_all():
+    checkpoint = jaxdl.restore("pretrained")
+    assert checkpoint.card.class_names == ("no", "yes")
+    assert checkpoint.card.data == "full.npz"
+    assert checkpoint.card.plan["epochs"] == 3
+    assert checkpoint.model.hidden == (8, 6)
+    assert [row["epoch"] for row in checkpoint.history] == [1, 2, 3]
+
+
+def test_val_is_held_out_where_there_is_one():
+    rows = jaxdl.restore("seer").history
+    assert "test_accuracy" in rows[0]
+    card = json.loads(Path("seer/card.json").read_text())
+    assert card["data"] == "my photos:train"
+    assert card["split"] == hash_indices([np.arange(12)])  # the 12 images of train/ alone
+
+
+def test_finetune_keeps_the_head_for_the_same_classes(tmp_path, home):
+    options = "--epochs 1 --learning-rate 1e-12 --weight-decay 0 --validation-fraction 0.2"
+    said = jaxdl_command(f"finetune --init pretrained --data full.npz {options} --out {tmp_path / 'kept'}")
+    assert "held out: accuracy" in said
+    jaxdl_command(f"finetune --init pretrained --data full.npz --head fresh {options} --out {tmp_path / 'fresh'}")
+    first, kept, fresh = (numbers_of(p, "head") for p in ("pretrained", tmp_path / "kept", tmp_path / "fresh"))
+    np.testing.assert_allclose(kept, first, atol=1e-6)
+    assert np.abs(fresh - first).max() > 0.1
+    assert jaxdl.restore(tmp_path / "kept").card.parent == str(home / "pretrained")
+
+
+def test_frozen_stages_stay(tmp_path):
+    options = "--epochs 1 --freeze-through layer1 --stage-lr head=10 layer2=1"
+    jaxdl_command(f"finetune --init pretrained --data full.npz {options} --out {tmp_path / 'new'}")
+    moved = {s: numbers_of("pretrained", s) != numbers_of(tmp_path / "new", s) for s in ("layer1", "layer2")}
+    assert not moved["layer1"].any()
+    assert moved["layer2"].any()
+
+
+# cross-validate
+
+
+@pytest.fixture(scope="module")
+def run(home):
+    """A cross-validation in every detail, and what was printed."""
+    with contextlib.chdir(home):
+        return jaxdl_command(
+            "cross-validate --init pretrained --data plain.npz --epochs 2 --folds 3 --seed 4 --freeze-through layer1 "
+            "--stage-lr head=10 --out run"
+        )
+
+
+def test_the_result_holds_what_was_asked_and_found(run, home):
+    held = json.loads(Path("run/result.json").read_text())
+    assert sorted(p.name for p in Path("run").iterdir()) == [
+        "metrics.jsonl",
+        "out_of_fold.npz",
+        "report.html",
+        "result.json",
+    ]
+    assert (held["task"], held["metric"]) == ("classification", "accuracy")
+    scores = [row["accuracy"] for row in held["folds"]]
+    assert held["mean"] == pytest.approx(np.mean(scores))
+    assert held["std"] == pytest.approx(np.std(scores, ddof=1))
+    for i, row in enumerate(held["folds"]):
+        assert row.keys() == {"fold", "train", "test", "accuracy", "loss", "seconds"}
+        assert (row["fold"], row["train"], row["test"]) == (i, 20, 10)
+        assert row["seconds"] > 0
+    assert held["fold_strategy"]["name"] in ("loop", "vmap")
+    assert held["fold_strategy"]["reason"]
+    assert held["split"].keys() == {"kind", "k", "seed", "sha256"}
+    assert (held["split"]["kind"], held["split"]["k"], held["split"]["seed"]) == ("stratified", 3, 4)
+    assert held["init"] == {"kind": "checkpoint", "model": "mlp", "path": str(home / "pretrained")}
+    assert held["plan"] == Plan(epochs=2, seed=4, freeze_through="layer1", stage_lr={"head": 10.0}).as_dict()
+    assert held["environment"]["packages"]["jax"]
+    assert held["environment"]["devices"]
+    assert held["cached"] is True
+
+
+def test_the_split_is_scikit_learns(run):
+    from sklearn.model_selection import StratifiedKFold
+
+    y = np.load("plain.npz")["y"]
+    pairs = list(StratifiedKFold(3, shuffle=True, random_state=4).split(y, y))
+    held = json.loads(Path("run/result.json").read_text())
+    assert held["split"]["sha256"] == hash_indices([part for pair in pairs for part in pair])
+    with np.load("run/out_of_fold.npz") as rows:
+        np.testing.assert_array_equal(rows["index"], np.concatenate([test for _, test in pairs]))
+        np.testing.assert_array_equal(rows["fold"], np.repeat([0, 1, 2], 10))
+
+
+def test_the_predictions_give_the_scores(run):
+    held = json.loads(Path("run/result.json").read_text())
+    with np.load("run/out_of_fold.npz") as file:
+        assert set(file.files) == {"index", "fold", "label", "logits"}
+        rows = dict(file)
+    assert rows["logits"].shape == (30, 2)
+    assert rows["logits"].dtype == np.float32
+    np.testing.assert_array_equal(rows["label"], np.load("plain.npz")["y"][rows["index"]])
+    np.testing.assert_array_equal(np.sort(rows["index"]), np.arange(30))
+    for score in held["folds"]:
+        mine = rows["fold"] == score["fold"]
+        assert score["accuracy"] == (rows["logits"][mine].argmax(-1) == rows["label"][mine]).mean()
+    curves = [json.loads(line) for line in Path("run/metrics.jsonl").read_text().splitlines()]
+    assert sorted((row["fold"], row["epoch"]) for row in curves) == [(f, e) for f in range(3) for e in (1, 2)]
+    last = {row["fold"]: row["test_accuracy"] for row in curves if row["epoch"] == 2}
+    assert [last[fold] for fold in range(3)] == [score["accuracy"] for score in held["folds"]]
+
+
+def test_the_answer_is_printed(run, home):
+    held = json.loads(Path("run/result.json").read_text())
+    assert f"{100 * held['mean']:.1f} ± {100 * held['std']:.1f} %" in run
+    for row in held["folds"]:  # counted as in the files
+        assert f"fold {row['fold']}: accuracy {row['accuracy']:.3f}" in run
+    assert held["fold_strategy"]["name"] in run
+    assert f"results and report.html in {home / 'run'}" in run
+
+
+@pytest.mark.parametrize(
+    ("splitter", "data", "folds"),
+    [
+        ("kfold", "plain.npz", 3),
+        ("group", "full.npz", 3),
+        ("leave-one-out", "eight.npz", 8),
+        ("monte-carlo", "plain.npz", 3),
+        ("time-series", "full.npz", 3),
+        ("holdout", "plain.npz", 1),
+    ],
+)
+def test_splitters(tmp_path, splitter, data, folds):
+    out = tmp_path / "run"
+    options = f"{FEW} --splitter {splitter} --folds 3 --fold-strategy vmap"
+    said = jaxdl_command(f"cross-validate --model mlp --data {data} {options} --out {out}")
+    result, held = load_result(out), np.load(data)
+    rows, tested = result.out_of_fold, np.unique(result.out_of_fold.index)
+    assert result.split["kind"] == splitter
+    assert result.split["k"] == len(result.folds) == folds
+    parts = [rows.index[rows.fold == fold] for fold in range(folds)]
+    assert [len(part) for part in parts] == [row["test"] for row in result.folds]
+    if splitter in ("kfold", "group", "leave-one-out"):
+        np.testing.assert_array_equal(np.sort(rows.index), np.arange(len(held["y"])))
+    if splitter == "group":
+        belongs = [set(held["groups"][part]) for part in parts]
+        assert sum(map(len, belongs)) == len(set.union(*belongs)) == 10
+        assert "not kept together" not in said
+    if splitter == "time-series":
+        times = [held["times"][part] for part in parts]
+        assert max(times[0]) < min(times[1])
+        assert max(times[1]) < min(times[2])
+        assert "not kept together" in said
+        assert len(tested) < 30
+    if splitter in ("monte-carlo", "holdout"):
+        assert all(len(part) == 6 for part in parts)
+    if splitter == "holdout":
+        assert result.std is None
+        assert "There is a single fold" in said
+
+
+def test_many_folds_are_not_listed(monkeypatch, tmp_path):
+    monkeypatch.setattr(cli, "MOST_FOLDS", 2)
+    said = jaxdl_command(f"cross-validate --model mlp --data plain.npz {FEW} --folds 3 --out {tmp_path / 'run'}")
+    assert "fold 0:" not in said
+
+
+def test_fold_strategies_agree(tmp_path):
+    logits = {}
+    for strategy in ("loop", "vmap", "shard"):
+        jaxdl_command(
+            f"cross-validate --init pretrained --data plain.npz --epochs 2 --folds 3 --fold-strategy {strategy} "
+            f"--out {tmp_path / strategy}"
+        )
+        result = load_result(tmp_path / strategy)
+        assert result.fold_strategy["name"] == strategy
+        logits[strategy] = result.out_of_fold.logits
+    np.testing.assert_allclose(logits["vmap"], logits["loop"], atol=1e-4)
+    np.testing.assert_allclose(logits["shard"], logits["loop"], atol=1e-4)
+
+
+def test_a_folder_with_splits_gives_train_and_says_so(tmp_path):
+    options = "--epochs 1 --folds 2 --fold-strategy vmap --freeze-through body"
+    said = jaxdl_command(f"cross-validate --init seer --data 'my photos' {options} --out {tmp_path / 'train'}")
+    assert "12 examples of my photos:train; name my photos:all for all of them" in said
+    jaxdl_command(f"cross-validate --init seer --data 'my photos:all' {options} --out {tmp_path / 'all'}")
+    assert load_result(tmp_path / "train").data["examples"] == 12
+    assert load_result(tmp_path / "all").data["examples"] == 18
+    assert load_result(tmp_path / "all").class_names == CLASSES
+
+
+# predict
+
+
+def test_predict_a_labelled_folder(tmp_path):
+    out = tmp_path / "new folder" / "table 1.csv"
+    said = jaxdl_command(f"predict --checkpoint seer --data 'my photos:val' --out '{out}'")
+    assert f"6 predictions in {out}" in said
+    assert [p.name for p in out.parent.iterdir()] == [out.name]
+    rows = read_csv(out)
+    assert list(rows[0]) == ["example", "predicted", "confidence", "label", *(f"p:{c}" for c in CLASSES)]
+    assert [row["example"] for row in rows] == sorted(
+        str(p) for p in Path("my photos/val").rglob("*") if p.suffix.lower() != ""
+    )
+    for row in rows:
+        p = {c: float(row[f"p:{c}"]) for c in CLASSES}
+        assert sum(p.values()) == pytest.approx(1, abs=1e-5)
+        assert row["predicted"] == max(p, key=p.get)
+        assert float(row["confidence"]) == max(p.values())
+        assert row["label"] == Path(row["example"]).parent.name
+    accuracy = np.mean([row["label"] == row["predicted"] for row in rows])
+    assert f"accuracy {accuracy:.4f}" in said
+
+
+def test_predict_says_what_a_folder_with_splits_mixes(tmp_path):
+    said = jaxdl_command(f"predict --checkpoint seer --data 'my photos' --out {tmp_path / 'p.csv'}")
+    assert "18 predictions" in said
+    assert "of train/ and val/ together; name my photos:val for those of val/ alone" in said
+
+
+def test_predict_images_without_labels(tmp_path):
+    said = jaxdl_command(f"predict --checkpoint seer --data loose --out {tmp_path / 'p.csv'}")
+    rows = read_csv(tmp_path / "p.csv")
+    assert [row["example"] for row in rows] == ["loose/photo, 0.png", "loose/photo, 1.png"]
+    assert "label" not in rows[0]
+    assert "accuracy" not in said
+
+
+def test_predict_arrays_with_and_without_labels(tmp_path):
+    said = jaxdl_command(f"predict --checkpoint pretrained --data new.npz --out {tmp_path / 'a.csv'}")
+    assert "accuracy" not in said
+    assert [row["example"] for row in read_csv(tmp_path / "a.csv")] == list("01234")
+    said = jaxdl_command(f"predict --checkpoint pretrained --data plain.npz --out {tmp_path / 'b.csv'}")
+    assert "no accuracy: the checkpoint does not know all classes of the data (0, 1)" in said
+    assert [row["label"] for row in read_csv(tmp_path / "b.csv")] == [str(y) for y in np.load("plain.npz")["y"]]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere every file name is text")
+def test_file_names_that_are_no_text(tmp_path):
+    folder = os.fsencode(tmp_path) + b"/caf\xe9"
+    os.mkdir(folder)
+    with open(folder + b"/\xff.png", "wb") as file:
+        Image.new("L", (8, 8)).save(file, format="PNG")
+    with contextlib.redirect_stderr(io.StringIO()):
+        cli.main(["predict", "--checkpoint", "seer", "--data", os.fsdecode(folder), "--out", str(tmp_path / "p.csv")])
+    assert os.fsencode(read_csv(tmp_path / "p.csv")[0]["example"]) == folder + b"/\xff.png"
+
+
+def test_brackets_in_a_path_are_printed(tmp_path):
+    out = tmp_path / "[red]p.csv"
+    assert f"in {out}" in jaxdl_command(f"predict --checkpoint pretrained --data new.npz --out '{out}'")
+    assert out.is_file()
+
+
+@pytest.mark.xfail(strict=True, reason="Orbax takes brackets in a path for a pattern and loses the arrays")
+def test_a_checkpoint_in_a_folder_with_brackets(tmp_path):
+    out = tmp_path / "[1] new"
+    jaxdl_command(f"finetune --init pretrained --data full.npz --epochs 1 --out '{out}'")
+    jaxdl.restore(out)
+
+
+def test_a_linked_folder_takes_a_checkpoint(tmp_path):
+    (tmp_path / "disk").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "disk")
+    jaxdl_command(f"finetune --init pretrained --data full.npz --epochs 1 --out {tmp_path / 'link'}")
+    assert (tmp_path / "link").is_symlink()
+    assert jaxdl.restore(tmp_path / "disk").card.class_names == ("no", "yes")
+
+
+# inspect
+
+
+def test_inspect_a_model():
+    said = jaxdl_command("inspect resnet20_cifar")
+    assert "resnet20_cifar for inputs of shape (32, 32, 3) and 10 classes" in said
+    for name in ("stem", "stage1", "stage2", "stage3", "head", "FLOPs", "32×32×16", "269,722"):  # He et al. 2015: 0.27M
+        assert name in said
+    said = jaxdl_command("inspect vit --input-shape 16 16 1 --num-outputs 3 --model-arguments depth=2")
+    assert "block2" in said
+    assert "block3" not in said
+
+
+def test_inspect_a_checkpoint(home):
+    said = jaxdl_command("inspect pretrained")
+    assert f"checkpoint {home / 'pretrained'}" in said
+    assert "classes: no, yes; input 4 float32" in said
+    assert "trained on: full.npz" in said
+    assert f"{4 * 8 + 8 + 8 * 6 + 6 + 6 * 2 + 2}" in said
+
+
+# How it shows
+
+
+def test_progress_is_shown_to_who_watches(monkeypatch):
+    screen = io.StringIO()
+    monkeypatch.setattr(cli, "errors", Console(file=screen, force_terminal=True, width=80))
+    row = {"fold": 4, "epoch": 120, "train_loss": 0.51234, "train_accuracy": 0.9, "test_accuracy": 0.8}
+    with cli.progress(2) as show:
+        show(row)
+        show(row)
+    lines = [line for line in screen.getvalue().replace("\r", "\n").splitlines() if "fold" in line]
+    assert "fold 4, epoch 120: loss 0.512, accuracy 0.900, held out 0.800" in lines[-1]
+    assert "0:00:0" in lines[-1]
+    quiet = io.StringIO()
+    monkeypatch.setattr(cli, "errors", Console(file=quiet))
+    with cli.progress(2) as show:
+        show(row)
+    assert quiet.getvalue() == ""
+
+
+def test_the_program_starts():
+    """The installed entry point, in a process of its own, with a terminal that knows only ASCII."""
+    done = subprocess.run(
+        [sys.executable, "-c", "from jaxdl.cli import main; main()", "inspect", "pretrained"],
+        capture_output=True,
+        env={**os.environ, "PYTHONIOENCODING": "ascii"},
+    )
+    assert (done.returncode, done.stderr) == (0, b"")
+    assert b"layer2" in done.stdout
+
+
+def test_interruption_leaves_nothing(monkeypatch, capsys, tmp_path):
+    def stop(*arguments, **named):
+        raise KeyboardInterrupt
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(cli, "write_page", stop)
+    np.savez("d.npz", x=np.eye(8, dtype=np.float32), y=np.arange(8) % 2)
+    jaxdl_command(f"cross-validate --model mlp --data d.npz {FEW} --folds 2 --fold-strategy vmap --out o", code=130)
+    assert capsys.readouterr().err == "jaxdl: interrupted\n"
+    assert os.listdir() == ["d.npz"]
