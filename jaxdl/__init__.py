@@ -5,7 +5,6 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from jaxdl import data
-    from jaxdl.demo import demo
     from jaxdl.errors import InputError
     from jaxdl.models import MODELS, create
     from jaxdl.report.inspect import inspect
@@ -25,7 +24,6 @@ __all__ = [
     "create",
     "cross_validate",
     "data",
-    "demo",
     "finetune",
     "inspect",
     "load_resnet_cifar",
@@ -47,7 +45,6 @@ _PUBLIC = {
     "create": "jaxdl.models",
     "cross_validate": "jaxdl.validation.crossval",
     "data": "jaxdl.data",
-    "demo": "jaxdl.demo",
     "finetune": "jaxdl.training.transfer",
     "inspect": "jaxdl.report.inspect",
     "load_resnet_cifar": "jaxdl.weights.resnet_cifar",

@@ -9,6 +9,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args, get_origin
 
@@ -308,6 +309,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if is_program:
         _prepare_process(debug)
     try:
+        if arguments == ["--version"]:
+            console.print(f"jaxdl {version('jaxdl')}", highlight=False)
+            return
         if arguments and not arguments[0].startswith("-"):
             check_choice("command", arguments[0], COMMANDS)
         tyro.extras.subcommand_cli_from_dict(

@@ -405,7 +405,6 @@ def test_brackets_in_a_path_are_printed(tmp_path):
     assert out.is_file()
 
 
-@pytest.mark.xfail(strict=True, reason="Orbax takes brackets in a path for a pattern and loses the arrays")
 def test_a_checkpoint_in_a_folder_with_brackets(tmp_path):
     out = tmp_path / "[1] new"
     jaxdl_command(f"finetune --init pretrained --data full.npz --epochs 1 --out '{out}'")

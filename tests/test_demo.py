@@ -193,9 +193,3 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, monkeypatch, content
     with pytest.raises(InputError, match="is a folder that is not empty; it was left as it is"):
         demo(tmp_path)
     assert seen(tmp_path) == before
-
-
-@pytest.mark.xfail(strict=True, reason="the module jaxdl.demo hides the function of the same name")
-def test_the_public_name_is_the_function():
-    assert callable(jaxdl.demo)
-    assert callable(jaxdl.demo)  # the first look imports the module, which takes the name

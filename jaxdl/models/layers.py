@@ -120,9 +120,9 @@ def conv(features: int, size: int, stride: int = 1, *, bias: bool = False, **opt
 def pool(x: jax.Array, kind: str, size: int = 2) -> jax.Array:
     """Max or average over windows of ``size × size`` that do not overlap; rows and columns left over are dropped.
 
-    By reshape: on the CPU the gradient of a windowed maximum is slow. The maximum goes pair by pair, because the gradient
-    of a reduction divides by the number of values found equal to the maximum, and a compiler that computes these twice,
-    rounded differently, finds none: NaN. (Seen on the CPU with XLA's optimisations off.)
+    By reshape: on the CPU the gradient of a windowed maximum is slow. The maximum goes pair by pair, because the
+    gradient of a reduction divides by the number of values found equal to the maximum, and a compiler that computes
+    these twice, rounded differently, finds none: NaN. (Seen on the CPU with XLA's optimisations off.)
     """
     check_choice("pool", kind, POOLS)
     batch, height, width, channels = x.shape

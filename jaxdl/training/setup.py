@@ -1,8 +1,9 @@
 """From a starting point, data and a plan to everything that a run of steps needs."""
 
 import dataclasses
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Callable, Sequence
+from functools import cached_property, partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,6 +13,7 @@ import optax
 from jaxdl.data.batches import steps_per_epoch
 from jaxdl.data.preprocessing import Moments, Preprocessing, to_memory, unfitted
 from jaxdl.data.source import Arrays, Source
+from jaxdl.errors import InputError
 from jaxdl.models import MODELS, describe
 from jaxdl.models.staged import Staged, Variables, init_head, init_variables, join_variables, split_variables
 from jaxdl.tasks.classification import Classification
@@ -27,6 +29,8 @@ Init = Checkpoint | Staged
 
 def choose_preprocessing(init: Init, source: Source, image_size: int | None = None) -> Preprocessing:
     """The checkpoint's own, or for a model without weights one that fits the data."""
+    if image_size is not None and image_size < 1:
+        raise InputError(f"the image size is {image_size}; expected at least 1 pixel")
     if isinstance(init, Checkpoint):
         own = init.card.preprocessing
         return (
@@ -84,24 +88,47 @@ class Setup:
     @property
     def scan(self) -> bool:
         """See `loop.prefers_scan`; what counts are the stages that run in the step."""
-        shapes = jax.eval_shape(partial(_draw, self), jax.random.key(0))
-        return prefers_scan((shapes["params"], () if self.cached else self.frozen.get("params", {})))
+        return prefers_scan((self._fresh_shapes["params"], () if self.cached else self.frozen.get("params", {})))
+
+    @property
+    def _fresh_shapes(self) -> Variables:
+        fresh = jax.eval_shape(self._draw, jax.random.key(0))
+        return fresh if self.body is None else join_variables(self.body, fresh)
+
+    @cached_property
+    def _draw(self) -> Callable[[jax.Array], Variables]:
+        """Fresh variables from a key: of all trained stages, or of the head alone where the others have weights.
+
+        Compiled once, whatever the number of folds.
+        """
+        shape = self.preprocessing.input_shape
+        if self.body is None:
+            names = self.model.stage_names[self.boundary :]
+            return jax.jit(lambda key: split_variables(init_variables(self.model, key, shape), names)[0])
+        rest = jax.eval_shape(lambda: join_variables(self.frozen, self.body))
+        return jax.jit(lambda key: init_head(self.model, key, rest, shape))
+
+    @cached_property
+    def _init_optimizer(self) -> Callable[[Any], Any]:
+        return jax.jit(self.optimizer.init)
 
     def initial_states(self, folds: Sequence[int]) -> list[State]:
         """States of `folds` before the first step: restored weights, and a fresh head from (seed, fold)."""
-        draw = jax.jit(partial(_draw, self))
-        start = jax.jit(self.optimizer.init)
         states = []
         for fold in folds:
             key = jax.random.fold_in(jax.random.key(self.plan.seed), fold)
-            variables = draw(jax.random.fold_in(key, INIT if self.body is None else HEAD))
+            if self.body is None:
+                variables = self._draw(jax.random.fold_in(key, INIT))
+            else:
+                fresh = self.head is None
+                variables = join_variables(self.body, self._draw(jax.random.fold_in(key, HEAD)) if fresh else self.head)
             mean, std = self.normalisation(fold)
             states.append(
                 State(
                     step=jnp.zeros((), jnp.int32),
                     params=variables["params"],
                     batch_stats=variables["batch_stats"],
-                    opt_state=start(variables["params"]),
+                    opt_state=self._init_optimizer(variables["params"]),
                     key=key,
                     mean=jnp.asarray(mean),
                     std=jnp.asarray(std),
@@ -118,19 +145,6 @@ class Setup:
     def variables(self, state: State) -> Variables:
         """The whole model's variables, from a trained state and the frozen stages."""
         return join_variables(self.frozen, {"params": state.params, "batch_stats": state.batch_stats})
-
-
-def _draw(setup: Setup, key: jax.Array) -> Variables:
-    """Variables of the trained stages: those given, the others drawn from `key`."""
-    shape = setup.preprocessing.input_shape
-    if setup.body is None:
-        fresh = init_variables(setup.model, key, shape)
-        trained, _ = split_variables(fresh, setup.model.stage_names[setup.boundary :])
-        return trained
-    if setup.head is not None:
-        return join_variables(setup.body, setup.head)
-    head = init_head(setup.model, key, join_variables(setup.frozen, setup.body), shape)
-    return join_variables(setup.body, head)
 
 
 def prepare(

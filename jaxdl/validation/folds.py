@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.data.batches import evaluation_batches, training_batches
-from jaxdl.errors import check_choice
+from jaxdl.errors import InputError, check_choice
 from jaxdl.parallel import mesh as meshes
 from jaxdl.training.loop import (
     Runner,
@@ -90,6 +90,8 @@ def choose_strategy(setup: Setup, folds: Sequence[int]) -> tuple[dict[str, Any],
     devices = len(jax.local_devices())
     if len(folds) == 1:
         return {"name": "loop", "reason": "there is one fold"}, {}
+    if setup.plan.parallel == "pmap":
+        return {"name": "loop", "reason": "pmap divides the batches of one fold at a time"}, {}
     if not setup.scan and devices == 1:
         reason = "rule: convolutions of several folds at once are slow on the CPU (they become grouped convolutions)"
         return {"name": "loop", "reason": reason}, {}
@@ -113,7 +115,8 @@ def choose_strategy(setup: Setup, folds: Sequence[int]) -> tuple[dict[str, Any],
     medians = {name: float(np.median(values)) for name, values in times.items()}
     best = min(medians, key=medians.__getitem__)
     reports += [f"{name} {medians[name] * 1e3:.3g} ms" for name in medians]
-    reason = f"trial of {TRIAL_STEPS if not setup.scan else 'one epoch of'} steps of all folds: {', '.join(reports)}"
+    tried = "an epoch" if setup.scan else f"{TRIAL_STEPS} steps"
+    reason = f"trial, {tried} of all folds: {', '.join(reports)}"
     return {"name": best, "reason": reason, "trial": medians}, runners
 
 
@@ -182,6 +185,8 @@ def run_folds(
       on_row: told each row of the curves when it is known.
     """
     check_choice("fold strategy", strategy, STRATEGIES)
+    if setup.plan.parallel == "pmap" and strategy in ("vmap", "shard"):
+        raise InputError(f"parallel='pmap' divides the batches of one fold at a time; '{strategy}' runs folds at once")
     runners: dict[str, Runner] = {}
     if strategy == "auto":
         choice, runners = choose_strategy(setup, folds)

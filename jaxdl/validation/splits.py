@@ -94,7 +94,8 @@ def split_source(source: Source, splitter: str | Any, folds: int, seed: int) -> 
     ordered = source.times is not None and kind in ("time-series", "TimeSeriesSplit")
     order = np.argsort(source.times, kind="stable") if ordered else np.arange(len(source))
     labels = source.labels[order]
-    groups = None if source.groups is None else source.groups[order]
+    ignored = source.groups is None or (named and kind != "group")
+    groups = None if ignored else source.groups[order]
     try:
         pairs = [(order[train], order[test]) for train, test in splitter.split(np.zeros(len(labels)), labels, groups)]
     except ValueError as error:

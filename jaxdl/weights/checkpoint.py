@@ -149,9 +149,14 @@ def save(checkpoint: Checkpoint, path: str | Path) -> Path:
         "environment": environment(),
     }
     with written_whole(path) as work:
-        with ocp.StandardCheckpointer() as checkpointer:
+        # Orbax takes brackets and stars in a path for a pattern; so it writes where there are none
+        with tempfile.TemporaryDirectory() as plain, ocp.StandardCheckpointer() as checkpointer:
+            target = Path(plain) / ARRAYS if set("[]*?") & set(str(work)) else work / ARRAYS
             # jax arrays, because Orbax checks the shapes of these and not of numpy's
-            checkpointer.save(work / ARRAYS, jax.tree.map(jax.numpy.asarray, checkpoint.variables))
+            checkpointer.save(target, jax.tree.map(jax.numpy.asarray, checkpoint.variables))
+            checkpointer.wait_until_finished()
+            if target.parent != work:
+                shutil.move(target, work / ARRAYS)
         (work / CARD).write_text(json.dumps(card, indent=1))
         if checkpoint.history:
             (work / HISTORY).write_text("".join(json.dumps(row) + "\n" for row in checkpoint.history))
@@ -234,7 +239,8 @@ def restore(
     for name, leaf in walk_shapes(target):
         if found[name].shape != leaf.shape:
             raise InputError(f"'{path}': the array {name} has the shape {found[name].shape}, announced {leaf.shape}")
-    variables = _nest({new: found[old] for old, new in kept.items()}, expected)
+    # numpy: arrays bound to a device would make the first step compile twice
+    variables = _nest({new: np.asarray(found[old]) for old, new in kept.items()}, expected)
     return Checkpoint(model, variables, card, _read_history(path), str(path))
 
 
