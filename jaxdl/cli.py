@@ -1,8 +1,6 @@
 """Commands: arguments in, one call into the package, a table out."""
 
 import csv
-import dataclasses
-import json
 import os
 import sys
 import tempfile
@@ -11,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args, get_origin
+from typing import Annotated, Any, Literal
 
 import tyro
 from absl import logging
@@ -20,6 +18,21 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from rich.table import Table
 
 from jaxdl import data as sources
+from jaxdl.cli_options import (
+    Debug,
+    InitOption,
+    ModelArguments,
+    ModelName,
+    ModelOption,
+    NewCheckpoint,
+    SizeOption,
+    Spec,
+    Training,
+    TrainingOptions,
+    option,
+    parse_arguments,
+    registry,
+)
 from jaxdl.data.source import Source
 from jaxdl.demo import FOLDS, demo
 from jaxdl.errors import InputError, check_choice, nearest
@@ -38,38 +51,6 @@ from jaxdl.weights.checkpoint import Checkpoint, check_free, restore, save, writ
 console = Console(markup=False, emoji=False)  # a path or a class may be called [anything]
 errors = Console(stderr=True, markup=False, emoji=False)
 MOST_FOLDS = 20  # with more, they are not listed one by one
-
-
-def _option(metavar: str | None = None) -> Any:
-    """An option that may be left out; its help says what that means, so that no default is shown."""
-    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
-
-
-# The plan's fields as options, without its checks: those speak when the Plan is made, in their own words.
-LEFT_OUT = {"freeze_through": _option("STAGE"), "clip_norm": _option("FLOAT"), "stage_lr": _option()}
-Training = dataclasses.make_dataclass(
-    "Training",
-    [
-        (
-            f.name,
-            Annotated[f.type, LEFT_OUT[f.name]] if f.name in LEFT_OUT else f.type,
-            dataclasses.field(default=f.default, default_factory=f.default_factory),
-        )
-        for f in dataclasses.fields(Plan)
-    ],
-    frozen=True,
-)
-Training.__doc__ = Plan.__doc__
-
-TrainingOptions = tyro.conf.OmitArgPrefixes[Training]
-ModelName = Annotated[str, tyro.conf.arg(metavar="NAME")]
-Spec = Annotated[str, tyro.conf.arg(metavar="SPEC")]
-NewCheckpoint = Annotated[Path, tyro.conf.arg(metavar="CKPT")]
-InitOption = Annotated[Path | None, _option("CKPT")]
-ModelOption = Annotated[str | None, _option("NAME")]
-SizeOption = Annotated[int | None, _option("INT")]
-ModelArguments = Annotated[tuple[str, ...], _option("NAME=VALUE ...")]
-Debug = Annotated[tyro.conf.FlagCreatePairsOff[bool], _option()]
 
 
 def pretrain_command(
@@ -226,7 +207,7 @@ def predict_command(
 def inspect_command(
     target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CKPT|MODEL")],
     *,
-    input_shape: Annotated[tuple[int, ...] | None, _option("INT ...")] = None,
+    input_shape: Annotated[tuple[int, ...] | None, option("INT ...")] = None,
     num_outputs: int = 10,
     model_arguments: ModelArguments = (),
     debug: Debug = False,
@@ -321,6 +302,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             args=arguments,
             registry=registry,
         )
+    except BrokenPipeError:  # whoever read the output has had enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (InputError, OSError) as error:
         if debug:
             raise
@@ -339,68 +322,6 @@ def _prepare_process(debug: bool) -> None:
     if not debug:  # of a damaged checkpoint one message speaks, not Orbax's log and late callbacks too
         logging.set_verbosity(logging.FATAL)
         sys.unraisablehook = lambda _: None
-
-
-registry = tyro.constructors.ConstructorRegistry()
-
-
-@registry.primitive_rule
-def _choice(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
-    """Choices are listed in the help but checked by the package, whose message names the nearest."""
-    if get_origin(info.type) is not Literal:
-        return None
-    return tyro.constructors.PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="{" + ",".join(get_args(info.type)) + "}",
-        instance_from_str=lambda given: given[0],
-        is_instance=lambda value: isinstance(value, str),
-        str_from_instance=lambda value: [value],
-    )
-
-
-@registry.primitive_rule
-def _factors(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
-    """``head=10 stage3=1`` to a dict."""
-    if info.type != Mapping[str, float]:
-        return None
-    return tyro.constructors.PrimitiveConstructorSpec(
-        nargs="*",
-        metavar="STAGE=FACTOR ...",
-        instance_from_str=_parse_factors,
-        is_instance=lambda value: isinstance(value, Mapping),
-        str_from_instance=lambda value: [f"{stage}={factor}" for stage, factor in value.items()],
-    )
-
-
-def _parse_factors(given: Sequence[str]) -> dict[str, float]:
-    factors = {}
-    for item in given:
-        stage, _, factor = item.partition("=")
-        if stage in factors:
-            raise InputError(f"the stage '{stage}' has two factors; expected one")
-        try:
-            factors[stage] = float(factor)
-        except ValueError:
-            raise InputError(f"'{item}' is no STAGE=FACTOR; expected for example head=10") from None
-    return factors
-
-
-def parse_arguments(given: Sequence[str]) -> dict[str, Any]:
-    """``("activation=tanh", "features=[8,16]")`` to a dict; values are JSON where they can be, else strings.
-
-    Raises:
-      InputError: for an item without ``=``.
-    """
-    arguments = {}
-    for item in given:
-        name, equals, value = item.partition("=")
-        if not equals:
-            raise InputError(f"'{item}' is no NAME=VALUE; expected for example activation=tanh")
-        try:
-            arguments[name] = json.loads(value)
-        except ValueError:
-            arguments[name] = value
-    return arguments
 
 
 def _start(init: Path | None, model: str | None, source: Source, model_arguments: Sequence[str]) -> Init:

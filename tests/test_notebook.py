@@ -8,7 +8,8 @@ from nbclient import NotebookClient
 NOTEBOOK = Path(__file__).parents[1] / "colab" / "quickstart.ipynb"
 
 
-def test_quickstart_runs(tmp_path):
+def test_quickstart_runs(tmp_path, monkeypatch):
+    monkeypatch.delenv("MPLBACKEND", raising=False)  # or the kernel would not show its pictures
     notebook = nbformat.read(NOTEBOOK, as_version=4)
     assert all(not cell.get("outputs") for cell in notebook.cells), "the notebook is kept without outputs"
     done = NotebookClient(notebook, timeout=300, resources={"metadata": {"path": str(tmp_path)}}).execute()

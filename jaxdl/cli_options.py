@@ -1,0 +1,106 @@
+"""The options of the commands: what tyro is told about them, and what it does not know how to read."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args, get_origin
+
+import tyro
+
+from jaxdl.errors import InputError
+from jaxdl.training.plan import Plan
+
+
+def option(metavar: str | None = None) -> Any:
+    """An option that may be left out; its help says what that means, so that no default is shown."""
+    return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
+
+
+# The plan's fields as options, without its checks: those speak when the Plan is made, in their own words.
+LEFT_OUT = {"freeze_through": option("STAGE"), "clip_norm": option("FLOAT"), "stage_lr": option()}
+Training = dataclasses.make_dataclass(
+    "Training",
+    [
+        (
+            f.name,
+            Annotated[f.type, LEFT_OUT[f.name]] if f.name in LEFT_OUT else f.type,
+            dataclasses.field(default=f.default, default_factory=f.default_factory),
+        )
+        for f in dataclasses.fields(Plan)
+    ],
+    frozen=True,
+)
+Training.__doc__ = Plan.__doc__
+
+TrainingOptions = tyro.conf.OmitArgPrefixes[Training]
+ModelName = Annotated[str, tyro.conf.arg(metavar="NAME")]
+Spec = Annotated[str, tyro.conf.arg(metavar="SPEC")]
+NewCheckpoint = Annotated[Path, tyro.conf.arg(metavar="CKPT")]
+InitOption = Annotated[Path | None, option("CKPT")]
+ModelOption = Annotated[str | None, option("NAME")]
+SizeOption = Annotated[int | None, option("INT")]
+ModelArguments = Annotated[tuple[str, ...], option("NAME=VALUE ...")]
+Debug = Annotated[tyro.conf.FlagCreatePairsOff[bool], option()]
+
+
+registry = tyro.constructors.ConstructorRegistry()
+
+
+@registry.primitive_rule
+def _choice(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    """Choices are listed in the help but checked by the package, whose message names the nearest."""
+    if get_origin(info.type) is not Literal:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="{" + ",".join(get_args(info.type)) + "}",
+        instance_from_str=lambda given: given[0],
+        is_instance=lambda value: isinstance(value, str),
+        str_from_instance=lambda value: [value],
+    )
+
+
+@registry.primitive_rule
+def _factors(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    """``head=10 stage3=1`` to a dict."""
+    if info.type != Mapping[str, float]:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="STAGE=FACTOR ...",
+        instance_from_str=_parse_factors,
+        is_instance=lambda value: isinstance(value, Mapping),
+        str_from_instance=lambda value: [f"{stage}={factor}" for stage, factor in value.items()],
+    )
+
+
+def _parse_factors(given: Sequence[str]) -> dict[str, float]:
+    factors = {}
+    for item in given:
+        stage, _, factor = item.partition("=")
+        if stage in factors:
+            raise InputError(f"the stage '{stage}' has two factors; expected one")
+        try:
+            factors[stage] = float(factor)
+        except ValueError:
+            raise InputError(f"'{item}' is no STAGE=FACTOR; expected for example head=10") from None
+    return factors
+
+
+def parse_arguments(given: Sequence[str]) -> dict[str, Any]:
+    """``("activation=tanh", "features=[8,16]")`` to a dict; values are JSON where they can be, else strings.
+
+    Raises:
+      InputError: for an item without ``=``.
+    """
+    arguments = {}
+    for item in given:
+        name, equals, value = item.partition("=")
+        if not equals:
+            raise InputError(f"'{item}' is no NAME=VALUE; expected for example activation=tanh")
+        try:
+            arguments[name] = json.loads(value)
+        except ValueError:
+            arguments[name] = value
+    return arguments

@@ -1,0 +1,5 @@
+"""Folds laid over 8 virtual devices. In a file of its own, so that it runs beside the other one."""
+
+
+def test_folds_on_devices(run_on_eight):
+    run_on_eight("test_folds_on_devices.py")
