@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl.data.batches import evaluation_batches, training_batches
+from jaxdl.data.batches import evaluation_batches, steps_per_epoch, training_batches
 from jaxdl.data.preprocessing import normalise, to_memory
 from jaxdl.data.source import Source, check_labelled, concatenate, subset
 from jaxdl.data.split_hash import hash_indices
@@ -136,7 +136,7 @@ def history_row(
     setup: Setup, epoch: int, metrics: Mapping[str, Any], evaluated: tuple[np.ndarray, np.ndarray] | None
 ) -> dict[str, Any]:
     """One row of a learning curve; `evaluated` holds logits and labels of examples not trained on."""
-    steps = len(training_batches(list(setup.parts), setup.plan.batch_size, 0, [0], 0)[0].indices)
+    steps = steps_per_epoch([len(part) for part in setup.parts], setup.plan.batch_size)
     rate = learning_rate(setup.plan, steps)(epoch * steps)
     row = {
         "epoch": epoch + 1,

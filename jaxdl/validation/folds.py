@@ -29,7 +29,7 @@ from jaxdl.training.transfer import history_row
 
 FoldStrategy = Literal["auto", "loop", "vmap", "shard"]
 STRATEGIES = get_args(FoldStrategy)
-TRIAL_SECONDS, TRIAL_STEPS = 2.0, 4
+TRIAL_SECONDS, TRIAL_ROUNDS, TRIAL_STEPS = 2.0, 15, 4
 
 OnRow = Callable[[Mapping[str, Any]], None]
 
@@ -96,28 +96,28 @@ def choose_strategy(setup: Setup, folds: Sequence[int]) -> tuple[dict[str, Any],
         reason = "rule: convolutions of several folds at once are slow on the CPU (they become grouped convolutions)"
         return {"name": "loop", "reason": reason}, {}
     candidates = ("loop", "vmap") if devices == 1 else ("loop", "shard")
-    runners: dict[str, Runner] = {}
-    times: dict[str, list[float]] = {}
+    trials: dict[str, Trial] = {}
     reports = []
-    trials = {}
     for name in candidates:
         try:
             trials[name] = Trial(setup, folds, name)
-            runners[name], times[name] = trials[name].runner, []
         except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error):
+            if "RESOURCE_EXHAUSTED" not in str(error) or name == "loop":
                 raise
             reports.append(f"{name} does not fit in memory")
+    times: dict[str, list[float]] = {name: [] for name in trials}
     begin = time.perf_counter()
-    while not all(times.values()) or (time.perf_counter() - begin < TRIAL_SECONDS and len(times["loop"]) < 15):
+    for _ in range(TRIAL_ROUNDS):
         for name, trial in trials.items():  # in turn, so that a slow moment of the machine hits all
             times[name].append(trial.seconds())
+        if time.perf_counter() - begin > TRIAL_SECONDS:
+            break
     medians = {name: float(np.median(values)) for name, values in times.items()}
     best = min(medians, key=medians.__getitem__)
     reports += [f"{name} {medians[name] * 1e3:.3g} ms" for name in medians]
     tried = "an epoch" if setup.scan else f"{TRIAL_STEPS} steps"
     reason = f"trial, {tried} of all folds: {', '.join(reports)}"
-    return {"name": best, "reason": reason, "trial": medians}, runners
+    return {"name": best, "reason": reason, "trial": medians}, {n: trial.runner for n, trial in trials.items()}
 
 
 class Trial:
