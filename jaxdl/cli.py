@@ -11,6 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import jax
 import tyro
 from absl import logging
 from rich.console import Console
@@ -316,7 +317,17 @@ def main(arguments: Sequence[str] | None = None) -> None:
         sys.exit(130)
 
 
+def _keep_compiled_programs() -> None:
+    """A second start finds what the first one compiled, in the user's cache folder or JAX_COMPILATION_CACHE_DIR."""
+    if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
+        caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+        jax.config.update("jax_compilation_cache_dir", os.path.join(caches, "jaxdl", "xla"))
+    if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
+        jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # JAX's second skips most of ours
+
+
 def _prepare_process(debug: bool) -> None:
+    _keep_compiled_programs()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # a file's name may not be text, a terminal may not know Unicode
     if not debug:  # of a damaged checkpoint one message speaks, not Orbax's log and late callbacks too

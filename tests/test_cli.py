@@ -481,3 +481,18 @@ def test_interruption_leaves_nothing(monkeypatch, capsys, tmp_path):
     jaxdl_command(f"cross-validate --model mlp --data d.npz {FEW} --folds 2 --fold-strategy vmap --out o", code=130)
     assert capsys.readouterr().err == "jaxdl: interrupted\n"
     assert os.listdir() == ["d.npz"]
+
+
+def test_a_second_start_compiles_nothing_again(tmp_path):
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_COMPILATION", "JAX_PERSISTENT"))}
+    environment["XDG_CACHE_HOME"] = str(tmp_path / "caches")
+
+    def start(out):
+        command = f"pretrain --model mlp --data digits:0-1 --epochs 1 --out {tmp_path / out}"
+        program = [sys.executable, "-c", "import jaxdl.cli; jaxdl.cli.main()", *command.split()]
+        subprocess.run(program, env=environment, check=True, capture_output=True)
+        return {path.name for path in (tmp_path / "caches" / "jaxdl" / "xla").iterdir() if "atime" not in path.name}
+
+    first = start("one")
+    assert first
+    assert start("two") == first
