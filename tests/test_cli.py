@@ -486,6 +486,7 @@ def test_interruption_leaves_nothing(monkeypatch, capsys, tmp_path):
 def test_a_second_start_compiles_nothing_again(tmp_path):
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("JAX_COMPILATION", "JAX_PERSISTENT"))}
     environment["XDG_CACHE_HOME"] = str(tmp_path / "caches")
+    environment["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"  # or a slow moment would decide what is kept
 
     def start(out):
         command = f"pretrain --model mlp --data digits:0-1 --epochs 1 --out {tmp_path / out}"

@@ -53,6 +53,16 @@ class Preprocessing:
     def fitted(self) -> bool:
         return self.mean is not None
 
+    def normalise(self, x: np.ndarray) -> jax.Array:
+        """What the network is fed, float32, of examples ``x[n, *input_shape]`` as stored.
+
+        Raises:
+          InputError: if mean and std are not fitted yet.
+        """
+        if not self.fitted:
+            raise InputError("mean and std of this preprocessing are not fitted: train first")
+        return normalise(jnp.asarray(x), np.float32(self.mean), np.float32(self.std))
+
 
 def resize_and_crop(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
     """``uint8[h, w, 1 or 3]`` to ``uint8[input_shape]``: scaled until it covers, centre cropped, grey or colour."""

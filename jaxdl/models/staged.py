@@ -135,6 +135,8 @@ class Staged(nn.Module):
         """
         first = 0 if start is None else self.stage_index(start)
         last = len(self.stages()) if stop is None else self.stage_index(stop)
+        if first > last:
+            raise InputError(f"start='{start}' comes after stop='{stop}' in {self.stage_names}")
         collected = Taps(taps)
         for index, (name, make) in enumerate(self.stages()):
             if first <= index < last:
@@ -182,6 +184,8 @@ def init_variables(model: Staged, key: jax.Array, input_shape: Sequence[int]) ->
     Raises:
       InputError: if the model cannot take such an input.
     """
+    if not input_shape or min(input_shape) < 1:
+        raise InputError(f"{type(model).__name__} cannot take inputs of shape {tuple(input_shape)}: nothing is in them")
     x = jax.ShapeDtypeStruct((1, *input_shape), "float32")
     try:
         variables = jax.jit(lambda k: model.lazy_init({"params": k}, x))(key)

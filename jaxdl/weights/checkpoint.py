@@ -314,6 +314,8 @@ def replace_head(
     Raises:
       InputError: if `class_names` has another length than `num_outputs`.
     """
+    if not isinstance(num_outputs, int) or num_outputs < 1:
+        raise InputError(f"num_outputs is {num_outputs!r}; expected a positive whole number")
     if class_names and len(class_names) != num_outputs:
         raise InputError(f"{len(class_names)} class names for num_outputs={num_outputs}")
     model = checkpoint.model.clone(num_outputs=num_outputs)

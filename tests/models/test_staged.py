@@ -203,3 +203,10 @@ def test_unknown_tap_names_the_nearest(tap, stop, nearest):
     model, variables, x = _make("vit")
     with pytest.raises(InputError, match=rf"unknown tap '{tap}'.*Did you mean '{nearest}'\?"):
         model.apply(variables, x, taps=("embed", tap), stop=stop)
+
+
+def test_a_slice_that_runs_backwards_is_refused():
+    model = create("mlp", 3)
+    variables = init_variables(model, jax.random.key(0), (5,))
+    with pytest.raises(InputError, match="start='head' comes after stop='layer2'"):
+        model.apply(variables, np.ones((1, 128), np.float32), start="head", stop="layer2")

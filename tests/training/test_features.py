@@ -36,8 +36,10 @@ class Counting(Staged):
 @pytest.fixture
 def counting(monkeypatch):
     monkeypatch.setitem(jaxdl.MODELS, "counting", Entry(Counting))
-    seen.clear()
-    return from_model(Counting(5), Preprocessing((8, 8, 1), "uint8", (0.3,), (0.3,)))
+    checkpoint = from_model(Counting(5), Preprocessing((8, 8, 1), "uint8", (0.3,), (0.3,)))
+    jax.effects_barrier()
+    seen.clear()  # of what passed to make the variables
+    return checkpoint
 
 
 def passed():
