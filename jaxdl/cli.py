@@ -168,6 +168,11 @@ def cross_validate_command(
             f"fold {row['fold']}: accuracy {row['accuracy']:.3f}, loss {row['loss']:.3f} on {row['test']} "
             f"example{'s' if row['test'] > 1 else ''}, trained on {row['train']} in {row['seconds']:.1f} s"
         )
+    if isinstance(start, Checkpoint) and start.card.data == source.name:
+        console.print(
+            f"Caution: the checkpoint was trained on {source.name} itself. If that holds these examples, the result is "
+            "too good: the folds' test examples are not new to it."
+        )
     if source.groups is not None and splitter != "group":
         console.print(f"The groups of {source.name} were not kept together; --splitter group does that.")
     console.print(f"folds: {result.fold_strategy['name']} ({result.fold_strategy['reason']})")

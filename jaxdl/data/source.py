@@ -177,9 +177,17 @@ def check_labelled(source: Source, *, purpose: str) -> None:
         raise InputError(f"{source.name} holds no examples; {purpose} needs some")
     if source.labels is None:
         raise InputError(f"{source.name} has no labels; {purpose} needs a class for every example")
-    present = np.unique(source.labels)
+    labels, classes = source.labels, len(source.class_names)
+    if not isinstance(labels, np.ndarray) or labels.shape != (len(source),) or labels.dtype.kind not in "ui":
+        raise InputError(f"the labels of {source.name} are no array of {len(source)} whole numbers; see data.arrays")
+    if labels.min() < 0 or labels.max() >= classes:
+        raise InputError(
+            f"the labels of {source.name} run from {labels.min()} to {labels.max()}; with {classes} class names "
+            f"expected 0 to {classes - 1}"
+        )
+    present = np.unique(labels)
     if len(present) < 2:
-        only = source.class_names[present[0]] if source.class_names else present[0]
+        only = source.class_names[present[0]]
         raise InputError(
             f"{source.name} holds a single class ('{only}'); {purpose} needs examples of at least two classes"
         )

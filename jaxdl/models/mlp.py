@@ -5,7 +5,7 @@ from functools import partial
 import flax.linen as nn
 import jax
 
-from jaxdl.errors import check_choice
+from jaxdl.errors import InputError, check_choice
 from jaxdl.models.layers import ACTIVATIONS, Head, activation
 from jaxdl.models.staged import Mode, Stage, Staged
 
@@ -41,6 +41,8 @@ class MLP(Staged):
     dropout: float = 0.0
 
     def stages(self) -> tuple[Stage, ...]:
+        if not self.hidden:
+            raise InputError("an mlp needs at least one hidden layer: hidden=(64,), say")
         check_choice("activation", self.activation, ACTIVATIONS)
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         layers = tuple(

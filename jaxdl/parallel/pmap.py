@@ -25,7 +25,7 @@ def replicate(tree: Any, devices: Sequence[Any]) -> Any:
 
 
 def first(tree: Any) -> Any:
-    """Undoes `replicate`: the first device's copy, as numpy-backed single-device arrays."""
+    """Undoes `replicate`: the first device's copy."""
     return jax.tree.map(lambda a: a[0], tree)
 
 

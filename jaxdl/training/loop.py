@@ -176,23 +176,33 @@ def fit(
       The trained state.
 
     Raises:
-      InputError: if the loss is no longer finite.
+      InputError: if the loss, the logits or the final parameters are not finite.
     """
     state = jax.tree.map(lambda a: a.copy(), state)
     state, shared = runner.place(state, shared)
     for epoch in range(epochs):
         state, metrics = runner.train_epoch(state, train_batches(epoch), shared)
         summary = _summarise(metrics)
-        if not np.isfinite(summary["loss"]).all():
-            raise InputError(
-                f"the training loss became {summary['loss']} in epoch {epoch + 1}; try a lower learning rate, "
-                "clip_norm=1, warmup_epochs=1, or precision float32"
-            )
         logits = None
         if eval_batches is not None:
             logits = _rows(runner.predict_all(state, eval_batches, shared))
+        # the loss is that before a step: a last step may still have broken the parameters
+        broken = None
+        if not np.isfinite(summary["loss"]).all():
+            broken = f"the training loss became {summary['loss']}"
+        elif not (logits is None or np.isfinite(logits).all()) or (epoch + 1 == epochs and not _finite(state.params)):
+            broken = "the parameters stopped being finite"
+        if broken:
+            raise InputError(
+                f"{broken} in epoch {epoch + 1}; try a lower learning rate, clip_norm=1, warmup_epochs=1, or precision "
+                "float32"
+            )
         on_epoch(epoch, summary, logits)
     return runner.fetch(state)
+
+
+def _finite(tree: Any) -> bool:
+    return all(bool(jax.numpy.isfinite(leaf).all()) for leaf in jax.tree.leaves(tree))
 
 
 def _summarise(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

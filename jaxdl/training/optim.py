@@ -22,13 +22,20 @@ def learning_rate(plan: Plan, steps_per_epoch: int) -> optax.Schedule:
         "cosine": lambda: optax.cosine_decay_schedule(peak, rest),
         "linear": lambda: optax.linear_schedule(peak, 0.0, rest),
         # He et al. 2015: 32k and 48k of 64k iterations
-        "step": lambda: optax.piecewise_constant_schedule(peak, {rest // 2: 0.1, rest * 3 // 4: 0.1}),
+        "step": lambda: _stairs(peak, rest),
     }[plan.schedule]()
     if not warmup:
         return after
     # starts above zero, so that no step is wasted
     rise = optax.linear_schedule(peak / warmup, peak, warmup - 1) if warmup > 1 else optax.constant_schedule(peak)
     return optax.join_schedules([rise, after], [warmup])
+
+
+def _stairs(peak: float, steps: int) -> optax.Schedule:
+    """`peak`, divided by 10 after one half and three quarters of the steps; a run too short for that keeps it."""
+    if steps < 4:
+        return optax.constant_schedule(peak)
+    return optax.piecewise_constant_schedule(peak, {steps // 2: 0.1, steps * 3 // 4: 0.1})
 
 
 def decayed(params: Any) -> Any:

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 from jaxdl.errors import InputError, check_choice
@@ -34,7 +35,7 @@ class Plan:
       clip_norm: largest norm of the gradient of all trained parameters together, to which longer ones are shortened; by
         default there is no limit.
       label_smoothing: share of each training label that is spread evenly over all classes.
-      precision: number format of the computation; parameters stay float32.
+      precision: number format of the computation, whatever the model was made with; parameters keep theirs.
       parallel: how a batch is divided over several devices: jit over a mesh, or pmap.
       seed: number that every random draw is derived from.
       cache_features: compute the activations of frozen stages once and keep them, if they fit in memory.
@@ -63,8 +64,8 @@ class Plan:
         check_choice("parallel", self.parallel, get_args(Parallel))
         for name in ("epochs", "batch_size"):
             value = getattr(self, name)
-            _require(name, value, isinstance(value, int) and value >= 1, "a whole number of at least 1")
-        _require("seed", self.seed, isinstance(self.seed, int) and 0 <= self.seed < 2**32, "from 0 to 4294967295")
+            _require(name, value, isinstance(value, Integral) and value >= 1, "a whole number of at least 1")
+        _require("seed", self.seed, isinstance(self.seed, Integral) and 0 <= self.seed < 2**32, "from 0 to 4294967295")
         _require("learning_rate", self.learning_rate, 0 < self.learning_rate < math.inf, "more than 0")
         _require("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "at least 0")
         _require("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "from 0 to below 1")
@@ -84,6 +85,15 @@ class Plan:
         names = model.stage_names
         for stage in self.stage_lr:
             check_choice(f"stage of {type(model).__name__} in stage_lr", stage, names)
+        frozen = self._boundary(model)
+        if idle := set(names[:frozen]) & set(self.stage_lr):
+            raise InputError(
+                f"stage_lr names stages that are frozen: {', '.join(sorted(idle))}; they have no learning rate"
+            )
+        return frozen
+
+    def _boundary(self, model: Staged) -> int:
+        names = model.stage_names
         if self.freeze_through is None:
             return 0
         if self.freeze_through == BODY:

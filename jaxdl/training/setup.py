@@ -15,11 +15,19 @@ from jaxdl.data.preprocessing import Moments, Preprocessing, to_memory, unfitted
 from jaxdl.data.source import Arrays, Source
 from jaxdl.errors import InputError
 from jaxdl.models import MODELS, describe
-from jaxdl.models.staged import Staged, Variables, init_head, init_variables, join_variables, split_variables
+from jaxdl.models.staged import (
+    Staged,
+    Variables,
+    init_head,
+    init_variables,
+    join_variables,
+    split_variables,
+    walk_shapes,
+)
 from jaxdl.tasks.classification import Classification
 from jaxdl.training.features import activation_bytes, compute_features, memory_limit
 from jaxdl.training.loop import prefers_scan
-from jaxdl.training.optim import make_optimizer
+from jaxdl.training.optim import learning_rate, make_optimizer
 from jaxdl.training.plan import Plan
 from jaxdl.training.step import HEAD, INIT, Predict, Shared, State, Step, make_predict, make_step
 from jaxdl.weights.checkpoint import Checkpoint
@@ -33,6 +41,8 @@ def choose_preprocessing(init: Init, source: Source, image_size: int | None = No
         raise InputError(f"the image size is {image_size}; expected at least 1 pixel")
     if isinstance(init, Checkpoint):
         own = init.card.preprocessing
+        if image_size is not None and own.kind != "uint8":
+            raise InputError("the checkpoint takes numbers, not images; an image size cannot be set")
         return (
             own if image_size is None else dataclasses.replace(own, input_shape=(image_size,) * 2 + own.input_shape[2:])
         )
@@ -74,6 +84,13 @@ class Setup:
     body: Variables | None
     head: Variables | None
     moments: Moments | None
+
+    @cached_property
+    def rates(self) -> list[float]:
+        """The learning rate at the first step of each epoch."""
+        steps = steps_per_epoch([len(part) for part in self.parts], self.plan.batch_size)
+        rate = learning_rate(self.plan, steps)
+        return [float(rate(epoch * steps)) for epoch in range(self.plan.epochs)]
 
     def make_step(self, axis_name: str | None = None) -> Step:
         """The train step of this run; see `step.make_step`."""
@@ -147,14 +164,25 @@ class Setup:
         return join_variables(self.frozen, {"params": state.params, "batch_stats": state.batch_stats})
 
 
+def _check_fits(checkpoint: Checkpoint, input_shape: Sequence[int]) -> None:
+    """Raises InputError unless the checkpoint's arrays are those of a network for inputs of `input_shape`."""
+    wanted = jax.eval_shape(lambda k: init_variables(checkpoint.model, k, input_shape), jax.random.key(0))
+    have = {name: leaf.shape for name, leaf in walk_shapes(checkpoint.variables)}
+    if have != {name: leaf.shape for name, leaf in walk_shapes(wanted)}:
+        raise InputError(
+            f"the checkpoint's arrays do not fit inputs of shape {tuple(input_shape)}; they were made for "
+            f"{checkpoint.card.preprocessing.input_shape}: leave the image size as it is"
+        )
+
+
 def prepare(
     init: Init,
     source: Source,
     plan: Plan,
     parts: Sequence[np.ndarray],
     *,
+    preprocessing: Preprocessing | None = None,
     keep_head: bool = False,
-    image_size: int | None = None,
 ) -> Setup:
     """Brings the data into memory and, with frozen stages, runs them over it once.
 
@@ -163,19 +191,21 @@ def prepare(
       source: labelled examples.
       plan: how to train.
       parts: training indices of each fold (a single one if there are no folds).
+      preprocessing: as `choose_preprocessing` says of the data to train on; by default of `source`.
       keep_head: start from the checkpoint's head instead of a fresh one.
-      image_size: side of the images in pixels; by default the checkpoint's, or what `unfitted` finds.
 
     Raises:
       InputError: if plan, model and data do not go together.
     """
-    preprocessing = choose_preprocessing(init, source, image_size)
+    preprocessing = preprocessing or choose_preprocessing(init, source)
     task = Classification(len(source.class_names), plan.label_smoothing)
     base = init.model if isinstance(init, Checkpoint) else init
     model = base.clone(num_outputs=task.num_outputs, dtype=plan.precision)
     boundary = plan.boundary(model)
     data = to_memory(source, preprocessing)
     if isinstance(init, Checkpoint):
+        if preprocessing.input_shape != init.card.preprocessing.input_shape:
+            _check_fits(init, preprocessing.input_shape)
         variables = jax.tree.map(jnp.asarray, init.variables)
     else:  # checks, too, that the model can take such data
         init_it = partial(init_variables, model, input_shape=preprocessing.input_shape)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.data.batches import evaluation_batches, steps_per_epoch, training_batches
@@ -15,9 +16,8 @@ from jaxdl.errors import InputError, check_choice
 from jaxdl.models.staged import Staged
 from jaxdl.tasks.classification import probabilities
 from jaxdl.training.loop import data_parallel_runner, fit, one_batch
-from jaxdl.training.optim import learning_rate
 from jaxdl.training.plan import Plan
-from jaxdl.training.setup import Init, Setup, prepare
+from jaxdl.training.setup import Init, Setup, choose_preprocessing, prepare
 from jaxdl.weights.checkpoint import Card, Checkpoint
 
 Progress = Callable[[Mapping[str, Any]], None]
@@ -61,8 +61,8 @@ def finetune(
       progress: told each row of the history.
 
     Returns:
-      A checkpoint whose history has a row per epoch: ``epoch, step, learning_rate, train_loss, train_accuracy,
-      grad_norm`` and with `validation` ``test_loss, test_accuracy``.
+      A checkpoint whose history has a row per epoch: ``epoch, step`` (taken so far), ``learning_rate`` (of the epoch's
+      first step), ``train_loss, train_accuracy, grad_norm`` and with `validation` ``test_loss, test_accuracy``.
 
     Raises:
       InputError: if plan, model and data do not go together.
@@ -77,7 +77,9 @@ def finetune(
             f"{', '.join(source.class_names)}; use head='fresh'"
         )
     both, train, held_out = _with_validation(source, validation)
-    setup = prepare(init, both, plan, [train], keep_head=same and head != "fresh", image_size=image_size)
+    preprocessing = choose_preprocessing(init, source, image_size)  # the validation examples have no say in it
+    keep = same and head != "fresh"
+    setup = prepare(init, both, plan, [train], preprocessing=preprocessing, keep_head=keep)
     runner = data_parallel_runner(plan.parallel, setup.make_step, setup.make_predict(), setup.scan, jax.local_devices())
     history: list[dict[str, Any]] = []
 
@@ -137,11 +139,10 @@ def history_row(
 ) -> dict[str, Any]:
     """One row of a learning curve; `evaluated` holds logits and labels of examples not trained on."""
     steps = steps_per_epoch([len(part) for part in setup.parts], setup.plan.batch_size)
-    rate = learning_rate(setup.plan, steps)(epoch * steps)
     row = {
         "epoch": epoch + 1,
         "step": (epoch + 1) * steps,
-        "learning_rate": float(rate),
+        "learning_rate": setup.rates[epoch],
         "train_loss": float(metrics["loss"]),
         "train_accuracy": float(metrics["accuracy"]),
         "grad_norm": float(metrics["grad_norm"]),
@@ -161,7 +162,7 @@ def trained_checkpoint(
     card = Card(
         preprocessing,
         tuple(setup.data.class_names),
-        parent=init.path if isinstance(init, Checkpoint) else None,
+        parent=(init.path or init.card.parent) if isinstance(init, Checkpoint) else None,
         data=data,
         split=hash_indices([setup.parts[fold]]),
         plan=setup.plan.as_dict(),
@@ -227,10 +228,11 @@ def predict(checkpoint: Checkpoint, source: Source, *, batch_size: int = 64) -> 
         return checkpoint.model.apply(variables, normalise(x, mean, std)).astype("float32")
 
     batches = evaluation_batches([np.arange(len(data))], batch_size, [0])[0]
-    made = [np.asarray(run(checkpoint.variables, data.x[rows])) for rows in batches.indices]
+    variables = jax.tree.map(jnp.asarray, checkpoint.variables)  # to the device once
+    made = [np.asarray(run(variables, data.x[rows])) for rows in batches.indices]
     known = checkpoint.card.class_names or tuple(str(i) for i in range(checkpoint.model.num_outputs))
     labels = None
-    if data.labels is not None:
+    if data.labels is not None and data.class_names:
         places = np.array([known.index(c) if c in known else -1 for c in data.class_names])
         labels = places[data.labels]
     names = None if data.names is None else tuple(data.names)

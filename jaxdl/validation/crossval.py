@@ -10,7 +10,7 @@ from jaxdl.data.source import Source, check_labelled
 from jaxdl.errors import InputError
 from jaxdl.models import describe
 from jaxdl.training.plan import Plan
-from jaxdl.training.setup import Init, prepare
+from jaxdl.training.setup import Init, choose_preprocessing, prepare
 from jaxdl.validation.folds import run_folds
 from jaxdl.validation.result import OutOfFold, Result
 from jaxdl.validation.splits import split_source
@@ -32,7 +32,8 @@ def cross_validate(
     """How good is what `plan` makes of `init` with such data?
 
     Every fold starts from the same restored weights with a fresh head, takes the same number of steps, and never sees
-    its test examples: not in normalisation, not in any choice. Test predictions after each epoch draw the curves; only
+    its test examples: not in normalisation, not in any choice. (If the checkpoint itself was trained on some of them,
+    the result is too good; that is not checked.) Test predictions after each epoch draw the curves; only
     those after the last are counted.
 
     Args:
@@ -56,10 +57,11 @@ def cross_validate(
     begin = time.perf_counter()
     check_labelled(source, purpose="cross-validation")
     split = split_source(source, splitter, folds, plan.seed)
-    chosen = list(range(len(split))) if only_folds is None else list(only_folds)
-    if not chosen or not set(chosen) <= set(range(len(split))):
-        raise InputError(f"only_folds is {chosen}; expected some of 0 to {len(split) - 1}")
-    setup = prepare(init, source, plan, split.train, image_size=image_size)
+    chosen = list(range(len(split))) if only_folds is None else [int(k) for k in only_folds]
+    if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(len(split))):
+        raise InputError(f"only_folds is {chosen}; expected different numbers from 0 to {len(split) - 1}")
+    preprocessing = choose_preprocessing(init, source, image_size)
+    setup = prepare(init, source, plan, split.train, preprocessing=preprocessing)
     run = run_folds(setup, split.test, chosen, fold_strategy, progress)
 
     labels = setup.data.labels

@@ -43,14 +43,12 @@ class FoldsRun:
       seconds: per fold; where folds ran at once, the whole time divided among them.
       strategy: ``{"name", "reason"}``, and ``"trial"``: seconds per epoch of all folds, by strategy.
       rows: of the learning curves.
-      states: after training, in the order of the folds.
     """
 
     logits: list[np.ndarray]
     seconds: list[float]
     strategy: Mapping[str, Any]
     rows: list[dict[str, Any]]
-    states: list[State]
 
 
 def make_fold_runner(setup: Setup, strategy: str) -> Runner:
@@ -200,7 +198,7 @@ def run_folds(
             run.train([fold], [fold], stacked=False)
     else:
         run.train(pad_folds(folds, name), list(folds), stacked=True)
-    return FoldsRun(run.logits, run.seconds, choice, run.rows, run.states)
+    return FoldsRun(run.logits, run.seconds, choice, run.rows)
 
 
 @dataclasses.dataclass
@@ -214,7 +212,6 @@ class _Run:
     logits: list[np.ndarray] = dataclasses.field(default_factory=list)
     seconds: list[float] = dataclasses.field(default_factory=list)
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
-    states: list[State] = dataclasses.field(default_factory=list)
 
     def train(self, padded: list[int], folds: list[int], *, stacked: bool) -> None:
         setup, plan = self.setup, self.setup.plan
@@ -245,5 +242,3 @@ class _Run:
         seconds = time.perf_counter() - begin
         self.logits += [last[fold] for fold in folds]
         self.seconds += [seconds / len(folds)] * len(folds)
-        picked = [jax.tree.map(lambda a, i=i: a[i], state) for i in range(len(folds))] if stacked else [state]
-        self.states += picked

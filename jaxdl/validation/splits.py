@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -58,6 +59,8 @@ def make_splitter(kind: str, folds: int, seed: int) -> Any:
     from sklearn import model_selection as sk
 
     check_choice("splitter", kind, SPLITTERS)
+    if not isinstance(folds, Integral):
+        raise InputError(f"folds is {folds!r}; expected a whole number")
     if kind not in ("leave-one-out", "holdout") and folds < (1 if kind == "monte-carlo" else 2):
         raise InputError(f"folds is {folds}; '{kind}' needs at least {1 if kind == 'monte-carlo' else 2}")
     return {
@@ -88,7 +91,7 @@ def split_source(source: Source, splitter: str | Any, folds: int, seed: int) -> 
     if named:
         _check_possible(source, splitter, folds)
         splitter = make_splitter(splitter, folds, seed)
-    elif not callable(getattr(splitter, "split", None)):
+    elif isinstance(splitter, type) or not callable(getattr(splitter, "split", None)):
         raise InputError(f"splitter is {splitter!r}; expected one of {', '.join(SPLITTERS)} or a scikit-learn splitter")
     # forward in time means in the order of times, whatever order the examples are stored in
     ordered = source.times is not None and kind in ("time-series", "TimeSeriesSplit")

@@ -140,3 +140,5 @@ def test_a_boundary_is_found_by_stage_name():
         Plan(freeze_through="head").boundary(model)
     with pytest.raises(InputError, match="Did you mean 'stage3'"):
         Plan(stage_lr={"stge3": 2.0}).boundary(model)
+    with pytest.raises(InputError, match="frozen: stem"):
+        Plan(stage_lr={"stem": 2.0}, freeze_through="stage1").boundary(model)

@@ -117,3 +117,44 @@ def test_a_diverging_run_stops_and_says_what_to_try():
         jaxdl.pretrain(
             jaxdl.create("mlp", 10), data.digits(), jaxdl.Plan(optimizer="sgd", learning_rate=1e20, epochs=2)
         )
+
+
+def test_validation_images_of_another_size_change_nothing():
+    x = np.random.default_rng(0).integers(0, 256, (20, 8, 8, 1), dtype=np.uint8)
+    source, model = data.arrays(x, np.arange(20) % 2), jaxdl.create("mlp", 2)
+    other = data.arrays(np.repeat(np.repeat(x, 2, axis=1), 2, axis=2).repeat(3, axis=3), np.arange(20) % 2)
+    plain = jaxdl.pretrain(model, source, FAST)
+    watched = jaxdl.pretrain(model, source, FAST, validation=other)
+    assert plain.card.preprocessing == watched.card.preprocessing
+    assert [r["train_loss"] for r in plain.history] == [r["train_loss"] for r in watched.history]
+
+
+@pytest.mark.parametrize("labels", [np.array([0, 5]), np.array([0, -1]), np.array([0.0, 1.0]), np.array([0]), [0, 1]])
+def test_labels_that_are_no_classes_are_refused(labels):
+    source = data.Arrays(np.zeros((2, 4), np.float32), labels, ("a", "b"))
+    for train in (jaxdl.pretrain, jaxdl.cross_validate):
+        with pytest.raises(InputError, match="labels"):
+            train(jaxdl.create("mlp", 2), source, FAST)
+
+
+def test_a_last_step_that_diverges_is_not_scored():
+    source = data.subset(data.digits(range(2)), np.arange(20))
+    plan = jaxdl.Plan(optimizer="sgd", learning_rate=1e39, epochs=1)
+    with pytest.raises(InputError, match="parameters stopped being finite"):
+        jaxdl.cross_validate(jaxdl.create("mlp", 2), source, plan)
+    with pytest.raises(InputError, match="parameters stopped being finite"):
+        jaxdl.pretrain(jaxdl.create("mlp", 2), source, plan)
+
+
+@pytest.mark.parametrize(("name", "arguments"), [("vit", dict(width=16, depth=1)), ("cnn", dict(features=(4,)))])
+def test_a_checkpoint_for_one_size_only_says_so(name, arguments):
+    source = data.subset(data.digits(range(2)), np.arange(20))
+    trained = jaxdl.pretrain(jaxdl.create(name, 2, **arguments), source, jaxdl.Plan(epochs=1))
+    with pytest.raises(InputError, match="leave the image size as it is"):
+        jaxdl.finetune(trained, source, FAST, image_size=16)
+
+
+def test_a_parent_is_remembered_through_a_new_head(parent, tmp_path):
+    restored = jaxdl.restore(jaxdl.save(parent, tmp_path / "parent"))
+    tuned = jaxdl.finetune(jaxdl.replace_head(restored, num_outputs=2), data.digits([7, 8]), FAST)
+    assert tuned.card.parent == str(tmp_path / "parent")

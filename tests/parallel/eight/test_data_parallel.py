@@ -7,9 +7,11 @@ import pytest
 from jaxdl import data
 from jaxdl.data.batches import evaluation_batches, training_batches
 from jaxdl.models import create
+from jaxdl.parallel import pmap
 from jaxdl.training.loop import data_parallel_runner, fit, mesh_runner, one_batch, pmap_runner, single_runner
 from jaxdl.training.plan import Plan
 from jaxdl.training.setup import prepare
+from jaxdl.training.step import Batch
 
 MODELS = {
     "mlp": dict(hidden=(32,)),
@@ -99,25 +101,14 @@ def test_dropout_is_the_same_under_jit_and_another_per_device_under_pmap():
     mapped = run(setup, "pmap", part, jax.devices())
     assert largest(alone, mapped) > 1e-3  # other masks: no equality is claimed
 
-    # on equal examples, devices that drew one mask would give equal losses
-    step = setup.make_step("data")
-    batch = jax.tree.map(lambda a: np.stack([a] * 8), one_batch(training_batches([part[:8]], 8, 0, [0], 0)[0]))
-    one = jax.tree.map(lambda a: a[:, 0], batch)
-
-    def masks(state, batch, shared):
-        key = jax.random.fold_in(jax.random.fold_in(state.key, 1), state.step)
-        del batch, shared
-        return jax.random.bernoulli(jax.random.fold_in(key, jax.lax.axis_index("data")), shape=(64,))
-
-    from jaxdl.parallel import pmap
-
-    state, shared = pmap.replicate((setup.initial_states([0])[0], setup.shared), jax.devices())
-    drawn = np.asarray(jax.pmap(masks, axis_name="data")(state, one, shared))
-    assert len(np.unique(drawn, axis=0)) == 8
-    states, metrics = jax.pmap(step, axis_name="data")(state, one, shared)
-    assert np.ptp(np.asarray(metrics["loss"])) == 0  # reduced over devices
-    first, last = (jax.tree.map(lambda a, i=i: np.asarray(a[i]), states.params) for i in (0, 7))
-    assert largest(first, last) == 0
+    # one and the same example on each device: were the masks the same, so would the mean loss be that of one device
+    step, alone_step = jax.pmap(setup.make_step("data"), axis_name="data"), jax.jit(setup.make_step())
+    state = setup.initial_states([0])[0]
+    single = Batch(np.zeros(1, np.int32), np.ones(1, np.float32))
+    spread = pmap.replicate((state, single, setup.shared), jax.devices())
+    losses = np.asarray(step(*spread)[1]["loss"])
+    assert np.ptp(losses) == 0  # reduced over devices
+    assert abs(losses[0] - float(alone_step(state, single, setup.shared)[1]["loss"])) > 1e-3
 
 
 def test_batches_are_really_divided():
