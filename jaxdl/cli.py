@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
+from logging import getLogger
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -314,12 +315,23 @@ def main(arguments: Sequence[str] | None = None) -> None:
         if debug:
             raise
         errors.print(f"jaxdl: error: {error}", style="red", highlight=False, soft_wrap=True)
-        sys.exit(2)
+        _leave(2, is_program)
     except KeyboardInterrupt:
         errors.print("jaxdl: interrupted")
-        if is_program:
-            os._exit(130)  # at once: an orderly end can crash while XLA still computes
-        sys.exit(130)
+        _leave(130, is_program)
+
+
+def _leave(code: int, is_program: bool) -> None:
+    """Ends with an exit code; a process of our own at once.
+
+    Threads still at work (XLA's after an interruption, TensorStore's after a damaged checkpoint) make an orderly end
+    crash or talk.
+    """
+    if is_program:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 def _keep_compiled_programs() -> None:
@@ -337,6 +349,7 @@ def _prepare_process(debug: bool) -> None:
         stream.reconfigure(errors="replace")  # a file's name may not be text, a terminal may not know Unicode
     if not debug:  # of a damaged checkpoint one message speaks, not Orbax's log and late callbacks too
         logging.set_verbosity(logging.FATAL)
+        getLogger("asyncio").setLevel("CRITICAL")
         sys.unraisablehook = lambda _: None
 
 
