@@ -68,5 +68,5 @@ def compute_features(
         short = width - len(part)
         padded = np.concatenate([part, np.repeat(part[-1:], short, axis=0)]) if short else part
         out = run(variables, padded)
-        made.append(jax.tree.map(partial(_head, count=len(part)), out))
+        made.append(jax.tree.map(partial(_head, count=len(part)), out) if short else out)
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *made)

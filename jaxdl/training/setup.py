@@ -86,11 +86,15 @@ class Setup:
     moments: Moments | None
 
     @cached_property
+    def steps(self) -> int:
+        """Of an epoch; the same for all folds."""
+        return steps_per_epoch([len(part) for part in self.parts], self.plan.batch_size)
+
+    @cached_property
     def rates(self) -> list[float]:
         """The learning rate at the first step of each epoch."""
-        steps = steps_per_epoch([len(part) for part in self.parts], self.plan.batch_size)
-        rate = learning_rate(self.plan, steps)
-        return [float(rate(epoch * steps)) for epoch in range(self.plan.epochs)]
+        rate = learning_rate(self.plan, self.steps)
+        return [float(rate(epoch * self.steps)) for epoch in range(self.plan.epochs)]
 
     def make_step(self, axis_name: str | None = None) -> Step:
         """The train step of this run; see `step.make_step`."""
@@ -102,7 +106,7 @@ class Setup:
         """The prediction of this run; see `step.make_predict`."""
         return make_predict(self.model, boundary=self.boundary, cached=self.cached)
 
-    @property
+    @cached_property
     def scan(self) -> bool:
         """See `loop.prefers_scan`; what counts are the stages that run in the step."""
         return prefers_scan((self._fresh_shapes["params"], () if self.cached else self.frozen.get("params", {})))

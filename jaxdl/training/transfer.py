@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.data.batches import evaluation_batches, steps_per_epoch, training_batches
+from jaxdl.data.batches import evaluation_batches, training_batches
 from jaxdl.data.preprocessing import normalise, to_memory
 from jaxdl.data.source import Source, check_labelled, concatenate, subset
 from jaxdl.data.split_hash import hash_indices
@@ -138,10 +138,9 @@ def history_row(
     setup: Setup, epoch: int, metrics: Mapping[str, Any], evaluated: tuple[np.ndarray, np.ndarray] | None
 ) -> dict[str, Any]:
     """One row of a learning curve; `evaluated` holds logits and labels of examples not trained on."""
-    steps = steps_per_epoch([len(part) for part in setup.parts], setup.plan.batch_size)
     row = {
         "epoch": epoch + 1,
-        "step": (epoch + 1) * steps,
+        "step": (epoch + 1) * setup.steps,
         "learning_rate": setup.rates[epoch],
         "train_loss": float(metrics["loss"]),
         "train_accuracy": float(metrics["accuracy"]),
