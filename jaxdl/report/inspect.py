@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.errors import InputError
-from jaxdl.models.staged import Staged, init_variables, walk_shapes
-from jaxdl.weights.checkpoint import Checkpoint
+from jaxdl.models.staged import Staged, init_variables
+from jaxdl.weights.checkpoint import Checkpoint, check_fits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,14 +50,9 @@ def inspect(network: Checkpoint | Staged, input_shape: Sequence[int] | None = No
         model = network
     if input_shape is None:
         raise InputError("a model without weights has no input shape of its own; give input_shape=(32, 32, 3), say")
-    variables = jax.eval_shape(lambda k: init_variables(model, k, tuple(input_shape)), jax.random.key(0))
     if isinstance(network, Checkpoint):
-        held = {name: leaf.shape for name, leaf in walk_shapes(network.variables)}
-        if held != {name: leaf.shape for name, leaf in walk_shapes(variables)}:
-            own = network.card.preprocessing.input_shape
-            raise InputError(
-                f"the checkpoint's arrays do not fit inputs of shape {tuple(input_shape)}; its own is {own}"
-            )
+        check_fits(network, input_shape)
+    variables = jax.eval_shape(lambda k: init_variables(model, k, tuple(input_shape)), jax.random.key(0))
     x: Any = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
     summaries = []
     names = model.stage_names

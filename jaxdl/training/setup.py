@@ -22,7 +22,6 @@ from jaxdl.models.staged import (
     init_variables,
     join_variables,
     split_variables,
-    walk_shapes,
 )
 from jaxdl.tasks.classification import Classification
 from jaxdl.training.features import activation_bytes, compute_features, memory_limit
@@ -30,7 +29,7 @@ from jaxdl.training.loop import prefers_scan
 from jaxdl.training.optim import learning_rate, make_optimizer
 from jaxdl.training.plan import Plan
 from jaxdl.training.step import HEAD, INIT, Predict, Shared, State, Step, make_predict, make_step
-from jaxdl.weights.checkpoint import Checkpoint
+from jaxdl.weights.checkpoint import Checkpoint, check_fits
 
 Init = Checkpoint | Staged
 
@@ -168,17 +167,6 @@ class Setup:
         return join_variables(self.frozen, {"params": state.params, "batch_stats": state.batch_stats})
 
 
-def _check_fits(checkpoint: Checkpoint, input_shape: Sequence[int]) -> None:
-    """Raises InputError unless the checkpoint's arrays are those of a network for inputs of `input_shape`."""
-    wanted = jax.eval_shape(lambda k: init_variables(checkpoint.model, k, input_shape), jax.random.key(0))
-    have = {name: leaf.shape for name, leaf in walk_shapes(checkpoint.variables)}
-    if have != {name: leaf.shape for name, leaf in walk_shapes(wanted)}:
-        raise InputError(
-            f"the checkpoint's arrays do not fit inputs of shape {tuple(input_shape)}; they were made for "
-            f"{checkpoint.card.preprocessing.input_shape}: leave the image size as it is"
-        )
-
-
 def prepare(
     init: Init,
     source: Source,
@@ -209,7 +197,7 @@ def prepare(
     data = to_memory(source, preprocessing)
     if isinstance(init, Checkpoint):
         if preprocessing.input_shape != init.card.preprocessing.input_shape:
-            _check_fits(init, preprocessing.input_shape)
+            check_fits(init, preprocessing.input_shape)
         variables = jax.tree.map(jnp.asarray, init.variables)
     else:  # checks, too, that the model can take such data
         init_it = partial(init_variables, model, input_shape=preprocessing.input_shape)

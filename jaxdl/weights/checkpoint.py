@@ -300,6 +300,17 @@ def _nest(flat: Mapping[str, Any], like: Any) -> Variables:
     return jax.tree.unflatten(jax.tree.structure(like), [flat[name] for name in names])
 
 
+def check_fits(checkpoint: Checkpoint, input_shape: Sequence[int]) -> None:
+    """Raises InputError unless the checkpoint's arrays are those of a network for inputs of `input_shape`."""
+    wanted = jax.eval_shape(lambda k: init_variables(checkpoint.model, k, input_shape), jax.random.key(0))
+    have = {name: leaf.shape for name, leaf in walk_shapes(checkpoint.variables)}
+    if have != {name: leaf.shape for name, leaf in walk_shapes(wanted)}:
+        raise InputError(
+            f"the checkpoint's arrays do not fit inputs of shape {tuple(input_shape)}; they were made for "
+            f"{checkpoint.card.preprocessing.input_shape}: leave the image size as it is"
+        )
+
+
 def replace_head(
     checkpoint: Checkpoint, *, num_outputs: int, class_names: Sequence[str] = (), seed: int = 0
 ) -> Checkpoint:
