@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from jaxdl.report.inspect import inspect
     from jaxdl.report.page import write_page
     from jaxdl.training.plan import Plan
-    from jaxdl.training.transfer import finetune, predict, pretrain
+    from jaxdl.training.predict import predict
+    from jaxdl.training.transfer import finetune, pretrain
     from jaxdl.validation.crossval import cross_validate
     from jaxdl.validation.result import load_result
     from jaxdl.weights.checkpoint import Checkpoint, replace_head, restore, save
@@ -49,7 +50,7 @@ _PUBLIC = {
     "inspect": "jaxdl.report.inspect",
     "load_resnet_cifar": "jaxdl.weights.resnet_cifar",
     "load_result": "jaxdl.validation.result",
-    "predict": "jaxdl.training.transfer",
+    "predict": "jaxdl.training.predict",
     "pretrain": "jaxdl.training.transfer",
     "replace_head": "jaxdl.weights.checkpoint",
     "restore": "jaxdl.weights.checkpoint",

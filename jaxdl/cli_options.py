@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import tyro
 
 from jaxdl.errors import InputError
-from jaxdl.training.plan import Plan
+from jaxdl.training.plan import ClassWeights, Plan
 
 
 def option(metavar: str | None = None) -> Any:
@@ -18,7 +18,15 @@ def option(metavar: str | None = None) -> Any:
 
 
 # The plan's fields as options, without its checks: those speak when the Plan is made, in their own words.
-LEFT_OUT = {"freeze_through": option("STAGE"), "clip_norm": option("FLOAT"), "stage_lr": option()}
+LEFT_OUT = {
+    "freeze_through": option("STAGE"),
+    "clip_norm": option("FLOAT"),
+    "stage_lr": option(),
+    "augment": option("NAME ..."),
+    "class_weights": option(),
+    "unfreeze_every": option("EPOCHS"),
+    "early_stopping": option("EPOCHS"),
+}
 Training = dataclasses.make_dataclass(
     "Training",
     [
@@ -33,6 +41,31 @@ Training = dataclasses.make_dataclass(
 )
 Training.__doc__ = Plan.__doc__
 
+
+@dataclasses.dataclass(frozen=True)
+class Running:
+    """How a run is carried out; none of it changes the numbers.
+
+    Attributes:
+      restart: begin anew; what is in --out is first moved aside.
+      save_every: seconds between saves of the state, from which the same command goes on after an interruption.
+      stream: read the examples anew in each epoch instead of keeping them in memory; auto does if they do not fit.
+      workers: processes that decode what is streamed; 0 for none.
+      skip_broken: go on without the image files that cannot be read, and list them in the result.
+      tensorboard: write TensorBoard's event files below --out, too.
+      wandb: project of Weights & Biases to log to, too.
+    """
+
+    restart: Annotated[tyro.conf.FlagCreatePairsOff[bool], option()] = False
+    save_every: float = 60.0
+    stream: Literal["auto", "always", "never"] = "auto"
+    workers: int = 2
+    skip_broken: Annotated[tyro.conf.FlagCreatePairsOff[bool], option()] = False
+    tensorboard: Annotated[tyro.conf.FlagCreatePairsOff[bool], option()] = False
+    wandb: Annotated[str | None, option("PROJECT")] = None
+
+
+RunningOptions = tyro.conf.OmitArgPrefixes[Running]
 TrainingOptions = tyro.conf.OmitArgPrefixes[Training]
 ModelName = Annotated[str, tyro.conf.arg(metavar="NAME")]
 Spec = Annotated[str, tyro.conf.arg(metavar="SPEC")]
@@ -40,6 +73,7 @@ NewCheckpoint = Annotated[Path, tyro.conf.arg(metavar="CKPT")]
 InitOption = Annotated[Path | None, option("CKPT")]
 ModelOption = Annotated[str | None, option("NAME")]
 SizeOption = Annotated[int | None, option("INT")]
+TaskOption = Annotated[Literal["auto", "classification", "regression"], option()]
 ModelArguments = Annotated[tuple[str, ...], option("NAME=VALUE ...")]
 Debug = Annotated[tyro.conf.FlagCreatePairsOff[bool], option()]
 
@@ -75,16 +109,30 @@ def _factors(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.Pri
     )
 
 
+@registry.primitive_rule
+def _class_weights(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    """``balanced``, or ``rare=5 common=1`` to a dict."""
+    if info.type != ClassWeights:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs="*",
+        metavar="balanced|CLASS=FACTOR ...",
+        instance_from_str=lambda given: given[0] if len(given) == 1 and "=" not in given[0] else _parse_factors(given),
+        is_instance=lambda value: value is None or isinstance(value, str | Mapping),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
 def _parse_factors(given: Sequence[str]) -> dict[str, float]:
     factors = {}
     for item in given:
-        stage, _, factor = item.partition("=")
+        stage, _, factor = item.rpartition("=")
         if stage in factors:
-            raise InputError(f"the stage '{stage}' has two factors; expected one")
+            raise InputError(f"'{stage}' has two factors; expected one")
         try:
             factors[stage] = float(factor)
         except ValueError:
-            raise InputError(f"'{item}' is no STAGE=FACTOR; expected for example head=10") from None
+            raise InputError(f"'{item}' is no NAME=FACTOR; expected for example head=10") from None
     return factors
 
 

@@ -17,7 +17,8 @@ from jaxdl.models import create
 from jaxdl.report.page import write_page
 from jaxdl.report.table import results_table
 from jaxdl.training.plan import Plan
-from jaxdl.training.transfer import finetune, predict, pretrain
+from jaxdl.training.predict import predict
+from jaxdl.training.transfer import finetune, pretrain
 from jaxdl.validation.crossval import cross_validate
 from jaxdl.validation.result import Result
 from jaxdl.weights.checkpoint import Checkpoint, check_free, environment, restore, save

@@ -1,13 +1,12 @@
 """The commands, as a user gives them: in a folder of one's own, on small data."""
 
 import contextlib
-import csv
 import dataclasses
+import inspect
 import io
 import json
 import os
 import re
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,34 +14,20 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from command_line import call, jaxdl_command, read_csv, refused
 from PIL import Image
 from rich.console import Console
 
 import jaxdl
 from jaxdl import cli
+from jaxdl.cli_options import Running
+from jaxdl.commands import console, crossval, train
 from jaxdl.data.split_hash import hash_indices
 from jaxdl.training.plan import Plan
 from jaxdl.validation.result import load_result
 
 FEW = "--epochs 1 --model-arguments hidden=[8]"
 CLASSES = ("ants & bees", "wasps, big")
-
-
-def jaxdl_command(line, code=0):
-    """What a command line prints to stdout."""
-    out, ended = io.StringIO(), 0
-    with contextlib.redirect_stdout(out):
-        try:
-            cli.main(shlex.split(line))
-        except SystemExit as exit:
-            ended = exit.code or 0
-    assert ended == code, out.getvalue()
-    return out.getvalue()
-
-
-def read_csv(path):
-    with open(path, newline="", encoding="utf-8", errors="surrogateescape") as file:
-        return list(csv.DictReader(file))
 
 
 def numbers_of(path, stage):
@@ -96,25 +81,51 @@ def test_help_reads_well(monkeypatch, command):
     said = jaxdl_command(f"{command or ''} --help")
     assert said.startswith(f"usage: jaxdl {command or ''}".strip())
     assert max(map(len, said.splitlines())) <= 80
-    for ugly in ("`", "{None}", "default: None", "(default: )", "no-debug"):
+    for ugly in ("`", "None", "True,False", "(default: )", "no-debug", "no-restart", "Optional", "PATH|"):
         assert ugly not in said
 
 
-@pytest.mark.parametrize("command", ["pretrain", "finetune", "cross-validate"])
+def test_help_names_every_command():
+    said = jaxdl_command("--help")
+    assert re.findall(r"^  ([a-z-]+)  ", said, re.MULTILINE) == list(cli.COMMANDS)
+    assert said == jaxdl_command("-h")
+
+
+@pytest.mark.parametrize("command", cli.COMMANDS)
+def test_every_option_is_explained_in_one_line(command):
+    """tyro takes a line's end for that of a paragraph."""
+    function = cli.COMMANDS[command]
+    lines = function.__doc__.split("Args:\n")[1].strip().split("\n")
+    explained = [re.fullmatch(r" *(\w+): (\S.*\.)", line) for line in lines]
+    assert all(explained), lines
+    assert [found[1] for found in explained] == list(inspect.signature(function).parameters)
+
+
+def options_of(said):
+    return re.findall(r"^[ │]*(--[a-z][a-z-]+)", said, re.MULTILINE)
+
+
+def fields_of(kind):
+    return [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(kind)]
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune", "cross-validate", "find-lr"])
 def test_training_options_are_the_same_everywhere(command):
-    said = jaxdl_command(f"{command} --help").split("training options")[1]
-    options = re.findall(r"^[ │]*(--[a-z][a-z-]+)", said, re.MULTILINE)
-    assert options == [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(Plan)]
+    training, _, running = jaxdl_command(f"{command} --help").split("training options")[1].partition("running options")
+    assert options_of(training) == fields_of(Plan)
+    assert options_of(running) == ([] if command == "find-lr" else fields_of(Running))
 
 
 def test_options_reach_the_plan(monkeypatch):
     given = []
-    monkeypatch.setattr(cli, "_train", lambda *arguments: given.append(arguments))
+    monkeypatch.setattr(train, "_train", lambda *arguments: given.append(arguments))
     jaxdl_command("pretrain --model mlp --data digits --out o")
     jaxdl_command(
         "pretrain --model mlp --data digits --out o --freeze-through body --epochs 7 --batch-size 9 --optimizer lamb "
         "--learning-rate 3e-4 --schedule step --warmup-epochs 0.5 --weight-decay 0 --stage-lr head=10 stage3=1 "
-        "--clip-norm 2 --label-smoothing 0.1 --precision bfloat16 --parallel pmap --seed 5 --no-cache-features"
+        "--clip-norm 2 --label-smoothing 0.1 --precision bfloat16 --parallel pmap --seed 5 --no-cache-features "
+        "--accumulate 3 --augment crop flip --ema 0.9 --class-weights rare=5 a=b=0.5 --unfreeze-every 2 "
+        "--early-stopping 4 --inner-fraction 0.3 --eval-every 6"
     )
     plans = [next(a for a in arguments if isinstance(a, Plan)) for arguments in given]
     assert plans[0] == Plan()
@@ -134,7 +145,21 @@ def test_options_reach_the_plan(monkeypatch):
         parallel="pmap",
         seed=5,
         cache_features=False,
+        accumulate=3,
+        augment=("crop", "flip"),
+        ema=0.9,
+        class_weights={"rare": 5.0, "a=b": 0.5},
+        unfreeze_every=2,
+        early_stopping=4,
+        inner_fraction=0.3,
+        eval_every=6,
     )
+    changed = [
+        field.name
+        for field in dataclasses.fields(Plan)
+        if getattr(plans[0], field.name) != getattr(plans[1], field.name)
+    ]
+    assert changed == [field.name for field in dataclasses.fields(Plan)]
 
 
 # pretrain and finetune
@@ -209,11 +234,14 @@ def run(home):
 def test_the_result_holds_what_was_asked_and_found(run, home):
     held = json.loads(Path("run/result.json").read_text())
     assert sorted(p.name for p in Path("run").iterdir()) == [
+        "folds",
         "metrics.jsonl",
         "out_of_fold.npz",
         "report.html",
         "result.json",
+        "run.json",
     ]
+    assert sorted(p.name for p in Path("run/folds").iterdir()) == ["0", "1", "2"]
     assert (held["task"], held["metric"]) == ("classification", "accuracy")
     scores = [row["accuracy"] for row in held["folds"]]
     assert held["mean"] == pytest.approx(np.mean(scores))
@@ -312,10 +340,21 @@ def test_splitters(tmp_path, splitter, data, folds):
         assert "There is a single fold" in said
 
 
-def test_many_folds_are_not_listed(monkeypatch, tmp_path):
-    monkeypatch.setattr(cli, "MOST_FOLDS", 2)
-    said = jaxdl_command(f"cross-validate --model mlp --data plain.npz {FEW} --folds 3 --out {tmp_path / 'run'}")
-    assert "fold 0:" not in said
+@pytest.mark.parametrize(
+    ("most", "keep", "kept"), [(2, "auto", False), (3, "auto", True), (2, "always", True), (3, "never", False)]
+)
+def test_many_folds_are_neither_listed_nor_kept(monkeypatch, tmp_path, most, keep, kept):
+    monkeypatch.setattr(crossval, "MOST_FOLDS", most)
+    options = f"{FEW} --folds 3 --fold-strategy vmap --keep-models {keep}"
+    said = jaxdl_command(f"cross-validate --model mlp --data plain.npz {options} --out {tmp_path / 'run'}")
+    assert ("fold 0:" in said) == (most >= 3)
+    assert (tmp_path / "run" / "folds").exists() == kept
+    if kept:
+        source, rows = jaxdl.data.npz("plain.npz"), load_result(tmp_path / "run").out_of_fold
+        for fold in range(3):
+            tested = jaxdl.data.subset(source, rows.index[rows.fold == fold])
+            again = jaxdl.predict(jaxdl.restore(tmp_path / "run" / "folds" / str(fold)), tested).logits
+            np.testing.assert_allclose(again, rows.logits[rows.fold == fold], atol=1e-5)
 
 
 def test_fold_strategies_agree(tmp_path):
@@ -394,9 +433,9 @@ def test_file_names_that_are_no_text(tmp_path):
     os.mkdir(folder)
     with open(folder + b"/\xff.png", "wb") as file:
         Image.new("L", (8, 8)).save(file, format="PNG")
-    with contextlib.redirect_stderr(io.StringIO()):
-        cli.main(["predict", "--checkpoint", "seer", "--data", os.fsdecode(folder), "--out", str(tmp_path / "p.csv")])
-    assert os.fsencode(read_csv(tmp_path / "p.csv")[0]["example"]) == folder + b"/\xff.png"
+    cli.main(["predict", "--checkpoint", "seer", "--data", os.fsdecode(folder), "--out", str(tmp_path / "p.csv")])
+    (row,) = read_csv(tmp_path / "p.csv")  # the table is text
+    assert row["example"] == f"{tmp_path}/caf\\xe9/\\xff.png"
 
 
 def test_brackets_in_a_path_are_printed(tmp_path):
@@ -445,18 +484,32 @@ def test_inspect_a_checkpoint(home):
 
 def test_progress_is_shown_to_who_watches(monkeypatch):
     screen = io.StringIO()
-    monkeypatch.setattr(cli, "errors", Console(file=screen, force_terminal=True, width=80))
-    row = {"fold": 4, "epoch": 120, "train_loss": 0.51234, "train_accuracy": 0.9, "test_accuracy": 0.8}
-    with cli.progress(2) as show:
-        show(row)
-        show(row)
+    monkeypatch.setattr(console, "errors", Console(file=screen, force_terminal=True, width=140))
+    row = {"fold": 4, "epoch": 2, "step": 20, "train_loss": 0.51234, "train_accuracy": 0.9, "test_accuracy": 0.8}
+    with console.display(6) as shown:
+        shown.steps(1)
+        clock = shown.begin
+        monkeypatch.setattr(console.time, "monotonic", lambda: clock + 2)  # two seconds after the first step
+        shown.steps(19)
+        shown.row(row)
+        task = shown.bar.tasks[0]
+        assert (task.completed, task.total) == (20, 60)  # 10 steps in each of 6 rows
+        assert task.fields["rate"] == "9.5 steps/s"
     lines = [line for line in screen.getvalue().replace("\r", "\n").splitlines() if "fold" in line]
-    assert "fold 4, epoch 120: loss 0.512, accuracy 0.900, held out 0.800" in lines[-1]
-    assert "0:00:0" in lines[-1]
+    assert "fold 4, epoch 2: loss 0.512, accuracy 0.900, held out 0.800" in lines[-1]
+    assert "9.5 steps/s" in lines[-1]
+    assert re.search(r"[\d-]:[\d-]{2}:[\d-]{2}", lines[-1])  # the remaining time
+    assert re.search(r"CPU, \d+\.\d GiB", lines[-1])
+    screen.truncate(0)
+    with console.display(6) as shown:
+        shown.row({"epoch": 1, "step": 5, "train_loss": 2.0, "train_mae": 0.25, "test_r2": -0.5})
+        assert shown.bar.tasks[0].total == 30
+    assert "epoch 1: loss 2.000, mae 0.250, held out -0.500" in screen.getvalue()
     quiet = io.StringIO()
-    monkeypatch.setattr(cli, "errors", Console(file=quiet))
-    with cli.progress(2) as show:
-        show(row)
+    monkeypatch.setattr(console, "errors", Console(file=quiet))
+    with console.display(2) as shown:
+        shown.steps(3)
+        shown.row(row)
     assert quiet.getvalue() == ""
 
 
@@ -471,16 +524,75 @@ def test_the_program_starts():
     assert b"layer2" in done.stdout
 
 
-def test_interruption_leaves_nothing(monkeypatch, capsys, tmp_path):
-    def stop(*arguments, **named):
-        raise KeyboardInterrupt
+def stop(*arguments, **named):
+    raise KeyboardInterrupt
 
+
+@pytest.mark.parametrize("place", ["sources.load", "start_of", "cross_validate"])
+def test_interruption_before_anything_is_saved_leaves_nothing(monkeypatch, tmp_path, place):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(cli, "write_page", stop)
+    monkeypatch.setattr(f"jaxdl.commands.crossval.{place}", stop)
     np.savez("d.npz", x=np.eye(8, dtype=np.float32), y=np.arange(8) % 2)
-    jaxdl_command(f"cross-validate --model mlp --data d.npz {FEW} --folds 2 --fold-strategy vmap --out o", code=130)
-    assert capsys.readouterr().err == "jaxdl: interrupted\n"
+    line = f"cross-validate --model mlp --data d.npz {FEW} --folds 2 --fold-strategy vmap --out o"
+    assert call(line) == (130, "", "jaxdl: interrupted\n")
     assert os.listdir() == ["d.npz"]
+
+
+@pytest.mark.parametrize("place", ["save", "RunFolder.place"])
+def test_interruption_before_results_are_written_keeps_what_was_trained(monkeypatch, tmp_path, place):
+    monkeypatch.chdir(tmp_path)
+    np.savez("d.npz", x=np.eye(8, dtype=np.float32), y=np.arange(8) % 2)
+    command = f"cross-validate --model mlp --data d.npz {FEW} --folds 2 --fold-strategy vmap"
+    jaxdl_command(f"{command} --out whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(f"jaxdl.commands.crossval.{place}", stop)
+        jaxdl_command(f"{command} --out o", code=130)
+    assert sorted(os.listdir()) == ["d.npz", "o", "whole"]
+    assert sorted(os.listdir("o")) == ["run.json", "state"]
+    monkeypatch.setattr("jaxdl.validation.folds.fit", lambda *arguments, **named: pytest.fail("it trained again"))
+    code, _, err = call(f"{command} --out o")
+    assert (code, "going on with the run" in err) == (0, True)
+    assert sorted(os.listdir("o")) == sorted(os.listdir("whole"))
+    np.testing.assert_array_equal(*(load_result(name).out_of_fold.logits for name in ("whole", "o")))
+
+
+def test_interruption_in_the_middle_of_placing_results(monkeypatch, tmp_path):
+    """What is there is kept, says that it is not whole, and is made whole by the same command."""
+    monkeypatch.chdir(tmp_path)
+    np.savez("d.npz", x=np.eye(8, dtype=np.float32), y=np.arange(8) % 2)
+    command = f"cross-validate --model mlp --data d.npz {FEW} --folds 2 --fold-strategy loop"
+    jaxdl_command(f"{command} --out whole")
+    replace, left = Path.replace, [2]
+
+    def replace_some(path, target):
+        if "result.made" in path.parts:
+            left[0] -= 1
+            if not left[0]:
+                raise KeyboardInterrupt
+        return replace(path, target)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", replace_some)
+        jaxdl_command(f"{command} --out o", code=130)
+    assert len(set(os.listdir("o")) & set(os.listdir("whole")) - {"run.json"}) == 1
+    assert not Path("o/result.json").exists()
+    assert json.loads(Path("o/run.json").read_text())["finished"] is False
+    assert "is not finished; give its command again to go on" in refused("report o")
+    jaxdl_command(f"{command} --out o")
+    assert sorted(os.listdir("o")) == sorted(os.listdir("whole"))
+    np.testing.assert_array_equal(*(load_result(name).out_of_fold.logits for name in ("whole", "o")))
+
+
+def test_interruption_while_the_report_is_drawn(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    np.savez("d.npz", x=np.eye(8, dtype=np.float32), y=np.arange(8) % 2)
+    command = f"cross-validate --model mlp --data d.npz {FEW} --folds 2 --fold-strategy vmap --out o"
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxdl.report.run_page.show_curves", stop)
+        jaxdl_command(command, code=130)
+    assert sorted(os.listdir("o")) == ["folds", "metrics.jsonl", "out_of_fold.npz", "result.json", "run.json"]
+    assert "is finished" in jaxdl_command(command)
+    assert "</html>" in Path("o/report.html").read_text()
 
 
 def test_a_second_start_compiles_nothing_again(tmp_path):

@@ -11,6 +11,7 @@ import pytest
 
 import jaxdl
 from jaxdl import cli
+from jaxdl.commands import demo as command
 from jaxdl.data.builtin import digits
 from jaxdl.errors import InputError
 from jaxdl.training.plan import Plan
@@ -35,7 +36,7 @@ def short(plans):
         patch.setattr(demo_module, "PLANS", plans)
         patch.setattr(demo_module, "create", lambda name, num_outputs: jaxdl.create("mlp", num_outputs, hidden=(16,)))
         patch.setattr(demo_module, "FOLDS", 3)
-        patch.setattr(cli, "FOLDS", 3)
+        patch.setattr(command, "FOLDS", 3)
         yield patch
 
 
@@ -48,7 +49,7 @@ def tour(tmp_path_factory):
     """The folder that ``jaxdl demo`` made, what it found, and what it printed."""
     out, found, said = tmp_path_factory.mktemp("home") / "my demo", [], io.StringIO()
     with short(SHORT) as patch, contextlib.redirect_stdout(said):
-        patch.setattr(cli, "demo", lambda *given, **named: found.append(demo(*given, **named)) or found[0])
+        patch.setattr(command, "demo", lambda *given, **named: found.append(demo(*given, **named)) or found[0])
         cli.main(["demo", "--out", str(out)])
     return out, found[0], said.getvalue()
 

@@ -15,9 +15,10 @@ import numpy as np
 import jaxdl
 from jaxdl import data
 from jaxdl.data.preprocessing import Preprocessing
-from jaxdl.training.setup import Setup, prepare
-from jaxdl.validation.folds import Trial, choose_strategy
+from jaxdl.training.prepare import prepare
+from jaxdl.training.setup import Setup
 from jaxdl.validation.splits import split_source
+from jaxdl.validation.strategy import Trial, choose_strategy
 from jaxdl.weights.checkpoint import from_model
 
 FOLDS = 5

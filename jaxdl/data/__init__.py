@@ -2,31 +2,56 @@
 
 from pathlib import Path
 
+from jaxdl.data.broken import skip_broken
 from jaxdl.data.builtin import digits
+from jaxdl.data.csv_table import TASKS, csv
 from jaxdl.data.folder import folder, splits_of
 from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.source import Arrays, Source, subset
 from jaxdl.data.table import arrays, npz
-from jaxdl.errors import InputError, nearest
+from jaxdl.data.tfds import from_tfds
+from jaxdl.errors import InputError, check_choice, nearest
 
-__all__ = ["Arrays", "Preprocessing", "Source", "arrays", "digits", "folder", "load", "npz", "splits_of", "subset"]
+__all__ = [
+    "Arrays",
+    "Preprocessing",
+    "Source",
+    "arrays",
+    "csv",
+    "digits",
+    "folder",
+    "from_tfds",
+    "load",
+    "npz",
+    "skip_broken",
+    "splits_of",
+    "subset",
+]
 
 
-def load(spec: str | Path, split: str | None = None, *, labelled: bool = True) -> Source:
+def load(spec: str | Path, split: str | None = None, *, labelled: bool = True, task: str = "auto") -> Source:
     """The source that a `SPEC` of the command line names.
 
     Args:
       spec: ``digits``, ``digits:5-9`` or ``digits:1,7``; a folder, with ``:train``, ``:val`` or ``:all`` behind it
-        where it has splits; or a file ``.npz``.
-      split: taken where a folder has it and the spec does not say one.
+        where it has splits; a file ``.npz``; or a table ``.csv``, with ``:COLUMN`` behind it for the target;
+        or ``tfds:NAME``, see `from_tfds`.
+      split: taken where a folder or data set has it and the spec does not say one.
       labelled: see `folder`.
+      task: of a table ``.csv``, see `csv`.
 
     Raises:
       InputError: if there is no such thing.
     """
+    check_choice("task", task, TASKS)
     spec = str(spec)
     if spec == "digits" or spec.startswith("digits:"):
         return digits(_digit_classes(spec))
+    if spec.startswith("tfds:"):
+        return from_tfds(spec, split)
+    table, colon, target = spec.partition(".csv:")
+    if colon and not Path(spec).exists():
+        return csv(f"{table}.csv", target or None, labelled=labelled, task=task)
     path, colon, said = spec.rpartition(":")
     if colon and said in ("train", "val", "all") and not Path(spec).exists():
         return folder(path, said, labelled=labelled)
@@ -34,10 +59,12 @@ def load(spec: str | Path, split: str | None = None, *, labelled: bool = True) -
         return folder(spec, split if split in splits_of(spec) else None, labelled=labelled)
     if spec.endswith(".npz"):
         return npz(spec)
+    if spec.endswith(".csv"):
+        return csv(spec, labelled=labelled, task=task)
     if Path(spec).exists():
-        raise InputError(f"'{spec}' is neither a folder of class folders nor an .npz file")
+        raise InputError(f"'{spec}' is neither a folder of class folders nor a file .npz or .csv")
     raise InputError(
-        f"there is no '{spec}'; expected 'digits', a folder of class folders of images, or a file .npz."
+        f"there is no '{spec}'; expected 'digits', a folder of class folders of images, or a file .npz or .csv."
         + nearest(spec, ["digits", *(f"{path}:{s}" for s in splits_of(path))])
     )
 

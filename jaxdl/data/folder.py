@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import os
+import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,25 +13,49 @@ import numpy as np
 from jaxdl.errors import InputError, check_choice
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+# What a file may hold, whatever its suffix. Pillow knows dozens more, and runs another program for some of them.
+FORMATS = ("JPEG", "PNG", "WEBP")
 SPLITS = ("train", "val")
 ORIENTATION = 0x0112  # the EXIF entry
 LYING = range(5, 9)  # its values for an image on its side
 
 
+def printable(path: str | Path) -> str:
+    """A path as text that can be written anywhere: bytes of a file's name that are no UTF-8 become ``\\x..``."""
+    return os.fsencode(path).decode("utf-8", "backslashreplace")
+
+
 @contextlib.contextmanager
 def _opened(path: str | Path) -> Iterator[Any]:
-    """A Pillow image, upright; whatever goes wrong with it names the file."""
-    from PIL import Image
+    """A Pillow image whose pixels are not decoded yet; whatever goes wrong with it names the file."""
+    from PIL import Image, UnidentifiedImageError
 
     try:
-        with Image.open(path) as image:
+        with Image.open(path, formats=FORMATS) as image:
+            _check_size(image.width * image.height, path)
             yield image
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-        raise InputError(f"the image '{path}' cannot be read ({error}); replace or remove it") from error
+    except InputError:
+        raise
+    except Image.DecompressionBombError as error:  # Pillow itself refuses twice the limit, and says how many there are
+        _check_size(int(re.search(r"\d+", str(error))[0]), path)
+    except Exception as error:  # decoders meet arbitrary bytes: there is no list of what they raise
+        reason = "it is no JPEG, PNG or WebP image" if isinstance(error, UnidentifiedImageError) else error
+        raise InputError(f"the image '{printable(path)}' cannot be read ({reason}); replace or remove it") from error
+
+
+def _check_size(pixels: int, path: str | Path) -> None:
+    """Refuses, before it is decoded, an image that would fill the memory: a small file can unpack to gigabytes."""
+    from PIL import Image
+
+    if (limit := Image.MAX_IMAGE_PIXELS) is not None and pixels > limit:
+        raise InputError(
+            f"the image '{printable(path)}' has {pixels:,} pixels, more than the limit of {limit:,}; it was not "
+            "decoded. Shrink it (from Python, PIL.Image.MAX_IMAGE_PIXELS is the limit)"
+        )
 
 
 def image_shape(path: str | Path) -> tuple[int, int, int]:
-    """``(height, width, 1 or 3)`` of what `read_image` gives, without decoding it. Raises InputError likewise."""
+    """``(height, width, 1 or 3)`` of what `read_image` gives, without keeping it. Raises InputError likewise."""
     with _opened(path) as image:
         turned = image.getexif().get(ORIENTATION, 1) in LYING
         width, height = image.size[::-1] if turned else image.size
@@ -37,20 +63,39 @@ def image_shape(path: str | Path) -> tuple[int, int, int]:
 
 
 def read_image(path: str | Path) -> np.ndarray:
-    """``uint8[height, width, 1 or 3]``, turned upright as its EXIF entry says; 16-bit grey is brought to 8 bits.
+    """``uint8[height, width, 1 or 3]``, turned upright as its EXIF entry says.
+
+    Grey stays one channel; palettes and CMYK become RGB; transparency is dropped; of 16 bits the upper 8 are kept; of
+    an animation the first picture. The file's bytes decide what it is, not its suffix: JPEG, PNG or WebP.
 
     Raises:
-      InputError: naming the file, if it cannot be decoded.
+      InputError: naming the file, if it cannot be decoded or has more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``
+        (89,478,485 unless set otherwise).
     """
-    from PIL import ImageOps
-
     with _opened(path) as opened:
-        image = ImageOps.exif_transpose(opened)
+        image = _upright(opened)
         if image.mode.startswith("I"):
             return (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)[..., None]
         grey = _is_grey(image)
         pixels = np.asarray(image.convert("L" if grey else "RGB"))
     return pixels[..., None] if grey else pixels
+
+
+def _upright(image: Any) -> Any:
+    """As ``ImageOps.exif_transpose``, which also writes the EXIF block anew and fails where that is odd."""
+    from PIL.Image import Transpose
+
+    turns = {
+        2: Transpose.FLIP_LEFT_RIGHT,
+        3: Transpose.ROTATE_180,
+        4: Transpose.FLIP_TOP_BOTTOM,
+        5: Transpose.TRANSPOSE,
+        6: Transpose.ROTATE_270,
+        7: Transpose.TRANSVERSE,
+        8: Transpose.ROTATE_90,
+    }
+    turn = turns.get(image.getexif().get(ORIENTATION, 1))
+    return image if turn is None else image.transpose(turn)
 
 
 def _is_grey(image: Any) -> bool:
@@ -70,11 +115,22 @@ class ImageFiles:
 
     @property
     def names(self) -> Sequence[str]:
-        return [str(path) for path in self.paths]
+        return [printable(path) for path in self.paths]
 
     def shapes(self) -> set[tuple[int, int, int]]:
         """Every ``(height, width, channels)`` that occurs, from the files' headers alone."""
         return {image_shape(path) for path in self.paths}
+
+    def take(self, indices: np.ndarray) -> "ImageFiles":
+        """Those of the files, in that order; `data.subset` checks the indices first."""
+        pick = lambda values: None if values is None else np.asarray(values)[indices]  # noqa: E731
+        return dataclasses.replace(
+            self,
+            paths=tuple(self.paths[i] for i in indices),
+            labels=pick(self.labels),
+            groups=pick(self.groups),
+            times=pick(self.times),
+        )
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -86,12 +142,24 @@ class ImageFiles:
         return example
 
 
+def _entries(folder: Path) -> list[Path]:
+    try:
+        return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"the folder '{printable(folder)}' cannot be listed ({error.strerror})") from error
+
+
 def _images(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.suffix.lower() in SUFFIXES and not p.name.startswith("."))
+    # a link that leads nowhere stays: reading it says so, where leaving it out would lose an example in silence
+    return [p for p in _entries(folder) if p.suffix.lower() in SUFFIXES and not p.is_dir()]
 
 
 def _subfolders(folder: Path) -> list[Path]:
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith("."))
+    entries = _entries(folder)
+    for p in entries:
+        if p.is_symlink() and not p.exists() and p.suffix.lower() not in SUFFIXES:  # it may have been a whole class
+            raise InputError(f"'{printable(p)}' is a link that leads nowhere; mend or remove it")
+    return [p for p in entries if p.is_dir()]
 
 
 def splits_of(path: str | Path) -> tuple[str, ...]:
@@ -102,23 +170,32 @@ def splits_of(path: str | Path) -> tuple[str, ...]:
 def folder(path: str | Path, split: str | None = None, *, labelled: bool = True) -> ImageFiles:
     """A source from ``path/CLASS/image.jpg``, or from ``path/train/CLASS/…`` and ``path/val/CLASS/…``.
 
+    A class that only ``train/`` has is taken as it is: nothing of it was set aside. One that only ``val/`` has could
+    never be learnt, and is mostly a name written in two ways: it is refused where both are taken together.
+
     Args:
       path: the folder.
       split: ``"train"``, ``"val"`` or ``"all"`` (both) where the folder has splits; all of it by default.
-      labelled: if False, images that lie directly in the folder are taken without labels when there are no classes.
+      labelled: if False, images that lie directly in the folder are taken without labels when there are no classes,
+        and ``val/`` may have classes of its own.
 
     Raises:
-      InputError: if there is no such folder or split, or no class folders with images.
+      InputError: if there is no such folder or split, no class folders with images, an empty class folder, or classes
+        that only ``val/`` has.
     """
     path = Path(path)
-    if not path.is_dir():
-        raise InputError(f"there is no folder '{path}'")
+    shown = printable(path)
+    if not os.path.isdir(path):
+        raise InputError(f"there is no folder '{shown}'")
     here = splits_of(path)
     if split is not None:
-        check_choice(f"split of '{path}'", split, (*here, "all"))
+        check_choice(f"split of '{shown}'", split, (*here, "all"))
     roots = [path / s for s in here if split in (None, "all", s)] or [path]
-    class_names = sorted({p.name for root in roots for p in _subfolders(root)})
-    name = f"{path}:{split}" if split else str(path)
+    classes = [{p.name for p in _subfolders(root)} for root in roots]
+    if labelled and len(roots) == 2:
+        _check_same_classes(shown, *classes)
+    class_names = sorted(set().union(*classes))
+    name = f"{shown}:{split}" if split else shown
     if not class_names:
         loose = _images(path)
         if loose and not labelled:
@@ -126,15 +203,25 @@ def folder(path: str | Path, split: str | None = None, *, labelled: bool = True)
         advice = "it holds no images" if any(path.iterdir()) else "it is empty"
         if loose:
             advice = f"it holds {len(loose)} images directly: sort them into a folder per class"
-        raise InputError(f"'{path}' has no class folders; expected {path}/CLASS/IMAGE.jpg, but {advice}")
+        raise InputError(f"'{shown}' has no class folders; expected {shown}/CLASS/IMAGE.jpg, but {advice}")
     files = [
         (f, i) for root in roots for i, c in enumerate(class_names) if (root / c).is_dir() for f in _images(root / c)
     ]
     counts = np.bincount([i for _, i in files], minlength=len(class_names))
     if (counts == 0).any():
-        empty = ", ".join(c for c, n in zip(class_names, counts, strict=True) if n == 0)
+        empty = ", ".join(printable(c) for c, n in zip(class_names, counts, strict=True) if n == 0)
         raise InputError(
-            f"the class folders {empty} of '{path}' hold no images ({', '.join(SUFFIXES)}); fill or remove them"
+            f"the class folders {empty} of '{shown}' hold no images ({', '.join(SUFFIXES)}); fill or remove them"
         )
     labels = np.array([i for _, i in files], np.int32)
-    return ImageFiles(tuple(f for f, _ in files), labels, tuple(class_names), name)
+    return ImageFiles(tuple(f for f, _ in files), labels, tuple(printable(c) for c in class_names), name)
+
+
+def _check_same_classes(shown: str, train: set[str], val: set[str]) -> None:
+    if val - train:
+        sides = [("train", train - val), ("val", val - train)]
+        listed = "; ".join(f"{s}/ alone has {', '.join(map(printable, sorted(c)))}" for s, c in sides if c)
+        raise InputError(
+            f"the class folders of train/ and val/ in '{shown}' differ: {listed}. Give a class the same name on both "
+            f"sides, or name {shown}:train or {shown}:val alone"
+        )

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxdl.data.folder import ImageFiles
 from jaxdl.data.source import Arrays, Joined, Source, Subset
+from jaxdl.data.tfds import TfdsSource
 from jaxdl.errors import InputError, check_choice
 
 
@@ -86,6 +87,11 @@ def resize_and_crop(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarr
     method = Image.Resampling[preprocessing.interpolation.upper()]
     scale = max(height / image.shape[0], width / image.shape[1]) / preprocessing.crop_fraction
     tall, wide = max(height, round(image.shape[0] * scale)), max(width, round(image.shape[1] * scale))
+    if Image.MAX_IMAGE_PIXELS is not None and tall * wide > Image.MAX_IMAGE_PIXELS:
+        raise InputError(
+            f"an image of {image.shape[0]} × {image.shape[1]} pixels would be scaled to {tall} × {wide} to cover "
+            f"{height} × {width}, more than {Image.MAX_IMAGE_PIXELS:,} pixels; crop it to a less elongated one"
+        )
     top, left = round((tall - height) / 2), round((wide - width) / 2)
 
     def resized(plane: np.ndarray) -> np.ndarray:
@@ -124,7 +130,7 @@ def _shapes(source: Source) -> set[tuple[int, ...]]:
     """Every shape of an example that occurs; files are not decoded for it."""
     if isinstance(source, Arrays):
         return {source.x.shape[1:]}
-    if isinstance(source, ImageFiles):
+    if isinstance(source, ImageFiles | TfdsSource):
         return source.shapes()
     if isinstance(source, Subset):
         return _shapes(source.source)
@@ -222,7 +228,11 @@ class Moments:
         return mean.astype(np.float32), std.astype(np.float32)
 
 
+def to_unit(x: jax.Array) -> jax.Array:
+    """Stored examples as float32, uint8 images from 0 to 1."""
+    return x.astype(jnp.float32) / (255.0 if x.dtype == jnp.uint8 else 1.0)
+
+
 def normalise(x: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
     """Stored examples ``[batch, …, channels]`` to float32 ones with `mean` taken away and divided by `std`."""
-    unit = 255.0 if x.dtype == jnp.uint8 else 1.0
-    return (x.astype(jnp.float32) / unit - mean) / std
+    return (to_unit(x) - mean) / std

@@ -6,6 +6,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
+from jaxdl.data.folder import ImageFiles
 from jaxdl.errors import InputError
 
 
@@ -14,12 +15,13 @@ class Source(Protocol):
     """Random access to labelled examples.
 
     ``source[i]`` is a dict of numpy arrays: ``x`` (an image ``uint8[height, width, channels]`` of any size, or numbers
-    ``float32[…]`` of one shape) and ``y`` (its class, absent if unknown).
+    ``float32[…]`` of one shape) and ``y`` (its class, or for regression its number; absent if unknown).
 
     Attributes:
       name: says to a reader where it came from.
-      class_names: name of class 0, 1, …; empty if the examples carry no labels.
-      labels: int32[n], or None without labels. Known without reading the examples, so that splits cost nothing.
+      class_names: name of class 0, 1, …; empty for regression and if the examples carry no labels.
+      labels: int32[n] of classes, or float32[n] of numbers for regression (see `holds_numbers`), or None without
+        labels. Known without reading the examples, so that splits cost nothing.
       groups: one hashable value per example; examples of one group never stand on both sides of a split. Or None.
       times: one sortable value per example, or None.
       names: what to call each example in a table (a file's name), or None.
@@ -39,7 +41,10 @@ class Source(Protocol):
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Arrays:
-    """A source in memory: `x` ``[n, …]`` uint8 images or floats; the other attributes as in `Source`."""
+    """A source in memory: `x` ``[n, …]`` uint8 images or floats; the other attributes as in `Source`.
+
+    `columns` are the names of a table's features, None where there are none.
+    """
 
     x: np.ndarray
     labels: np.ndarray | None = None
@@ -48,6 +53,7 @@ class Arrays:
     times: np.ndarray | None = None
     names: Sequence[str] | None = None
     name: str = "arrays"
+    columns: tuple[str, ...] | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -100,6 +106,11 @@ class Subset:
         return self.source[int(self.indices[index])]
 
 
+def holds_numbers(source: Source) -> bool:
+    """Whether the labels are numbers to be regressed on, rather than classes: they are floats."""
+    return source.labels is not None and np.asarray(source.labels).dtype.kind == "f"
+
+
 def subset(source: Source, indices: Sequence[int] | np.ndarray) -> Source:
     """The examples `indices` of `source`, which keeps its classes, groups and times.
 
@@ -112,6 +123,8 @@ def subset(source: Source, indices: Sequence[int] | np.ndarray) -> Source:
     indices = indices.astype(np.int64)
     if indices.size and (indices.min() < 0 or indices.max() >= len(source)):
         raise InputError(f"indices {indices.min()} to {indices.max()} reach outside the {len(source)} examples")
+    if isinstance(source, ImageFiles):
+        return source.take(indices)
     if isinstance(source, Arrays):
         pick = lambda values: None if values is None else np.asarray(values)[indices]  # noqa: E731
         names = None if source.names is None else [source.names[i] for i in indices]
@@ -161,7 +174,8 @@ def concatenate(one: Source, two: Source, labels: np.ndarray) -> Source:
     """
     in_memory = isinstance(one, Arrays) and isinstance(two, Arrays)
     if in_memory and (one.x.shape[1:], one.x.dtype) == (two.x.shape[1:], two.x.dtype):
-        return Arrays(np.concatenate([one.x, two.x]), labels, one.class_names, name=one.name)
+        x = np.concatenate([one.x, two.x])
+        return Arrays(x, labels, one.class_names, name=one.name, columns=one.columns)
     for this, other in ((one, two), (two, one)):
         if isinstance(this, Arrays) and this.x.dtype != np.uint8:
             raise InputError(
@@ -172,14 +186,20 @@ def concatenate(one: Source, two: Source, labels: np.ndarray) -> Source:
 
 
 def check_labelled(source: Source, *, purpose: str) -> None:
-    """Raises InputError unless `source` holds labelled examples of at least two classes."""
+    """Raises InputError unless `source` holds labelled examples of at least two classes, or numbers to regress on."""
     if len(source) == 0:
         raise InputError(f"{source.name} holds no examples; {purpose} needs some")
     if source.labels is None:
-        raise InputError(f"{source.name} has no labels; {purpose} needs a class for every example")
+        raise InputError(f"{source.name} has no labels; {purpose} needs a class or a number for every example")
     labels, classes = source.labels, len(source.class_names)
-    if not isinstance(labels, np.ndarray) or labels.shape != (len(source),) or labels.dtype.kind not in "ui":
-        raise InputError(f"the labels of {source.name} are no array of {len(source)} whole numbers; see data.arrays")
+    if not isinstance(labels, np.ndarray) or labels.shape != (len(source),) or labels.dtype.kind not in "uif":
+        raise InputError(
+            f"the labels of {source.name} are no array of {len(source)} whole numbers (classes) or floats (regression);"
+            " see data.arrays"
+        )
+    if labels.dtype.kind == "f":
+        _check_numbers(source, labels, purpose)
+        return
     if labels.min() < 0 or labels.max() >= classes:
         raise InputError(
             f"the labels of {source.name} run from {labels.min()} to {labels.max()}; with {classes} class names "
@@ -191,3 +211,42 @@ def check_labelled(source: Source, *, purpose: str) -> None:
         raise InputError(
             f"{source.name} holds a single class ('{only}'); {purpose} needs examples of at least two classes"
         )
+
+
+def _check_numbers(source: Source, labels: np.ndarray, purpose: str) -> None:
+    if source.class_names:
+        raise InputError(
+            f"the labels of {source.name} are {labels.dtype} but it names classes; classes are whole numbers from 0"
+        )
+    if len(bad := np.flatnonzero(~np.isfinite(labels))):
+        raise InputError(
+            f"{len(bad)} labels of {source.name} are NaN or infinity, the first at index {bad[0]}; remove them"
+        )
+    if len(labels) < 2:
+        raise InputError(f"{source.name} holds a single example; {purpose} needs at least two")
+
+
+def columns_of(source: Source) -> tuple[str, ...] | None:
+    """Names of a table's features in order, None where they have none."""
+    return source.columns if isinstance(source, Arrays) else None
+
+
+def arrange_columns(source: Source, columns: Sequence[str] | None) -> Source:
+    """`source` with its features in the order of `columns`, those that a network was trained on.
+
+    Where either has no names there is nothing to arrange.
+
+    Raises:
+      InputError: if the features are others.
+    """
+    had = columns_of(source)
+    if columns is None or had is None or had == tuple(columns):
+        return source
+    if sorted(had) != sorted(columns):
+        missing, foreign = sorted(set(columns) - set(had)), sorted(set(had) - set(columns))
+        raise InputError(
+            f"{source.name} has other columns than the network was trained on: it lacks "
+            f"{', '.join(missing) or 'none'}, and {', '.join(foreign) or 'none'} are not known to it. (A target column "
+            "of another name than target, label, class or y is named behind the file: FILE.csv:COLUMN)"
+        )
+    return dataclasses.replace(source, x=source.x[:, [had.index(name) for name in columns]], columns=tuple(columns))

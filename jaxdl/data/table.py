@@ -1,7 +1,5 @@
 """Arrays given from Python or in an ``.npz`` file."""
 
-import zipfile
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -26,7 +24,7 @@ def arrays(
     Args:
       x: images ``uint8[n, height, width, channels]`` (or ``[n, height, width]``, grey), or numbers
         ``float[n, features]`` or ``float[n, height, width, channels]``.
-      y: class of each example: whole numbers or strings; None if unknown.
+      y: class of each example, whole numbers or strings; or floats, which are numbers for regression; None if unknown.
       class_names: with whole numbers `y`, the name of class 0, 1, …; by default the values found in `y`, sorted.
       groups: which belong together, for splitters that keep groups whole.
       times: when each was taken, for splitters that go forward in time.
@@ -69,8 +67,11 @@ def _labels(y: Any, class_names: Sequence[str] | None, name: str) -> tuple[np.nd
     if y is None:
         return None, names
     y = np.asarray(y)
-    if y.ndim != 1 or y.dtype.kind not in "uibU":
-        raise InputError(f"{name}: y is {y.dtype}{list(y.shape)}; expected one whole number or string per example")
+    if y.ndim != 1 or y.dtype.kind not in ("uibUf" if class_names is None else "uibU"):
+        expected = "one whole number or string" + (" (classes) or float (regression)" if class_names is None else "")
+        raise InputError(f"{name}: y is {y.dtype}{list(y.shape)}; expected {expected} per example")
+    if y.dtype.kind == "f":
+        return _numbers(y, name), ()
     if y.dtype.kind == "U" or not names:
         found = names or tuple(str(v) for v in np.unique(y))
         values = np.asarray(found) if y.dtype.kind == "U" else np.unique(y)
@@ -86,6 +87,17 @@ def _labels(y: Any, class_names: Sequence[str] | None, name: str) -> tuple[np.nd
             f"{name}: y runs from {y.min()} to {y.max()}; with {len(names)} class_names expected 0 to {len(names) - 1}"
         )
     return y.astype(np.int32), names
+
+
+def _numbers(y: np.ndarray, name: str) -> np.ndarray:
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity
+        y = y.astype(np.float32)
+    if len(bad := np.flatnonzero(~np.isfinite(y))):
+        raise InputError(
+            f"{name}: y holds NaN or infinity (as float32) in {len(bad)} of {len(y)} examples, the first at index "
+            f"{bad[0]}; remove them"
+        )
+    return y
 
 
 def npz(path: str | Path) -> Arrays:
@@ -105,8 +117,7 @@ def npz(path: str | Path) -> Arrays:
             held = _read_members(file, path)
     except InputError:
         raise
-    # numpy, zipfile and zlib have many ways to say that a file is damaged
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError, MemoryError) as error:
+    except Exception as error:  # numpy, zipfile and zlib say in many ways that a file is damaged
         reason = "it is neither an archive nor an array" if "pickle" in str(error) else error  # no advice to load it
         raise InputError(f"'{path}' cannot be read as an .npz archive ({reason}); is it whole?") from error
     if "x" not in held:

@@ -26,6 +26,8 @@ class Entry:
     image_size: int = 32
 
 
+DEEPEST = 1000  # blocks in a row; a damaged card may ask for millions, and tracing them would never end
+
 MODELS: dict[str, Entry] = {
     "mlp": Entry(MLP),
     "cnn": Entry(CNN),
@@ -73,6 +75,9 @@ def create(name: str, num_outputs: int, **arguments: Any) -> Staged:
             raise InputError(
                 f"argument '{argument}' of model '{name}' is {value!r}; expected something like {fields[argument]!r}"
             )
+        depths = value if isinstance(value, (list, tuple)) else [value]
+        if argument in ("depth", "depths") and max(depths, default=0) > DEEPEST:
+            raise InputError(f"{argument} of model '{name}' is {value!r}; expected at most {DEEPEST} blocks in a row")
         if argument == "dropout" and not 0 <= value < 1:
             raise InputError(f"dropout of model '{name}' is {value!r}; expected a share of at least 0 and less than 1")
     for dtype in ("dtype", "param_dtype"):

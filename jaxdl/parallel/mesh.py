@@ -33,12 +33,28 @@ def replicate(tree: Any, mesh: Mesh) -> Any:
     return jax.device_put(tree, NamedSharding(mesh, P()))
 
 
+def divide_rows(tree: Any, mesh: Mesh) -> Any:
+    """Every array with its first axis divided over the devices, padded with zeros where they do not divide it.
+
+    No device then holds all of the data; a batch's rows are fetched from the devices that have them.
+    """
+
+    def divide(array: Any) -> jax.Array:
+        short = -array.shape[0] % mesh.size
+        if short:
+            array = np.pad(np.asarray(array), [(0, short), *[(0, 0)] * (array.ndim - 1)])
+        return jax.device_put(array, NamedSharding(mesh, P(DATA)))
+
+    return jax.tree.map(divide, tree)
+
+
 def divide_batches(fn: Callable, mesh: Mesh, *, donate: bool) -> Callable:
     """`fn` jitted so that each device takes its part of the batch; the compiler adds the reductions.
 
     Args:
       fn: ``(state, batch, shared) -> outputs``.
-      mesh: with the axis `DATA`. State and shared data come replicated (`replicate`), the batch from the host.
+      mesh: with the axis `DATA`. The state comes replicated (`replicate`), the shared data divided (`divide_rows`) or
+        replicated, the batch from the host.
       donate: whether the state's buffers may be used up.
 
     Returns:

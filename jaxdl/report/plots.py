@@ -1,56 +1,31 @@
-"""Pictures of results: SVG text that takes its colours and letters from the page around it."""
+"""Pictures of results: the score of each fold, the learning curves, the confusion matrix."""
 
-import contextlib
-import io
-import re
 import textwrap
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any
-from xml.etree import ElementTree
 
 import numpy as np
 
-from jaxdl.report.table import percent, plain
+from jaxdl.report.svg import HELD_OUT, INK, TRAIN, TRUTH, drawing, epoch_axis, new_figure, percent_axis, to_svg
+from jaxdl.report.table import SHARES, SMALL_IS_GOOD, measure, percent, plain
 from jaxdl.validation.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
-    from matplotlib.figure import Figure
 
-# Stand-ins, since matplotlib knows no CSS. The page gives the variables a value for a light and one for a dark ground.
-INK, TRAIN, HELD_OUT, TRUTH = "#010203", "#010204", "#010205", "#010206"
-CSS_COLOURS = {INK: "currentColor", TRAIN: "var(--train)", HELD_OUT: "var(--held-out)", TRUTH: "var(--truth)"}
 RIGHT, WRONG = (0, 114, 178), (213, 94, 0)  # blue and vermilion of Okabe & Ito, told apart by all kinds of sight
 MOST_LINES = 20  # folds, above which curves become a band
 MOST_COUNTS = 20  # classes, above which cells carry no counts
 MOST_BESIDE = 9  # equal scores, above which their dots become one
 CURVE_POINTS = 12_000  # about, of all lines in all panels of a kind, so that a page stays small
-STYLE = {
-    "svg.fonttype": "none",  # text stays text
-    "svg.hashsalt": "jaxdl",  # the same picture gives the same bytes
-    "text.parse_math": False,  # a class may be called $x$
-    "font.sans-serif": ["DejaVu Sans"],
-    "font.size": 12,
-    "axes.labelsize": 12,
-    "axes.edgecolor": INK,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": INK,
-    "ytick.color": INK,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.axisbelow": True,
-    "grid.color": INK,
-    "grid.alpha": 0.15,
-    "figure.dpi": 72,  # one point is one pixel of the page
-}
 
 
 def draw_fold_scores(results: Mapping[str, Result], truth: Mapping[str, float]) -> str:
     """A dot per fold, a column per method; a bar at the mean, a diamond at the truth where it is known."""
-    with _drawing():
-        figure, axes = _figure(70 + max(250, 100 * len(results)), 330)
+    with drawing():
+        figure, axes = new_figure(70 + max(250, 100 * len(results)), 330)
         for column, (method, result) in enumerate(results.items()):
             _draw_scores(axes, column, [fold[result.metric] for fold in result.folds])
             axes.hlines(result.mean, column - 0.32, column + 0.32, color=INK, linewidth=2, zorder=1.5)
@@ -59,10 +34,14 @@ def draw_fold_scores(results: Mapping[str, Result], truth: Mapping[str, float]) 
         axes.set_xticks(range(len(results)), _wrapped(list(results)))
         axes.set_xlim(-0.5, len(results) - 0.5)
         axes.tick_params(axis="x", length=0)
-        _percent_axis(axes, next(iter(results.values())).metric)
+        metric = next(iter(results.values())).metric
+        if metric in SHARES:
+            percent_axis(axes, metric)
+        else:
+            axes.set_ylabel(metric)
         axes.margins(y=0.12)
         axes.grid(axis="y")
-        return _to_svg(figure, "scores", _say_scores(results, truth))
+        return to_svg(figure, "scores", _say_scores(results, truth))
 
 
 def _draw_scores(axes: "Axes", column: int, scores: Sequence[float]) -> None:
@@ -82,45 +61,56 @@ def _draw_scores(axes: "Axes", column: int, scores: Sequence[float]) -> None:
 def _say_scores(results: Mapping[str, Result], truth: Mapping[str, float]) -> str:
     said = []
     for method, result in results.items():
+        write = partial(measure, result.metric)
         scores = [fold[result.metric] for fold in result.folds]
-        said.append(f"{method}: mean {percent(result.mean)}, from {percent(min(scores))} to {percent(max(scores))}")
-        said[-1] += f", on unseen examples {percent(truth[method])}" if method in truth else ""
+        said.append(f"{method}: mean {write(result.mean)}, from {write(min(scores))} to {write(max(scores))}")
+        said[-1] += f", on unseen examples {write(truth[method])}" if method in truth else ""
     return f"{next(iter(results.values())).metric} of each fold. " + "; ".join(said)
 
 
-def draw_curves(results: Mapping[str, Result]) -> dict[str, tuple[str, str]]:
-    """Per method the curves of loss and of accuracy by epoch, of training and held-out parts, on common scales.
+def draw_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], measures: Sequence[str]) -> dict[str, list[str]]:
+    """Per method the curves of `measures` by epoch, of training and held-out parts, on common scales.
 
     A thin line per fold and a thick one for the mean; with many folds a band of one standard deviation about the mean.
+    What no row of any method has is left out.
+
+    Args:
+      curves: rows with ``fold``, ``epoch`` and ``train_…`` and ``test_…`` of the measures, by the method's name.
+      measures: such as ``("loss", "accuracy")``.
     """
-    pictures = {}
-    width, height = (470, 270) if len(results) == 1 else (270, 200)
-    points = CURVE_POINTS // (len(results) * max(len(result.folds) for result in results.values()))
+    known = {key for rows in curves.values() for row in rows for key in row}
+    wanted = [what for what in measures if known & {f"train_{what}", f"test_{what}"}]
+    width, height = (470, 270) if len(curves) == 1 else (270, 200)
+    points = CURVE_POINTS // (len(curves) * max(len({row["fold"] for row in rows}) or 1 for rows in curves.values()))
     series = {
-        (method, part, what): _by_epoch(result.curves, f"{part}_{what}")
-        for method, result in results.items()
+        (method, part, what): _by_epoch(rows, f"{part}_{what}")
+        for method, rows in curves.items()
         for part in ("train", "test")
-        for what in ("loss", "accuracy")
+        for what in wanted
     }
-    limits = {what: _limits([v for k, v in series.items() if k[2] == what], what) for what in ("loss", "accuracy")}
-    for place, method in enumerate(results):
-        made = []
-        for what in ("loss", "accuracy"):
+    limits = {what: _limits([v for k, v in series.items() if k[2] == what], what) for what in wanted}
+    pictures: dict[str, list[str]] = {}
+    for place, method in enumerate(curves):
+        pictures[method] = []
+        for what in wanted:
             lines = {part: series[method, part, what] for part in ("train", "test")}
-            with _drawing():
-                figure, axes = _figure(width, height, margins=(54, 40, 10, 26))
+            with drawing():
+                figure, axes = new_figure(width, height, margins=(54, 40, 10, 26))
                 for part, colour, dash in (("train", TRAIN, (0, (4, 2))), ("test", HELD_OUT, "-")):
                     _draw_curve(axes, lines[part], what, colour, dash, int(np.clip(points, 20, 200)))
-                axes.set_xlabel("epoch")
-                if what == "accuracy":
-                    _percent_axis(axes, "")
-                axes.set_title("log loss" if what == "loss" else what, loc="left", fontsize=12)
+                if what in SHARES:
+                    percent_axis(axes, "")
+                axes.set_title(_title(what, measures), loc="left", fontsize=12)
                 axes.set_ylim(limits[what])
-                axes.xaxis.get_major_locator().set_params(integer=True)
+                epoch_axis(axes)
                 axes.grid()
-                made.append(_to_svg(figure, f"curve-{place}-{what}", _say_curve(method, what, lines)))
-        pictures[method] = (made[0], made[1])
+                said = _say_curve(method, _title(what, measures), what, lines)
+                pictures[method].append(to_svg(figure, f"curve-{place}-{what}", said))
     return pictures
+
+
+def _title(what: str, measures: Sequence[str]) -> str:
+    return "log loss" if what == "loss" and "accuracy" in measures else what
 
 
 def _by_epoch(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
@@ -133,17 +123,18 @@ def _by_epoch(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
 
 
 def _draw_curve(axes: "Axes", values: np.ndarray, what: str, colour: str, dash: Any, points: int) -> None:
-    if not np.isfinite(values).any():
+    measured = np.flatnonzero(np.isfinite(values).any(0))  # held-out parts may be measured every few epochs
+    if not measured.size:
         return
-    epochs = np.unique(np.linspace(0, values.shape[1] - 1, min(points, values.shape[1])).round().astype(int))
+    epochs = measured[np.unique(np.linspace(0, len(measured) - 1, min(points, len(measured))).round().astype(int))]
     values = values[:, epochs]
     marker = "o" if len(epochs) == 1 else ""
     mean, spread = _mean_and_spread(values)
     if 1 < len(values) <= MOST_LINES:
         axes.plot(epochs + 1, values.T, color=colour, linewidth=0.8, alpha=0.55, marker=marker, markersize=3)
     elif len(values) > MOST_LINES:
-        top = 1 if what == "accuracy" else np.inf
-        band = np.clip(mean - spread, 0, top), np.clip(mean + spread, 0, top)
+        bounds = (0, 1) if what in SHARES else (0, np.inf) if what in SMALL_IS_GOOD else (-np.inf, np.inf)
+        band = np.clip(mean - spread, *bounds), np.clip(mean + spread, *bounds)
         axes.fill_between(epochs + 1, *band, color=colour, alpha=0.2, linewidth=0)
     axes.plot(epochs + 1, mean, color=colour, linewidth=2.2, linestyle=dash, marker=marker, dash_capstyle="butt")
 
@@ -158,21 +149,24 @@ def _limits(series: Sequence[np.ndarray], what: str) -> tuple[float, float]:
     known = np.concatenate([values[np.isfinite(values)] for values in series])
     if not known.size:
         return 0.0, 1.0
-    if what == "loss":  # the few values of a run that blew up must not flatten all others
+    if what in SMALL_IS_GOOD:  # the few values of a run that blew up must not flatten all others
         usual = max(1.5 * np.nanmax([values[:, :1].max(initial=0) for values in series]), 4 * np.quantile(known, 0.95))
         return 0.0, float(min(known.max(), usual) * 1.05) or 1.0
+    if what not in SHARES:
+        low, high = max(float(known.min()), float(np.quantile(known, 0.05)) - 1), float(known.max())
+        return low - 0.05 * (high - low or 1), high + 0.1 * (high - low or 1)
     return max(0.0, float(known.min()) - 0.03), min(1.0, float(known.max()) + 0.1) + 0.02
 
 
-def _say_curve(method: str, what: str, lines: Mapping[str, np.ndarray]) -> str:
+def _say_curve(method: str, title: str, what: str, lines: Mapping[str, np.ndarray]) -> str:
     said = []
     for part, name in (("train", "training"), ("test", "held-out")):
         mean = _mean_and_spread(lines[part])[0]
         mean = mean[np.isfinite(mean)]
-        write = percent if what == "accuracy" else "{:.3f}".format
+        write = percent if what in SHARES else "{:.3f}".format
         if mean.size:
             said.append(f"{name} part from {write(mean[0])} to {write(mean[-1])}")
-    return f"{method}: {'log loss' if what == 'loss' else what} by epoch, mean over folds; " + ", ".join(said)
+    return f"{method}: {title} by epoch, mean over folds; " + ", ".join(said)
 
 
 def draw_confusion(method: str, result: Result) -> str:
@@ -186,8 +180,8 @@ def draw_confusion(method: str, result: Result) -> str:
     letters = 0.62 * size * max(map(len, names))
     turn = 0 if few and letters < cell else 45 if cell > 20 else 90
     ends = {"ha": "right", "va": "center" if turn == 90 else "top", "rotation_mode": "anchor"} if turn else {}
-    with _drawing():
-        figure, axes = _figure(
+    with drawing():
+        figure, axes = new_figure(
             cell * classes + letters + 50, cell * classes + (letters * 0.8 + 20 if turn else 30) + 40
         )
         axes.imshow(_shades(counts), interpolation="none")
@@ -202,7 +196,7 @@ def draw_confusion(method: str, result: Result) -> str:
             size = min(13, 1.5 * (cell - 4) / len(text))
             axes.text(column, row, text, ha="center", va="center_baseline", fontsize=size)
         right = f"{np.trace(counts)} of {counts.sum()} held-out predictions are right"
-        return _to_svg(figure, "confusion", f"{method}: confusion matrix of {classes} classes, {right}")
+        return to_svg(figure, "confusion", f"{method}: confusion matrix of {classes} classes, {right}")
 
 
 def _shades(counts: np.ndarray) -> np.ndarray:
@@ -224,74 +218,3 @@ def _wrapped(names: Sequence[str]) -> list[str]:
     parts = [textwrap.wrap(_shortened(name, 36), 13, break_on_hyphens=False) for name in names]
     most = max(map(len, parts))
     return ["\n".join([*lines, *[" "] * (most - len(lines))]) for lines in parts]
-
-
-def _percent_axis(axes: "Axes", label: str) -> None:
-    from matplotlib.ticker import PercentFormatter
-
-    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    axes.set_ylabel(label)
-
-
-@contextlib.contextmanager
-def _drawing() -> Iterator[None]:
-    """Our style, whatever the user's own is."""
-    import matplotlib.style
-
-    with matplotlib.style.context(["default", STYLE]), warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph")  # the reader's font draws the letters, not matplotlib's
-        yield
-
-
-def _figure(width: float, height: float, margins: tuple[int, ...] | None = None) -> tuple["Figure", "Axes"]:
-    """Of sizes in pixels; `margins` left, bottom, right and top keep pictures that stand in a row level."""
-    from matplotlib.figure import Figure
-
-    figure = Figure((width / 72, height / 72), layout=None if margins else "constrained")
-    axes = figure.add_subplot()
-    if margins:
-        left, bottom, right, top = margins
-        figure.subplots_adjust(left / width, bottom / height, 1 - right / width, 1 - top / height)
-    figure.patch.set_visible(False)
-    axes.patch.set_visible(False)
-    return figure, axes
-
-
-def _to_svg(figure: "Figure", key: str, said: str) -> str:
-    """`figure` for use within HTML: without namespaces and metadata, ids under `key`, `said` to who cannot see it."""
-    file = io.StringIO()
-    figure.savefig(file, format="svg", metadata={"Date": None})
-    root = ElementTree.fromstring(file.getvalue())
-    for parent in root.iter():
-        for child in [c for c in parent if c.tag.endswith(("}metadata", "}style"))]:
-            parent.remove(child)
-    values = [value for element in root.iter() for value in element.attrib.values()]
-    used = {name for value in values for name in re.findall(r"(?:^|url\()#([^);\s]+)", value)}
-    for element in root.iter():
-        element.tag = element.tag.rpartition("}")[2]
-        held = {name.rpartition("}")[2]: value for name, value in element.attrib.items()}
-        if held.get("id") not in used:
-            held.pop("id", None)
-        element.attrib.clear()
-        element.attrib.update({name: _for_page(name, value, key) for name, value in held.items()})
-    width, height = (float(v) for v in root.get("viewBox").split()[2:])
-    root.attrib.clear()
-    # on a narrow screen a picture shrinks a little, and then scrolls
-    style = f"max-width:{width:.0f}px;min-width:{min(width, max(280, 0.75 * width)):.0f}px"
-    root.attrib.update(
-        {"viewBox": f"0 0 {width:g} {height:g}", "role": "img", "aria-label": plain(said), "style": style}
-    )
-    return ElementTree.tostring(root, encoding="unicode")
-
-
-def _for_page(name: str, value: str, key: str) -> str:
-    if name == "id":
-        return f"{key}-{value}"
-    if name == "d":
-        return re.sub(r"(\.\d\d)\d+", r"\1", " ".join(value.split()))  # a hundredth of a pixel is enough
-    if name in ("href", "clip-path", "style"):
-        value = value.replace("'DejaVu Sans'", "system-ui")
-        for stand_in, colour in CSS_COLOURS.items():
-            value = value.replace(stand_in, colour)
-        return re.sub(r"^#|url\(#", lambda found: found.group() + key + "-", value)
-    return value

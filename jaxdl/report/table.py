@@ -6,13 +6,16 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxdl.errors import InputError, check_choice
-from jaxdl.tasks.classification import probabilities
 from jaxdl.validation.result import Result
 
 if TYPE_CHECKING:
     from rich.console import Console
 
 LISTED_CLASSES = 20  # more are counted, not named
+SHARES = ("accuracy",)  # metrics from 0 to 1 that are shown as percentages
+SMALL_IS_GOOD = ("mse", "rmse", "mae", "loss")
+# what the curves show; a regression's training loss is in other units than its held-out one
+MEASURES = {"classification": ("loss", "accuracy"), "regression": ("mae", "r2")}
 
 
 def results_table(results: Mapping[str, Result], truth: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
@@ -23,9 +26,9 @@ def results_table(results: Mapping[str, Result], truth: Mapping[str, float] | No
       truth: for some methods the accuracy, from 0 to 1, on examples that no fold has seen.
 
     Returns:
-      Rows of ``method, metric, mean, std`` (None for one fold), ``truth`` (None if not given), ``loss`` (mean over
-      folds of the log loss, in nats), ``seconds``, ``fold_strategy`` (its name), ``folds`` (how many) and ``best``:
-      True for the one with the largest mean, of equal ones the one with the smallest loss.
+      Rows of ``method, task, metric, mean, std`` (None for one fold), ``truth`` (None if not given), ``loss`` (mean
+      over folds; for classes the log loss, in nats), ``seconds``, ``fold_strategy`` (its name), ``folds`` (how many)
+      and ``best``: True for the one with the best mean, of equal ones the one with the smallest loss.
 
     Raises:
       InputError: without results, or for a truth of a method that has none.
@@ -40,11 +43,12 @@ def results_table(results: Mapping[str, Result], truth: Mapping[str, float] | No
     rows = [
         {
             "method": method,
+            "task": result.task,
             "metric": result.metric,
             "mean": result.mean,
             "std": result.std,
             "truth": truth.get(method),
-            "loss": float(np.mean([fold["loss"] for fold in result.folds])),
+            "loss": float(np.mean([fold.get("loss", np.nan) for fold in result.folds])),
             "seconds": result.seconds,
             "fold_strategy": result.fold_strategy["name"],
             "folds": len(result.folds),
@@ -53,23 +57,27 @@ def results_table(results: Mapping[str, Result], truth: Mapping[str, float] | No
         for method, result in results.items()
     ]
     finite = lambda value, worst: value if np.isfinite(value) else worst  # noqa: E731
-    best = max(rows, key=lambda row: (finite(row["mean"], -np.inf), -finite(row["loss"], np.inf)))
+    sign = -1 if rows[0]["metric"] in SMALL_IS_GOOD else 1
+    best = max(rows, key=lambda row: (finite(sign * row["mean"], -np.inf), -finite(row["loss"], np.inf)))
     best["best"] = True
     return rows
 
 
 def as_text(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Headers and cells of the answer table; the column of the truth is left out where no row has one."""
+    metric, loss = rows[0]["metric"], "log loss" if rows[0]["task"] == "classification" else "loss"
     columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "method": lambda row: plain(row["method"]),
-        rows[0]["metric"]: lambda row: percent(row["mean"], row["std"]),
-        "unseen": lambda row: "–" if row["truth"] is None else percent(row["truth"]),
-        "log loss": lambda row: f"{row['loss']:.3f}" if row["loss"] < 100 else f"{row['loss']:.3g}",
+        metric: lambda row: measure(row["metric"], row["mean"], row["std"]),
+        "unseen": lambda row: "–" if row["truth"] is None else measure(row["metric"], row["truth"]),
+        loss: lambda row: f"{row['loss']:.3f}" if row["loss"] < 100 else f"{row['loss']:.4g}",
         "seconds": lambda row: f"{row['seconds']:.1f}" if row["seconds"] < 100 else f"{row['seconds']:.0f}",
         "fold strategy": lambda row: plain(row["fold_strategy"]),
     }
     if all(row["truth"] is None for row in rows):
         del columns["unseen"]
+    if all(np.isnan(row["loss"]) for row in rows):
+        del columns[loss]
     return list(columns), [[write(row) for write in columns.values()] for row in rows]
 
 
@@ -109,32 +117,9 @@ def print_table(console: "Console", rows: Sequence[Mapping[str, Any]]) -> None:
     console.print(Text(note, style="dim"))
 
 
-def most_wrong(result: Result, limit: int) -> list[dict[str, Any]]:
-    """The examples that were given a wrong class with the largest probability, at most `limit`, each once.
-
-    Returns:
-      Rows of ``index`` (in the source), ``fold``, ``label``, ``predicted`` and ``probability`` of the predicted class.
-    """
-    rows = result.out_of_fold
-    p = probabilities(rows.logits).max(-1)
-    wrong = np.flatnonzero(rows.predicted != rows.label)
-    wrong = wrong[np.lexsort((rows.fold[wrong], rows.index[wrong], -p[wrong]))]
-    _, first = np.unique(rows.index[wrong], return_index=True)  # monte-carlo tests an example in several folds
-    return [
-        {
-            "index": int(rows.index[i]),
-            "fold": int(rows.fold[i]),
-            "label": int(rows.label[i]),
-            "predicted": int(rows.predicted[i]),
-            "probability": float(p[i]),
-        }
-        for i in wrong[np.sort(first)][:limit]
-    ]
-
-
 def how_made(results: Mapping[str, Result]) -> dict[str, str]:
     """What a reader needs to make the results again: topics with a text each, a line per method where they differ."""
-    plans = {method: _flat_plan(result.plan) for method, result in results.items()}
+    plans = {method: flat_plan(result.plan) for method, result in results.items()}
     shared = set.intersection(*(set(plan.items()) for plan in plans.values()))
     common = [f"{key} {value}" for key, value in next(iter(plans.values())).items() if (key, value) in shared]
     plan = ", ".join(common)
@@ -148,7 +133,7 @@ def how_made(results: Mapping[str, Result]) -> dict[str, str]:
         "plan": plan.strip(),
         "folds": _per_method(results, _describe_split),
         "fold strategy": _per_method(results, _describe_strategy),
-        "versions": _per_method(results, _describe_environment),
+        "versions": _per_method(results, lambda r: describe_environment(r.environment)),
         "seconds": _per_method(results, lambda r: f"{r.seconds:.1f}"),
     }
     return {topic: text for topic, text in made.items() if text}
@@ -165,13 +150,16 @@ def _pairs(values: Mapping[str, Any]) -> list[str]:
     return [f"{key} {value}" for key, value in values.items()]
 
 
-def _flat_plan(plan: Mapping[str, Any]) -> dict[str, str]:
+def flat_plan(plan: Mapping[str, Any]) -> dict[str, str]:
+    """A plan as plain values to its entries as text."""
     flat = {key: ", ".join(_pairs(value)) if isinstance(value, Mapping) else value for key, value in plan.items()}
-    return {key: plain("none" if value in (None, "") else value) for key, value in flat.items()}
+    return {key: plain("none" if value in (None, "", [], ()) else value) for key, value in flat.items()}
 
 
 def _describe_data(result: Result) -> str:
     names = result.class_names
+    if not names:
+        return f"{result.data['name']}, {result.data['examples']} examples"
     listed = f": {', '.join(names)}" if len(names) <= LISTED_CLASSES else ""
     return f"{result.data['name']}, {result.data['examples']} examples of {len(names)} classes{listed}"
 
@@ -199,12 +187,20 @@ def _describe_strategy(result: Result) -> str:
     return f"{result.fold_strategy['name']} ({result.fold_strategy['reason']}){cached}"
 
 
-def _describe_environment(result: Result) -> str:
-    held = dict(result.environment)
+def describe_environment(environment: Mapping[str, Any]) -> str:
+    """Versions and devices as `weights.checkpoint.environment` gives them."""
+    held = dict(environment)
     devices = held.get("devices", [])
     counted = [f"{devices.count(kind)} × {kind}" for kind in dict.fromkeys(devices)]
     rest = [f"{key} {held[key]}" for key in ("python", "backend", "machine") if key in held]
     return ", ".join([*_pairs(held.get("packages", {})), *rest, *counted])
+
+
+def measure(metric: str, mean: float, std: float | None = None) -> str:
+    """A value of `metric` with its spread: a percentage for shares such as accuracy, else a number."""
+    if metric in SHARES:
+        return percent(mean, std)
+    return f"{mean:.3g}" if std is None else f"{mean:.3g} ± {std:.2g}"
 
 
 def percent(mean: float, std: float | None = None) -> str:

@@ -34,9 +34,22 @@ class Classification:
         target = jax.nn.one_hot(labels, self.num_classes) * (1 - self.label_smoothing)
         return -((target + self.label_smoothing / self.num_classes) * log_p).sum(-1)
 
-    def correct(self, logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]) -> Float[Array, " batch"]:
-        """1 where the largest logit is the label's, else 0."""
-        return (logits.argmax(-1) == labels).astype(jnp.float32)
+    def scores(
+        self, logits: Float[Array, "batch classes"], labels: Int[Array, " batch"]
+    ) -> dict[str, Float[Array, " batch"]]:
+        """``accuracy`` of each example: 1 where the largest logit is the label's, else 0."""
+        return {"accuracy": (logits.argmax(-1) == labels).astype(jnp.float32)}
+
+    def scale(self, labels: jax.Array, scaling: None) -> jax.Array:
+        """Classes are learned as they are; see `Regression.scale`."""
+        return labels
+
+    def unscale(self, logits: jax.Array, scaling: None) -> jax.Array:
+        """As they are; see `Regression.unscale`."""
+        return logits
+
+    def fit_scaling(self, labels: np.ndarray) -> None:
+        """Nothing; see `Regression.fit_scaling`."""
 
     def evaluate(self, logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
         """``accuracy`` and ``loss`` (mean cross-entropy in nats, not smoothed) of predictions ``[n, classes]``."""

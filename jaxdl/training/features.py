@@ -1,6 +1,7 @@
 """What frozen stages make of the data, computed once."""
 
 import math
+from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -18,11 +19,11 @@ def _head(array: jax.Array, count: int) -> jax.Array:
     return array[:count]
 
 
-def activation_bytes(model: Staged, variables: Variables, stop: str, x: np.ndarray) -> int:
+def activation_bytes(model: Staged, variables: Variables, stop: str, x: np.ndarray | jax.ShapeDtypeStruct) -> int:
     """Bytes that the activations flowing into stage `stop` take for all of ``x[n, …]``."""
     one = jax.ShapeDtypeStruct((1, *x.shape[1:]), jnp.float32)
     made = jax.eval_shape(lambda v, a: model.apply(v, a, stop=stop), variables, one)
-    return len(x) * sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(made))
+    return x.shape[0] * sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(made))
 
 
 def memory_limit() -> int:
@@ -38,7 +39,7 @@ def compute_features(
     model: Staged,
     variables: Variables,
     stop: str,
-    x: np.ndarray,
+    x: np.ndarray | Iterable[np.ndarray],
     mean: np.ndarray,
     std: np.ndarray,
     batch_size: int = 32,
@@ -49,7 +50,7 @@ def compute_features(
       model: whose stages before `stop` are run.
       variables: at least those stages'.
       stop: name of a stage.
-      x: the examples as stored ``[n, …]``.
+      x: the examples as stored ``[n, …]``, or one after the other such arrays of at most `batch_size`.
       mean: for `normalise`, as `std`.
       batch_size: examples at a time.
 
@@ -61,10 +62,10 @@ def compute_features(
     def run(variables: Variables, part: jax.Array) -> Any:
         return model.apply(variables, normalise(part, mean, std), stop=stop)
 
-    width = min(batch_size, len(x))
     made = []
-    for begin in range(0, len(x), width):
-        part = x[begin : begin + width]
+    for part in (x[i : i + batch_size] for i in range(0, len(x), batch_size)) if isinstance(x, np.ndarray) else x:
+        # of one shape, so that one program serves all; the first part is among the largest
+        width = len(part) if not made else max(width, len(part))
         short = width - len(part)
         padded = np.concatenate([part, np.repeat(part[-1:], short, axis=0)]) if short else part
         out = run(variables, padded)

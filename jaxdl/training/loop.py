@@ -1,223 +1,267 @@
 """The one training loop, over any way of running the step."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Sequence
-from functools import partial
+import time
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxdl.data.batches import Batches
 from jaxdl.errors import InputError
-from jaxdl.parallel import mesh as meshes
-from jaxdl.parallel import pmap as pmaps
-from jaxdl.training.step import Batch, Predict, Shared, State, Step
+from jaxdl.training.course import Course, Diverged, explain, is_finite, pick_up, snapshot
+from jaxdl.training.resume import Interrupted, Saves
+from jaxdl.training.runners import Feed, Runner
+from jaxdl.training.step import State
 
 
 @dataclasses.dataclass(frozen=True)
-class Runner:
-    """A way of running steps: on one device or several, for one fold or for many at once.
+class Fitted:
+    """What `fit` gives.
 
     Attributes:
-      step: ``(state, batch, shared) -> (state, metrics)``, compiled; the state it is given is used up.
-      predict: ``(state, batch, shared) -> logits[…, batch, num_outputs]``, compiled.
-      scan: whether both take batches that have the steps as first axis, and give outputs that have.
-      place: puts a state and the shared data where the two want them.
-      fetch: gives a state back as `place` found it.
+      state: after the last step.
+      chosen: the state that counts: the best epoch's under early stopping, else the last.
+      best: the best epoch's, None without `Selection`.
+      best_epoch: per fold (from 0), ``int[folds]`` or ``int[]``; None without.
+      rows: of the learning curves.
+      outputs: for the held-out examples by the chosen state, ``[…, rows, num_outputs]``; None without.
+      seconds: that the training took, those before an interruption included.
     """
 
-    step: Callable[[State, Batch, Shared], tuple[State, dict[str, Any]]]
-    predict: Callable[[State, Batch, Shared], Any]
-    scan: bool
-    place: Callable[[State, Shared], tuple[State, Shared]] = lambda state, shared: (state, shared)
-    fetch: Callable[[State], State] = lambda state: state
-
-    def train_epoch(self, state: State, batches: Batch, shared: Shared) -> tuple[State, dict[str, np.ndarray]]:
-        """Takes the steps of `batches` ``[steps, …]``; the metrics are ``[steps, …]`` too."""
-        if self.scan:
-            state, metrics = self.step(state, batches, shared)
-            return state, jax.tree.map(np.asarray, metrics)
-        made = []
-        for batch in _each(batches):
-            state, metrics = self.step(state, batch, shared)
-            made.append(metrics)
-        return state, jax.tree.map(lambda *values: np.stack([np.asarray(v) for v in values]), *made)
-
-    def predict_all(self, state: State, batches: Batch, shared: Shared) -> np.ndarray:
-        """Logits ``[steps, …, batch, num_outputs]`` of all rows of `batches`."""
-        if self.scan:
-            return np.asarray(self.predict(state, batches, shared))
-        made = [self.predict(state, batch, shared) for batch in _each(batches)]
-        return np.stack([np.asarray(logits) for logits in made])
+    state: State
+    chosen: State
+    best: State | None
+    best_epoch: np.ndarray | None
+    rows: list[dict[str, Any]]
+    outputs: np.ndarray | None
+    seconds: float
 
 
-def _each(batches: Batch) -> list[Batch]:
-    return [jax.tree.map(lambda a, i=i: a[i], batches) for i in range(len(batches.indices))]
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """How a best epoch is found.
 
-
-def prefers_scan(variables: Any) -> bool:
-    """Whether steps should run in a `lax.scan` inside one program rather than be dispatched from Python.
-
-    Always, except for convolutions on the CPU: XLA runs those many times slower inside a loop. `variables` are those
-    of all stages that run in the step; a convolution's kernel has four axes.
+    Attributes:
+      feed: gives the examples to measure on, after every epoch; None for those held out, whenever they are predicted.
+      loss: their mean loss from their outputs: per fold ``float[folds]``, or ``float[]``.
+      patience: epochs without a smaller loss after which a fold stops, and its best epoch counts; None to go on to the
+        end, where the last one counts.
     """
-    convolves = any(leaf.ndim >= 4 for leaf in jax.tree.leaves(variables))
-    return not (convolves and jax.default_backend() == "cpu")
 
-
-def over_steps(step: Step, scan: bool) -> Callable:
-    """`step` itself, or over batches that have the steps as their first axis."""
-    if not scan:
-        return step
-    return lambda state, batches, shared: jax.lax.scan(lambda s, batch: step(s, batch, shared), state, batches)
-
-
-def predict_over_steps(predict: Predict, scan: bool) -> Callable:
-    """`predict` itself, or over batches that have the steps as their first axis."""
-    if not scan:
-        return predict
-    return lambda state, batches, shared: jax.lax.map(lambda batch: predict(state, batch, shared), batches)
-
-
-def single_runner(step: Step, predict: Predict, scan: bool) -> Runner:
-    """On the default device. To run folds at once, give it a step and a predict that are mapped over them."""
-    return Runner(jax.jit(over_steps(step, scan), donate_argnums=0), jax.jit(predict_over_steps(predict, scan)), scan)
-
-
-def mesh_runner(step: Step, predict: Predict, scan: bool, devices: Sequence[Any]) -> Runner:
-    """Every batch divided over `devices` by jit over a mesh."""
-    mesh = meshes.make_mesh(devices, meshes.DATA)
-    run = meshes.divide_batches(over_steps(step, scan), mesh, donate=True)
-    logits = meshes.divide_batches(predict_over_steps(predict, scan), mesh, donate=False)
-
-    def predict_rows(state: State, batch: Batch, shared: Shared) -> np.ndarray:
-        return np.asarray(logits(state, batch, shared))[..., : batch.indices.shape[-1], :]
-
-    return Runner(
-        run,
-        predict_rows,
-        scan,
-        lambda state, shared: meshes.replicate((state, shared), mesh),
-        lambda state: jax.device_put(jax.tree.map(lambda a: a.addressable_data(0), state), devices[0]),
-    )
-
-
-def pmap_runner(step: Step, predict: Predict, scan: bool, devices: Sequence[Any]) -> Runner:
-    """Every batch divided over `devices` by pmap; `step` is made with ``axis_name=mesh.DATA``."""
-    run = pmaps.divide_batches(over_steps(step, scan), devices, donate=True)
-    logits = pmaps.divide_batches(predict_over_steps(predict, scan), devices, donate=False)
-
-    def step_once(state: State, batch: Batch, shared: Shared) -> tuple[State, dict[str, Any]]:
-        state, metrics = run(state, batch, shared)
-        return state, pmaps.first(metrics)  # reduced: the same on every device
-
-    def predict_rows(state: State, batch: Batch, shared: Shared) -> np.ndarray:
-        parts = np.asarray(logits(state, batch, shared))
-        return np.concatenate(list(parts), axis=-2)[..., : batch.indices.shape[-1], :]
-
-    return Runner(
-        step_once, predict_rows, scan, lambda state, shared: pmaps.replicate((state, shared), devices), pmaps.first
-    )
-
-
-def data_parallel_runner(
-    kind: str, make: Callable[[str | None], Step], predict: Predict, scan: bool, devices: Sequence[Any]
-) -> Runner:
-    """The runner that divides batches over `devices`; one device under jit has nothing to divide.
-
-    Args:
-      kind: ``"jit"`` or ``"pmap"``.
-      make: gives the step for the name of the axis that it reduces over, None for none.
-      predict: see `make_predict`.
-      scan: see `prefers_scan`.
-      devices: at least one.
-    """
-    if kind == "pmap":
-        return pmap_runner(make(meshes.DATA), predict, scan, devices)
-    if len(devices) == 1:
-        return single_runner(make(None), predict, scan)
-    return mesh_runner(make(None), predict, scan, devices)
-
-
-def stack_batches(batches: Sequence[Batches]) -> Batch:
-    """Batches of several folds side by side: ``[steps, folds, batch]``."""
-    return Batch(np.stack([b.indices for b in batches], axis=1), np.stack([b.weights for b in batches], axis=1))
-
-
-def one_batch(batches: Batches) -> Batch:
-    """Batches of one fold: ``[steps, batch]``."""
-    return Batch(batches.indices, batches.weights)
+    feed: Callable[[Runner], Feed] | None
+    loss: Callable[[np.ndarray], np.ndarray]
+    patience: int | None
 
 
 def fit(
-    runner: Runner,
+    runner_at: Callable[[int], Runner],
     state: State,
-    shared: Shared,
     *,
     epochs: int,
-    train_batches: Callable[[int], Batch],
-    eval_batches: Batch | None,
-    on_epoch: Callable[[int, dict[str, np.ndarray], np.ndarray | None], None],
-) -> State:
+    stages: Sequence[str],
+    train: Callable[[Runner, int, int], Feed],
+    held_out: Callable[[Runner], Feed] | None = None,
+    eval_every: int = 1,
+    on_epoch: Callable[[int, dict[str, Any], np.ndarray | None, np.ndarray], list[dict[str, Any]]],
+    selection: Selection | None = None,
+    saves: Saves | None = None,
+    on_steps: Callable[[int], None] | None = None,
+) -> Fitted:
     """Trains for `epochs`.
 
     Args:
-      runner: how.
+      runner_at: gives the way of running the steps of an epoch; all take the same states.
       state: where to start; not used up.
-      shared: see `Shared`.
       epochs: how many.
-      train_batches: gives the batches of an epoch.
-      eval_batches: to predict after each epoch, or None.
-      on_epoch: told the epoch (from 0), its metrics (loss and accuracy over its examples in training mode, mean
-        gradient norm; one value per fold where there are folds), and the logits ``[…, rows, num_outputs]``.
-
-    Returns:
-      The trained state.
+      stages: names of all stages from input to output.
+      train: gives the batches of an epoch from a step on.
+      held_out: gives the batches to predict every `eval_every` epochs and after the last; or None.
+      eval_every: see there.
+      on_epoch: told the epoch (from 0), its metrics (means over its examples in training mode, mean gradient norms;
+        one value per fold where there are folds), the outputs for the held-out examples ``[…, rows, num_outputs]``
+        (None where not predicted), and which folds had stopped before; gives the rows of the learning curves.
+      selection: see `Selection`.
+      saves: where the state is kept, to go on from there after an interruption.
+      on_steps: told how many steps were just taken.
 
     Raises:
-      InputError: if the loss, the logits or the final parameters are not finite.
+      Diverged: if the loss, the outputs or the parameters are not finite; it says since when. The last good state is
+        saved.
+      Interrupted: if `saves` says that the run should stop; the state is saved.
     """
-    state = jax.tree.map(lambda a: a.copy(), state)
-    state, shared = runner.place(state, shared)
-    for epoch in range(epochs):
-        state, metrics = runner.train_epoch(state, train_batches(epoch), shared)
-        summary = _summarise(metrics)
-        logits = None
-        if eval_batches is not None:
-            logits = _rows(runner.predict_all(state, eval_batches, shared))
-        # the loss is that before a step: a last step may still have broken the parameters
-        broken = None
-        if not np.isfinite(summary["loss"]).all():
-            broken = f"the training loss became {summary['loss']}"
-        elif not (logits is None or np.isfinite(logits).all()) or (epoch + 1 == epochs and not _finite(state.params)):
-            broken = "the parameters stopped being finite"
-        if broken:
-            raise InputError(
-                f"{broken} in epoch {epoch + 1}; try a lower learning rate, clip_norm=1, warmup_epochs=1, or precision "
-                "float32"
-            )
-        on_epoch(epoch, summary, logits)
-    return runner.fetch(state)
+    course, state = pick_up(saves, jax.tree.map(lambda a: a.copy(), state))
+    course.stages = stages
+    training = _Training(runner_at, epochs, train, held_out, eval_every, on_epoch, selection, saves, on_steps, course)
+    try:
+        runner, state, outputs = training.run(state)
+    except Diverged:
+        if saves:
+            training.keep_last_good()
+        raise
+    except BaseException:
+        if saves:  # what is being written is finished first: whoever goes on in this process must not meet it half done
+            with contextlib.suppress(InputError):  # what stopped the training is what matters
+                saves.close()
+        raise
+    final = runner.fetch(state)
+    best = final if course.best is None else final.replace(**jax.tree.map(jax.numpy.asarray, course.best))
+    chosen = best if selection and selection.patience is not None else final
+    if held_out and (chosen is not final or outputs is None):
+        outputs = runner.predict_all(runner.place(chosen), held_out(runner))
+    if saves:
+        saves.close()
+    return Fitted(final, chosen, best if selection else None, course.best_epoch, course.rows, outputs, training.seconds)
 
 
-def _finite(tree: Any) -> bool:
-    return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))  # compiles nothing
+SNAPSHOT_SHARE = 0.05  # of the time, at most, goes into copies of the last good state
 
 
-def _summarise(metrics: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+@dataclasses.dataclass
+class _Training:
+    """The arguments of `fit`, and the loop."""
+
+    runner_at: Callable[[int], Runner]
+    epochs: int
+    train: Callable[[Runner, int, int], Feed]
+    held_out: Callable[[Runner], Feed] | None
+    eval_every: int
+    on_epoch: Callable[[int, dict[str, Any], np.ndarray | None, np.ndarray], list[dict[str, Any]]]
+    selection: Selection | None
+    saves: Saves | None
+    on_steps: Callable[[int], None] | None
+    course: Course
+    good: tuple[int, Any, Any] | None = None  # what to save of the last state that is known to be finite
+    copied: float = -float("inf")  # when, and how long it took
+    cost: float = 0.0
+
+    def __post_init__(self) -> None:
+        self.begin = time.perf_counter() - self.course.seconds
+
+    @property
+    def seconds(self) -> float:
+        """Of the training so far."""
+        return time.perf_counter() - self.begin
+
+    @property
+    def stopped(self) -> np.ndarray:
+        """Which folds have stopped."""
+        return self.course.stalled(self.selection.patience if self.selection else None)
+
+    def run(self, state: State) -> tuple[Runner, State, np.ndarray | None]:
+        """The runner, the state and the held-out outputs of the last epoch (None if they were not predicted)."""
+        course = self.course
+        runner = self.runner_at(course.epoch)
+        state, outputs = runner.place(state), None
+        while course.epoch < self.epochs and not self.stopped.all():
+            runner = self.runner_at(course.epoch)
+            state = self._take_steps(runner, state)
+            outputs = self._measure(runner, state)
+            course.before = {stage: norms[-1] for stage, norms in course.metrics["stage_grad_norms"].items()}
+            course.epoch, course.step, course.metrics = course.epoch + 1, 0, None
+            self._keep(runner, state)
+        return runner, state, outputs
+
+    def _take_steps(self, runner: Runner, state: State) -> State:
+        course, made = self.course, []
+        for count, batch, shared in self.train(runner, course.epoch, course.step):
+            state, metrics = runner.step(state, batch, shared)
+            made.append((count, metrics))
+            course.step += count
+            if self.on_steps:
+                self.on_steps(count)
+            if self.saves and self.saves.due():
+                _gather_metrics(runner, course, made)
+                made = []
+                self._keep(runner, state)
+        _gather_metrics(runner, course, made)
+        return state
+
+    def _measure(self, runner: Runner, state: State) -> np.ndarray | None:
+        """Ends an epoch: held-out outputs, the selection, rows of the curves."""
+        course, epoch = self.course, self.course.epoch
+        last, stopped, outputs = epoch + 1 == self.epochs, self.stopped, None
+        if last and not is_finite(runner.fetch(state).params):
+            raise Diverged(explain(course, "the parameters are"))
+        if self.held_out and ((epoch + 1) % self.eval_every == 0 or last):
+            outputs = _checked(runner.predict_all(state, self.held_out(runner)), course)
+        if self.selection:
+            feed = self.selection.feed
+            by = runner.predict_all(state, feed(runner)) if feed else outputs
+            if by is not None:
+                _keep_best(course, runner, state, np.asarray(self.selection.loss(_checked(by, course))), stopped)
+        course.rows += self.on_epoch(epoch, _summarise(course.metrics), outputs, stopped)
+        return outputs
+
+    def _keep(self, runner: Runner, state: State) -> None:
+        """Saves the state if that is due; now and then copies it to the host, should the next steps diverge."""
+        if self.saves is None:
+            return
+        due, now = self.saves.due(), time.perf_counter()
+        if not due and now - self.copied < self.cost / SNAPSHOT_SHARE:
+            return
+        self.course.seconds = self.seconds
+        self.good = snapshot(runner, state, self.course)
+        self.copied = time.perf_counter()
+        self.cost = min(self.cost or np.inf, self.copied - now)
+        if not due:
+            return
+        self.saves.save(*self.good)
+        if self.saves.should_stop():
+            self.saves.close()
+            raise Interrupted(f"the state after step {self.good[0] // 2} is saved in '{self.saves.folder}'")
+
+    def keep_last_good(self) -> None:
+        """Saves the last state that is known to be finite."""
+        if self.good:
+            self.saves.save(*self.good)
+        self.saves.close()
+
+
+def _checked(outputs: np.ndarray, course: Course) -> np.ndarray:
+    if not np.isfinite(outputs).all():
+        raise Diverged(explain(course, "the outputs are"))
+    return outputs
+
+
+def _gather_metrics(runner: Runner, course: Course, made: Sequence[tuple[int, Any]]) -> None:
+    """Adds metrics to those of the epoch so far, and raises Diverged if a loss is not finite."""
+    if made:
+        new = runner.join_metrics(made)
+        old = course.metrics
+        course.metrics = new if old is None else jax.tree.map(lambda a, b: np.concatenate([a, b]), old, new)
+    if course.metrics is not None and not is_finite((course.metrics["loss"], course.metrics["stage_grad_norms"])):
+        raise Diverged(explain(course, "the loss is"))
+
+
+def _keep_best(course: Course, runner: Runner, state: State, losses: np.ndarray, stopped: np.ndarray) -> None:
+    """Takes over the folds whose loss is smaller than ever, on the host."""
+    if course.best is None:
+        better = np.ones_like(losses, bool)
+        course.best_loss, course.best_epoch = np.full_like(losses, np.inf), np.zeros(losses.shape, int)
+    else:
+        better = (losses < course.best_loss) & ~stopped
+    if not better.any():
+        return
+    held = runner.fetch(state)
+    new = jax.tree.map(np.array, {"params": held.params, "batch_stats": held.batch_stats, "ema": held.ema})
+
+    def choose(old: np.ndarray, fresh: np.ndarray) -> np.ndarray:
+        return np.where(better.reshape(better.shape + (1,) * (fresh.ndim - better.ndim)), fresh, old)
+
+    course.best = new if course.best is None else jax.tree.map(choose, course.best, new)
+    course.best_loss = np.where(better, losses, course.best_loss)
+    course.best_epoch = np.where(better, course.epoch, course.best_epoch)
+
+
+def _summarise(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics of an epoch from those of its steps ``[steps, …]``."""
-    total = metrics["count"].sum(0)
-    mean = partial(np.average, axis=0, weights=metrics["count"])
+    others = ("loss", "count", "weight", "grad_norm", "stage_grad_norms")
+    weights = {"loss": metrics["weight"], **{name: metrics["count"] for name in metrics if name not in others}}
     return {
-        "loss": mean(metrics["loss"]),
-        "accuracy": mean(metrics["accuracy"]),
+        **{name: np.average(metrics[name], axis=0, weights=weight) for name, weight in weights.items()},
         "grad_norm": metrics["grad_norm"].mean(0),
-        "count": total,
+        "stage_grad_norms": {stage: norm.mean(0) for stage, norm in metrics["stage_grad_norms"].items()},
+        "count": metrics["count"].sum(0),
     }
-
-
-def _rows(logits: np.ndarray) -> np.ndarray:
-    """``[steps, …, batch, outputs]`` to ``[…, steps × batch, outputs]``."""
-    moved = np.moveaxis(logits, 0, -3)
-    return moved.reshape(*moved.shape[:-3], -1, moved.shape[-1])

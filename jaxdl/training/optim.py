@@ -53,16 +53,38 @@ def scale_by_stage(multipliers: Mapping[str, float]) -> optax.GradientTransforma
     return optax.GradientTransformation(lambda params: optax.EmptyState(), update)
 
 
-def make_optimizer(plan: Plan, steps_per_epoch: int) -> optax.GradientTransformation:
-    """The optimizer of a plan: clipping, then the method with its schedule, then the stages' multipliers."""
-    rate, decay = learning_rate(plan, steps_per_epoch), plan.weight_decay
-    added = optax.add_decayed_weights(decay, mask=decayed) if decay else optax.identity()
-    method = {
-        "adamw": lambda: optax.adamw(rate, weight_decay=decay, mask=decayed),
-        "adam": lambda: optax.chain(added, optax.adam(rate)),
-        "sgd": lambda: optax.chain(added, optax.sgd(rate, momentum=0.9)),
-        "lamb": lambda: optax.lamb(rate, weight_decay=decay, mask=decayed),
+def by_stage(method: optax.GradientTransformation) -> optax.GradientTransformation:
+    """`method` for each stage by itself, so that a stage may join later.
+
+    The updates may be those of some stages only; the state of the others is left as it is.
+    """
+
+    def update(updates: Any, state: Any, params: Any) -> tuple[Any, Any]:
+        made = {stage: method.update(updates[stage], state[stage], params[stage]) for stage in updates}
+        changed = {stage: new for stage, (_, new) in made.items()}
+        return {stage: ready for stage, (ready, _) in made.items()}, {**state, **changed}
+
+    return optax.GradientTransformation(lambda params: {s: method.init(tree) for s, tree in params.items()}, update)
+
+
+def make_optimizer(
+    plan: Plan, steps_per_epoch: int, rate: optax.Schedule | None = None
+) -> optax.GradientTransformation:
+    """The optimizer of a plan: clipping, the method's direction by stage, the learning rate, the stages' multipliers.
+
+    Args:
+      plan: as it is.
+      steps_per_epoch: see `learning_rate`.
+      rate: instead of the plan's own learning rate.
+    """
+    rate, decay = rate or learning_rate(plan, steps_per_epoch), plan.weight_decay
+    decaying = optax.add_decayed_weights(decay, mask=decayed) if decay else optax.identity()
+    direction = {
+        "adamw": lambda: optax.chain(optax.scale_by_adam(), decaying),
+        "adam": lambda: optax.chain(decaying, optax.scale_by_adam()),
+        "sgd": lambda: optax.chain(decaying, optax.trace(decay=0.9)),
+        "lamb": lambda: optax.chain(optax.scale_by_adam(eps=1e-6), decaying, optax.scale_by_trust_ratio()),
     }[plan.optimizer]()
     clip = optax.clip_by_global_norm(plan.clip_norm) if plan.clip_norm else optax.identity()
     scale = scale_by_stage(plan.stage_lr) if plan.stage_lr else optax.identity()
-    return optax.chain(clip, method, scale)
+    return optax.chain(clip, by_stage(direction), optax.scale_by_learning_rate(rate), scale)

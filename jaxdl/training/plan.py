@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from numbers import Integral
 from typing import Any, Literal, get_args
 
+from jaxdl.data.augment import make_augmentation
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models.staged import Staged
 
@@ -13,6 +14,7 @@ Optimizer = Literal["adamw", "adam", "sgd", "lamb"]
 Schedule = Literal["cosine", "constant", "linear", "step"]
 Precision = Literal["float32", "bfloat16"]
 Parallel = Literal["jit", "pmap"]
+ClassWeights = Mapping[str, float] | Literal["balanced"] | None
 BODY = "body"  # for freeze_through: all stages but the head, whatever they are called
 
 
@@ -37,6 +39,19 @@ class Plan:
       label_smoothing: share of each training label that is spread evenly over all classes.
       precision: number format of the computation, whatever the model was made with; parameters keep theirs.
       parallel: how a batch is divided over several devices: jit over a mesh, or pmap.
+      accumulate: number of parts that a batch is computed in, one after the other, to save memory; the gradient is that
+        of the whole batch, but batch normalisation sees the parts.
+      augment: random changes of the training images, inside the step: light, standard or strong, or single ones (crop,
+        flip, colour, randaugment, mixup, cutmix, erasing); none by default. A flip makes another digit or letter.
+      ema: decay of a running mean of the parameters, such as 0.999, with which to predict; 0 for none.
+      class_weights: factors on the loss of single classes, such as rare=5 common=1, or 'balanced' for the inverse of
+        their frequency in the training part; 1 by default.
+      unfreeze_every: epochs after which one more stage is trained, from the head towards the input, beginning with
+        those that freeze_through leaves; by default none is.
+      early_stopping: epochs without a smaller loss on an inner part of the training examples, after which training
+        stops; the weights of the best epoch are kept. By default it never does.
+      inner_fraction: share of the training examples that early_stopping holds out as its inner part.
+      eval_every: number of epochs between measurements on the examples that are held out.
       seed: number that every random draw is derived from.
       cache_features: compute the activations of frozen stages once and keep them, if they fit in memory.
     """
@@ -54,6 +69,14 @@ class Plan:
     label_smoothing: float = 0.0
     precision: Precision = "float32"
     parallel: Parallel = "jit"
+    accumulate: int = 1
+    augment: tuple[str, ...] = ()
+    ema: float = 0.0
+    class_weights: ClassWeights = None
+    unfreeze_every: int | None = None
+    early_stopping: int | None = None
+    inner_fraction: float = 0.2
+    eval_every: int = 1
     seed: int = 0
     cache_features: bool = True
 
@@ -62,15 +85,29 @@ class Plan:
         check_choice("schedule", self.schedule, get_args(Schedule))
         check_choice("precision", self.precision, get_args(Precision))
         check_choice("parallel", self.parallel, get_args(Parallel))
-        for name in ("epochs", "batch_size"):
+        for name in ("epochs", "batch_size", "accumulate", "eval_every", "unfreeze_every", "early_stopping"):
             value = getattr(self, name)
-            _require(name, value, isinstance(value, Integral) and value >= 1, "a whole number of at least 1")
+            fine = isinstance(value, Integral) and value >= 1
+            optional = name in ("unfreeze_every", "early_stopping")
+            _require(name, value, fine or (optional and value is None), "a whole number of at least 1")
         _require("seed", self.seed, isinstance(self.seed, Integral) and 0 <= self.seed < 2**32, "from 0 to 4294967295")
         _require("learning_rate", self.learning_rate, 0 < self.learning_rate < math.inf, "more than 0")
         _require("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "at least 0")
         _require("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "from 0 to below 1")
         _require("warmup_epochs", self.warmup_epochs, 0 <= self.warmup_epochs <= self.epochs, "from 0 to epochs")
         _require("clip_norm", self.clip_norm, self.clip_norm is None or self.clip_norm > 0, "more than 0")
+        _require("accumulate", self.accumulate, self.accumulate <= self.batch_size, f"at most {self.batch_size} parts")
+        _require("ema", self.ema, 0 <= self.ema < 1, "from 0 to below 1")
+        _require("inner_fraction", self.inner_fraction, 0 < self.inner_fraction < 1, "between 0 and 1")
+        names = (self.augment,) if isinstance(self.augment, str) else tuple(self.augment)
+        make_augmentation(names)  # checks them
+        object.__setattr__(self, "augment", () if names == ("none",) else names)
+        if self.unfreeze_every and not self.freeze_through:
+            raise InputError("unfreeze_every needs freeze_through: the stages that are frozen at first, such as 'body'")
+        if isinstance(self.class_weights, str):
+            check_choice("class_weights", self.class_weights, ("balanced",))
+        for name, factor in self.class_weights.items() if isinstance(self.class_weights, Mapping) else ():
+            _require(f"class_weights of '{name}'", factor, 0 <= factor < math.inf, "at least 0")
         for stage, factor in self.stage_lr.items():
             _require(
                 f"stage_lr of '{stage}'", factor, 0 < factor < math.inf, "more than 0; to freeze, use freeze_through"
@@ -86,7 +123,7 @@ class Plan:
         for stage in self.stage_lr:
             check_choice(f"stage of {type(model).__name__} in stage_lr", stage, names)
         frozen = self._boundary(model)
-        if idle := set(names[:frozen]) & set(self.stage_lr):
+        if (idle := set(names[:frozen]) & set(self.stage_lr)) and not self.unfreeze_every:
             raise InputError(
                 f"stage_lr names stages that are frozen: {', '.join(sorted(idle))}; they have no learning rate"
             )
@@ -108,7 +145,10 @@ class Plan:
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
-        return {**dataclasses.asdict(self), "stage_lr": dict(self.stage_lr)}
+        plain = {**dataclasses.asdict(self), "stage_lr": dict(self.stage_lr), "augment": list(self.augment)}
+        if isinstance(self.class_weights, Mapping):
+            plain["class_weights"] = dict(self.class_weights)
+        return plain
 
 
 def _require(name: str, value: Any, fine: bool, expected: str) -> None:

@@ -1,8 +1,8 @@
-"""From a starting point, data and a plan to everything that a run of steps needs."""
+"""Everything that a run of steps needs; see `prepare` for how it comes together."""
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import cached_property, partial
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
+from jaxdl.data import augment
 from jaxdl.data.batches import steps_per_epoch
-from jaxdl.data.preprocessing import Moments, Preprocessing, to_memory, unfitted
-from jaxdl.data.source import Arrays, Source
+from jaxdl.data.preprocessing import Moments, Preprocessing, unfitted
+from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.models import MODELS, describe
 from jaxdl.models.staged import (
@@ -23,13 +24,12 @@ from jaxdl.models.staged import (
     join_variables,
     split_variables,
 )
-from jaxdl.tasks.classification import Classification
-from jaxdl.training.features import activation_bytes, compute_features, memory_limit
-from jaxdl.training.loop import prefers_scan
-from jaxdl.training.optim import learning_rate, make_optimizer
+from jaxdl.tasks import Task
+from jaxdl.training.optim import learning_rate
 from jaxdl.training.plan import Plan
+from jaxdl.training.runners import prefers_scan
 from jaxdl.training.step import HEAD, INIT, Predict, Shared, State, Step, make_predict, make_step
-from jaxdl.weights.checkpoint import Checkpoint, check_fits
+from jaxdl.weights.checkpoint import Checkpoint
 
 Init = Checkpoint | Staged
 
@@ -56,33 +56,51 @@ class Setup:
       model: with its head for the task, computing in the plan's precision.
       task: see `tasks`.
       plan: as given.
-      preprocessing: how `data` was made; its mean and std are None if each fold fits its own.
-      data: all examples in memory, as stored.
-      parts: training indices of each fold.
-      boundary: number of frozen stages.
+      preprocessing: of the examples; its mean and std are None if each fold fits its own.
+      source: of the examples.
+      parts: training indices of each fold, without its inner part.
+      inner: indices of each fold's inner part, for early stopping; None without.
+      held: per epoch the number of stages that are frozen in it.
       cached: whether ``shared.x`` holds the frozen stages' activations.
+      streamed: why the examples are not in memory but read anew in each epoch, in words; None if they are.
+      workers: processes that decode what is streamed.
       optimizer: of the trained stages.
-      shared: what the step shares between folds, on the device.
-      frozen: variables of the frozen stages.
+      shared: what the step shares between folds, on the device; without examples where they are streamed.
+      frozen: variables of the stages that are never trained.
       body: variables of the trained stages to start from, without the head; None to draw them anew.
       head: variables of the head to start from; None to draw them anew.
       moments: for normalisation from the training part; None if the checkpoint gives it.
+      scaling: of a regression's targets where the kept head knows it; None to fit it to the training part.
     """
 
     model: Staged
-    task: Classification
+    task: Task
     plan: Plan
     preprocessing: Preprocessing
-    data: Arrays
+    source: Source
     parts: Sequence[np.ndarray]
-    boundary: int
+    inner: Sequence[np.ndarray] | None
+    held: Sequence[int]
     cached: bool
+    streamed: str | None
+    workers: int
     optimizer: optax.GradientTransformation
     shared: Shared
     frozen: Variables
     body: Variables | None
     head: Variables | None
     moments: Moments | None
+    scaling: np.ndarray | None
+
+    @property
+    def boundary(self) -> int:
+        """Number of stages that are never trained."""
+        return min(self.held)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Class or number of every example."""
+        return self.source.labels
 
     @cached_property
     def steps(self) -> int:
@@ -95,19 +113,35 @@ class Setup:
         rate = learning_rate(self.plan, self.steps)
         return [float(rate(epoch * self.steps)) for epoch in range(self.plan.epochs)]
 
-    def make_step(self, axis_name: str | None = None) -> Step:
-        """The train step of this run; see `step.make_step`."""
+    def make_step(self, axis_name: str | None = None, held: int | None = None) -> Step:
+        """The train step of this run, by default of its last epoch; see `step.make_step`."""
+        augmentation = augment.make_augmentation(self.plan.augment)
         return make_step(
-            self.model, self.task, self.optimizer, boundary=self.boundary, cached=self.cached, axis_name=axis_name
+            self.model,
+            self.task,
+            self.optimizer,
+            boundary=self.boundary,
+            held=self.boundary if held is None else held,
+            cached=self.cached,
+            axis_name=axis_name,
+            augmentation=augmentation if augmentation.operations else None,
+            accumulate=self.plan.accumulate,
+            scan_parts=self._loops_well,
+            ema=self.plan.ema,
         )
 
     def make_predict(self) -> Predict:
         """The prediction of this run; see `step.make_predict`."""
-        return make_predict(self.model, boundary=self.boundary, cached=self.cached)
+        return make_predict(self.model, self.task, boundary=self.boundary, cached=self.cached)
+
+    @property
+    def scan(self) -> bool:
+        """Whether several steps run in one program; those of streamed examples cannot."""
+        return self._loops_well and not self.streamed
 
     @cached_property
-    def scan(self) -> bool:
-        """See `loop.prefers_scan`; what counts are the stages that run in the step."""
+    def _loops_well(self) -> bool:
+        """See `runners.prefers_scan`; what counts are the stages that run in the step."""
         return prefers_scan((self._fresh_shapes["params"], () if self.cached else self.frozen.get("params", {})))
 
     @property
@@ -143,6 +177,7 @@ class Setup:
                 fresh = self.head is None
                 variables = join_variables(self.body, self._draw(jax.random.fold_in(key, HEAD)) if fresh else self.head)
             mean, std = self.normalisation(fold)
+            class_weights, scaling = self.class_weights(fold), self.target_scaling(fold)
             states.append(
                 State(
                     step=jnp.zeros((), jnp.int32),
@@ -152,6 +187,9 @@ class Setup:
                     key=key,
                     mean=jnp.asarray(mean),
                     std=jnp.asarray(std),
+                    ema=jax.tree.map(jnp.copy, variables["params"]) if self.plan.ema else None,
+                    class_weights=None if class_weights is None else jnp.asarray(class_weights),
+                    scaling=None if scaling is None else jnp.asarray(scaling),
                 )
             )
         return states
@@ -162,86 +200,24 @@ class Setup:
             return np.float32(self.preprocessing.mean), np.float32(self.preprocessing.std)
         return self.moments.fit(self.parts[fold])
 
+    def class_weights(self, fold: int) -> np.ndarray | None:
+        """Factors on the loss ``float32[classes]``, from this fold's training part alone; None if all are 1."""
+        wanted, names = self.plan.class_weights, self.source.class_names
+        if wanted is None:
+            return None
+        if wanted == "balanced":
+            counts = np.bincount(self.labels[self.parts[fold]], minlength=len(names))
+            return np.float32(counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1)))
+        factors = np.float32([wanted.get(name, 1.0) for name in names])
+        if not factors[self.labels[self.parts[fold]]].any():
+            raise InputError("class_weights are 0 for every example to train on; give one class a factor above 0")
+        return factors
+
+    def target_scaling(self, fold: int) -> np.ndarray | None:
+        """See `tasks.Regression.scale`; from this fold's training part alone, or the kept head's."""
+        return self.task.fit_scaling(self.labels[self.parts[fold]]) if self.scaling is None else self.scaling
+
     def variables(self, state: State) -> Variables:
-        """The whole model's variables, from a trained state and the frozen stages."""
-        return join_variables(self.frozen, {"params": state.params, "batch_stats": state.batch_stats})
-
-
-def prepare(
-    init: Init,
-    source: Source,
-    plan: Plan,
-    parts: Sequence[np.ndarray],
-    *,
-    preprocessing: Preprocessing | None = None,
-    keep_head: bool = False,
-) -> Setup:
-    """Brings the data into memory and, with frozen stages, runs them over it once.
-
-    Args:
-      init: a checkpoint, or a model to be trained from scratch.
-      source: labelled examples.
-      plan: how to train.
-      parts: training indices of each fold (a single one if there are no folds).
-      preprocessing: as `choose_preprocessing` says of the data to train on; by default of `source`.
-      keep_head: start from the checkpoint's head instead of a fresh one.
-
-    Raises:
-      InputError: if plan, model and data do not go together.
-    """
-    preprocessing = preprocessing or choose_preprocessing(init, source)
-    task = Classification(len(source.class_names), plan.label_smoothing)
-    base = init.model if isinstance(init, Checkpoint) else init
-    model = base.clone(num_outputs=task.num_outputs, dtype=plan.precision)
-    boundary = plan.boundary(model)
-    data = to_memory(source, preprocessing)
-    if isinstance(init, Checkpoint):
-        if preprocessing.input_shape != init.card.preprocessing.input_shape:
-            check_fits(init, preprocessing.input_shape)
-        variables = jax.tree.map(jnp.asarray, init.variables)
-    else:  # checks, too, that the model can take such data
-        init_it = partial(init_variables, model, input_shape=preprocessing.input_shape)
-        key = jax.random.key(plan.seed)
-        variables = init_it(key) if boundary else jax.eval_shape(init_it, key)  # values only where they are used
-    # a stage without variables computes the same whether frozen or not: the boundary may pass it
-    while 0 < boundary < len(model.stage_names) - 1 and not any(
-        model.stage_names[boundary] in tree for tree in variables.values()
-    ):
-        boundary += 1
-    frozen, trained = split_variables(variables, model.stage_names[:boundary])
-    head, body = split_variables(trained, ("head",))
-
-    moments = None if preprocessing.fitted else Moments.of(data.x)
-    common = preprocessing.fitted or len(parts) == 1  # else each fold's frozen stages see other inputs
-    cached = boundary > 0 and common and plan.cache_features
-    cached = cached and activation_bytes(model, frozen, model.stage_names[boundary], data.x) <= memory_limit()
-    x = data.x
-    if cached:
-        if moments is not None:
-            mean, std = moments.fit(parts[0])
-        else:
-            mean, std = np.float32(preprocessing.mean), np.float32(preprocessing.std)
-        x = compute_features(model, frozen, model.stage_names[boundary], data.x, mean, std, plan.batch_size)
-    steps = steps_per_epoch([len(part) for part in parts], plan.batch_size)
-    shared = Shared(
-        x=jax.tree.map(jnp.asarray, x),
-        y=jnp.asarray(data.labels),
-        frozen={} if cached or not boundary else frozen,
-    )
-    restored = isinstance(init, Checkpoint)
-    return Setup(
-        model=model,
-        task=task,
-        plan=plan,
-        preprocessing=preprocessing,
-        data=data,
-        parts=parts,
-        boundary=boundary,
-        cached=cached,
-        optimizer=make_optimizer(plan, steps),
-        shared=shared,
-        frozen=frozen,
-        body=body if restored else None,
-        head=head if restored and keep_head else None,
-        moments=moments,
-    )
+        """The whole model's variables, from a trained state (its running mean, if any) and the frozen stages."""
+        params = state.params if state.ema is None else state.ema
+        return join_variables(self.frozen, {"params": params, "batch_stats": state.batch_stats})

@@ -2,15 +2,19 @@
 
 import time
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxdl.data.source import Source, check_labelled
+from jaxdl.data.source import Source, arrange_columns, check_labelled
 from jaxdl.errors import InputError
 from jaxdl.models import describe
 from jaxdl.training.plan import Plan
-from jaxdl.training.setup import Init, choose_preprocessing, prepare
+from jaxdl.training.prepare import prepare
+from jaxdl.training.resume import RunFolder
+from jaxdl.training.setup import Init, choose_preprocessing
+from jaxdl.training.transfer import describe_run, remember_streaming, remembered_streaming
 from jaxdl.validation.folds import run_folds
 from jaxdl.validation.result import OutOfFold, Result
 from jaxdl.validation.splits import split_source
@@ -22,12 +26,17 @@ def cross_validate(
     source: Source,
     plan: Plan,
     *,
-    splitter: str | Any = "stratified",
+    splitter: str | Any = "auto",
     folds: int = 5,
     fold_strategy: str = "auto",
     only_folds: Sequence[int] | None = None,
     image_size: int | None = None,
     progress: Callable[[Mapping[str, Any]], None] | None = None,
+    on_steps: Callable[[int], None] | None = None,
+    keep_models: bool = False,
+    streaming: bool | None = None,
+    workers: int = 2,
+    work: str | Path | RunFolder | None = None,
 ) -> Result:
     """How good is what `plan` makes of `init` with such data?
 
@@ -40,37 +49,74 @@ def cross_validate(
       init: a `Checkpoint`, or a model from `create` to train from scratch.
       source: labelled examples.
       plan: how to train each fold.
-      splitter: ``stratified``, ``kfold``, ``group``, ``leave-one-out``, ``monte-carlo``, ``time-series``, ``holdout``,
+      splitter: ``auto`` (stratified, or kfold for numbers), ``stratified``,
+        ``kfold``, ``group``, ``leave-one-out``, ``monte-carlo``, ``time-series``, ``holdout``,
         or any scikit-learn splitter; the source's groups are passed on.
       folds: for a splitter by name.
       fold_strategy: ``loop`` (one after another), ``vmap`` (all in one program), ``shard`` (over devices), or ``auto``.
       only_folds: train these alone; they come out as they do among all.
-      image_size: see `training.setup.prepare`.
+      image_size: see `training.setup.choose_preprocessing`.
       progress: told each row of the curves.
+      on_steps: told how many steps (of a fold) were just taken.
+      keep_models: whether the result holds the folds' networks.
+      streaming: see `training.prepare`, as `workers`.
+      workers: processes that decode what is streamed.
+      work: folder where the state is kept. The same call goes on from there after an interruption, and ends with the
+        very numbers of a call that was never interrupted; folds that were finished are not run again.
 
     Returns:
       A `Result`.
 
     Raises:
-      InputError: if data, plan, model and splitter do not go together.
+      InputError: if data, plan, model and splitter do not go together, or the numbers stop being finite.
+      Interrupted: see `training.resume.RunFolder`.
     """
     begin = time.perf_counter()
     check_labelled(source, purpose="cross-validation")
+    if isinstance(init, Checkpoint):
+        source = arrange_columns(source, init.card.columns)
     split = split_source(source, splitter, folds, plan.seed)
     chosen = list(range(len(split))) if only_folds is None else [int(k) for k in only_folds]
     if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(len(split))):
         raise InputError(f"only_folds is {chosen}; expected different numbers from 0 to {len(split) - 1}")
+    if not source.class_names and min(len(split.test[fold]) for fold in chosen) < 2:
+        raise InputError("a fold tests a single example, of which there is no R²; use another splitter or fewer folds")
+    work = RunFolder(work) if isinstance(work, str | Path) else work
+    if work:
+        settings = {"call": "cross_validate", "image_size": image_size, **describe_run(init, source, plan)}
+        asked = {"folds": chosen, "fold_strategy": fold_strategy, "split": split.as_dict(), "keep_models": keep_models}
+        work.claim(settings | asked, environment())
     preprocessing = choose_preprocessing(init, source, image_size)
-    setup = prepare(init, source, plan, split.train, preprocessing=preprocessing)
-    run = run_folds(setup, split.test, chosen, fold_strategy, progress)
+    setup = prepare(
+        init,
+        source,
+        plan,
+        split.train,
+        preprocessing=preprocessing,
+        streaming=remembered_streaming(work, streaming),
+        workers=workers,
+    )
+    remember_streaming(work, setup)
+    run = run_folds(
+        setup,
+        init,
+        split.test,
+        chosen,
+        fold_strategy,
+        on_row=progress,
+        on_steps=on_steps,
+        keep_models=keep_models,
+        work=work,
+    )
 
-    labels = setup.data.labels
+    labels = setup.labels
     rows = []
     for place, fold in enumerate(chosen):
         test = split.test[fold]
         measured = setup.task.evaluate(run.logits[place], labels[test])
         size = {"train": len(split.train[fold]), "test": len(test)}
-        rows.append({"fold": fold, **size, **measured, "seconds": run.seconds[place]})
+        best = {"best_epoch": run.best_epochs[place]} if run.best_epochs else {}
+        rows.append({"fold": fold, **size, **measured, **best, "seconds": run.seconds[place]})
     scores = [row[setup.task.metric] for row in rows]
     index = np.concatenate([split.test[fold] for fold in chosen])
     out_of_fold = OutOfFold(
@@ -93,10 +139,12 @@ def cross_validate(
         plan=plan.as_dict(),
         data={"name": source.name, "examples": len(source), "class_names": list(source.class_names)},
         cached=setup.cached,
+        streamed=setup.streamed,
         environment=environment(),
         seconds=time.perf_counter() - begin,
         out_of_fold=out_of_fold,
         curves=run.rows,
+        models=run.models,
     )
 
 

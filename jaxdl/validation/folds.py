@@ -1,35 +1,31 @@
-"""Three ways to train K folds that give the same numbers, and the choice between them."""
+"""Training of K folds, in ways that give the same numbers."""
 
 import dataclasses
-import time
+import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
-from typing import Any, Literal, get_args
+from pathlib import Path
+from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.data.batches import evaluation_batches, training_batches
+from jaxdl.data.batches import evaluation_batches
 from jaxdl.errors import InputError, check_choice
-from jaxdl.parallel import mesh as meshes
-from jaxdl.training.loop import (
-    Runner,
-    data_parallel_runner,
-    fit,
-    one_batch,
-    over_steps,
-    predict_over_steps,
-    single_runner,
-    stack_batches,
+from jaxdl.training.feeds import Feeds, MemoryFeeds, make_feeds
+from jaxdl.training.loop import Fitted, fit
+from jaxdl.training.resume import RunFolder
+from jaxdl.training.runners import Runner, stack_batches
+from jaxdl.training.setup import Init, Setup
+from jaxdl.training.transfer import history_row, inner_selection, runner_by_epoch, trained_checkpoint
+from jaxdl.validation.strategy import (
+    STRATEGIES,
+    choose_strategy,
+    fold_batches,
+    fold_state,
+    make_fold_runner,
+    pad_folds,
 )
-from jaxdl.training.setup import Setup
-from jaxdl.training.step import Batch, State
-from jaxdl.training.transfer import history_row
-
-FoldStrategy = Literal["auto", "loop", "vmap", "shard"]
-STRATEGIES = get_args(FoldStrategy)
-TRIAL_SECONDS, TRIAL_ROUNDS, TRIAL_STEPS = 2.0, 15, 4
+from jaxdl.weights.checkpoint import Checkpoint, restore, save
 
 OnRow = Callable[[Mapping[str, Any]], None]
 
@@ -43,162 +39,84 @@ class FoldsRun:
       seconds: per fold; where folds ran at once, the whole time divided among them.
       strategy: ``{"name", "reason"}``, and ``"trial"``: seconds per epoch of all folds, by strategy.
       rows: of the learning curves.
+      best_epochs: of each fold under early stopping, from 1; None without.
+      models: of each fold, if they were to be kept.
     """
 
     logits: list[np.ndarray]
     seconds: list[float]
     strategy: Mapping[str, Any]
     rows: list[dict[str, Any]]
-
-
-def make_fold_runner(setup: Setup, strategy: str) -> Runner:
-    """The runner of a strategy: for one fold under ``loop``, for stacked ones under ``vmap`` and ``shard``."""
-    if strategy == "loop":
-        return data_parallel_runner(
-            setup.plan.parallel, setup.make_step, setup.make_predict(), setup.scan, jax.local_devices()
-        )
-    step = jax.vmap(setup.make_step(), in_axes=(0, 0, None))
-    predict = jax.vmap(setup.make_predict(), in_axes=(0, 0, None))
-    if strategy == "vmap":
-        return single_runner(step, predict, setup.scan)
-    mesh = meshes.make_mesh(jax.local_devices(), meshes.FOLD)
-    axis = 1 if setup.scan else 0
-    lay = partial(meshes.lay_folds, mesh=mesh, fold_axis=axis)
-    whole, first = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec(meshes.FOLD)
-
-    def place(state: State, shared: Any) -> tuple[State, Any]:
-        put = lambda tree, spec: jax.device_put(tree, jax.sharding.NamedSharding(mesh, spec))  # noqa: E731
-        return put(state, first), put(shared, whole)
-
-    return Runner(
-        lay(over_steps(step, setup.scan), updates_state=True),
-        lay(predict_over_steps(predict, setup.scan), updates_state=False),
-        setup.scan,
-        place,
-        lambda state: jax.device_put(state, jax.local_devices()[0]),
-    )
-
-
-def choose_strategy(setup: Setup, folds: Sequence[int]) -> tuple[dict[str, Any], dict[str, Runner]]:
-    """The strategy for ``auto``: by rule where a measurement has settled it, else by a short trial here and now.
-
-    Returns:
-      The choice with its reason, and the runners that were compiled for a trial.
-    """
-    devices = len(jax.local_devices())
-    if len(folds) == 1:
-        return {"name": "loop", "reason": "there is one fold"}, {}
-    if setup.plan.parallel == "pmap":
-        return {"name": "loop", "reason": "pmap divides the batches of one fold at a time"}, {}
-    if not setup.scan and devices == 1:
-        reason = "rule: convolutions of several folds at once are slow on the CPU (they become grouped convolutions)"
-        return {"name": "loop", "reason": reason}, {}
-    candidates = ("loop", "vmap") if devices == 1 else ("loop", "shard")
-    trials: dict[str, Trial] = {}
-    reports = []
-    for name in candidates:
-        try:
-            trials[name] = Trial(setup, folds, name)
-        except jax.errors.JaxRuntimeError as error:
-            if "RESOURCE_EXHAUSTED" not in str(error) or name == "loop":
-                raise
-            reports.append(f"{name} does not fit in memory")
-    times: dict[str, list[float]] = {name: [] for name in trials}
-    begin = time.perf_counter()
-    for _ in range(TRIAL_ROUNDS):
-        for name, trial in trials.items():  # in turn, so that a slow moment of the machine hits all
-            times[name].append(trial.seconds())
-        if time.perf_counter() - begin > TRIAL_SECONDS:
-            break
-    medians = {name: float(np.median(values)) for name, values in times.items()}
-    best = min(medians, key=medians.__getitem__)
-    reports += [f"{name} {medians[name] * 1e3:.3g} ms" for name in medians]
-    tried = "an epoch" if setup.scan else f"{TRIAL_STEPS} steps"
-    reason = f"trial, {tried} of all folds: {', '.join(reports)}"
-    return {"name": best, "reason": reason, "trial": medians}, {n: trial.runner for n, trial in trials.items()}
-
-
-class Trial:
-    """A strategy, compiled and ready to be timed; what it trains is thrown away.
-
-    Attributes:
-      repeat: how often `once` must run to take the steps of all folds.
-      steps: how many it takes of each fold.
-    """
-
-    def __init__(self, setup: Setup, folds: Sequence[int], name: str):
-        self.runner = make_fold_runner(setup, name)
-        self.repeat = len(folds) if name == "loop" else 1
-        chosen = folds[:1] if name == "loop" else pad_folds(folds, name)
-        batches = _batches(setup, chosen, 0, stacked=name != "loop")
-        if not setup.scan:
-            batches = jax.tree.map(lambda a: a[:TRIAL_STEPS], batches)
-        self.batches, self.steps = batches, len(batches.indices)
-        state = _state(setup, chosen, stacked=name != "loop")
-        self.state, self.shared = self.runner.place(_copied(state), setup.shared)
-        self.once()  # compiles
-
-    def once(self) -> float:
-        """Takes the steps once (for one fold under ``loop``); the seconds."""
-        begin = time.perf_counter()
-        self.state, _ = self.runner.train_epoch(self.state, self.batches, self.shared)
-        jax.block_until_ready(self.state)
-        return time.perf_counter() - begin
-
-    def seconds(self) -> float:
-        """Of the steps of all folds."""
-        return self.once() * self.repeat
-
-
-def _copied(tree: Any) -> Any:
-    return jax.tree.map(lambda a: a.copy(), tree)
-
-
-def pad_folds(folds: Sequence[int], strategy: str) -> list[int]:
-    """Under ``shard`` folds come in equal numbers per device: some are run twice and counted once."""
-    short = -len(folds) % len(jax.local_devices()) if strategy == "shard" else 0
-    return [*folds, *(folds[i % len(folds)] for i in range(short))]
-
-
-def _state(setup: Setup, folds: Sequence[int], *, stacked: bool) -> State:
-    states = setup.initial_states(folds)
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states) if stacked else states[0]
-
-
-def _batches(setup: Setup, folds: Sequence[int], epoch: int, *, stacked: bool) -> Batch:
-    made = training_batches(list(setup.parts), setup.plan.batch_size, setup.plan.seed, list(folds), epoch)
-    return stack_batches(made) if stacked else one_batch(made[0])
+    best_epochs: list[int] | None
+    models: list[Checkpoint] | None
 
 
 def run_folds(
-    setup: Setup, tests: Sequence[np.ndarray], folds: Sequence[int], strategy: str, on_row: OnRow | None = None
+    setup: Setup,
+    init: Init,
+    tests: Sequence[np.ndarray],
+    folds: Sequence[int],
+    strategy: str,
+    *,
+    on_row: OnRow | None = None,
+    on_steps: Callable[[int], None] | None = None,
+    keep_models: bool = False,
+    work: RunFolder | None = None,
 ) -> FoldsRun:
     """Trains `folds` and predicts their test parts.
 
     Args:
       setup: with the training parts of all folds.
+      init: what it was prepared from.
       tests: test indices of all folds.
       folds: which of them to run.
       strategy: one of `STRATEGIES`.
       on_row: told each row of the curves when it is known.
+      on_steps: told how many steps (of a fold) were just taken.
+      keep_models: whether to give the trained networks, too.
+      work: where the state is kept; folds that are finished there are not run again.
     """
     check_choice("fold strategy", strategy, STRATEGIES)
-    if setup.plan.parallel == "pmap" and strategy in ("vmap", "shard"):
-        raise InputError(f"parallel='pmap' divides the batches of one fold at a time; '{strategy}' runs folds at once")
+    if strategy in ("vmap", "shard"):
+        if setup.plan.parallel == "pmap":
+            raise InputError(
+                f"parallel='pmap' divides the batches of one fold at a time; '{strategy}' runs folds at once"
+            )
+        if setup.streamed:
+            raise InputError(
+                f"streamed examples serve one fold at a time ({setup.streamed}); '{strategy}' runs folds at once: use "
+                "'loop' or 'auto'"
+            )
     runners: dict[str, Runner] = {}
-    if strategy == "auto":
-        choice, runners = choose_strategy(setup, folds)
-    else:
-        choice = {"name": strategy, "reason": "asked for"}
+    choice = work.recall("strategy") if work else None  # a trial may end otherwise the next time
+    if choice is None:
+        if strategy == "auto":
+            choice, runners = choose_strategy(setup, folds)
+        else:
+            choice = {"name": strategy, "reason": "asked for"}
+        if work:
+            work.note("strategy", choice)
     name = choice["name"]
-    runner = runners.get(name) or make_fold_runner(setup, name)
-    run = _Run(setup, tests, runner, on_row)
+    last = setup.held[-1]
+
+    def make(held: int) -> Runner:
+        return runners[name] if name in runners and held == last else make_fold_runner(setup, name, held)
+
+    run = _Run(setup, init, tests, runner_by_epoch(setup, make), on_row, on_steps, keep_models, work)
     if name == "loop":
         for fold in folds:
-            run.train([fold], [fold], stacked=False)
+            run.train(f"fold-{fold}", [fold], [fold], stacked=False)
     else:
-        run.train(pad_folds(folds, name), list(folds), stacked=True)
-    return FoldsRun(run.logits, run.seconds, choice, run.rows)
+        run.train("folds", pad_folds(folds, name), list(folds), stacked=True)
+    best = [made["best_epoch"] for made in run.made] if setup.inner is not None else None
+    return FoldsRun(
+        [made["logits"] for made in run.made],
+        [made["seconds"] for made in run.made],
+        choice,
+        run.rows,
+        best,
+        [made["model"] for made in run.made] if keep_models else None,
+    )
 
 
 @dataclasses.dataclass
@@ -206,39 +124,106 @@ class _Run:
     """Collects what the folds give while they are trained."""
 
     setup: Setup
+    init: Init
     tests: Sequence[np.ndarray]
-    runner: Runner
+    runner_at: Callable[[int], Runner]
     on_row: OnRow | None
-    logits: list[np.ndarray] = dataclasses.field(default_factory=list)
-    seconds: list[float] = dataclasses.field(default_factory=list)
+    on_steps: Callable[[int], None] | None
+    keep_models: bool
+    work: RunFolder | None
+    made: list[dict[str, Any]] = dataclasses.field(default_factory=list)
     rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
 
-    def train(self, padded: list[int], folds: list[int], *, stacked: bool) -> None:
+    def train(self, name: str, padded: list[int], folds: list[int], *, stacked: bool) -> None:
+        """Trains `folds`, all at once where `stacked`; or reads what became of them in a run before."""
+        finished = self.work.finished_part(name) if self.work else None
+        if finished is None:
+            made, rows = self._train(name, padded, folds, stacked=stacked)
+            if self.work:
+                with self.work.finish_part(name) as folder:
+                    _write_made(folder, made, rows)
+        else:
+            made, rows = _read_made(finished)
+        self.made += made
+        self.rows += rows
+
+    def _train(
+        self, name: str, padded: list[int], folds: list[int], *, stacked: bool
+    ) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
         setup, plan = self.setup, self.setup.plan
-        last: dict[int, np.ndarray] = {}
 
-        def on_epoch(epoch: int, metrics: dict[str, np.ndarray], logits: np.ndarray | None) -> None:
+        def on_epoch(
+            epoch: int, metrics: dict[str, Any], logits: np.ndarray | None, stopped: np.ndarray
+        ) -> list[dict[str, Any]]:
+            rows = []
             for place, fold in enumerate(folds):
-                test = self.tests[fold]
+                if np.broadcast_to(stopped, len(padded))[place]:
+                    continue
                 mine = jax.tree.map(lambda a, i=place: a[i], metrics) if stacked else metrics
-                last[fold] = (logits[place] if stacked else logits)[: len(test)]
-                row = history_row(setup, epoch, mine, (last[fold], setup.data.labels[test]))
-                self.rows.append({"fold": fold, **row})
+                evaluated = None
+                if logits is not None:
+                    test = self.tests[fold]
+                    evaluated = (logits[place] if stacked else logits)[: len(test)], setup.labels[test]
+                rows.append({"fold": fold, **history_row(setup, epoch, mine, evaluated)})
                 if self.on_row:
-                    self.on_row(self.rows[-1])
+                    self.on_row(rows[-1])
+            return rows
 
-        made = evaluation_batches(list(self.tests), plan.batch_size, padded)
-        begin = time.perf_counter()
-        state = fit(
-            self.runner,
-            _state(setup, padded, stacked=stacked),
-            setup.shared,
+        feeds = self._feeds(padded, stacked=stacked)
+        fitted = fit(
+            self.runner_at,
+            fold_state(setup, padded, stacked=stacked),
             epochs=plan.epochs,
-            train_batches=lambda epoch: _batches(setup, padded, epoch, stacked=stacked),
-            eval_batches=stack_batches(made) if stacked else one_batch(made[0]),
+            stages=setup.model.stage_names,
+            train=feeds.train,
+            held_out=feeds.held_out,
+            eval_every=plan.eval_every,
             on_epoch=on_epoch,
+            selection=inner_selection(setup, feeds, padded, stacked=stacked),
+            saves=self.work.part(name) if self.work else None,
+            on_steps=None if self.on_steps is None else lambda count: self.on_steps(count * len(folds)),
         )
-        jax.block_until_ready(state)
-        seconds = time.perf_counter() - begin
-        self.logits += [last[fold] for fold in folds]
-        self.seconds += [seconds / len(folds)] * len(folds)
+        feeds.close()
+        return [self._made(fitted, place, fold, len(folds), stacked) for place, fold in enumerate(folds)], fitted.rows
+
+    def _feeds(self, padded: list[int], *, stacked: bool) -> Feeds:
+        setup, size = self.setup, self.setup.plan.batch_size
+        tests = list(self.tests)
+        if not stacked:
+            return make_feeds(setup, padded[0], tests[padded[0]])
+        return MemoryFeeds(
+            setup.shared,
+            lambda epoch: fold_batches(setup, padded, epoch, stacked=True),
+            stack_batches(evaluation_batches(tests, size, padded)),
+            None if setup.inner is None else stack_batches(evaluation_batches(list(setup.inner), size, padded)),
+        )
+
+    def _made(self, fitted: Fitted, place: int, fold: int, folds: int, stacked: bool) -> dict[str, Any]:
+        """What is left of one fold."""
+        logits = fitted.outputs[place] if stacked else fitted.outputs
+        made = {"fold": fold, "logits": logits[: len(self.tests[fold])], "seconds": fitted.seconds / folds}
+        if self.setup.inner is not None:
+            made["best_epoch"] = int(np.atleast_1d(fitted.best_epoch)[place]) + 1
+        if self.keep_models:
+            state = jax.tree.map(lambda a: a[place], fitted.chosen) if stacked else fitted.chosen
+            rows = tuple(row for row in fitted.rows if row["fold"] == fold)
+            made["model"] = trained_checkpoint(self.setup, self.init, state, fold, self.setup.source.name, rows)
+        return made
+
+
+def _write_made(folder: Path, made: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]) -> None:
+    for place, one in enumerate(made):
+        np.save(folder / f"{place}.npy", one["logits"])
+        if "model" in one:
+            save(one["model"], folder / f"model-{place}")
+    plain = [{k: v for k, v in one.items() if k not in ("logits", "model")} for one in made]
+    (folder / "made.json").write_text(json.dumps({"made": plain, "rows": list(rows)}))
+
+
+def _read_made(folder: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    held = json.loads((folder / "made.json").read_text())
+    for place, one in enumerate(held["made"]):
+        one["logits"] = np.load(folder / f"{place}.npy")
+        if (folder / f"model-{place}").is_dir():
+            one["model"] = dataclasses.replace(restore(folder / f"model-{place}"), path=None)
+    return held["made"], held["rows"]

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl.errors import InputError
-from jaxdl.weights.checkpoint import check_free, written_whole
+from jaxdl.weights.checkpoint import Checkpoint, check_free, written_whole
 
 RESULT, PREDICTIONS, CURVES = "result.json", "out_of_fold.npz", "metrics.jsonl"
 
@@ -21,8 +21,8 @@ class OutOfFold:
     Attributes:
       index: of the example in the source.
       fold: that predicted it.
-      label: its class.
-      logits: ``float32[rows, classes]``.
+      label: its class, or its number.
+      logits: ``float32[rows, classes]``; of a regression the predicted numbers, ``float32[rows, 1]``.
     """
 
     index: np.ndarray
@@ -32,8 +32,8 @@ class OutOfFold:
 
     @property
     def predicted(self) -> np.ndarray:
-        """The class with the largest logit."""
-        return self.logits.argmax(-1)
+        """The class with the largest logit, or the number."""
+        return self.logits[:, 0] if self.label.dtype.kind == "f" else self.logits.argmax(-1)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -54,10 +54,12 @@ class Result:
       plan: the plan as plain values.
       data: ``{"name", "examples", "class_names"}``.
       cached: whether frozen stages were computed once for all folds.
+      streamed: why the examples were read anew in each epoch, in words; None if they were kept in memory.
       environment: versions and devices.
       seconds: of the whole call.
       out_of_fold: see `OutOfFold`.
-      curves: rows as in `training.transfer.finetune`, with ``fold``.
+      curves: rows as in `training.transfer.train`, with ``fold``.
+      models: the folds' networks, where they were to be kept; `save` does not write them.
     """
 
     task: str
@@ -76,6 +78,8 @@ class Result:
     seconds: float
     out_of_fold: OutOfFold
     curves: Sequence[Mapping[str, Any]]
+    streamed: str | None = None
+    models: Sequence[Checkpoint] | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -88,8 +92,8 @@ class Result:
         return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
     def as_dict(self) -> dict[str, Any]:
-        """All but predictions and curves, for JSON."""
-        skipped = ("out_of_fold", "curves")
+        """All but predictions, curves and models, for JSON."""
+        skipped = ("out_of_fold", "curves", "models")
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in skipped}
 
     def save(self, path: str | Path) -> Path:

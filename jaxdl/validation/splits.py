@@ -11,7 +11,7 @@ from jaxdl.data.source import Source
 from jaxdl.data.split_hash import hash_indices
 from jaxdl.errors import InputError, check_choice
 
-Splitter = Literal["stratified", "kfold", "group", "leave-one-out", "monte-carlo", "time-series", "holdout"]
+Splitter = Literal["auto", "stratified", "kfold", "group", "leave-one-out", "monte-carlo", "time-series", "holdout"]
 SPLITTERS = get_args(Splitter)
 TEST_SHARE = 0.2  # of monte-carlo and holdout
 
@@ -45,13 +45,14 @@ class Split:
         return {"kind": self.kind, "k": len(self), "seed": self.seed, "sha256": self.sha256}
 
 
-def make_splitter(kind: str, folds: int, seed: int) -> Any:
+def make_splitter(kind: str, folds: int, seed: int, *, classes: bool = True) -> Any:
     """The scikit-learn splitter that a name stands for.
 
     Args:
-      kind: one of `SPLITTERS`; ``monte-carlo`` and ``holdout`` test a fifth, stratified.
+      kind: one of `SPLITTERS` but ``auto``; ``monte-carlo`` and ``holdout`` test a fifth, stratified by class.
       folds: how many; leave-one-out and holdout have their own number.
       seed: of shuffling; time-series never shuffles.
+      classes: whether the examples have classes, rather than numbers.
 
     Raises:
       InputError: for an unknown name or a number of folds that makes none.
@@ -63,14 +64,15 @@ def make_splitter(kind: str, folds: int, seed: int) -> Any:
         raise InputError(f"folds is {folds!r}; expected a whole number")
     if kind not in ("leave-one-out", "holdout") and folds < (1 if kind == "monte-carlo" else 2):
         raise InputError(f"folds is {folds}; '{kind}' needs at least {1 if kind == 'monte-carlo' else 2}")
+    shuffled = sk.StratifiedShuffleSplit if classes else sk.ShuffleSplit
     return {
         "stratified": lambda: sk.StratifiedKFold(folds, shuffle=True, random_state=seed),
         "kfold": lambda: sk.KFold(folds, shuffle=True, random_state=seed),
         "group": lambda: sk.GroupKFold(folds, shuffle=True, random_state=seed),
         "leave-one-out": lambda: sk.LeaveOneOut(),
-        "monte-carlo": lambda: sk.StratifiedShuffleSplit(folds, test_size=TEST_SHARE, random_state=seed),
+        "monte-carlo": lambda: shuffled(folds, test_size=TEST_SHARE, random_state=seed),
         "time-series": lambda: sk.TimeSeriesSplit(folds),
-        "holdout": lambda: sk.StratifiedShuffleSplit(1, test_size=TEST_SHARE, random_state=seed),
+        "holdout": lambda: shuffled(1, test_size=TEST_SHARE, random_state=seed),
     }[kind]()
 
 
@@ -79,7 +81,8 @@ def split_source(source: Source, splitter: str | Any, folds: int, seed: int) -> 
 
     Args:
       source: labelled; its `groups` and `times` are passed on.
-      splitter: a name of `SPLITTERS`, or any object with scikit-learn's ``split(X, y, groups)``.
+      splitter: a name of `SPLITTERS` (``auto`` is stratified for classes, kfold for numbers), or any object with
+        scikit-learn's ``split(X, y, groups)``.
       folds: for a name; a splitter object has its own number.
       seed: for a name.
 
@@ -87,10 +90,12 @@ def split_source(source: Source, splitter: str | Any, folds: int, seed: int) -> 
       InputError: too few examples of a class, no groups or times where they are needed, or folds that are empty.
     """
     named = isinstance(splitter, str)
+    if splitter == "auto":
+        splitter = "stratified" if source.class_names else "kfold"
     kind = splitter if named else type(splitter).__name__
     if named:
         _check_possible(source, splitter, folds)
-        splitter = make_splitter(splitter, folds, seed)
+        splitter = make_splitter(splitter, folds, seed, classes=bool(source.class_names))
     elif isinstance(splitter, type) or not callable(getattr(splitter, "split", None)):
         raise InputError(f"splitter is {splitter!r}; expected one of {', '.join(SPLITTERS)} or a scikit-learn splitter")
     # forward in time means in the order of times, whatever order the examples are stored in
@@ -114,13 +119,8 @@ def split_source(source: Source, splitter: str | Any, folds: int, seed: int) -> 
 
 def _check_possible(source: Source, kind: str, folds: int) -> None:
     check_choice("splitter", kind, SPLITTERS)
-    counts = np.bincount(source.labels, minlength=len(source.class_names))
-    rarest = int(np.flatnonzero(counts == counts[counts > 0].min())[0])
-    if kind == "stratified" and counts[rarest] < folds:
-        raise InputError(
-            f"class '{source.class_names[rarest]}' of {source.name} has {counts[rarest]} examples, fewer than "
-            f"{folds} folds; use --folds {max(2, counts[rarest])}, another --splitter, or more examples"
-        )
+    if kind == "stratified":
+        _check_stratified(source, folds)
     if kind in ("kfold", "time-series") and folds + (kind == "time-series") > len(source):
         raise InputError(f"{source.name} has {len(source)} examples, too few for {folds} folds")
     if kind == "group":
@@ -130,3 +130,15 @@ def _check_possible(source: Source, kind: str, folds: int) -> None:
             raise InputError(f"{source.name} has {distinct} groups, fewer than {folds} folds")
     if kind == "time-series" and source.times is None:
         raise InputError(f"{source.name} has no times; the splitter 'time-series' needs one for every example")
+
+
+def _check_stratified(source: Source, folds: int) -> None:
+    if not source.class_names:
+        raise InputError(f"{source.name} has numbers, no classes to stratify by; use the splitter 'kfold'")
+    counts = np.bincount(source.labels, minlength=len(source.class_names))
+    rarest = int(np.flatnonzero(counts == counts[counts > 0].min())[0])
+    if counts[rarest] < folds:
+        raise InputError(
+            f"class '{source.class_names[rarest]}' of {source.name} has {counts[rarest]} examples, fewer than "
+            f"{folds} folds; use --folds {max(2, counts[rarest])}, another --splitter, or more examples"
+        )

@@ -1,6 +1,7 @@
 """A checkpoint: an Orbax directory of variables and a card that says all about them."""
 
 import dataclasses
+import hashlib
 import json
 import os
 import platform
@@ -44,6 +45,9 @@ class Card:
       split: sha256 of the training indices, or None.
       plan: of the training, as plain values, or None.
       source: file and sha256 of converted weights, or None.
+      scaling: of a network that foretells a number: what its output is multiplied by comes second, what is then added
+        first; None of one that tells classes apart.
+      columns: names of the features of a table, in order; None where they have none.
     """
 
     preprocessing: Preprocessing
@@ -53,6 +57,8 @@ class Card:
     split: str | None = None
     plan: Mapping[str, Any] | None = None
     source: Mapping[str, Any] | None = None
+    scaling: tuple[float, float] | None = None
+    columns: tuple[str, ...] | None = None
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -120,6 +126,20 @@ def written_whole(path: Path) -> Iterator[Path]:
         raise
 
 
+def fingerprint(variables: Variables) -> str:
+    """sha256 over name, type, shape and bytes of every array, in the order of their names.
+
+    The card keeps it, so that arrays which fit the model but are not those that the card was written for (copied from
+    another checkpoint, or damaged where the storage has no checksum) are not taken for them.
+    """
+    digest = hashlib.sha256()
+    for name, leaf in sorted(walk_shapes(variables)):
+        array = np.ascontiguousarray(leaf)
+        digest.update(f"{name} {array.dtype} {np.shape(leaf)}\n".encode())
+        digest.update(array.reshape(-1).view(np.uint8))
+    return digest.hexdigest()
+
+
 def save(checkpoint: Checkpoint, path: str | Path) -> Path:
     """Writes a checkpoint, all of it or nothing.
 
@@ -131,51 +151,73 @@ def save(checkpoint: Checkpoint, path: str | Path) -> Path:
       The absolute path.
 
     Raises:
-      InputError: if something is there already, or the card names another number of classes than the model has outputs.
+      InputError: if something is there already, the card names another number of classes than the model has outputs, or
+        it cannot be written.
     """
-    import orbax.checkpoint as ocp
-
     path = check_free(path)
     name, arguments = describe(checkpoint.model)
     names, outputs = checkpoint.card.class_names, checkpoint.model.num_outputs
     if names and len(names) != outputs:
         raise InputError(f"the card names {len(names)} classes for the model's {outputs} outputs")
+    variables = jax.tree.map(jax.numpy.asarray, checkpoint.variables)
     card = {
         "format": FORMAT,
         "model": name,
         "arguments": arguments,
         "num_outputs": outputs,
+        "fingerprint": fingerprint(variables),
         **dataclasses.asdict(checkpoint.card),
         "environment": environment(),
     }
     with written_whole(path) as work:
-        # Orbax takes brackets and stars in a path for a pattern; so it writes where there are none
-        with tempfile.TemporaryDirectory() as plain, ocp.StandardCheckpointer() as checkpointer:
-            target = Path(plain) / ARRAYS if set("[]*?") & set(str(work)) else work / ARRAYS
-            # jax arrays, because Orbax checks the shapes of these and not of numpy's
-            checkpointer.save(target, jax.tree.map(jax.numpy.asarray, checkpoint.variables))
-            checkpointer.wait_until_finished()
-            if target.parent != work:
-                shutil.move(target, work / ARRAYS)
+        _write_arrays(work, variables, path)
         (work / CARD).write_text(json.dumps(card, indent=1))
         if checkpoint.history:
             (work / HISTORY).write_text("".join(json.dumps(row) + "\n" for row in checkpoint.history))
     return path
 
 
+def _write_arrays(work: Path, variables: Variables, path: Path) -> None:
+    """The arrays of the checkpoint that becomes `path`, into the folder `work`."""
+    import orbax.checkpoint as ocp
+
+    try:
+        # Orbax takes brackets and stars in a path for a pattern; so it writes where there are none
+        with tempfile.TemporaryDirectory() as plain, ocp.StandardCheckpointer() as checkpointer:
+            target = Path(plain) / ARRAYS if set("[]*?") & set(str(work)) else work / ARRAYS
+            # jax arrays, because Orbax checks the shapes of these and not of numpy's
+            checkpointer.save(target, variables)
+            checkpointer.wait_until_finished()
+            if target.parent != work:
+                shutil.move(target, work / ARRAYS)
+    except Exception as error:  # Orbax and TensorStore raise many kinds for a full disk
+        why = _first_line(error)
+        raise InputError(f"the checkpoint '{path}' cannot be written: {why}; is the disk full?") from error
+
+
 def _read_card(path: Path) -> dict[str, Any]:
     if not path.exists():
         raise InputError(f"there is no checkpoint '{path}'")
     if not (path / CARD).is_file():
-        raise InputError(f"'{path}' is not a jaxdl checkpoint: it has no {CARD}")
+        torn = " (writing it was interrupted: it has arrays)" if (path / ARRAYS).is_dir() else ""
+        raise InputError(f"'{path}' is not a jaxdl checkpoint: it has no {CARD}{torn}")
     try:
         card = json.loads((path / CARD).read_text())
         written = card["format"]
-        if not isinstance(written, int) or written > FORMAT:
+        if type(written) is not int or not 1 <= written <= FORMAT:
             raise InputError(
                 f"'{path}' was written in checkpoint format {written}; this jaxdl reads up to {FORMAT}: update jaxdl"
             )
-        fields = {f.name: card[f.name] for f in dataclasses.fields(Card)}
+        fields = {f.name: card[f.name] for f in dataclasses.fields(Card) if f.name not in ("scaling", "columns")}
+        if (scaling := card.get("scaling")) is not None:  # older cards have none
+            mean, spread = map(float, scaling)
+            if not (np.isfinite(mean) and 0 < spread < np.inf):
+                raise ValueError(f"scaling is {scaling}")
+            fields["scaling"] = mean, spread
+        if (columns := card.get("columns")) is not None:
+            if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+                raise TypeError(f"columns is {str(columns)[:50]}")
+            fields["columns"] = tuple(columns)
         shape = card["preprocessing"]
         fields["preprocessing"] = Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()})
         fields["class_names"] = names = tuple(card["class_names"])
@@ -183,11 +225,23 @@ def _read_card(path: Path) -> dict[str, Any]:
             raise ValueError(f"it names {len(names)} classes for {card['num_outputs']} outputs")
         if missing := {"model", "arguments"} - card.keys():
             raise KeyError(*missing)
+        _check_kinds(card)
         return {**card, "card": Card(**fields)}
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"the card '{path / CARD}' is damaged ({type(error).__name__}: {error})") from error
+
+
+def _check_kinds(card: Mapping[str, Any]) -> None:
+    """Raises TypeError for a value of a card whose kind would only surprise whoever uses it later."""
+    text, table = (str, type(None)), (dict, type(None))
+    kinds = {"parent": text, "data": text, "split": text, "fingerprint": text, "plan": table, "source": table}
+    for key, kind in {"model": str, **kinds}.items():
+        if not isinstance(card.get(key), kind):
+            raise TypeError(f"{key} is {str(card[key])[:50]}")
+    if not isinstance(card["class_names"], list) or not all(isinstance(name, str) for name in card["class_names"]):
+        raise TypeError("class_names is no list of names")
 
 
 def restore(
@@ -219,7 +273,15 @@ def restore(
         except (InputError, TypeError) as error:
             raise InputError(f"the card '{path / CARD}' describes a model that cannot be made: {error}") from error
     card: Card = read["card"]
-    expected = jax.eval_shape(lambda k: init_variables(model, k, card.preprocessing.input_shape), jax.random.key(0))
+    try:
+        expected = jax.eval_shape(lambda k: init_variables(model, k, card.preprocessing.input_shape), jax.random.key(0))
+    except InputError:
+        raise
+    except Exception as error:  # sizes that nobody would write, of which JAX says many things
+        raise InputError(
+            f"the card '{path / CARD}' describes a model that cannot be made for inputs of shape "
+            f"{card.preprocessing.input_shape}: {_first_line(error)}"
+        ) from error
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             stored = checkpointer.metadata(path / ARRAYS).item_metadata
@@ -239,6 +301,11 @@ def restore(
     for name, leaf in walk_shapes(target):
         if found[name].shape != leaf.shape:
             raise InputError(f"'{path}': the array {name} has the shape {found[name].shape}, announced {leaf.shape}")
+    if read.get("fingerprint") not in (None, fingerprint(arrays)):  # older cards have none
+        raise InputError(
+            f"the arrays of the checkpoint '{path}' are not those that its card was written for: they were exchanged "
+            "or damaged. Take arrays and card from the same copy of the checkpoint"
+        )
     # numpy: arrays bound to a device would make the first step compile twice
     variables = _nest({new: np.asarray(found[old]) for old, new in kept.items()}, expected)
     return Checkpoint(model, variables, card, _read_history(path), str(path))
@@ -254,8 +321,11 @@ def _read_history(path: Path) -> tuple[Mapping[str, Any], ...]:
     if not file.is_file():
         return ()
     try:
-        return tuple(json.loads(line) for line in file.read_text().splitlines())
-    except ValueError as error:
+        rows = tuple(json.loads(line) for line in file.read_text().splitlines())
+        if not all(isinstance(row, dict) for row in rows):
+            raise ValueError("a line is no object")
+        return rows
+    except (ValueError, RecursionError) as error:
         raise InputError(f"the history '{file}' is damaged ({error})") from error
 
 

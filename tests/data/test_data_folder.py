@@ -1,6 +1,10 @@
 """Folders of images: every kind of file that a photographer or a scanner leaves behind."""
 
+import os
+import struct
 import zipfile
+import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -8,6 +12,7 @@ from PIL import Image
 
 from jaxdl import data
 from jaxdl.data.folder import ImageFiles, image_shape, read_image
+from jaxdl.data.preprocessing import Preprocessing, to_memory
 from jaxdl.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -59,6 +64,103 @@ def test_jpeg(tmp_path, mode, channels, suffix):
         expected = np.asarray(image.convert("L" if channels == 1 else "RGB")).reshape(5, 7, channels)
     np.testing.assert_array_equal(read_image(path), expected)
     assert image_shape(path) == (5, 7, channels)
+
+
+def _png(path, width, height, depth, kind, rows):
+    """A PNG written by hand, for what Pillow reads but does not write: `kind` is 0 grey, 2 colour, 4 grey and alpha."""
+
+    def chunk(name, content):
+        return struct.pack(">I", len(content)) + name + content + struct.pack(">I", zlib.crc32(name + content))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    content = chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
+    path.write_bytes(b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + content)
+    return path
+
+
+@pytest.mark.parametrize(("kind", "bands", "channels"), [(0, 1, 1), (2, 3, 3), (4, 2, 3), (6, 4, 3)])
+def test_of_sixteen_bits_the_upper_eight_are_kept(tmp_path, kind, bands, channels):
+    deep = RNG.integers(0, 65536, (5, 7, bands), dtype=np.uint16)
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in deep)
+    path = _png(tmp_path / "deep.png", 7, 5, 16, kind, rows)
+    expected = (deep >> 8)[..., : 3 if bands >= 3 else 1]
+    np.testing.assert_array_equal(read_image(path), np.broadcast_to(expected, (5, 7, channels)))
+    assert image_shape(path) == (5, 7, channels)
+
+
+def test_cmyk_is_ink_on_white(tmp_path):
+    for c, m, y, k in [(0, 0, 0, 0), (255, 0, 0, 0), (0, 200, 0, 0), (0, 0, 90, 0), (0, 0, 0, 128), (30, 60, 90, 50)]:
+        Image.new("CMYK", (8, 8), (c, m, y, k)).save(tmp_path / "ink.jpg", quality=100)
+        expected = [(255 - ink) * (255 - k) / 255 for ink in (c, m, y)]
+        np.testing.assert_allclose(read_image(tmp_path / "ink.jpg").mean((0, 1)), expected, atol=2)
+
+
+def test_one_pixel(tmp_path):
+    for i, name in enumerate(["a/0.png", "b/0.jpg"]):
+        (tmp_path / name).parent.mkdir()
+        Image.new("RGB", (1, 1), (i * 250, 9, 9)).save(tmp_path / name)
+    source = data.folder(tmp_path)
+    assert source.shapes() == {(1, 1, 3)}
+    made = to_memory(source, Preprocessing((5, 5, 3), "uint8"))
+    assert (made.x[0] == [0, 9, 9]).all()
+    assert abs(made.x[1].astype(int) - [250, 9, 9]).max() < 9
+
+
+def test_a_line_of_pixels_is_not_blown_up(tmp_path):
+    """It is small, but covering a square it would have billions of pixels before it is cropped."""
+    _fill(tmp_path / "ant", number=1)
+    Image.new("L", (60_000, 1)).save(tmp_path / "ant" / "line.png")
+    source = data.folder(tmp_path)
+    assert source[1]["x"].shape == (1, 60_000, 1)
+    with pytest.raises(
+        InputError, match=r"1 × 60000 pixels would be scaled to 224 × 13440000 to cover 224 × 224, more"
+    ):
+        to_memory(source, Preprocessing((224, 224, 3), "uint8"))
+    assert to_memory(source, Preprocessing((8, 8, 3), "uint8")).x.shape == (2, 8, 8, 3)
+
+
+def test_a_picture_that_would_fill_the_memory_is_not_decoded(tmp_path, monkeypatch):
+    path = _png(tmp_path / "huge.png", 20_000, 20_000, 8, 2, b"")
+    decoded = []
+    monkeypatch.setattr("PIL.ImageFile.ImageFile.load", lambda *_: decoded.append(1))
+    for read in (read_image, image_shape):
+        with pytest.raises(InputError, match=r"'.*huge.png' has 400,000,000 pixels, more than the limit of 89,478,485"):
+            read(path)
+    path = _png(tmp_path / "large.png", 10_000, 10_000, 8, 0, b"")  # of which Pillow alone would only warn
+    with (
+        pytest.warns(Image.DecompressionBombWarning),
+        pytest.raises(
+            InputError, match=r"large.png' has 100,000,000 pixels, more than the limit of 89,478,485; it was"
+        ),
+    ):
+        read_image(path)
+    assert not decoded
+    monkeypatch.undo()
+    Image.new("L", (30, 20)).save(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 599)
+    with pytest.warns(Image.DecompressionBombWarning), pytest.raises(InputError, match=r"has 600 pixels, .* of 599"):
+        read_image(path)
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 600)
+    assert read_image(path).shape == (20, 30, 1)
+
+
+@pytest.mark.parametrize("kind", ["GIF", "BMP", "TIFF", "EPS"])
+def test_the_bytes_decide_what_a_file_is(tmp_path, kind):
+    """Pillow hands an EPS file to Ghostscript, which runs what is in it."""
+    Image.fromarray(COLOUR).save(tmp_path / "image.jpg", kind)
+    with pytest.raises(InputError, match=r"'.*image.jpg' cannot be read \(it is no JPEG, PNG or WebP image\)"):
+        read_image(tmp_path / "image.jpg")
+    Image.fromarray(COLOUR).save(tmp_path / "image.jpg", "PNG")
+    np.testing.assert_array_equal(read_image(tmp_path / "image.jpg"), COLOUR)
+
+
+def test_of_several_pictures_in_a_file_the_first_is_read(tmp_path):
+    first, second = (Image.new("RGB", (6, 4), (red, 0, 0)) for red in (10, 200))
+    for name, kind, options in (("p.jpg", "MPO", {}), ("m.webp", "WEBP", {"lossless": True}), ("a.png", "PNG", {})):
+        first.save(tmp_path / name, kind, save_all=True, append_images=[second], **options)
+        with Image.open(tmp_path / name) as image:
+            assert image.n_frames == 2
+        assert abs(read_image(tmp_path / name)[..., 0].astype(int) - 10).max() <= 2
 
 
 UPRIGHT = {  # EXIF's orientations, as what brings the stored pixels upright
@@ -183,6 +285,20 @@ def test_splits(tmp_path):
         data.folder(tmp_path, "vall")
 
 
+def test_a_class_that_only_val_has_is_a_name_written_in_two_ways(tmp_path):
+    for name in ("train/ant", "train/bees", "train/wasp", "val/ant", "val/bee"):
+        _fill(tmp_path / name, number=1)
+    for split in ("all", None):
+        with pytest.raises(
+            InputError,
+            match=r"in '.*' differ: train/ alone has bees, wasp; val/ alone has bee\. Give .*:train or .*:val",
+        ):
+            data.folder(tmp_path, split)
+    assert data.folder(tmp_path, "train").class_names == ("ant", "bees", "wasp")
+    assert data.folder(tmp_path, "val").class_names == ("ant", "bee")
+    assert len(data.folder(tmp_path, "all", labelled=False)) == 5
+
+
 def test_one_split_is_enough(tmp_path):
     _fill(tmp_path / "val" / "ant", number=1)
     assert data.splits_of(tmp_path) == ("val",)
@@ -229,6 +345,98 @@ def test_a_class_without_images_is_named(tmp_path):
     (tmp_path / "wasp" / "w.gif").touch()
     with pytest.raises(InputError, match=r"the class folders bee, wasp of '.*' hold no images \(\.jpg, .*\); fill"):
         data.folder(tmp_path)
+
+
+def test_bytes_that_are_no_text_in_names(tmp_path):
+    root = os.fsencode(tmp_path)
+    for name in (b"caf\xe9", b"th\xe9"):
+        os.mkdir(os.path.join(root, name))
+        Image.new("L", (2, 2), name[0]).save(Path(os.fsdecode(os.path.join(root, name, b"\xff 1.png"))))
+    source = data.folder(tmp_path)
+    assert source.class_names == ("caf\\xe9", "th\\xe9")
+    assert [int(source[i]["x"][0, 0, 0]) for i in range(2)] == [ord("c"), ord("t")]
+    assert source.names[0] == f"{tmp_path}/caf\\xe9/\\xff 1.png"
+    for text in (*source.class_names, *source.names):
+        text.encode()
+    source.paths[0].write_bytes(b"no image")
+    with pytest.raises(InputError, match=r"caf\\xe9/\\xff 1\.png' cannot be read"):
+        source[0]
+
+
+def test_links(tmp_path):
+    _fill(tmp_path / "data" / "ant", number=2)
+    _fill(tmp_path / "elsewhere", number=1, start=30)
+    (tmp_path / "data" / "bee").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "data" / "ant" / "2.png").symlink_to(tmp_path / "elsewhere" / "0.png")
+    (tmp_path / "data" / "ant" / "up").symlink_to(tmp_path / "data")  # would go round for ever
+    assert _reds(data.folder(tmp_path / "data")) == [0, 1, 30, 30]
+    (tmp_path / "data" / "ant" / "3.png").symlink_to(tmp_path / "gone.png")
+    source = data.folder(tmp_path / "data")
+    assert len(source) == 5  # not left out in silence
+    with pytest.raises(InputError, match=r"the image '.*ant/3\.png' cannot be read \(.*No such file"):
+        source[3]
+    (tmp_path / "data" / "ant" / "3.png").unlink()
+    for target in ("gone", "wasp"):  # nowhere, and in a circle
+        (tmp_path / "data" / "wasp").symlink_to(tmp_path / "data" / target)
+        with pytest.raises(InputError, match=r"'.*wasp' is a link that leads nowhere; mend or remove it"):
+            data.folder(tmp_path / "data")
+        (tmp_path / "data" / "wasp").unlink()
+
+
+def test_a_folder_called_like_an_image_is_none(tmp_path):
+    _fill(tmp_path / "ant", number=2)
+    (tmp_path / "ant" / "x.jpg").mkdir()
+    assert len(data.folder(tmp_path)) == 2
+
+
+def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
+    _fill(tmp_path / "ant", number=2)
+
+    def iterdir(path):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", iterdir)
+    with pytest.raises(InputError, match=r"the folder '.*' cannot be listed \(Permission denied\)"):
+        data.folder(tmp_path)
+
+
+def test_broken_files_are_left_out_and_listed(tmp_path):
+    for name in ("ant", "bee"):
+        _fill(tmp_path / name, number=4)
+    large = Image.fromarray(RNG.integers(0, 256, (64, 64, 3), dtype=np.uint8))
+    large.save(tmp_path / "ant" / "1.jpg")
+    content = (tmp_path / "ant" / "1.jpg").read_bytes()
+    (tmp_path / "ant" / "1.jpg").write_bytes(content[: len(content) // 2])  # its header is whole
+    (tmp_path / "bee" / "0.png").write_text("no image")
+    whole = data.folder(tmp_path)
+    assert image_shape(tmp_path / "ant" / "1.jpg") == (64, 64, 3)
+    kept, broken = data.skip_broken(whole)
+    assert isinstance(kept, ImageFiles)
+    assert [name for name, _ in broken] == [str(tmp_path / "ant" / "1.jpg"), str(tmp_path / "bee" / "0.png")]
+    assert "1.jpg' cannot be read (image file is truncated" in broken[0][1]
+    assert "it is no JPEG, PNG or WebP image" in broken[1][1]
+    assert _reds(kept) == [0, 1, 2, 3, 1, 2, 3]
+    assert kept.labels.tolist() == [0, 0, 0, 0, 1, 1, 1]
+    assert (kept.class_names, kept.shapes()) == (("ant", "bee"), {(3, 4, 3)})
+    again, none = data.skip_broken(kept)
+    assert again is kept
+    assert none == []
+    part, broken = data.skip_broken(data.subset(whole, [7, 5, 2, 1]))  # the order stays
+    assert _reds(part) == [2, 1]
+    assert [Path(name).name for name, _ in broken] == ["0.png", "1.jpg"]
+
+
+def test_a_class_that_is_broken_altogether(tmp_path):
+    for name in ("ant", "bee"):
+        _fill(tmp_path / name, number=2)
+    for i in range(2):
+        (tmp_path / "bee" / f"{i}.png").write_text("no image")
+    with pytest.raises(InputError, match=r"no example of bee in '?.* can be read; the first: the image '.*bee/0\.png'"):
+        data.skip_broken(data.folder(tmp_path))
+    with pytest.raises(InputError, match=r"none of the 2 examples of .* can be read; the first: the image"):
+        data.skip_broken(data.folder(tmp_path / "bee", labelled=False))
+    numbers = data.arrays(np.zeros((3, 2)))
+    assert data.skip_broken(numbers) == (numbers, [])
 
 
 def test_no_classes(tmp_path):

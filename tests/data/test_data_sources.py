@@ -182,7 +182,7 @@ def test_a_path_is_a_spec(place):
         ("nowhere:train", "there is no folder 'nowhere'"),
         ("flat:train", "unknown split of 'flat' 'train'; expected one of: all"),
         ("missing.npz", "there is no file 'missing.npz'"),
-        ("notes.txt", "'notes.txt' is neither a folder of class folders nor an .npz file"),
+        ("notes.txt", "'notes.txt' is neither a folder of class folders nor a file .npz or .csv"),
     ],
 )
 def test_a_spec_of_nothing_is_refused(place, spec, message):

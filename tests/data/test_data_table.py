@@ -2,12 +2,14 @@
 
 import io
 import pickle
+import struct
 import zipfile
 
 import numpy as np
 import pytest
 
 from jaxdl import data
+from jaxdl.data.source import check_labelled, holds_numbers
 from jaxdl.errors import InputError
 
 X = np.arange(12, dtype=np.float32).reshape(4, 3)
@@ -57,6 +59,20 @@ def test_labels_become_places_among_the_names(y, class_names, labels, names):
     assert source.class_names == names
 
 
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_floats_are_numbers_to_regress_on(tmp_path, dtype):
+    y = np.array([1, 2.5, -3, 1], dtype)
+    np.savez(tmp_path / "d.npz", x=X, y=y)
+    for source in (data.arrays(X, y), data.npz(tmp_path / "d.npz")):
+        assert source.labels.dtype == np.float32
+        np.testing.assert_array_equal(source.labels, y.astype(np.float32))
+        assert source.class_names == ()
+        assert holds_numbers(source)
+        check_labelled(source, purpose="training")
+    assert not holds_numbers(data.arrays(X, [0, 1, 0, 1]))
+    assert not holds_numbers(data.arrays(X))
+
+
 def test_an_example_is_a_dict():
     source = data.arrays(X, [0, 1, 0, 1], groups=["p", "q", "p", "q"], times=[3, 1, 2, 0], name="mine")
     assert isinstance(source, data.Source)
@@ -102,7 +118,10 @@ def test_x_is_refused(x, message):
         ([0, 1, 0, 1], {"groups": [1, 2]}, "x has 4 examples but groups has 2"),
         ([0, 1, 0, 1], {"groups": 3}, "x has 4 examples but groups has 1"),
         ([0, 1, 0, 1], {"times": range(5)}, "x has 4 examples but times has 5"),
-        ([0.0, 1.0, 0.5, 1.0], {}, r"y is float64\[4\]; expected one whole number or string per example"),
+        ([0.0, 1.0, 0.5, 1.0], {"class_names": "ab"}, r"y is float64\[4\]; expected one whole number or string per ex"),
+        ([0.0, np.nan, np.inf, 1.0], {}, "y holds NaN or infinity .* in 2 of 4 examples, the first at index 1"),
+        ([0.0, 1e300, 2.0, 1.0], {}, "y holds NaN or infinity .* in 1 of 4 examples, the first at index 1"),
+        ([1j, 0, 0, 0], {}, r"y is complex128\[4\]; expected one whole number or string \(classes\) or float \(regr"),
         (np.array(["a", None, "b", 1], object), {}, r"y is object\[4\]"),
         ([[1, 0], [0, 1], [1, 0], [0, 1]], {}, r"y is int64\[4, 2\]"),
         ([0, 1, 2, 0], {"class_names": ["a", "b"]}, "y runs from 0 to 2; with 2 class_names expected 0 to 1"),
@@ -176,6 +195,24 @@ def test_a_damaged_npz_is_refused_by_name(tmp_path, content, message):
     with pytest.raises(InputError, match=message) as caught:
         data.npz(path)
     assert str(path) in str(caught.value)
+
+
+def _announcing(shape):
+    """An archive whose x says it has this shape, and has 100 bytes."""
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".encode().ljust(117) + b"\n"
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("x.npy", b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(100))
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    "shape", ["(10**15,)", f"({10**15}, 3)", f"({10**25},)", f"({2**62}, 4)", "(-5, 3)", "(9, 3)", "x"]
+)
+def test_an_array_that_announces_more_than_there_is(tmp_path, shape):
+    (tmp_path / "d.npz").write_bytes(_announcing(shape))
+    with pytest.raises(InputError, match=r"d\.npz' cannot be read as an \.npz archive"):
+        data.npz(tmp_path / "d.npz")
 
 
 def test_a_missing_npz_is_named(tmp_path):

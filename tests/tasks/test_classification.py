@@ -52,7 +52,9 @@ def test_metrics_are_those_of_scikit_learn(answers):
     assert measured["accuracy"] == accuracy_score(labels, logits.argmax(-1))
     np.testing.assert_allclose(measured["loss"], log_loss(labels, np.exp(_log_softmax(logits))), rtol=1e-9)
     assert 0 < measured["accuracy"] < 1
-    np.testing.assert_array_equal(task.correct(logits, labels), logits.argmax(-1) == labels)
+    each = task.scores(logits, labels)
+    assert set(each) == {"accuracy"}
+    np.testing.assert_array_equal(each["accuracy"], logits.argmax(-1) == labels)
     assert task.metric in measured
 
 

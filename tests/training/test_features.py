@@ -12,7 +12,7 @@ from jaxdl.data.preprocessing import Preprocessing, normalise
 from jaxdl.models import Entry
 from jaxdl.models.layers import Head
 from jaxdl.models.staged import Staged
-from jaxdl.training import setup as setups
+from jaxdl.training import prepare as preparing
 from jaxdl.training.features import activation_bytes, compute_features
 from jaxdl.weights.checkpoint import from_model
 
@@ -78,7 +78,7 @@ def test_what_does_not_fit_is_not_kept(counting, monkeypatch):
     source = data.subset(data.digits(range(5)), np.arange(64))
     plan = jaxdl.Plan(epochs=2, batch_size=16, freeze_through="body")
     kept = jaxdl.cross_validate(counting, source, plan, fold_strategy="loop")
-    monkeypatch.setattr(setups, "memory_limit", lambda: 64 * 16 * 4 - 1)
+    monkeypatch.setattr(preparing, "memory_limit", lambda: 64 * 16 * 4 - 1)
     dropped = jaxdl.cross_validate(counting, source, plan, fold_strategy="loop")
     assert (kept.cached, dropped.cached) == (True, False)
     np.testing.assert_allclose(kept.out_of_fold.logits, dropped.out_of_fold.logits, atol=1e-5)

@@ -13,7 +13,7 @@ from jaxdl import data
 from jaxdl.data.batches import training_batches
 from jaxdl.models.staged import walk_shapes
 from jaxdl.tasks.classification import Classification
-from jaxdl.training.setup import prepare
+from jaxdl.training.prepare import prepare
 from jaxdl.training.step import Batch
 
 FAMILIES = {
@@ -158,8 +158,9 @@ def test_padding_changes_nothing(name, parents):
         jax.tree.leaves((a.params, a.batch_stats)), jax.tree.leaves((b.params, b.batch_stats)), strict=True
     ):
         np.testing.assert_allclose(x, y, atol=1e-6)
-    for key in metrics_a:
-        assert float(metrics_a[key]) == pytest.approx(float(metrics_b[key]), rel=1e-5)
+    assert jax.tree.structure(metrics_a) == jax.tree.structure(metrics_b)
+    for x, y in zip(jax.tree.leaves(metrics_a), jax.tree.leaves(metrics_b), strict=True):
+        assert float(x) == pytest.approx(float(y), rel=1e-5)
 
 
 @pytest.mark.parametrize("name", FAMILIES)

@@ -140,9 +140,9 @@ def test_labels_that_are_no_classes_are_refused(labels):
 def test_a_last_step_that_diverges_is_not_scored():
     source = data.subset(data.digits(range(2)), np.arange(20))
     plan = jaxdl.Plan(optimizer="sgd", learning_rate=1e39, epochs=1)
-    with pytest.raises(InputError, match="parameters stopped being finite"):
+    with pytest.raises(InputError, match="parameters are not finite"):
         jaxdl.cross_validate(jaxdl.create("mlp", 2), source, plan)
-    with pytest.raises(InputError, match="parameters stopped being finite"):
+    with pytest.raises(InputError, match="parameters are not finite"):
         jaxdl.pretrain(jaxdl.create("mlp", 2), source, plan)
 
 

@@ -11,7 +11,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 import jaxdl
 from jaxdl import data
 from jaxdl.errors import InputError
-from jaxdl.validation.folds import pad_folds
+from jaxdl.validation.strategy import pad_folds
 
 DIGITS = data.digits(range(4))
 SOURCE = data.subset(DIGITS, np.random.default_rng(0).permutation(len(DIGITS))[:100])
@@ -132,7 +132,7 @@ def test_auto_says_why():
 
 
 def test_folds_start_with_different_heads_on_the_same_body():
-    from jaxdl.training.setup import prepare
+    from jaxdl.training.prepare import prepare
 
     parent = jaxdl.pretrain(MLP, SOURCE, jaxdl.Plan(epochs=1))
     setup = prepare(parent, SOURCE, PLAN, [np.arange(50), np.arange(50, 100)])

@@ -1,6 +1,7 @@
 """A checkpoint comes back bit for bit, or not at all."""
 
 import dataclasses
+import hashlib
 import json
 import re
 import shutil
@@ -17,7 +18,7 @@ from jaxdl.errors import InputError
 from jaxdl.models import create
 from jaxdl.models.staged import init_variables, walk_shapes
 from jaxdl.weights import checkpoint as module
-from jaxdl.weights.checkpoint import Card, Checkpoint, from_model, replace_head, restore, save
+from jaxdl.weights.checkpoint import Card, Checkpoint, fingerprint, from_model, replace_head, restore, save
 
 PREPROCESSING = Preprocessing((8, 8, 1), "uint8", (0.1,), (1 / 3,), "bicubic", 0.875)
 CARD = Card(
@@ -153,7 +154,7 @@ def test_a_failing_save_leaves_nothing_behind(tmp_path, monkeypatch, failure, pl
     target = {"arrays": (ocp.StandardCheckpointer, "save"), "card": (Path, "write_text"), "rename": (Path, "rename")}
     with monkeypatch.context() as patch:
         patch.setattr(*target[place], failure)
-        with pytest.raises((OSError, KeyboardInterrupt)):
+        with pytest.raises((OSError, InputError, KeyboardInterrupt)):
             save(_checkpoint(), tmp_path / "c")
     assert list(tmp_path.iterdir()) == []
     _assert_same(restore(save(_checkpoint(), tmp_path / "c")).variables, _checkpoint().variables)  # now it can
@@ -226,6 +227,52 @@ def test_another_models_checkpoint_is_refused(tmp_path, saved):
     shutil.copy(other / "card.json", saved / "card.json")  # a card from another model
     with pytest.raises(InputError, match=r"(?s)does not fit the model.*head/dense/kernel: \(4, 3\) in the check"):
         restore(saved)
+
+
+def test_the_fingerprint_is_of_everything_in_the_arrays():
+    variables = {
+        "params": {"b": np.arange(4, dtype=np.float32).reshape(2, 2), "a": {"k": np.int32(7)}},
+        "batch_stats": {"z": np.zeros((0, 3), np.float32)},
+    }
+    expected = hashlib.sha256(
+        b"batch_stats/z float32 (0, 3)\n"
+        + b"params/a/k int32 ()\n\x07\x00\x00\x00"
+        + b"params/b float32 (2, 2)\n"
+        + np.float32([0, 1, 2, 3]).tobytes()
+    ).hexdigest()
+    assert fingerprint(variables) == expected
+    assert fingerprint(jax.tree.map(jax.numpy.asarray, variables)) == expected
+    assert fingerprint(dict(reversed(variables.items()))) == expected
+    array = variables["params"]["b"]
+    transposed = np.asfortranarray(array)  # the same values, laid out otherwise in memory
+    others = [array.T, array.reshape(4), array.view(np.int32), np.nextafter(array, 9), array[:1], -array]
+    seen = {fingerprint({**variables, "params": {**variables["params"], "b": other}}) for other in (*others, array)}
+    assert len(seen) == len(others) + 1
+    assert fingerprint({**variables, "params": {**variables["params"], "b": transposed}}) == expected
+    renamed = {"params": {"c": array, "a": variables["params"]["a"]}, "batch_stats": variables["batch_stats"]}
+    assert fingerprint(renamed) != expected
+
+
+@pytest.mark.parametrize("kind", ["mlp", "cnn", "bfloat16"])
+def test_arrays_of_another_checkpoint_are_refused(tmp_path, kind):
+    """Both are whole and fit the model: only the fingerprint tells."""
+    one, two = (save(_checkpoint(kind, seed=seed), tmp_path / str(seed)) for seed in (0, 1))
+    assert json.loads((one / "card.json").read_text())["fingerprint"] == fingerprint(_checkpoint(kind).variables)
+    shutil.rmtree(one / "variables")
+    shutil.copytree(two / "variables", one / "variables")
+    with pytest.raises(InputError, match=r"the arrays of the checkpoint '.*0' are not those that its card was written"):
+        restore(one)
+    with pytest.raises(InputError, match="are not those that its card was written for"):
+        restore(one, create(KINDS[kind][0], 3, **KINDS[kind][1]))
+    shutil.copy(two / "card.json", one / "card.json")
+    _assert_same(restore(one).variables, _checkpoint(kind, seed=1).variables)
+
+
+def test_a_card_from_before_there_were_fingerprints(saved):
+    card = json.loads((saved / "card.json").read_text())
+    del card["fingerprint"]
+    (saved / "card.json").write_text(json.dumps(card))
+    _assert_same(restore(saved).variables, _checkpoint().variables)
 
 
 def test_restoring_into_a_model_of_ones_own(saved):
@@ -338,6 +385,16 @@ CARDS = {
     "std": (_preprocessing(std=[0.1, 0.2]), "std is"),
     "extra": (_preprocessing(gamma=2), "is damaged .*gamma"),
     "list": (lambda card: [card], "is damaged"),
+    "zero": (_set(format=0), "written in checkpoint format 0"),
+    "yes": (_set(format=True), "written in checkpoint format True"),
+    "fingerprint": (_set(fingerprint="00ff"), "are not those that its card was written for"),
+    "no_fingerprint": (_set(fingerprint=[1]), "is damaged .*fingerprint"),
+    "plan": (_set(plan="x"), "is damaged .*plan is x"),
+    "parent": (_set(parent=3), "is damaged .*parent is 3"),
+    "names": (_set(class_names=["a", 1, "c"]), "is damaged .*class_names is no list of names"),
+    "name": (_set(class_names="abc"), "is damaged .*class_names is no list of names"),
+    "large": (_preprocessing(input_shape=[2**70, 8, 1]), "does not fit the model"),
+    "infinite": (_preprocessing(mean=[float("inf")]), "mean is"),
 }
 
 
@@ -351,7 +408,25 @@ def test_a_damaged_card_is_refused(saved, damage):
         restore(saved)
 
 
-@pytest.mark.parametrize("content", [b"", b"{", b"null", b"\xff\xfe", b'{"format": 1}'])
+@pytest.mark.parametrize(
+    ("kind", "arguments", "shape", "message"),
+    [
+        ("cnn", {}, [2**70, 8, 1], "a model that cannot be made for inputs of shape .*OverflowError"),
+        ("vit", {"depth": 10**9}, [8, 8, 1], "depth of model 'vit' is 1000000000; expected at most 1000"),
+        ("resnet", {"depths": [1, 2**70]}, [8, 8, 1], "depths of model 'resnet20_cifar' is .*; expected at most 1000"),
+    ],
+)
+def test_a_card_that_asks_for_the_impossible_is_refused_at_once(tmp_path, kind, arguments, shape, message):
+    path = save(_checkpoint(kind), tmp_path / "c")
+    card = json.loads((path / "card.json").read_text())
+    card["arguments"].update(arguments)
+    card["preprocessing"]["input_shape"] = shape
+    (path / "card.json").write_text(json.dumps(card))
+    with pytest.raises(InputError, match=message):
+        restore(path)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"null", b"\xff\xfe", b'{"format": 1}', b"[" * 99_999])
 def test_a_card_that_is_no_card_is_refused(saved, content):
     (saved / "card.json").write_bytes(content)
     with pytest.raises(InputError, match=r"the card '.*card\.json' is damaged"):
@@ -364,8 +439,12 @@ def test_what_is_no_checkpoint_is_refused(tmp_path, saved):
     for place in (tmp_path, saved / "card.json"):
         with pytest.raises(InputError, match=r"is not a jaxdl checkpoint: it has no card\.json"):
             restore(place)
-    (saved / "metrics.jsonl").write_text('{"epoch": 1}\n{"epo')
-    with pytest.raises(InputError, match=r"the history '.*metrics\.jsonl' is damaged"):
+    for history in ('{"epoch": 1}\n{"epo', '{"epoch": 1}\n[2]\n', "[" * 100_000):
+        (saved / "metrics.jsonl").write_text(history)
+        with pytest.raises(InputError, match=r"the history '.*metrics\.jsonl' is damaged"):
+            restore(saved)
+    (saved / "card.json").unlink()
+    with pytest.raises(InputError, match=r"has no card\.json \(writing it was interrupted: it has arrays\)"):
         restore(saved)
 
 

@@ -8,9 +8,11 @@ from jaxdl import data
 from jaxdl.data.batches import evaluation_batches, training_batches
 from jaxdl.models import create
 from jaxdl.parallel import pmap
-from jaxdl.training.loop import data_parallel_runner, fit, mesh_runner, one_batch, pmap_runner, single_runner
+from jaxdl.training.feeds import MemoryFeeds
+from jaxdl.training.loop import fit
 from jaxdl.training.plan import Plan
-from jaxdl.training.setup import prepare
+from jaxdl.training.prepare import prepare
+from jaxdl.training.runners import data_parallel_runner, mesh_runner, one_batch, pmap_runner, single_runner
 from jaxdl.training.step import Batch
 
 MODELS = {
@@ -31,19 +33,27 @@ def run(setup, kind, part, devices):
     plan = setup.plan
     losses, logits = [], []
 
-    def on_epoch(epoch, metrics, predicted):
+    def on_epoch(epoch, metrics, predicted, stopped):
         losses.append(float(metrics["loss"]))
         logits.append(predicted[: len(part)])
+        return []
 
-    state = fit(
-        runner,
-        setup.initial_states([0])[0],
+    feeds = MemoryFeeds(
         setup.shared,
+        lambda epoch: one_batch(training_batches([part], plan.batch_size, 0, [0], epoch)[0]),
+        one_batch(evaluation_batches([part], plan.batch_size, [0])[0]),
+        None,
+    )
+    fitted = fit(
+        lambda epoch: runner,
+        setup.initial_states([0])[0],
         epochs=plan.epochs,
-        train_batches=lambda epoch: one_batch(training_batches([part], plan.batch_size, 0, [0], epoch)[0]),
-        eval_batches=one_batch(evaluation_batches([part], plan.batch_size, [0])[0]),
+        stages=setup.model.stage_names,
+        train=feeds.train,
+        held_out=feeds.held_out,
         on_epoch=on_epoch,
     )
+    state = fitted.state
     assert int(state.step) == STEPS
     return jax.tree.map(np.asarray, (state.params, state.batch_stats)), np.array(losses), logits[-1]
 
@@ -116,7 +126,7 @@ def test_batches_are_really_divided():
     for make in (mesh_runner, pmap_runner):
         step = setup.make_step("data" if make is pmap_runner else None)
         runner = make(step, setup.make_predict(), False, jax.devices())
-        state, shared = runner.place(setup.initial_states([0])[0], setup.shared)
+        state, shared = runner.place(setup.initial_states([0])[0]), runner.place_shared(setup.shared)
         assert len(state.params["head"]["dense"]["kernel"].sharding.device_set) == 8
         batch = jax.tree.map(lambda a: a[0], one_batch(training_batches([part], 64, 0, [0], 0)[0]))
         state, _ = runner.step(state, batch, shared)
@@ -136,3 +146,13 @@ def test_a_step_over_the_mesh_reduces_gradients_once_compiled():
     text = jax.jit(setup.make_step()).lower(state, parts, shared).compile().as_text()
     assert "all-reduce" in text
     assert "all-gather(" not in text  # nothing is collected in full on every device
+
+
+def test_no_device_holds_all_of_the_data():
+    setup, _ = make_setup("cnn", 50, 25, "sgd")
+    runner = mesh_runner(setup.make_step(), setup.make_predict(), False, jax.devices())
+    shared = runner.place_shared(setup.shared)
+    assert shared.x.dtype == np.uint8
+    assert shared.x.shape == (56, 8, 8, 1)  # padded until eight devices divide it
+    assert {shard.data.shape[0] for shard in shared.x.addressable_shards} == {7}
+    np.testing.assert_array_equal(shared.x[:50], setup.shared.x)

@@ -6,9 +6,9 @@ import pytest
 
 import jaxdl
 from jaxdl import data
-from jaxdl.training.setup import prepare
-from jaxdl.validation.folds import make_fold_runner
+from jaxdl.training.prepare import prepare
 from jaxdl.validation.splits import split_source
+from jaxdl.validation.strategy import make_fold_runner
 
 CASES = {
     "mlp": ("mlp", dict(hidden=(32,)), None),
@@ -65,12 +65,12 @@ def test_folds_on_devices_do_not_talk():
     split = split_source(source, "kfold", 5, 0)
     setup = prepare(jaxdl.create("cnn", 10, features=(8,), hidden=(16,)), source, jaxdl.Plan(epochs=1), split.train)
     runner = make_fold_runner(setup, "shard")
-    from jaxdl.validation.folds import _batches, _state, pad_folds
+    from jaxdl.validation.strategy import fold_batches, fold_state, pad_folds
 
     folds = pad_folds(range(5), "shard")
     assert folds == [0, 1, 2, 3, 4, 0, 1, 2]
-    state, shared = runner.place(_state(setup, folds, stacked=True), setup.shared)
-    batch = jax.tree.map(lambda a: a[0], _batches(setup, folds, 0, stacked=True))
+    state, shared = runner.place(fold_state(setup, folds, stacked=True)), runner.place_shared(setup.shared)
+    batch = jax.tree.map(lambda a: a[0], fold_batches(setup, folds, 0, stacked=True))
     text = runner.step.lower(state, batch, shared).compile().as_text()
     for collective in ("all-reduce", "all-gather", "all-to-all", "collective-permute"):
         assert collective not in text

@@ -1,0 +1,137 @@
+"""``jaxdl cross-validate``."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+
+from jaxdl import data as sources
+from jaxdl.cli_options import (
+    Debug,
+    InitOption,
+    ModelArguments,
+    ModelOption,
+    Running,
+    RunningOptions,
+    SizeOption,
+    Spec,
+    TaskOption,
+    Training,
+    TrainingOptions,
+)
+from jaxdl.commands.console import console, display, score, start_of
+from jaxdl.commands.run import as_streaming, make_loggers, open_run, without_broken
+from jaxdl.data.source import Source
+from jaxdl.errors import check_choice
+from jaxdl.report.run_page import PAGE, write_run_report
+from jaxdl.report.table import print_table, results_table
+from jaxdl.training.plan import Plan
+from jaxdl.training.resume import AlreadyFinished, RunFolder
+from jaxdl.training.setup import Init
+from jaxdl.validation.crossval import cross_validate
+from jaxdl.validation.result import RESULT, Result
+from jaxdl.validation.splits import Splitter
+from jaxdl.validation.strategy import FoldStrategy
+from jaxdl.weights.checkpoint import Checkpoint, save
+
+MOST_FOLDS = 20  # with more, they are not listed one by one, nor are their networks kept
+
+
+def cross_validate_command(
+    *,
+    data: Spec,
+    out: Annotated[Path, tyro.conf.arg(metavar="RUN")],
+    init: InitOption = None,
+    model: ModelOption = None,
+    training: TrainingOptions = Training(),  # noqa: B008
+    running: RunningOptions = Running(),  # noqa: B008
+    folds: int = 5,
+    splitter: Splitter = "auto",
+    fold_strategy: FoldStrategy = "auto",
+    keep_models: Literal["auto", "always", "never"] = "auto",
+    image_size: SizeOption = None,
+    task: TaskOption = "auto",
+    model_arguments: ModelArguments = (),
+    debug: Debug = False,
+) -> None:
+    """Measure by cross-validation how good fine-tuning is.
+
+    Args:
+      data: digits[:5-9], a folder of class folders (of splits its train/), FILE.npz, FILE.csv[:TARGET], tfds:NAME.
+      out: folder for the results; new, or that of the same command, which then goes on.
+      init: checkpoint that every fold starts from.
+      model: name of a model to train from scratch, instead of --init.
+      training: how to train each fold.
+      running: how the run is carried out.
+      folds: number of folds; leave-one-out and holdout have their own.
+      splitter: how to divide the examples; group needs groups, time-series times; auto is stratified, of numbers kfold.
+      fold_strategy: how folds are run: in turn (loop), in one program (vmap), over devices (shard), or the fastest.
+      keep_models: save the network of each fold, too, below --out; auto does for up to 20 folds.
+      image_size: side in pixels that images are brought to; by default the checkpoint's.
+      task: whether the target column of a .csv names classes or is a number to foretell; auto looks at it.
+      model_arguments: arguments of --model, such as activation=tanh.
+      debug: show the traceback of an error.
+    """
+    plan = Plan(**vars(training))
+    check_choice("keep_models", keep_models, ("auto", "always", "never"))
+    with open_run(out, "cross-validate", data, init, running, task) as run:
+        source, broken = without_broken(sources.load(data, split="train", task=task), running)
+        network = start_of(init, model, source, model_arguments)
+        if Path(data).is_dir() and sources.splits_of(data):
+            console.print(f"{len(source)} examples of {source.name}; name {data}:all for all of them", soft_wrap=True)
+        count = {"leave-one-out": len(source), "holdout": 1}.get(splitter, folds)
+        with display(count * plan.epochs, make_loggers(run, running, plan.as_dict())) as shown:
+            try:
+                result = cross_validate(
+                    network,
+                    source,
+                    plan,
+                    splitter=splitter,
+                    folds=folds,
+                    fold_strategy=fold_strategy,
+                    image_size=image_size,
+                    progress=shown.row,
+                    on_steps=shown.steps,
+                    keep_models=keep_models == "always" or (keep_models == "auto" and count <= MOST_FOLDS),
+                    streaming=as_streaming(running),
+                    workers=running.workers,
+                    work=run,
+                )
+            except AlreadyFinished as finished:
+                console.print(str(finished), soft_wrap=True)
+                if not (run.path / PAGE).exists():  # something stopped it while it was being drawn
+                    write_run_report(run.path, source)
+                return
+        _write(run, result)
+        run.finish(broken=broken)
+    write_run_report(run.path, source)
+    _tell(result, network, source, splitter, run.path)
+
+
+def _write(run: RunFolder, result: Result) -> None:
+    made = run.fresh("result")
+    made.mkdir(parents=True)
+    result.write_to(made)
+    for fold, checkpoint in zip(result.folds, result.models or (), strict=False):
+        save(checkpoint, made / "folds" / str(fold["fold"]))
+    run.place(made, last=RESULT)
+
+
+def _tell(result: Result, network: Init, source: Source, splitter: str, out: Path) -> None:
+    name = "fine-tuning" if isinstance(network, Checkpoint) else "from scratch"
+    print_table(console, results_table({name: result}))
+    for row in result.folds if len(result.folds) <= MOST_FOLDS else ():
+        console.print(
+            f"fold {row['fold']}: {result.metric} {score(row[result.metric], 3)}, loss {score(row['loss'], 3)} "
+            f"on {row['test']} example{'s' if row['test'] > 1 else ''}, "
+            f"trained on {row['train']} in {row['seconds']:.1f} s"
+        )
+    if isinstance(network, Checkpoint) and network.card.data == source.name:
+        console.print(
+            f"Caution: the checkpoint was trained on {source.name} itself. If that holds these examples, the result is "
+            "too good: the folds' test examples are not new to it."
+        )
+    if source.groups is not None and splitter != "group":
+        console.print(f"The groups of {source.name} were not kept together; --splitter group does that.")
+    console.print(f"folds: {result.fold_strategy['name']} ({result.fold_strategy['reason']})")
+    console.print(f"results and report.html in {out}", soft_wrap=True)

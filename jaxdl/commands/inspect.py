@@ -1,0 +1,77 @@
+"""``jaxdl inspect``."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import tyro
+from rich.table import Column, Table
+
+from jaxdl.cli_options import Debug, ModelArguments, option, parse_arguments
+from jaxdl.commands.console import console, listed
+from jaxdl.errors import InputError, nearest
+from jaxdl.models import MODELS, create
+from jaxdl.report.inspect import inspect
+from jaxdl.weights.checkpoint import Checkpoint, restore
+
+
+def inspect_command(
+    target: Annotated[tyro.conf.Positional[str], tyro.conf.arg(metavar="CKPT|MODEL")],
+    *,
+    input_shape: Annotated[tuple[int, ...] | None, option("INT ...")] = None,
+    num_outputs: int = 10,
+    model_arguments: ModelArguments = (),
+    debug: Debug = False,
+) -> None:
+    """Show the stages of a checkpoint or model: shapes, parameters, FLOPs, bytes.
+
+    Args:
+      target: folder of a checkpoint, or name of a model.
+      input_shape: shape of an example, such as 32 32 3; a checkpoint knows its own.
+      num_outputs: number of classes, for a model.
+      model_arguments: arguments of a model, such as depth=6.
+      debug: show the traceback of an error.
+    """
+    if Path(target).exists():
+        network: Any = restore(target)
+    elif target in MODELS:
+        network = create(target, num_outputs, **parse_arguments(model_arguments))
+        input_shape = input_shape or (MODELS[target].image_size,) * 2 + (3,)
+    else:
+        raise InputError(
+            f"'{target}' is neither the folder of a checkpoint nor a model; the models are: {', '.join(MODELS)}."
+            + nearest(target, MODELS)
+        )
+    rows = inspect(network, input_shape)
+    if isinstance(network, Checkpoint):
+        _print_card(network)
+    else:
+        console.print(f"{target} for inputs of shape {tuple(input_shape)} and {num_outputs} classes")
+    table = Table("stage", "output", *(_right(c) for c in ("parameters", "statistics", "FLOPs", "bytes")))
+    for row in rows:
+        shapes = ", ".join("×".join(map(str, shape)) for shape in row.output)
+        table.add_row(row.name, shapes, *_counts(row.parameters, row.statistics, row.flops, row.bytes))
+    totals = [sum(getattr(r, f) for r in rows) for f in ("parameters", "statistics", "flops", "bytes")]
+    table.add_section()
+    table.add_row("all", "", *_counts(*totals))
+    console.print(table)
+
+
+def _right(title: str) -> Any:
+    return Column(title, justify="right")
+
+
+def _counts(*values: float) -> list[str]:
+    return [f"{value:,.0f}" for value in values]
+
+
+def _print_card(checkpoint: Checkpoint) -> None:
+    card = checkpoint.card
+    shape = "×".join(map(str, card.preprocessing.input_shape))
+    console.print(f"checkpoint {checkpoint.path}", soft_wrap=True)
+    answer = "it foretells a number" if card.scaling else f"classes: {', '.join(card.class_names) or 'unknown'}"
+    console.print(f"{answer}; input {shape} {card.preprocessing.kind}", soft_wrap=True)
+    if card.columns:
+        console.print(f"columns: {listed(card.columns)}", soft_wrap=True)
+    for what, value in (("trained on", card.data), ("parent", card.parent), ("converted from", card.source)):
+        if value:
+            console.print(f"{what}: {value}", soft_wrap=True)

@@ -1,0 +1,32 @@
+"""``jaxdl report``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from jaxdl import data as sources
+from jaxdl.cli_options import Debug, TaskOption, option
+from jaxdl.commands.console import console
+from jaxdl.report.run_page import write_run_report
+
+
+def report_command(
+    run: Annotated[tyro.conf.Positional[Path], tyro.conf.arg(metavar="RUN")],
+    *,
+    data: Annotated[str | None, option("SPEC")] = None,
+    out: Annotated[Path | None, option("FILE.html")] = None,
+    task: TaskOption = "auto",
+    debug: Debug = False,
+) -> None:
+    """Write a page on a run: what was run, how good it is, what happened inside.
+
+    Args:
+      run: folder that cross-validate, pretrain or finetune made.
+      data: the examples of the run, if they are no longer where they were.
+      out: file to write; by default report.html in the folder of the run. An earlier report is replaced.
+      task: how the target column of a .csv that is given as --data was taken for the run.
+      debug: show the traceback of an error.
+    """
+    source = None if data is None else sources.load(data, split="train", task=task)
+    console.print(f"report in {write_run_report(run, source, out)}", soft_wrap=True)

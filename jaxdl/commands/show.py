@@ -1,0 +1,97 @@
+"""``jaxdl show``."""
+
+from pathlib import Path
+from typing import Annotated
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import tyro
+
+from jaxdl import data as sources
+from jaxdl.cli_options import Debug, SizeOption, Spec, option
+from jaxdl.commands.console import console
+from jaxdl.data.augment import augment as augment_batch
+from jaxdl.data.augment import check, make_augmentation
+from jaxdl.data.preprocessing import to_memory, to_unit, unfitted
+from jaxdl.data.source import Source
+from jaxdl.errors import InputError
+from jaxdl.report.show import FORMATS, mixture, write_show
+from jaxdl.weights.checkpoint import check_free
+
+IMAGE_SIZE = 224  # pixels, where images differ in size and nothing else says
+MOST = 100  # images in a picture
+
+
+def show_command(
+    *,
+    data: Spec,
+    augment: Annotated[tuple[str, ...], option("NAME ...")] = ("standard",),
+    out: Annotated[Path, tyro.conf.arg(metavar="FILE.png|FILE.svg")] = Path("show.png"),
+    count: int = 16,
+    image_size: SizeOption = None,
+    seed: int = 0,
+    debug: Debug = False,
+) -> None:
+    """Draw some images before and after augmentation.
+
+    Args:
+      data: digits[:5-9], a folder of class folders (of splits its train/) or images, FILE.npz, FILE.csv, tfds:NAME.
+      augment: light, standard or strong, or single ones: crop, flip, colour, randaugment, mixup, cutmix, erasing.
+      out: file for the picture; must not exist yet.
+      count: how many images, chosen at random.
+      image_size: side in pixels that images are brought to; by default their own, or 224 if they differ.
+      seed: chooses the images and how they are changed.
+      debug: show the traceback of an error.
+    """
+    chosen, out = make_augmentation(augment), check_free(out)
+    if out.suffix.lower() not in FORMATS or out.is_dir():
+        raise InputError(f"'{out}' is no name for a picture; expected a file that ends in {' or '.join(FORMATS)}")
+    if not 1 <= count <= MOST:
+        raise InputError(f"the count is {count}; expected 1 to {MOST} images")
+    if image_size is not None and image_size < 1:
+        raise InputError(f"the image size is {image_size}; expected at least 1 pixel")
+    if seed < 0:
+        raise InputError(f"the seed is {seed}; expected 0 or more")
+    source = _some(sources.load(data, split="train", labelled=False), count, seed)
+    preprocessing = unfitted(source, image_size, IMAGE_SIZE)
+    check(chosen, preprocessing.input_shape, preprocessing.kind)
+    if preprocessing.kind != "uint8":
+        raise InputError(f"{source.name} holds numbers of shape {list(preprocessing.input_shape)}; show is for images")
+    before = to_unit(jnp.asarray(to_memory(source, preprocessing).x))
+    after = jax.jit(augment_batch, static_argnums=0)(chosen, before, jax.random.key(seed), jnp.ones(len(before)))
+    labels = _labels(source)
+    mixed = [
+        mixture(labels[i], labels[partner], float(share))
+        for i, (partner, share) in enumerate(zip(after.partner.tolist(), after.share.tolist(), strict=True))
+    ]
+    out.parent.mkdir(parents=True, exist_ok=True)
+    names, done = " ".join(augment) or "none", ", ".join(name for name, _ in chosen.operations) or "nothing is changed"
+    path = write_show(
+        out,
+        np.asarray(before),
+        np.asarray(after.images),
+        labels,
+        mixed,
+        title=f"{source.name}, augmented: {names}",
+        subtitle=f"{done}; {'×'.join(map(str, preprocessing.input_shape))}, seed {seed}",
+    )
+    console.print(f"{len(before)} images before and after {names} in {path}", soft_wrap=True)
+
+
+def _some(source: Source, count: int, seed: int) -> Source:
+    """A random choice, before anything is read or decoded."""
+    if len(source) == 0:
+        raise InputError(f"{source.name} holds no examples; there is nothing to show")
+    return sources.subset(source, np.random.default_rng(seed).permutation(len(source))[:count])
+
+
+def _labels(source: Source) -> list[str]:
+    """Classes, or the numbers of a regression, or what the examples are called."""
+    if source.labels is not None and source.class_names:
+        return [source.class_names[label] for label in source.labels]
+    if source.labels is not None:
+        return [f"{label:.4g}" for label in source.labels]
+    if source.names is not None:
+        return [Path(name).name for name in source.names]
+    return [str(i) for i in range(len(source))]

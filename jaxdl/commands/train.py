@@ -1,0 +1,167 @@
+"""``jaxdl pretrain`` and ``jaxdl finetune``."""
+
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Literal
+
+from jaxdl import data as sources
+from jaxdl.cli_options import (
+    Debug,
+    InitOption,
+    ModelArguments,
+    ModelName,
+    ModelOption,
+    NewCheckpoint,
+    Running,
+    RunningOptions,
+    SizeOption,
+    Spec,
+    TaskOption,
+    Training,
+    TrainingOptions,
+)
+from jaxdl.commands.console import console, display, score, start_of
+from jaxdl.commands.run import as_streaming, make_loggers, open_run, without_broken
+from jaxdl.data.source import Source
+from jaxdl.errors import InputError
+from jaxdl.training.plan import Plan
+from jaxdl.training.resume import AlreadyFinished, RunFolder
+from jaxdl.training.setup import Init
+from jaxdl.training.transfer import Trained, hold_out, train
+from jaxdl.weights.checkpoint import CARD, save
+
+
+def pretrain_command(
+    *,
+    model: ModelName,
+    data: Spec,
+    out: NewCheckpoint,
+    training: TrainingOptions = Training(),  # noqa: B008
+    running: RunningOptions = Running(),  # noqa: B008
+    validation_fraction: float = 0.0,
+    image_size: SizeOption = None,
+    task: TaskOption = "auto",
+    model_arguments: ModelArguments = (),
+    debug: Debug = False,
+) -> None:
+    """Train a model from scratch and save a checkpoint.
+
+    Args:
+      model: name of a model, such as cnn, vit or resnet20_cifar.
+      data: digits[:0-4], a folder of class folders (or of train/ and val/), FILE.npz, FILE.csv[:TARGET], tfds:NAME.
+      out: folder for the new checkpoint; new, or that of the same command, which then goes on.
+      training: how to train.
+      running: how the run is carried out.
+      validation_fraction: share of the examples to hold out for measuring the curves, where the data has no val/.
+      image_size: side in pixels that images are brought to; by default their own, or the model's if they differ.
+      task: whether the target column of a .csv names classes or is a number to foretell; auto looks at it.
+      model_arguments: arguments of the model, such as activation=tanh features=[16,32].
+      debug: show the traceback of an error.
+    """
+    plan = Plan(**vars(training))
+    start = partial(start_of, None, model, model_arguments=model_arguments)
+    _train("pretrain", start, None, data, plan, running, out, validation_fraction, image_size, "auto", task)
+
+
+def finetune_command(
+    *,
+    data: Spec,
+    out: NewCheckpoint,
+    init: InitOption = None,
+    model: ModelOption = None,
+    training: TrainingOptions = Training(),  # noqa: B008
+    running: RunningOptions = Running(),  # noqa: B008
+    head: Literal["auto", "fresh", "keep"] = "auto",
+    validation_fraction: float = 0.0,
+    image_size: SizeOption = None,
+    task: TaskOption = "auto",
+    model_arguments: ModelArguments = (),
+    debug: Debug = False,
+) -> None:
+    """Train a checkpoint on new data and save the result.
+
+    Args:
+      data: digits[:0-4], a folder of class folders (or of train/ and val/), FILE.npz, FILE.csv[:TARGET], tfds:NAME.
+      out: folder for the new checkpoint; new, or that of the same command, which then goes on.
+      init: checkpoint to start from.
+      model: name of a model to train from scratch, instead of --init.
+      training: how to train.
+      running: how the run is carried out.
+      head: start with a fresh head, keep the checkpoint's, or (auto) keep it if the classes are the same.
+      validation_fraction: share of the examples to hold out for measuring the curves, where the data has no val/.
+      image_size: side in pixels that images are brought to; by default the checkpoint's.
+      task: whether the target column of a .csv names classes or is a number to foretell; auto looks at it.
+      model_arguments: arguments of --model, such as activation=tanh.
+      debug: show the traceback of an error.
+    """
+    plan = Plan(**vars(training))
+    start = partial(start_of, init, model, model_arguments=model_arguments)
+    _train("finetune", start, init, data, plan, running, out, validation_fraction, image_size, head, task)
+
+
+def _train(
+    kind: str,
+    start: Callable[[Source], Init],
+    init: Path | None,
+    data: str,
+    plan: Plan,
+    running: Running,
+    out: Path,
+    validation_fraction: float,
+    image_size: int | None,
+    head: str,
+    task: str,
+) -> None:
+    with open_run(out, kind, data, init, running, task) as run:
+        source, broken = without_broken(sources.load(data, split="train", task=task), running)
+        network, validation = start(source), None
+        if Path(data).is_dir() and "val" in sources.splits_of(data):
+            if validation_fraction:
+                raise InputError(f"'{data}' has a val folder; --validation-fraction is for data without one")
+            validation, more = without_broken(sources.folder(data, "val"), running)
+            broken += more
+        elif validation_fraction:
+            source, validation = hold_out(source, validation_fraction, plan.seed)
+        with display(plan.epochs, make_loggers(run, running, plan.as_dict())) as shown:
+            try:
+                trained = train(
+                    network,
+                    source,
+                    plan,
+                    validation=validation,
+                    head=head,
+                    image_size=image_size,
+                    progress=shown.row,
+                    on_steps=shown.steps,
+                    streaming=as_streaming(running),
+                    workers=running.workers,
+                    work=run,
+                )
+            except AlreadyFinished as finished:
+                console.print(str(finished), soft_wrap=True)
+                return
+        _write(run, trained)
+        run.finish(broken=broken)
+    _tell(trained, run.path)
+
+
+def _write(run: RunFolder, trained: Trained) -> None:
+    """The checkpoints, each whole; the run's own card comes last, since it says that all is there."""
+    if trained.best is not None:
+        run.place_folder(save(trained.best, run.fresh("best")), "best")
+    run.place(save(trained.checkpoint, run.fresh("result")), last=CARD)
+
+
+def _tell(trained: Trained, out: Path) -> None:
+    last = trained.checkpoint.history[-1]
+    if not trained.checkpoint.card.class_names:  # the mse again, in training in other units
+        last = {name: value for name, value in last.items() if not name.endswith("_loss")}
+    said = {"training": "train_", "held out": "test_"}
+    for what, begins in said.items():
+        scores = [f"{k.removeprefix(begins)} {score(v)}" for k, v in last.items() if k.startswith(begins)]
+        if scores:
+            console.print(f"{what}: {', '.join(sorted(scores))}")
+    if trained.best_epoch is not None:
+        console.print(f"best epoch: {trained.best_epoch}, in {out / 'best'}", soft_wrap=True)
+    console.print(f"checkpoint in {out}", soft_wrap=True)

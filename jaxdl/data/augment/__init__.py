@@ -1,0 +1,138 @@
+"""Random changes to training images, on the device and inside the train step."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import flax.struct
+import jax
+import jax.numpy as jnp
+
+from jaxdl.data.augment.images import colour, crop, erase, flip, hue
+from jaxdl.data.augment.mixing import mix
+from jaxdl.data.augment.randaugment import randaugment
+from jaxdl.errors import InputError, check_choice
+
+# What changes one image by itself: in this order, each with the number that is folded into an example's key. Numbers
+# stay as they are, so that an operation that comes to be does not change the draws of the others; mixing has 100.
+PER_IMAGE: dict[str, tuple[int, Callable[[jax.Array, jax.Array, float], jax.Array]]] = {
+    "crop": (1, crop),
+    "flip": (2, flip),
+    "colour": (3, colour),
+    "hue": (4, hue),
+    "randaugment": (5, randaugment),
+    "erasing": (6, erase),
+}
+MIXING = 100
+
+# What each name stands for: operations and their strengths, whose meaning the operations' docstrings say.
+NAMES: dict[str, dict[str, float]] = {
+    "none": {},
+    "light": {"crop": 0.2, "flip": 0.5},
+    "standard": {"crop": 0.65, "flip": 0.5, "colour": 0.2},
+    "strong": {"crop": 0.65, "flip": 0.5, "randaugment": 9.0, "erasing": 0.5, "mixup": 0.2, "cutmix": 1.0},
+    "crop": {"crop": 0.65},
+    "flip": {"flip": 0.5},
+    "colour": {"colour": 0.4, "hue": 0.1},
+    "randaugment": {"randaugment": 9.0},
+    "mixup": {"mixup": 0.2},
+    "cutmix": {"cutmix": 1.0},
+    "erasing": {"erasing": 0.5},
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class Augmentation:
+    """What is done to training images: ``operations`` are pairs of a name and its strength. Static under jit."""
+
+    operations: tuple[tuple[str, float], ...] = ()
+
+
+@flax.struct.dataclass
+class Augmented:
+    """A batch after augmentation, whose loss is ``share * loss(labels) + (1 - share) * loss(labels[partner])``.
+
+    Attributes:
+      images: ``float32[batch, height, width, channels]`` in 0 to 1.
+      partner: ``int32[batch]``, the row of the example that was mixed in; the row itself where none was.
+      share: ``float32[batch]``, the share of the image, and of the label, that is the example's own.
+    """
+
+    images: jax.Array
+    partner: jax.Array
+    share: jax.Array
+
+
+def make_augmentation(names: str | Sequence[str]) -> Augmentation:
+    """The augmentation that names stand for; the order in which they are given does not matter.
+
+    - ``none``.
+    - ``light``: small random crops and flips.
+    - ``standard``: random crops, flips, and a little brightness, contrast and saturation.
+    - ``strong``: random crops, flips, RandAugment, random erasing, and for each example MixUp or CutMix.
+    - Single operations: ``crop``, ``flip``, ``colour`` (brightness, contrast, saturation and hue), ``randaugment``,
+      ``mixup``, ``cutmix``, ``erasing``. They can be joined with each other and with a preset, whose strength is then
+      kept where it is the larger one.
+
+    The three presets flip left and right. **Digits, letters and whatever else differs from its mirror image want
+    single operations instead**, such as ``crop erasing``. RandAugment turns by up to 27 degrees but never flips.
+
+    Raises:
+      InputError: for an unknown name, and for ``none`` beside another one.
+    """
+    names = (names,) if isinstance(names, str) else tuple(names)
+    for name in names:
+        check_choice("augmentation", name, NAMES)
+    if "none" in names and set(names) != {"none"}:
+        others = ", ".join(name for name in names if name != "none")
+        raise InputError(f"the augmentations are 'none' and {others}; expected none alone, or the others without it")
+    strengths: dict[str, float] = {}
+    for name in names:
+        for operation, strength in NAMES[name].items():
+            strengths[operation] = max(strength, strengths.get(operation, 0))
+    return Augmentation(tuple((name, strengths[name]) for name in (*PER_IMAGE, "mixup", "cutmix") if name in strengths))
+
+
+def check(augmentation: Augmentation, input_shape: Sequence[int], kind: str) -> None:
+    """Raises InputError unless examples of `input_shape` and `kind` (as in `Preprocessing`) can be augmented so."""
+    if augmentation.operations and not (kind == "uint8" and len(input_shape) == 3):
+        raise InputError(
+            f"the examples are {kind}{list(input_shape)}; --augment is for images, uint8[height, width, channels]. "
+            "Leave it out, or name --augment none"
+        )
+
+
+def augment(augmentation: Augmentation, images: jax.Array, key: jax.Array, weights: jax.Array) -> Augmented:
+    """A batch with each image changed at random; a pure function, to be used under jit and vmap.
+
+    All draws of an example come from `key`, its row and the operation: they are the same however far the batch is
+    padded and whichever other operations there are. (Which example is mixed in depends on how many real ones there
+    are.)
+
+    Args:
+      augmentation: what to do.
+      images: ``float32[batch, height, width, channels]`` in 0 to 1, not yet normalised. Saturation and hue are changed
+        where there are 3 channels, everything else with any number of them.
+      key: of this step, and under pmap of this device.
+      weights: ``float32[batch]``, 0 for the rows that only pad; the real rows come first.
+
+    Returns:
+      The changed images, clipped to 0 to 1, and what was mixed into each.
+    """
+    rows = jnp.arange(len(images), dtype=jnp.int32)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, rows)
+    strengths = dict(augmentation.operations)
+    for name, (purpose, operation) in PER_IMAGE.items():
+        if name in strengths:
+            images = _each(operation, purpose, strengths[name])(images, keys)
+    partner, share = rows, jnp.ones(len(images), jnp.float32)
+    if alphas := {name: strengths[name] for name in ("mixup", "cutmix") if name in strengths}:
+        keys = jax.vmap(jax.random.fold_in, (0, None))(keys, MIXING)
+        images, partner, share = mix(images, keys, weights > 0, **alphas)
+    return Augmented(jnp.clip(images, 0, 1) if strengths else images, partner, share)
+
+
+def _each(
+    operation: Callable[[jax.Array, jax.Array, float], jax.Array], purpose: int, strength: float
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """`operation` for every image of a batch with a key of its own."""
+    return jax.vmap(lambda image, key: operation(image, jax.random.fold_in(key, purpose), strength))

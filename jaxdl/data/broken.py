@@ -1,0 +1,54 @@
+"""Examples that cannot be read, found before hours of training meet them."""
+
+import os
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+
+from jaxdl.data.source import Arrays, Source, subset
+from jaxdl.errors import InputError
+
+
+def skip_broken(source: Source) -> tuple[Source, list[tuple[str, str]]]:
+    """`source` without the examples that cannot be read, and those with the reason.
+
+    Every example is read once, which for images means decoding all of them: up to as long as an epoch's reading takes,
+    less where cores are free. Nothing less finds a file that breaks off in the middle. Examples in memory have been
+    read already: for `Arrays` nothing happens.
+
+    Returns:
+      The source (the same one if nothing is broken), and ``(name, reason)`` of each example left out, in their order;
+      an example without a name is called by its index.
+
+    Raises:
+      InputError: if no example can be read, or the last one of a class cannot.
+    """
+    if isinstance(source, Arrays):
+        return source, []
+
+    def problem(index: int) -> str | None:
+        try:
+            source[index]
+        except InputError as error:
+            return str(error)
+        return None
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow's decoders let other threads run
+        problems = list(pool.map(problem, range(len(source))))
+    names = source.names
+    broken = [(names[i] if names is not None else str(i), p) for i, p in enumerate(problems) if p is not None]
+    if not broken:
+        return source, []
+    good = np.array([i for i, p in enumerate(problems) if p is None], np.int64)
+    if not len(good):
+        raise InputError(f"none of the {len(source)} examples of {source.name} can be read; the first: {broken[0][1]}")
+    kept = subset(source, good)
+    if source.labels is not None and source.class_names:
+        lost = sorted(set(source.labels.tolist()) - set(kept.labels.tolist()))
+        if lost:
+            first = problems[int(np.flatnonzero(source.labels == lost[0])[0])]
+            raise InputError(
+                f"no example of {', '.join(source.class_names[i] for i in lost)} in {source.name} can be read; the "
+                f"first: {first}"
+            )
+    return kept, broken

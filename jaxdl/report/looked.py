@@ -1,0 +1,179 @@
+"""The section on where the networks looked, with a map laid over each example."""
+
+import base64
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl.data.preprocessing import to_memory
+from jaxdl.data.source import Source, subset
+from jaxdl.errors import InputError
+from jaxdl.models import describe
+from jaxdl.report.answer import short_name
+from jaxdl.report.explain import explain, explains_with
+from jaxdl.report.markup import Section, escaped
+from jaxdl.report.network import SAMPLE, SAMPLE_NUMBERS, spread
+from jaxdl.report.predictions import most_certain_right, most_wrong
+from jaxdl.report.run import Run
+from jaxdl.training.predict import predict
+from jaxdl.validation.result import OutOfFold
+from jaxdl.weights.checkpoint import Checkpoint
+
+EACH = 4  # right ones, and wrong ones
+SIDE = 160  # pixels of a picture, about
+PAPERS = {
+    "Grad-CAM": "Grad-CAM (Selvaraju et al. 2017): where in the last feature map more activation would raise the logit "
+    "of the class, mean gradient times activation, negative parts cut, laid smoothly over the picture.",
+    "attention roll-out": "Attention roll-out (Abnar & Zuidema 2020): how much of each patch reaches the output if "
+    "attention alone moved it, half of each layer's being the residual connection. It is the same for every class.",
+}
+CAUTION = (
+    "Bright is much, dark little; each map has its own scale. A map shows where evidence came from, not what it was, "
+    "and not that the network is right for the right reason."
+)
+# row of an example, the picture as the network sees it, the map for the predicted class, and for the true one
+Explained = tuple[Mapping[str, Any], np.ndarray, np.ndarray, np.ndarray | None]
+
+
+def show_explained(run: Run) -> Section:
+    """Some right and some wrong examples with the map of the network that did not train on them.
+
+    Raises:
+      InputError: if networks, examples or a method that suits them are not there.
+    """
+    _, network = run.network()
+    source = run.fresh or run.source
+    if source is None:
+        raise InputError(run.missing["source"])
+    shape = network.card.preprocessing.input_shape
+    if network.card.preprocessing.kind != "uint8" or len(shape) != 3 or shape[2] not in (1, 3):
+        raise InputError("The examples are no pictures that a map could be laid over.")
+    method = explains_with(network.model, network.variables, shape)
+    if method is None:
+        raise InputError(
+            f"The model {describe(network.model)[0]} has neither feature maps nor attention to say where it looks."
+        )
+    rows = _choose(run, source)
+    shown = {
+        kind: "".join(_figure(run, source, *each) for each in _explain(run, source, chosen))
+        for kind, chosen in rows.items()
+        if chosen
+    }
+    wide = {"Wrong": " three"} if method == "Grad-CAM" else {}
+    blocks = "".join(
+        f'<h3>{kind}</h3><div class="maps{wide.get(kind, "")}">{body}</div>' for kind, body in shown.items()
+    )
+    who = "by the network of the fold that did not train on it" if run.result else "by this network"
+    seen = "" if run.result or run.fresh else " It may have been trained on it."
+    said = f"Each example is explained {who}.{seen} {PAPERS[method]}"
+    return Section("Where it looked", f"<p>{escaped(said)}</p>{blocks}<p class='note'>{CAUTION}</p>")
+
+
+def _choose(run: Run, source: Source) -> dict[str, list[dict[str, Any]]]:
+    """Rows as of `most_wrong`: the most certain right example of some classes, and the most confidently wrong ones."""
+    if not run.class_names:
+        raise InputError("A map for a number instead of a class is not drawn.")
+    held = run.result.out_of_fold if run.result else _predicted(run.networks[0], source)
+    known = np.isin(held.fold, list(run.networks)) & (held.label >= 0)
+    held = OutOfFold(held.index[known], held.fold[known], held.label[known], held.logits[known])
+    return {"Right": most_certain_right(held, EACH), "Wrong": most_wrong(held, EACH)}
+
+
+def _predicted(network: Checkpoint, source: Source) -> OutOfFold:
+    """What a network that has no folds says of some of the examples."""
+    numbers = int(np.prod(network.card.preprocessing.input_shape))
+    index = spread(np.arange(len(source)), int(np.clip(4 * SAMPLE_NUMBERS // numbers, SAMPLE, 4 * SAMPLE)))
+    found = predict(network, subset(source, index))
+    labels = np.full(len(index), -1) if found.labels is None else found.labels
+    return OutOfFold(index, np.zeros(len(index), int), labels, found.logits)
+
+
+def _explain(run: Run, source: Source, rows: Sequence[Mapping[str, Any]]) -> list[Explained]:
+    """Each of `rows` by the network of its fold, in their order."""
+    made: dict[int, Explained] = {}
+    for fold in sorted({row["fold"] for row in rows}):
+        places = [place for place, row in enumerate(rows) if row["fold"] == fold]
+        mine = [rows[place] for place in places]
+        network = run.networks[fold]
+        x = to_memory(subset(source, [row["index"] for row in mine]), network.card.preprocessing).x
+        said = _maps(network, x, [row["predicted"] for row in mine])
+        by_class = explains_with(network.model, network.variables, x.shape[1:]) == "Grad-CAM"
+        true = _maps(network, x, [row["label"] for row in mine]) if by_class else said
+        for place, row, image, one, other in zip(places, mine, x, said, true, strict=True):
+            made[place] = (row, image, one, other if by_class and row["label"] != row["predicted"] else None)
+    return [made[place] for place in range(len(rows))]
+
+
+def _maps(network: Checkpoint, x: np.ndarray, classes: Sequence[int]) -> np.ndarray:
+    """``[n, rows, columns]``, computed for `EACH` examples at a time, so that one program serves all folds."""
+    filled = np.resize(np.arange(len(x)), EACH)
+    variables = jax.tree.map(jnp.asarray, network.variables)
+    inputs = network.card.preprocessing.normalise(x[filled])
+    return np.asarray(explain(network.model, variables, inputs, np.asarray(classes)[filled]))[: len(x)]
+
+
+def _figure(run: Run, source: Source, row: Mapping[str, Any], image: np.ndarray, said: Any, true: Any) -> str:
+    name = f"index {row['index']}"
+    name += f", {short_name(source.names[row['index']])}" if source.names is not None else ""
+    label, predicted = (run.class_names[row[key]] for key in ("label", "predicted"))
+    pictures = [
+        (image_uri(image), f"Example {name}", "input"),
+        (
+            image_uri(image, said),
+            f"Map of example {name}, predicted {predicted}: {place_of(said)}",
+            "where it looked" if true is None else f"for {predicted}",
+        ),
+    ]
+    if true is not None:
+        told = f"Map of example {name}, true {label}: {place_of(true)}"
+        pictures.append((image_uri(image, true), told, f"for {label}"))
+    parts = "".join(
+        f'<div><img src="{uri}" alt="{escaped(alt)}"><small>{escaped(below)}</small></div>'
+        for uri, alt, below in pictures
+    )
+    fold = f", fold {row['fold']}" if run.result else ""
+    verdict = (
+        f"true {label}, predicted {predicted}" if row["label"] != row["predicted"] else f"predicted {label}, rightly"
+    )
+    caption = f"{escaped(verdict)} <span>(p = {row['probability']:.2f})</span><small>{escaped(name + fold)}</small>"
+    return f'<figure><div class="row">{parts}</div><figcaption>{caption}</figcaption></figure>'
+
+
+def place_of(heat: np.ndarray) -> str:
+    """In words where the largest value of ``heat[rows, columns]`` is, for those who do not see it."""
+    if not np.ptp(heat) > 0:
+        return "the same everywhere"
+    row, column = np.unravel_index(int(heat.argmax()), heat.shape)
+    tall = ("top", "middle", "bottom")[int(3 * row / heat.shape[0])]
+    wide = ("left", "centre", "right")[int(3 * column / heat.shape[1])]
+    return f"strongest at the {tall} {wide}"
+
+
+def image_uri(image: np.ndarray, heat: np.ndarray | None = None) -> str:
+    """A data URI of ``uint8[height, width, 1 or 3]``, brought to `SIDE` pixels, under ``heat[rows, columns]`` if given.
+
+    The map is stretched smoothly over the picture, coloured from its least value to its largest, and laid on with the
+    picture in grey, so that colour means the map alone.
+    """
+    from matplotlib import colormaps
+    from PIL import Image
+
+    height, width = image.shape[:2]
+    factor = SIDE / max(height, width)
+    size = max(1, round(width * factor)), max(1, round(height * factor))
+    way = Image.Resampling.NEAREST if factor >= 2 else Image.Resampling.LANCZOS
+    picture = Image.fromarray(image[..., 0] if image.shape[2] == 1 else image).resize(size, way)
+    if heat is not None:
+        low = float(heat.min()) if heat.min() < heat.max() else 0.0
+        unit = (heat - low) / max(float(heat.max()) - low, 1e-12)
+        smooth = Image.fromarray(np.float32(unit)).resize(size, Image.Resampling.BILINEAR)
+        colour = colormaps["inferno"](np.asarray(smooth).clip(0, 1))[..., :3]
+        grey = np.asarray(picture.convert("L"), np.float64)[..., None] / 255
+        picture = Image.fromarray(np.uint8(np.round(255 * (0.35 * grey + 0.65 * colour))))
+    file = io.BytesIO()
+    picture.convert("RGB").save(file, "JPEG", quality=85)
+    return f"data:image/jpeg;base64,{base64.b64encode(file.getvalue()).decode()}"

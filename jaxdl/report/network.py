@@ -1,0 +1,232 @@
+"""Sections on the network itself: what its stages cost, how far they moved, idle units, gradients over training."""
+
+from collections.abc import Mapping, Sequence
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl.data.preprocessing import to_memory
+from jaxdl.data.source import subset
+from jaxdl.errors import InputError
+from jaxdl.report.activity import StageActivity, stage_activity
+from jaxdl.report.diagrams import draw_gradients, stage_colours
+from jaxdl.report.inspect import inspect, time_stages
+from jaxdl.report.markup import Section, escaped, in_scroll, legend, make_table, note
+from jaxdl.report.movement import stage_movement
+from jaxdl.report.run import Run
+from jaxdl.weights.checkpoint import Checkpoint
+
+SAMPLE = 64  # examples at most whose activations are looked at
+SAMPLE_NUMBERS = 2**22  # of their inputs together, which bounds the time for large images
+VANISHING, EXPLODING = 1e-3, 1e2
+
+
+def show_stages(run: Run) -> Section:
+    """What each stage costs and how far it moved."""
+    _, network = run.network()
+    rows = inspect(network)
+    shape = network.card.preprocessing.input_shape
+    batch = int(np.clip(SAMPLE_NUMBERS // 4 // np.prod(shape), 1, 16))
+    seconds = time_stages(network.model, network.variables, shape, batch_size=batch)
+    moved = movements(run)
+    total_seconds = sum(seconds.values())
+    unit, factor, words = ("ms", 1e3, "milliseconds") if total_seconds >= 1e-3 else ("µs", 1e6, "microseconds")
+    heads = ["stage", "output", "parameters", "MFLOPs", unit, *(["moved"] if moved else [])]
+    lines = [
+        [
+            escaped(row.name),
+            escaped(", ".join("×".join(map(str, each)) for each in row.output)),
+            f"{row.parameters:,}",
+            f"{row.flops / 1e6:,.3g}",
+            f"{factor * seconds[row.name]:.3g}",
+            *([moved[row.name]] if moved else []),
+        ]
+        for row in rows
+    ]
+    total = [f"{sum(row.parameters for row in rows):,}", f"{sum(row.flops for row in rows) / 1e6:,.3g}"]
+    lines.append(["all", "", *total, f"{factor * total_seconds:.3g}", *([""] if moved else [])])
+    said = (
+        "For one example: the shape that flows out of the stage, its parameters, the operations of its forward pass "
+        f"in millions (a multiplication and an addition are two), and the {words} that pass took in batches of "
+        f"{batch} when this page was written, on {jax.devices()[0].device_kind}."
+    )
+    if moved:
+        several = f", the mean over {len(run.networks)} folds" if len(run.networks) > 1 else ""
+        said += (
+            " Moved: ‖θ − θ₀‖ / ‖θ₀‖ of the stage's parameters against the checkpoint that training started "
+            f"from{several}. A fresh stage started from random weights of its own."
+        )
+    else:
+        said += f" How far the stages moved is not shown. {run.missing.get('parent', '')}"
+    return Section("Stages", in_scroll(make_table(heads, lines, "numbers", len(lines) - 1), "Stages") + note(said))
+
+
+def movements(run: Run) -> dict[str, str]:
+    """By stage how far it moved, as text; empty where no parent is known."""
+    if run.parent is None or not run.networks:
+        return {}
+    names = next(iter(run.networks.values())).model.stage_names
+    distances = [stage_movement(run.parent.variables, n.variables, names) for n in run.networks.values()]
+    fresh = set(names) if run.parent.model.stage_names != names else {"head"} if fresh_head(run) else set()
+    return {name: _movement([each[name] for each in distances], name in fresh) for name in names}
+
+
+def fresh_head(run: Run) -> bool:
+    """Whether training started with a fresh head: every fold does, and fine-tuning for other classes or if asked."""
+    if run.result:
+        return True
+    had, now = run.parent.card, run.networks[0].card
+    same = had.class_names == now.class_names and bool(had.class_names or had.scaling)
+    return not same or run.settings.get("head") == "fresh"
+
+
+def _movement(distances: Sequence[float | None], fresh: bool) -> str:
+    if fresh:
+        return "fresh"
+    if any(distance is None for distance in distances):
+        return "–"
+    mean = float(np.mean(distances))
+    return "frozen" if mean == 0 else f"{mean:.2g}"
+
+
+def sample(run: Run) -> dict[int, jax.Array]:
+    """By fold, normalised examples for its network to be looked at with: held-out ones where they are known.
+
+    Raises:
+      InputError: if the examples or the networks are not there.
+    """
+    _, network = run.network()
+    source = run.fresh or run.source
+    if source is None:
+        raise InputError(run.missing["source"])
+    count = int(np.clip(SAMPLE_NUMBERS // np.prod(network.card.preprocessing.input_shape), 8, SAMPLE))
+    chosen = {fold: np.arange(len(source)) for fold in run.networks}
+    if run.result:
+        held = run.result.out_of_fold
+        parts = {fold: held.index[held.fold == fold] for fold in run.networks}
+        smallest = min(map(len, parts.values()))
+        if smallest >= 2:  # else each fold tests a single example
+            chosen, count = parts, min(count, smallest)  # of one size, so that one program serves all folds
+    return {fold: _normalised(run, fold, spread(places, count)) for fold, places in chosen.items()}
+
+
+def spread(places: np.ndarray, count: int) -> np.ndarray:
+    """At most `count` of `places`, evenly over all of them."""
+    return places[np.unique(np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int))]
+
+
+def _normalised(run: Run, fold: int, indices: np.ndarray) -> jax.Array:
+    preprocessing = run.networks[fold].card.preprocessing
+    return preprocessing.normalise(to_memory(subset(run.fresh or run.source, indices), preprocessing).x)
+
+
+def show_activity(run: Run) -> Section:
+    """Dead and saturated units per stage."""
+    samples = sample(run)
+    found = [_activity(run.networks[fold], x) for fold, x in samples.items()]
+    examples = len(next(iter(samples.values())))
+    mean = lambda values: None if None in values else float(np.mean(values))  # noqa: E731
+    lines = []
+    for stages in zip(*found, strict=True):
+        dead, saturated, near = (mean([getattr(s, k) for s in stages]) for k in ("dead", "saturated", "near_bounds"))
+        shown = ["n/a" if value is None else f"{100 * value:.1f} %" for value in (dead, saturated, near)]
+        lines.append([escaped(stages[0].name), str(stages[0].units), *shown])
+    heads = ["stage", "units", "dead", "saturated", "near a bound"]
+    if all(stage.saturated is None for stages in found for stage in stages):
+        heads, lines = heads[:3], [line[:3] for line in lines]
+    several = f", mean over {len(found)} folds" if len(found) > 1 else ""
+    held = "held-out examples" if run.result or run.fresh else "examples"
+    said = (
+        f"What flows out of each stage for {examples} {held}{several}. A unit (a channel, or a feature of a "
+        "token or vector) is dead if nothing about it differs between examples: nothing behind it can use it. "
+    )
+    activation = getattr(next(iter(run.networks.values())).model, "activation", None)
+    if len(heads) > 3:
+        said += (
+            f"Saturated is a unit of which at least 95 % of the values lie within 1 % of the range of {activation} "
+            "from one of its bounds, where its slope is below 4 % of the steepest and hardly any gradient passes. The "
+            "head has no activation function. Near a bound is the share of all values that lie so."
+        )
+    else:
+        said += "Saturation is not applicable: no stage ends in a function with two bounds, such as tanh."
+    return Section("Activations", in_scroll(make_table(heads, lines, "numbers"), "Activations") + note(said))
+
+
+def _activity(network: Checkpoint, x: jax.Array) -> list[StageActivity]:
+    return stage_activity(network.model, jax.tree.map(jnp.asarray, network.variables), x)
+
+
+def show_gradients(run: Run) -> Section:
+    """The norm of the gradient of each stage over training."""
+    title = "Gradients"
+    rows = [row for row in run.history if row.get("stage_grad_norms")]
+    if not rows:
+        raise InputError("The gradient of each stage was not recorded in this run.")
+    recorded = {stage for row in rows for stage in row["stage_grad_norms"]}
+    stages = run.network()[1].model.stage_names if run.networks else tuple(rows[0]["stage_grad_norms"])
+    norms = {stage: _by_epoch(rows, stage) for stage in stages if stage in recorded}
+    norms = {stage: values for stage, values in norms.items() if np.isfinite(values).any()}
+    colours = stage_colours(len(stages))
+    signs = [("━", colour, escaped(stage)) for stage, colour in zip(stages, colours, strict=True) if stage in norms]
+    picture = in_scroll(draw_gradients(norms, stages), "Picture of the gradients")
+    known = {stage: values[np.isfinite(values)] for stage, values in norms.items()}
+    lines = [[escaped(s), *(f"{value:.3g}" for value in (v[0], v.max(), v[-1]))] for s, v in known.items()]
+    table = make_table(["stage", "first epoch", "largest", "last epoch"], lines, "numbers")
+    numbers = f"<details><summary>The numbers</summary>{in_scroll(table, 'Gradient norms')}</details>"
+    several = ", mean over folds" if len({row["fold"] for row in rows}) > 1 else ""
+    frozen = [stage for stage in stages if stage not in norms]
+    idle = (
+        f" Frozen stages, and those without parameters, have none: {', '.join(frozen)}."
+        if frozen and run.networks
+        else ""
+    )
+    small = (
+        f"Euclidean norm of the gradient of the loss by the parameters of each stage, before clipping, mean over the "
+        f"steps of an epoch{several}.{idle} That it falls with the loss is as it should be."
+    )
+    return Section(title, f"<p>{escaped(judge_gradients(norms))}</p>{legend(*signs)}{picture}{numbers}{note(small)}")
+
+
+def _by_epoch(rows: Sequence[Mapping], stage: str) -> np.ndarray:
+    epochs = sorted({row["epoch"] for row in rows})
+    values = [[_norm(row, stage) for row in rows if row["epoch"] == epoch] for epoch in epochs]
+    finite = [[value for value in each if np.isfinite(value)] for each in values]
+    return np.array([np.mean(each) if each else np.nan for each in finite])  # a stage may unfreeze later
+
+
+def _norm(row: Mapping, stage: str) -> float:
+    value = row["stage_grad_norms"].get(stage)
+    return float("nan") if value is None else float(value)
+
+
+def judge_gradients(norms: Mapping[str, np.ndarray]) -> str:
+    """A sentence on whether gradients vanish towards the input or explode, by thumb's rules that it states.
+
+    Args:
+      norms: ``[epochs]`` by stage, in their order from the input.
+    """
+    first = {stage: values[np.isfinite(values)] for stage, values in norms.items()}
+    first = {stage: values for stage, values in first.items() if len(values)}
+    if not first:
+        return "No gradient was finite."
+    typical = {stage: float(np.median(values)) for stage, values in first.items()}
+    largest = max(typical, key=typical.__getitem__)
+    faint = [stage for stage, value in typical.items() if value < VANISHING * typical[largest]]
+    grown = [stage for stage, values in first.items() if values.max() > EXPLODING * max(values[0], 1e-12)]
+    said = []
+    if faint:
+        said.append(
+            f"Vanishing: over the median epoch the gradient of {', '.join(faint)} is below a thousandth of that of "
+            f"{largest}; such stages hardly learn. Normalisation, another activation function or a larger stage_lr "
+            "helps."
+        )
+    if grown:
+        said.append(
+            f"Exploding: the gradient of {', '.join(grown)} grew to more than 100 times that of the first epoch; "
+            "clip_norm or a lower learning rate helps."
+        )
+    return " ".join(said) or (
+        "No stage's gradient vanishes (all are above a thousandth of the largest) or explodes (none grew to 100 times "
+        "its first value)."
+    )

@@ -1,0 +1,210 @@
+"""What a run left in its folder, with what can be found again: its data and the checkpoint it started from."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdl import data
+from jaxdl.data.source import Source, subset
+from jaxdl.errors import InputError
+from jaxdl.report.answer import check_source
+from jaxdl.training.transfer import hold_out
+from jaxdl.validation.result import RESULT, Result, load_result
+from jaxdl.weights.checkpoint import CARD, Checkpoint, restore
+
+RUN, FOLDS = "run.json", "folds"
+MOST_NETWORKS = 5  # of the folds' networks that are read; more would say the same again
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Run:
+    """A finished run.
+
+    Attributes:
+      path: its folder.
+      kind: ``"cross-validate"``, ``"pretrain"`` or ``"finetune"``.
+      told: what ``run.json`` says; empty without one.
+      result: of a cross-validation, else None.
+      networks: the trained networks: of some folds, or the one checkpoint as number 0.
+      parent: the checkpoint that training started from, or None.
+      source: the examples of the run, or None.
+      fresh: examples that a checkpoint did not train on, where they can be told apart, or None.
+      missing: for ``"networks"``, ``"parent"`` and ``"source"`` a sentence on why it is not there.
+    """
+
+    path: Path
+    kind: str
+    told: Mapping[str, Any]
+    result: Result | None
+    networks: Mapping[int, Checkpoint]
+    parent: Checkpoint | None
+    source: Source | None
+    fresh: Source | None
+    missing: Mapping[str, str]
+
+    @property
+    def checkpoint(self) -> Checkpoint | None:
+        """Of a pretraining or fine-tuning."""
+        return None if self.result else self.networks[0]
+
+    @property
+    def plan(self) -> Mapping[str, Any]:
+        """As plain values; empty if unknown."""
+        return (self.result.plan if self.result else self.networks[0].card.plan) or {}
+
+    @property
+    def settings(self) -> Mapping[str, Any]:
+        """What the run was asked to do, as its ``run.json`` says; empty if unknown."""
+        return self.told.get("settings") or {}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.result.class_names if self.result else self.networks[0].card.class_names
+
+    @property
+    def history(self) -> list[dict[str, Any]]:
+        """Rows of the curves, all with ``fold``."""
+        rows = self.result.curves if self.result else self.networks[0].history
+        return [{"fold": 0, **row} for row in rows]
+
+    def network(self) -> tuple[int, Checkpoint]:
+        """One of the networks, with its fold. Raises InputError, saying why, if there is none."""
+        if not self.networks:
+            raise InputError(self.missing["networks"])
+        return next(iter(self.networks.items()))
+
+
+def load_run(path: str | Path, source: Source | None = None) -> Run:
+    """Reads the folder of a cross-validation, or of a checkpoint that pretraining or fine-tuning made.
+
+    Args:
+      path: the folder.
+      source: the examples that the run was made on; by default those that its ``run.json`` names, if they are there.
+
+    Raises:
+      InputError: if the folder holds no finished run, is damaged, or `source` is not what it was made on.
+    """
+    path = Path(path).expanduser().absolute()
+    told = _read_told(path)
+    missing: dict[str, str] = {}
+    result, networks = None, {}
+    if (path / RESULT).is_file():
+        result = load_result(path)
+        networks = _read_folds(path, missing)
+    elif (path / CARD).is_file():
+        networks = {0: restore(path)}
+    else:
+        raise InputError(_no_run(path, told))
+    kind = "cross-validate" if result else str(told.get("kind") or ("finetune" if networks[0].card.parent else "train"))
+    parent = _read_parent(told, result, networks, missing)
+    fresh = None
+    if source is None:
+        source, fresh = _find_data(told, result, networks, missing)
+    else:
+        if source.names is not None:
+            source = _without(source, [name for name, _ in told.get("broken") or ()])
+        if result:
+            check_source(source, path.name, result)
+    return Run(path, kind, told, result, networks, parent, source, fresh, missing)
+
+
+def _read_told(path: Path) -> dict[str, Any]:
+    if not (path / RUN).is_file():
+        return {}
+    try:
+        told = json.loads((path / RUN).read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"'{path / RUN}' is damaged ({error}); remove it to make the report without it") from error
+    if not isinstance(told, dict):
+        raise InputError(f"'{path / RUN}' is damaged: it holds no object; remove it to make the report without it")
+    return told
+
+
+def _no_run(path: Path, told: Mapping[str, Any]) -> str:
+    if not path.is_dir():
+        return f"there is no folder '{path}'; expected one that cross-validate, pretrain or finetune made"
+    if told and not told.get("finished", True):
+        return f"the run in '{path}' is not finished; give its command again to go on, then report on it"
+    return (
+        f"'{path}' is neither a run of cross-validate (it has no {RESULT}) nor a checkpoint of pretrain or finetune "
+        f"(it has no {CARD})"
+    )
+
+
+def _read_folds(path: Path, missing: dict[str, str]) -> dict[int, Checkpoint]:
+    """The first few of the folds' networks that were kept; one that cannot be read is told of."""
+    folder = path / FOLDS
+    kept = sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal()) if folder.is_dir() else []
+    found = {}
+    for fold in kept[:MOST_NETWORKS]:
+        try:
+            found[fold] = restore(folder / str(fold))
+        except InputError as error:
+            missing["networks"] = f"The network of fold {fold} cannot be read: {error}."
+    if not kept:
+        missing["networks"] = "The networks of the folds were not kept, so that nothing can be said about them."
+    return found
+
+
+def _read_parent(
+    told: Mapping[str, Any], result: Result | None, networks: Mapping[int, Checkpoint], missing: dict[str, str]
+) -> Checkpoint | None:
+    place = told.get("init") or (result.init.get("path") if result else networks[0].card.parent)
+    if not place:
+        scratch = result is None or result.init["kind"] == "scratch"
+        missing["parent"] = (
+            "Training started from random weights."
+            if scratch
+            else "The checkpoint that training started from was never saved."
+        )
+        return None
+    try:
+        return restore(place)
+    except InputError as error:
+        missing["parent"] = f"The checkpoint that training started from cannot be read: {error}."
+        return None
+
+
+def _find_data(
+    told: Mapping[str, Any], result: Result | None, networks: Mapping[int, Checkpoint], missing: dict[str, str]
+) -> tuple[Source | None, Source | None]:
+    """The run's examples, and those of them that a checkpoint did not train on; None where they are not to be had."""
+    spec = told.get("data")
+    if not spec:
+        missing["source"] = "The run does not say where its data is; jaxdl report with --data SPEC shows examples."
+        return None, None
+    try:
+        source = _without(
+            data.load(spec, split="train", task=told.get("task", "auto")),
+            [name for name, _ in told.get("broken") or ()],
+        )
+        if result:
+            check_source(source, "this run", result)
+            return source, None
+        return source, _held_out(spec, source, told.get("settings") or {}, networks[0])
+    except InputError as error:
+        missing["source"] = f"The examples cannot be shown: {error}. To show them, give jaxdl report --data SPEC."
+        return None, None
+
+
+def _without(source: Source, broken: Sequence[str]) -> Source:
+    """`source` less the examples that the run left out because they cannot be read."""
+    if not broken:
+        return source
+    names = source.names if source.names is not None else [str(i) for i in range(len(source))]
+    left_out = set(broken)
+    return subset(source, np.array([i for i, name in enumerate(names) if str(name) not in left_out], np.int64))
+
+
+def _held_out(spec: str, source: Source, settings: Mapping[str, Any], checkpoint: Checkpoint) -> Source | None:
+    """What `pretrain` and `finetune` measured their curves on, if anything."""
+    if Path(spec).is_dir() and "val" in data.splits_of(spec):
+        return data.folder(spec, "val")
+    if not (held := settings.get("held_out")):
+        return None
+    fraction = (held - 0.5) / len(source)  # rounded up, this is as many again
+    return hold_out(source, fraction, (checkpoint.card.plan or {}).get("seed", 0))[1]

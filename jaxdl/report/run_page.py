@@ -1,0 +1,180 @@
+"""The page of one run: what was run, the answer, how far to trust it, and what happened inside the network."""
+
+import json
+import shlex
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxdl.data.source import Source
+from jaxdl.errors import InputError
+from jaxdl.models import describe
+from jaxdl.report.answer import show_answer, show_confusion, show_curves, show_facts, show_scores, show_wrong
+from jaxdl.report.looked import show_explained
+from jaxdl.report.markup import (
+    GENERATOR,
+    Section,
+    check_place,
+    document,
+    escaped,
+    in_scroll,
+    make_table,
+    note,
+    write_whole,
+)
+from jaxdl.report.network import show_activity, show_gradients, show_stages
+from jaxdl.report.run import Run, load_run
+from jaxdl.report.table import MEASURES, describe_environment, flat_plan, how_made, measure, plain, results_table
+from jaxdl.report.trust import show_classes, show_doubtful, show_regression, show_reliability
+from jaxdl.weights.checkpoint import CARD
+
+PAGE = "report.html"
+LISTED = 20  # files that were left out
+TITLES = {"cross-validate": "Cross-validation on", "pretrain": "Pretraining on", "finetune": "Fine-tuning on"}
+
+
+def write_run_report(run: str | Path, source: Source | None = None, out: str | Path | None = None) -> Path:
+    """Writes one HTML file about a run that needs nothing else: no scripts, no network.
+
+    What the run did not keep, or what is not there any more, is told in a sentence instead of shown.
+
+    Args:
+      run: folder of a cross-validation, or of a checkpoint that pretraining or fine-tuning made.
+      source: the examples that the run was made on; by default those that its ``run.json`` names, if they are there.
+      out: the file; by default ``report.html`` in the folder of the run. A report that is there is replaced at once or
+        not at all, another file is left as it is.
+
+    Returns:
+      The absolute path of the file.
+
+    Raises:
+      InputError: if there is no finished run, `source` is not what it was made on, or the file cannot be written.
+    """
+    found = load_run(run, source)
+    path = check_place(found.path / PAGE if out is None else out)
+    if out is not None and path.exists() and GENERATOR not in path.read_text(encoding="utf-8", errors="replace"):
+        raise InputError(f"'{path}' is there already and is no report; it was left as it is. Name another --out")
+    name = found.result.data["name"] if found.result else found.networks[0].card.data or "examples"
+    title = f"{TITLES.get(found.kind, 'Training on')} {name}"
+    write_whole(path, document(title, _header(found), _sections(found), contents=True))
+    return path
+
+
+def _header(run: Run) -> str:
+    model, init = _model_name(run), run.told.get("init") or (run.parent.path if run.parent else None)
+    start = f"starting from {init}" if init else run.missing.get("parent", "")
+    begun = start if start.startswith("starting") else start[:1].lower() + start[1:].rstrip(".")
+    lead = f"<p>{escaped(f'{model}, {begun}.')}</p>"
+    command = run.told.get("command")
+    if not command:
+        return lead + note("The run says no command line of its own; the last section says how it was made.")
+    words = " ".join(f"<span>{escaped(shlex.quote(str(word)))}</span>" for word in command)  # broken between words
+    line = f"<pre><code>{words}</code></pre>"
+    return f'{lead}<p class="command">To run it again (with another --out, or --restart):</p>{line}'
+
+
+def _model_name(run: Run) -> str:
+    return run.result.model["name"] if run.result else describe(run.networks[0].model)[0]
+
+
+def _sections(run: Run) -> list[Section]:
+    parts: list[tuple[str, Callable[[], Section]]] = []
+    if run.result:
+        name = "from scratch" if run.result.init["kind"] == "scratch" else "fine-tuning"
+        results = {name: run.result}
+        parts += [
+            ("The answer", lambda: show_answer(results_table(results), results)),
+            ("Each fold", lambda: show_scores(results, {})),
+        ]
+    else:
+        parts.append(("The answer", lambda: _show_last(run)))
+    parts.append(("Learning curves", lambda: show_curves({_model_name(run): run.history}, *_measured(run))))
+    if run.result and run.class_names:
+        parts += [
+            ("Which classes are confused", lambda: show_confusion(name, run.result)),
+            ("Class by class", lambda: show_classes(run.result)),
+            ("Can the probabilities be believed?", lambda: show_reliability(run.result)),
+            ("Most confidently wrong", lambda: show_wrong(name, run.result, run.source)),
+            ("Least certain", lambda: show_doubtful(run)),
+        ]
+    elif run.result:
+        parts.append(("Predicted and true", lambda: show_regression(run.result)))
+    parts += [
+        ("Stages", lambda: show_stages(run)),
+        ("Where it looked", lambda: show_explained(run)),
+        ("Activations", lambda: show_activity(run)),
+        ("Gradients", lambda: show_gradients(run)),
+        ("How this was made", lambda: show_facts(_facts(run))),
+    ]
+    return [_section(title, build) for title, build in parts]
+
+
+def _section(title: str, build: Callable[[], Section]) -> Section:
+    """A section whose ingredients are missing says which."""
+    try:
+        return build()
+    except InputError as error:
+        return Section(title, note(str(error)))
+
+
+def _measured(run: Run) -> tuple[Sequence[str], Any]:
+    task = run.result.task if run.result else "classification" if run.class_names else "regression"
+    return MEASURES[task], run.plan.get("early_stopping")
+
+
+def _show_last(run: Run) -> Section:
+    """What the last epoch of a training measured."""
+    if not run.history:
+        raise InputError("The checkpoint keeps no history of its training.")
+    last = run.history[-1]
+    measured = {
+        part: {key.removeprefix(prefix): float(v) for key, v in last.items() if key.startswith(prefix)}
+        for part, prefix in (("training part", "train_"), ("held-out part", "test_"))
+    }
+    names = list(dict.fromkeys(name for values in measured.values() for name in values))
+    lines = [
+        [part, *(measure(name, values[name]) if name in values else "–" for name in names)]
+        for part, values in measured.items()
+        if values
+    ]
+    said = f"After epoch {last['epoch']}, step {last.get('step', '–')}."
+    if len(lines) == 1:
+        said += " Nothing was held out, so that this says how well the training examples were learned, no more."
+    else:
+        said += " One held-out part is one sample: cross-validate says how much such a number varies."
+    table = make_table(["", *map(escaped, names)], lines, "numbers")
+    return Section("The answer", in_scroll(table, "The answer") + f"<p>{escaped(said)}</p>")
+
+
+def _facts(run: Run) -> dict[str, str]:
+    """Topics and texts of what is needed to make the run again."""
+    if run.result:
+        facts = how_made({"": run.result})
+        if (spec := run.told.get("data")) and spec != run.result.data["name"]:
+            facts["data"] += f"; given as {spec}"
+    else:
+        facts = _checkpoint_facts(run)
+    if broken := run.told.get("broken"):
+        listed = [f"{name}: {reason}" for name, reason in broken[:LISTED]]
+        rest = [f"and {len(broken) - LISTED} more"] if len(broken) > LISTED else []
+        facts["left out"] = "\n".join([f"{len(broken)} that cannot be read", *map(plain, listed), *rest])
+    return facts
+
+
+def _checkpoint_facts(run: Run) -> dict[str, str]:
+    card = run.networks[0].card
+    name, arguments = describe(run.networks[0].model)
+    try:
+        environment = json.loads((run.path / CARD).read_text()).get("environment") or {}
+    except (OSError, ValueError):
+        environment = {}
+    classes = f", {len(card.class_names)} classes" if card.class_names else ""
+    facts = {
+        "data": f"{run.told.get('data') or card.data or 'unknown'}{classes}",
+        "model": ", ".join([name, *(f"{key} {value}" for key, value in arguments.items())]),
+        "start": run.parent.path if run.parent else run.missing.get("parent", ""),
+        "plan": ", ".join(f"{key} {value}" for key, value in flat_plan(run.plan).items()),
+        "split": f"training examples, sha256 {card.split}" if card.split else "",
+        "versions": describe_environment(environment),
+    }
+    return {topic: plain(text) for topic, text in facts.items() if text}

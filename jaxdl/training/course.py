@@ -1,0 +1,149 @@
+"""How far a training has come: what is saved of it, and what is said when its numbers stop being finite."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdl.errors import InputError
+from jaxdl.training.resume import Saves
+from jaxdl.training.runners import Runner
+from jaxdl.training.step import State
+
+Kept = dict[str, Any]  # what a best epoch is made of: params, batch_stats, ema
+
+
+class Diverged(InputError):
+    """The numbers of a training stopped being finite."""
+
+
+@dataclasses.dataclass
+class Course:
+    """How far a training has come; all of it is saved."""
+
+    epoch: int = 0
+    step: int = 0  # of the epoch
+    rows: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+    metrics: Any = None  # of the epoch's steps so far
+    best: Kept | None = None
+    best_loss: np.ndarray | None = None
+    best_epoch: np.ndarray | None = None
+    seconds: float = 0.0
+    stages: Sequence[str] = ()
+    before: Mapping[str, np.ndarray] | None = None  # gradient norms of the step before this epoch
+
+    def stalled(self, patience: int | None) -> np.ndarray:
+        """Which folds have stopped."""
+        if patience is None or self.best_epoch is None:
+            return np.zeros_like(self.best_epoch, bool) if self.best_epoch is not None else np.array(False)
+        return self.epoch - 1 - self.best_epoch >= patience
+
+
+def is_finite(tree: Any) -> bool:
+    return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))  # compiles nothing
+
+
+def explain(course: Course, what: str) -> str:
+    """When the numbers stopped being finite, where, and what to try."""
+    advice = "try a lower learning rate, clip_norm=1, warmup_epochs=1, or precision float32"
+    if course.metrics is None:
+        return f"{what} not finite after epoch {course.epoch}; {advice}"
+    losses, norms = course.metrics["loss"], course.metrics["stage_grad_norms"]
+    norms = {stage: norms[stage] for stage in course.stages if stage in norms}  # in order: a pytree sorts its keys
+    broken = {stage: _broken_at(values) for stage, values in norms.items()}
+    first = min([_broken_at(losses), *broken.values()])
+    if first == len(losses):
+        stage = max(norms, key=lambda name: np.max(norms[name]))
+        return (
+            f"{what} not finite after epoch {course.epoch + 1}, though its losses are: the last steps were too long; "
+            f"the largest gradient was that of stage '{stage}'; {advice}"
+        )
+    where = f"at step {first + 1} of epoch {course.epoch + 1}"
+    if _broken_at(losses) == first:
+        said = f"the loss is not finite {where}"
+        before = {name: norm[first - 1] for name, norm in norms.items()} if first else course.before
+        if before:
+            stage = max(before, key=lambda name: np.max(before[name]))
+            said += (
+                f"; in the step before, stage '{stage}' had the largest gradient, of norm {np.max(before[stage]):.3g}"
+            )
+        elif course.epoch == 0:
+            said += ", before anything was learned: look at the data and the starting weights"
+        return f"{said}; {advice}"
+    # the gradient flows from the head to the input: of the stages that broke in this step, the last one was first
+    stage = [name for name, at in broken.items() if at == first][-1]
+    return f"the gradient of stage '{stage}' is the first that is not finite, {where}, while the loss was; {advice}"
+
+
+def _broken_at(values: np.ndarray) -> int:
+    """The first step ``values[steps, …]`` of which is not finite; their number if all are."""
+    bad = ~np.isfinite(values.reshape(len(values), -1)).all(1)
+    return int(bad.argmax()) if bad.any() else len(values)
+
+
+def snapshot(runner: Runner, state: State, course: Course) -> tuple[int, dict[str, np.ndarray], dict[str, Any]]:
+    """Number, arrays and plain values of a save. Raises Diverged if the parameters are not finite."""
+    held = runner.fetch(state)
+    if not is_finite(held.params):
+        raise Diverged(explain(course, "the parameters are"))
+    tree = {"state": held.replace(key=jax.random.key_data(held.key)), "best": course.best, "metrics": course.metrics}
+    # copies: the next step uses the buffers up while the save is being written
+    arrays = {name: np.array(leaf) for name, leaf in _named(tree)}
+    progress = {name: getattr(course, name) for name in ("epoch", "step", "seconds")} | {"rows": list(course.rows)}
+    progress |= {
+        name: None if value is None else value.tolist()
+        for name, value in (("best_loss", course.best_loss), ("best_epoch", course.best_epoch))
+    }
+    taken = int(np.max(np.asarray(held.step)))
+    return 2 * taken + (course.step == 0), arrays, progress  # the end of an epoch is later than its last step
+
+
+def pick_up(saves: Saves | None, state: State) -> tuple[Course, State]:
+    """Where the newest save left off, or the beginning."""
+    saved = saves.latest() if saves else None
+    if saved is None:
+        return Course(), state
+    held = {"state": state.replace(key=jax.random.key_data(state.key))}
+    kept = {"params": state.params, "batch_stats": state.batch_stats, "ema": state.ema}
+    progress = dict(saved.progress)
+    course = Course(**progress)
+    if progress["best_loss"] is not None:
+        course.best_loss, course.best_epoch = np.array(progress["best_loss"]), np.array(progress["best_epoch"])
+        held["best"] = kept
+    arrays = dict(saved.arrays)
+    found = {name: arrays.get(name) for name, _ in _named(held)}
+    for name, leaf in _named(held):
+        if found[name] is None or found[name].shape != leaf.shape:
+            raise InputError(f"the save in '{saves.folder}' does not fit this run ({name}); begin anew with --restart")
+    tree = jax.tree.unflatten(jax.tree.structure(held), list(found.values()))
+    course.best = tree.get("best")
+    course.metrics = _nested({n.removeprefix("metrics/"): a for n, a in arrays.items() if n.startswith("metrics/")})
+    restored = jax.tree.map(jax.numpy.asarray, tree["state"])
+    return course, restored.replace(key=jax.random.wrap_key_data(restored.key))
+
+
+def read_save(saves: Saves, begin: State) -> tuple[list[dict[str, Any]], State]:
+    """Rows of the curves and the state of the newest save of a training that began with `begin`."""
+    course, state = pick_up(saves, begin)
+    return course.rows, state
+
+
+def _named(tree: Any) -> list[tuple[str, Any]]:
+    paths = jax.tree_util.tree_leaves_with_path(tree)
+    return [
+        ("/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in p), v) for p, v in paths
+    ]
+
+
+def _nested(flat: Mapping[str, np.ndarray]) -> Any:
+    """Metrics by name; a name with a slash is one of a dict."""
+    nested: dict[str, Any] = {}
+    for name, value in flat.items():
+        outer, _, inner = name.partition("/")
+        if inner:
+            nested.setdefault(outer, {})[inner] = value
+        else:
+            nested[outer] = value
+    return nested or None

@@ -1,0 +1,134 @@
+"""Where the batches of a run come from: from the data in memory, or streamed."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+import numpy as np
+
+from jaxdl.data.batches import evaluation_batches, training_batches
+from jaxdl.data.stream import EvaluationOrder, TrainingOrder, stream
+from jaxdl.training.runners import Feed, Runner, one_batch
+from jaxdl.training.setup import Setup
+from jaxdl.training.step import Batch, Shared
+
+
+class Feeds(Protocol):
+    """The three feeds of a training, as `loop.fit` takes them."""
+
+    def train(self, runner: Runner, epoch: int, first: int) -> Feed: ...
+
+    def held_out(self, runner: Runner) -> Feed: ...
+
+    def inner(self, runner: Runner) -> Feed: ...
+
+    def close(self) -> None: ...
+
+
+@dataclasses.dataclass(eq=False)
+class MemoryFeeds:
+    """From data that is on the device, which the batches index.
+
+    Attributes:
+      shared: the data.
+      train_batches: gives those of an epoch.
+      held_out_batches, inner_batches: None where there are none.
+    """
+
+    shared: Shared
+    train_batches: Callable[[int], Batch]
+    held_out_batches: Batch | None
+    inner_batches: Batch | None
+    _placed: Shared | None = None
+
+    def train(self, runner: Runner, epoch: int, first: int) -> Feed:
+        return runner.feed(self.train_batches(epoch), self._place(runner), first)
+
+    def held_out(self, runner: Runner) -> Feed:
+        return runner.feed(self.held_out_batches, self._place(runner))
+
+    def inner(self, runner: Runner) -> Feed:
+        return runner.feed(self.inner_batches, self._place(runner))
+
+    def close(self) -> None:
+        self._placed = None
+
+    def _place(self, runner: Runner) -> Shared:
+        if self._placed is None:
+            self._placed = runner.place_shared(self.shared)
+        return self._placed
+
+
+class StreamFeeds:
+    """Of one fold, read anew in each epoch; each step brings its own examples to the device.
+
+    The worker processes of each of the three are started once, not in every epoch; measuring has one at most, since it
+    waits while training runs.
+    """
+
+    def __init__(self, setup: Setup, fold: int, held_out: np.ndarray | None):
+        self.setup = setup
+        size, parts = setup.plan.batch_size, tuple(setup.parts)
+        self._order = TrainingOrder(parts, size, setup.plan.seed, fold)
+        self._streams: dict[str, Iterator[dict[str, Any]]] = {}
+        self._next = (0, 0)
+        self._frozen: Any = None
+        inner = None if setup.inner is None else setup.inner[fold]
+        self._parts = {"held out": held_out, "inner": inner}
+
+    def train(self, runner: Runner, epoch: int, first: int) -> Feed:
+        if first == self.setup.steps:  # saved between the last step of an epoch and its end
+            return
+        if "train" not in self._streams or self._next != (epoch, first):
+            epochs = range(epoch, self.setup.plan.epochs)
+            self._streams["train"] = self._open(self._order, epochs, first, self.setup.workers)
+        for step in range(first, self.setup.steps):
+            yield self._taken("train", runner)
+            self._next = (epoch, step + 1) if step + 1 < self.setup.steps else (epoch + 1, 0)
+
+    def held_out(self, runner: Runner) -> Feed:
+        return self._evaluate("held out", runner)
+
+    def inner(self, runner: Runner) -> Feed:
+        return self._evaluate("inner", runner)
+
+    def close(self) -> None:
+        for opened in self._streams.values():
+            opened.close()
+        self._streams.clear()
+
+    def _evaluate(self, name: str, runner: Runner) -> Feed:
+        order = EvaluationOrder((self._parts[name],), self.setup.plan.batch_size)
+        if name not in self._streams:
+            # after the last epoch the chosen state may be measured once more
+            self._streams[name] = self._open(order, range(self.setup.plan.epochs + 1), 0, min(1, self.setup.workers))
+        for _ in range(len(order(0).indices)):
+            yield self._taken(name, runner)
+
+    def _open(self, order: Any, epochs: range, first: int, workers: int) -> Iterator[dict[str, Any]]:
+        return stream(self.setup.source, self.setup.preprocessing, order, epochs, start_step=first, workers=workers)
+
+    def _taken(self, name: str, runner: Runner) -> tuple[int, Batch, Shared]:
+        made = next(self._streams[name])
+        rows = np.arange(len(made["x"]), dtype=np.int32)
+        if self._frozen is None:  # to the devices once
+            self._frozen = runner.place_shared(Shared((), (), self.setup.shared.frozen)).frozen
+        shared = runner.place_shared(Shared(made["x"], made["y"], {})).replace(frozen=self._frozen)
+        return 1, Batch(rows, made["weights"]), shared
+
+
+def make_feeds(setup: Setup, fold: int, held_out: np.ndarray | None) -> Feeds:
+    """The feeds of one training part."""
+    if setup.streamed:
+        return StreamFeeds(setup, fold, held_out)
+    size, parts = setup.plan.batch_size, list(setup.parts)
+
+    def evaluated(part: np.ndarray | None) -> Any:
+        return None if part is None else one_batch(evaluation_batches([part], size, [0])[0])
+
+    return MemoryFeeds(
+        setup.shared,
+        lambda epoch: one_batch(training_batches(parts, size, setup.plan.seed, [fold], epoch)[0]),
+        evaluated(held_out),
+        evaluated(None if setup.inner is None else setup.inner[fold]),
+    )

@@ -1,0 +1,323 @@
+"""What is kept of a run under way, so that it can go on after whatever stopped it."""
+
+import contextlib
+import dataclasses
+import json
+import os
+import shutil
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdl.errors import InputError
+from jaxdl.weights.checkpoint import check_free, written_whole
+
+RUN, STATE, MADE = "run.json", "state", ".made"
+FORMAT = 1
+SAVE_EVERY = 60.0  # seconds: a save costs far less, and a minute's work is soon done again
+
+
+class Interrupted(Exception):
+    """The run was asked to stop; its state is saved. ``signal`` says what asked, where something is known of it."""
+
+    signal: int | None = None
+
+
+class AlreadyFinished(InputError):
+    """The folder holds this very run, and it came to its end."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Saved:
+    """One save: arrays by name, and plain values."""
+
+    arrays: Mapping[str, np.ndarray]
+    progress: Mapping[str, Any]
+
+
+class Saves:
+    """The saves of one training: the newest two, each whole or not there at all.
+
+    Orbax writes them beside the training and renames each when it is complete.
+    """
+
+    def __init__(self, folder: Path, every: float, should_stop: Callable[[], bool]):
+        self.folder, self.every, self.should_stop = folder, every, should_stop
+        self._manager: Any = None
+        self._alias: tempfile.TemporaryDirectory | None = None
+        self._last = time.monotonic()
+
+    def due(self) -> bool:
+        """Whether it is time to save."""
+        return self.should_stop() or time.monotonic() - self._last >= self.every
+
+    def latest(self) -> Saved | None:
+        """The newest save that can be read, None if there is none."""
+        if not self.folder.is_dir():
+            return None
+        import orbax.checkpoint as ocp
+
+        with self._explained("read"):
+            manager = self._open()
+            for number in sorted(manager.all_steps(), reverse=True):
+                with contextlib.suppress(FileNotFoundError):  # it was removed while the process was killed
+                    args = ocp.args.Composite(arrays=ocp.args.StandardRestore(), progress=ocp.args.JsonRestore())
+                    found = manager.restore(number, args=args)
+                    return Saved({k: np.asarray(v) for k, v in found.arrays.items()}, found.progress)
+        return None
+
+    def save(self, number: int, arrays: Mapping[str, np.ndarray], progress: Mapping[str, Any]) -> None:
+        """Begins to write; `arrays` must not be changed afterwards. A save of the same number is not made twice.
+
+        Raises:
+          InputError: if this or the save before it cannot be written.
+        """
+        import orbax.checkpoint as ocp
+
+        with self._explained("written"):
+            manager = self._open()
+            if number not in manager.all_steps():
+                args = ocp.args.Composite(
+                    arrays=ocp.args.StandardSave(dict(arrays)), progress=ocp.args.JsonSave(dict(progress))
+                )
+                manager.save(number, args=args)
+        self._last = time.monotonic()
+
+    def wait(self) -> None:
+        """Until what was begun is written. Raises InputError if it cannot be."""
+        if self._manager is not None:
+            with self._explained("written"):
+                self._manager.wait_until_finished()
+                self._manager.check_for_errors()
+
+    def close(self) -> None:
+        """Lets go of the folder; a save that is under way is finished first."""
+        if self._manager is not None:
+            manager, self._manager = self._manager, None
+            with self._explained("written"):
+                manager.close()
+            if self._alias:
+                self._alias.cleanup()
+                self._alias = None
+
+    def _open(self) -> Any:
+        if self._manager is None:
+            import orbax.checkpoint as ocp
+
+            self.folder.mkdir(parents=True, exist_ok=True)
+            folder = self.folder
+            if set("[]*?") & set(str(folder)):  # Orbax takes them for a pattern; so it gets another name for the folder
+                self._alias = tempfile.TemporaryDirectory(prefix="jaxdl-")
+                folder = Path(self._alias.name) / "saves"
+                folder.symlink_to(self.folder, target_is_directory=True)
+            options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True, cleanup_tmp_directories=True)
+            self._manager = ocp.CheckpointManager(folder, options=options)
+        return self._manager
+
+    @contextlib.contextmanager
+    def _explained(self, done: str) -> Iterator[None]:
+        try:
+            yield
+        except InputError:
+            raise
+        except Exception as error:  # Orbax and TensorStore raise many kinds for a full disk or a damaged file
+            first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+            raise InputError(
+                f"the state of the run in '{self.folder}' cannot be {done}: {first}. Earlier saves are whole: mend the "
+                "cause (is the disk full?) and start the same command again, or begin anew with --restart"
+            ) from error
+
+
+class RunFolder:
+    """The folder of a run: what was asked for, the state while it is under way, the results at its end.
+
+    Args:
+      path: new, empty, or of the same run begun earlier.
+      about: to be noted beside the settings: the command, for example.
+      save_every: seconds between saves of the state; 0 to save whenever possible.
+      should_stop: asked after every few steps; if it says yes, the state is saved and `Interrupted` raised.
+
+    Raises:
+      InputError: if the folder holds something else, or cannot be written to.
+    """
+
+    def __init__(
+        self,
+        path: str | Path,
+        about: Mapping[str, Any] | None = None,
+        *,
+        save_every: float = SAVE_EVERY,
+        should_stop: Callable[[], bool] = lambda: False,
+    ):
+        path = Path(path).expanduser().absolute()
+        self.save_every, self.should_stop, self.about = save_every, should_stop, dict(about or {})
+        self.known = _read_run(path)
+        self.path = path.resolve() if self.known else check_free(path)
+
+    @property
+    def begun(self) -> bool:
+        """Whether there is something to go on with."""
+        return self.known is not None
+
+    def claim(self, settings: Mapping[str, Any], environment: Mapping[str, Any]) -> None:
+        """Notes what the numbers depend on, or checks that they are those of the run begun here.
+
+        Args:
+          settings: options, data and starting point, as plain values.
+          environment: versions and devices; others are warned of, since the last bits may depend on them.
+
+        Raises:
+          AlreadyFinished: if this run came to its end.
+          InputError: listing every setting that differs.
+        """
+        settings, environment = (json.loads(json.dumps(value)) for value in (settings, environment))
+        if self.known is None:
+            self.known = {"format": FORMAT, **self.about, "settings": settings, "environment": environment}
+            self._write(finished=False)
+            return
+        if not self.known["finished"] and not self._has_progress():  # nothing would be lost
+            shutil.rmtree(self.path / STATE, ignore_errors=True)
+            self.known |= {**self.about, "settings": settings, "environment": environment}
+            self._write(finished=False)
+            return
+        if differences := list(_differences(self.known["settings"], settings)):
+            raise InputError(
+                f"'{self.path}' holds a run with other settings:\n  "
+                + "\n  ".join(differences)
+                + "\nGive the same options to go on with it, name another --out, or begin anew with --restart, which "
+                "first moves the old one aside"
+            )
+        if self.known["finished"]:
+            raise AlreadyFinished(f"the run in '{self.path}' is finished; its results are there")
+        if changed := list(_differences(self.known["environment"], environment)):
+            warnings.warn(
+                "the run goes on in another environment, its last bits may differ: " + "; ".join(changed), stacklevel=3
+            )
+
+    def part(self, name: str) -> Saves:
+        """Where the training called `name` keeps its state."""
+        return Saves(self.path / STATE / name, self.save_every, self.should_stop)
+
+    def recall(self, name: str) -> Any:
+        """What `note` wrote, or None."""
+        file = self.path / STATE / f"{name}.json"
+        return json.loads(file.read_text()) if file.is_file() else None
+
+    def note(self, name: str, value: Any) -> None:
+        """Keeps a plain value until the run is finished."""
+        write_text(self.path / STATE / f"{name}.json", json.dumps(value))
+
+    def finished_part(self, name: str) -> Path | None:
+        """The folder that `finish_part` wrote, or None."""
+        folder = self.path / STATE / f"{name}.finished"
+        return folder if folder.is_dir() else None
+
+    @contextlib.contextmanager
+    def finish_part(self, name: str) -> Iterator[Path]:
+        """A folder for the results of the training called `name`; once it is written its state is not needed."""
+        with written_whole(self.path / STATE / f"{name}.finished") as work:
+            yield work
+        shutil.rmtree(self.path / STATE / name, ignore_errors=True)
+
+    def place(self, made: Path, last: str) -> None:
+        """Moves the files of the folder `made` to the run's own; `last` comes last: it says that all is there."""
+        for item in sorted(made.iterdir(), key=lambda p: p.name == last):
+            target = self.path / item.name
+            if target.is_dir() and not target.is_symlink():
+                shutil.rmtree(target)
+            item.replace(target)
+        made.rmdir()
+
+    def fresh(self, name: str) -> Path:
+        """A place for results in the making, below the folder; what was left there is removed."""
+        place = self.path / STATE / f"{name}{MADE}"
+        shutil.rmtree(place, ignore_errors=True)
+        return place
+
+    def place_folder(self, made: Path, name: str) -> None:
+        """Moves the folder `made` to the run's own folder, as `name`."""
+        shutil.rmtree(self.path / name, ignore_errors=True)
+        made.replace(self.path / name)
+
+    def finish(self, **facts: Any) -> None:
+        """All results are there: the state is removed."""
+        self.known |= facts
+        self._write(finished=True)
+        shutil.rmtree(self.path / STATE, ignore_errors=True)
+
+    def abandon(self, *folders: str) -> None:
+        """Removes what a run left that did not come as far as its first save; also `folders` of it, by name."""
+        if self.known is not None and not self.known["finished"] and not self._has_progress():
+            if {path.name for path in self.path.iterdir()} - {RUN, STATE, *folders}:
+                return  # results were being placed: the same command places them again
+            for name in (STATE, *folders):
+                shutil.rmtree(self.path / name, ignore_errors=True)
+            (self.path / RUN).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a link to a folder
+                self.path.rmdir()
+
+    def _has_progress(self) -> bool:
+        """Whether a save or a finished part is there; what `fresh` gave can be made again."""
+        parts = [p for p in (self.path / STATE).glob("*") if p.is_dir() and p.suffix != MADE]
+        return any(any(path.iterdir()) for path in parts)
+
+    def _write(self, *, finished: bool) -> None:
+        self.known["finished"] = finished
+        write_text(self.path / RUN, json.dumps(self.known, indent=1) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file, all of it or nothing; what was there stays until it is whole."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    work = path.with_name(f".{path.name}-{os.getpid()}")
+    try:
+        work.write_text(text)
+        work.replace(path)
+    except BaseException:
+        work.unlink(missing_ok=True)
+        raise
+
+
+def set_aside(path: str | Path) -> Path | None:
+    """Renames what is at `path` to ``path.old-1``, or the first number that is free; None if nothing is there."""
+    path = Path(path).expanduser().absolute()
+    if not path.exists():
+        return None
+    number = 1
+    while (aside := path.with_name(f"{path.name}.old-{number}")).exists():
+        number += 1
+    path.rename(aside)
+    return aside
+
+
+def _read_run(path: Path) -> dict[str, Any] | None:
+    file = path / RUN
+    if not file.is_file():
+        return None
+    try:
+        held = json.loads(file.read_text())
+        if held["format"] > FORMAT:
+            raise InputError(f"the run in '{path}' is of format {held['format']}, newer than this jaxdl: update jaxdl")
+        if missing := {"settings", "environment", "finished"} - held.keys():
+            raise KeyError(*missing)
+        return held
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            f"'{file}' is damaged ({type(error).__name__}: {error}); begin anew with --restart, which first moves the "
+            "folder aside"
+        ) from error
+
+
+def _differences(then: Any, now: Any, name: str = "") -> Iterator[str]:
+    if isinstance(then, dict) and isinstance(now, dict):
+        for key in sorted(then.keys() | now.keys()):
+            yield from _differences(then.get(key), now.get(key), f"{name}.{key}" if name else key)
+    elif then != now:
+        yield f"{name}: {then} then, {now} now"

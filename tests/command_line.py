@@ -1,0 +1,40 @@
+"""Command lines for tests, run in this process: a process of their own takes three seconds to start."""
+
+import contextlib
+import csv
+import io
+import shlex
+
+from jaxdl import cli
+
+
+def call(line):
+    """Exit code, stdout and stderr of a command line without the word jaxdl."""
+    out, err, code = io.StringIO(), io.StringIO(), 0
+    with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+        try:
+            cli.main(shlex.split(line))
+        except SystemExit as ended:
+            code = ended.code or 0
+    return code, out.getvalue(), err.getvalue()
+
+
+def jaxdl_command(line, code=0):
+    """What a command line prints to stdout."""
+    ended, out, err = call(line)
+    assert ended == code, out + err
+    return out
+
+
+def refused(line):
+    """The one line with which a mistake ends."""
+    code, out, err = call(line)
+    assert (code, out) == (2, ""), out + err
+    assert err.startswith("jaxdl: error: "), err
+    assert err.count("jaxdl: error") == err.count("\n") == 1, err
+    return err
+
+
+def read_csv(path):
+    with open(path, newline="", encoding="utf-8") as file:
+        return list(csv.DictReader(file))

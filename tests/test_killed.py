@@ -1,0 +1,130 @@
+"""Real processes that are killed, told to stop, or run out of disk, and started again."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import jaxdl
+
+KILLS = 20
+CODE = "import sys; from jaxdl.cli import main; main()"
+COMMAND = (
+    "cross-validate --model cnn --data data.npz --folds 3 --epochs 5 --batch-size 8 --save-every 0 --ema 0.9 "
+    "--augment crop --early-stopping 3 --model-arguments features=[4] hidden=[8] dropout=0.2"
+)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    home = tmp_path_factory.mktemp("killed")
+    source = jaxdl.data.digits(range(3))
+    np.savez(home / "data.npz", x=source.x[:90], y=source.labels[:90])
+    start(home, "whole", COMMAND).wait()
+    return home
+
+
+def start(home, out, command):
+    code = [sys.executable, "-c", CODE, *command.split(), "--out", out]
+    return subprocess.Popen(code, cwd=home, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def parts(home, out):
+    """The folder of every save, whole or being written, of every part of a run."""
+    state = home / out / "state"
+    return {p for part in state.iterdir() if part.is_dir() for p in part.iterdir()} if state.is_dir() else set()
+
+
+def wait_until(process, condition, seconds=120):
+    """True when `condition` holds, False when the process has ended before."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if process.poll() is not None:
+            return False
+        assert time.monotonic() < end, "it hangs"
+        time.sleep(0.001)
+    return True
+
+
+def assert_same_run(home, one, other):
+    results = [jaxdl.load_result(home / name) for name in (one, other)]
+    for field in ("index", "fold", "label", "logits"):
+        np.testing.assert_array_equal(*(getattr(result.out_of_fold, field) for result in results))
+    curves = [(home / name / "metrics.jsonl").read_text() for name in (one, other)]
+    assert curves[0] == curves[1]
+    for fold in range(3):
+        models = [jaxdl.restore(home / name / "folds" / str(fold)).variables for name in (one, other)]
+        assert jaxdl.weights.checkpoint.fingerprint(models[0]) == jaxdl.weights.checkpoint.fingerprint(models[1])
+
+
+def test_a_run_killed_twenty_times_ends_as_one_that_was_not(home):
+    """Every other kill waits for a save to begin, so that it falls into the middle of one."""
+    moments, in_saves = random.Random(0), 0
+    for kill in range(KILLS):
+        process = start(home, "killed", COMMAND)
+        before = parts(home, "killed")
+        assert wait_until(process, lambda before=before: parts(home, "killed") - before), process.communicate()
+        if kill % 2:
+            time.sleep(moments.uniform(0, 0.25))
+        else:
+            known = parts(home, "killed")
+            wait_until(process, lambda known=known: any(".orbax" in p.name for p in parts(home, "killed") - known))
+            time.sleep(moments.uniform(0, 0.005))
+        assert process.poll() is None, (kill, process.communicate())
+        process.send_signal(signal.SIGKILL)
+        process.communicate()
+        in_saves += any(".orbax" in p.name for p in parts(home, "killed"))
+    print(f"{KILLS} kills, {in_saves} of them in the middle of a save")
+    assert in_saves >= 3
+    last = start(home, "killed", COMMAND)
+    _, err = last.communicate()
+    assert last.returncode == 0, err
+    assert "going on with the run" in err
+    assert_same_run(home, "whole", "killed")
+    assert not (home / "killed" / "state").exists()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_saves_and_has_its_own_exit_code(home, number):
+    out, command = f"told-{number.name}", COMMAND.replace("--save-every 0", "--save-every 0.3")
+    process = start(home, out, command)
+    assert wait_until(process, lambda: parts(home, out))  # it trains
+    process.send_signal(number)
+    _, err = process.communicate()
+    assert process.returncode == 128 + number, err
+    assert "the same command goes on from there" in err
+    assert "Traceback" not in err
+    assert parts(home, out)
+    assert start(home, out, command).wait() == 0
+    assert_same_run(home, "whole", out)
+
+
+def test_a_full_disk_is_told_and_nothing_is_lost(home):
+    """A limit on the size of files stands for the full disk: writing fails in the middle."""
+    command = COMMAND.replace("features=[4]", "features=[64]").replace("--epochs 5", "--epochs 2")
+    assert start(home, "large", command).wait() == 0
+    process = start(home, "full", command)
+    assert wait_until(process, lambda: parts(home, "full"))
+    process.send_signal(signal.SIGTERM)
+    process.communicate()
+
+    code = [sys.executable, "-c", CODE, *command.split(), "--out", "full"]
+    process = subprocess.Popen(
+        ["bash", "-c", 'ulimit -f 100 && exec "$@"', "bash", *code],  # in blocks of 1024 bytes
+        cwd=home,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"JAX_ENABLE_COMPILATION_CACHE": "0"},  # it has files of its own to write
+    )
+    _, err = process.communicate()
+    assert process.returncode == 2, err
+    assert "cannot be written" in err
+    assert "is the disk full?" in err
+    assert "Traceback" not in err
+    assert start(home, "full", command).wait() == 0
+    assert_same_run(home, "large", "full")

@@ -1,0 +1,234 @@
+"""A run that was interrupted ends as one that was not, bit for bit."""
+
+import json
+from pathlib import Path
+
+import jax
+import numpy as np
+import pytest
+
+import jaxdl
+from jaxdl import data
+from jaxdl.training import course, runners
+from jaxdl.training.resume import AlreadyFinished, Interrupted, RunFolder, set_aside
+from jaxdl.training.transfer import LAST_GOOD, train
+
+SOURCE = data.subset(data.digits(range(3)), np.arange(0, 500, 6))
+PLAN = jaxdl.Plan(epochs=3, batch_size=16, warmup_epochs=1, ema=0.9)
+
+
+class Stop:
+    """Says stop when asked for the `after`-th time."""
+
+    def __init__(self, after):
+        self.left = after
+
+    def __call__(self):
+        self.left -= 1
+        return self.left < 0
+
+
+def models():
+    return {
+        "mlp": jaxdl.create("mlp", 3, hidden=(8,), dropout=0.3),
+        "cnn": jaxdl.create("cnn", 3, features=(4,), hidden=(8,), dropout=0.3),
+    }
+
+
+def same(one, other):
+    assert jax.tree.structure(one) == jax.tree.structure(other)
+    for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+def run_to_the_end(call, folder, every_poll):
+    """Starts `call` again and again, each start stopped after a few polls; the result and how often it was stopped."""
+    for stops in range(200):
+        try:
+            return call(RunFolder(folder, save_every=0, should_stop=Stop(every_poll))), stops
+        except Interrupted:
+            continue
+    raise AssertionError("it never ended")
+
+
+OPTIONS = {
+    "plain": {},
+    "augmented, in parts": dict(augment=("crop",), accumulate=2),
+    "early stopping": dict(early_stopping=2, inner_fraction=0.3, learning_rate=0.05, epochs=5),
+    "sgd, balanced": dict(optimizer="sgd", class_weights="balanced", eval_every=2),
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize("name", ["mlp", "cnn"])
+def test_training_goes_on_bit_for_bit(name, options, tmp_path, monkeypatch):
+    monkeypatch.setattr(runners, "CHUNK", 2)  # so that scanned epochs, too, are saved on their way
+    plan = jaxdl.Plan(**{**vars(PLAN), **options})
+    source, validation = data.subset(SOURCE, np.arange(60)), data.subset(SOURCE, np.arange(60, len(SOURCE)))
+    model = models()[name]
+    whole = train(model, source, plan, validation=validation)
+    again, stops = run_to_the_end(
+        lambda work: train(model, source, plan, validation=validation, work=work), tmp_path / "run", 4
+    )
+    assert stops >= 3
+    same(whole.checkpoint.variables, again.checkpoint.variables)
+    same(whole.best.variables, again.best.variables)
+    assert whole.best_epoch == again.best_epoch
+    assert whole.checkpoint.history == again.checkpoint.history
+
+
+@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+@pytest.mark.parametrize("options", [{}, OPTIONS["early stopping"]], ids=["plain", "early stopping"])
+def test_cross_validation_goes_on_bit_for_bit(strategy, options, tmp_path):
+    plan, model = jaxdl.Plan(**{**vars(PLAN), **options}), models()["mlp"]
+
+    def call(work):
+        return jaxdl.cross_validate(model, SOURCE, plan, folds=3, fold_strategy=strategy, keep_models=True, work=work)
+
+    whole = call(None)
+    again, stops = run_to_the_end(call, tmp_path / "run", 3)
+    assert stops >= 3
+    same(whole.out_of_fold.logits, again.out_of_fold.logits)
+    assert whole.curves == again.curves
+    for one, other in zip(whole.models, again.models, strict=True):
+        same(one.variables, other.variables)
+    timeless = [[{k: v for k, v in fold.items() if k != "seconds"} for fold in r.folds] for r in (whole, again)]
+    assert timeless[0] == timeless[1]
+
+
+def test_gradual_unfreezing_goes_on_bit_for_bit(tmp_path):
+    parent = jaxdl.pretrain(models()["cnn"], SOURCE, jaxdl.Plan(epochs=1))
+    plan = jaxdl.Plan(epochs=4, freeze_through="body", unfreeze_every=1)
+    whole = train(parent, SOURCE, plan)
+    again, stops = run_to_the_end(lambda work: train(parent, SOURCE, plan, work=work), tmp_path / "run", 4)
+    assert stops >= 2
+    same(whole.checkpoint.variables, again.checkpoint.variables)
+    assert whole.checkpoint.history == again.checkpoint.history
+
+
+@pytest.mark.parametrize("name", ["run [1]", "r*n?", "lauf ünï, два"])
+def test_any_name_of_a_folder_will_do(name, tmp_path):
+    """Orbax alone loses what it writes below a folder with brackets."""
+    whole = train(models()["mlp"], SOURCE, PLAN)
+    again, _ = run_to_the_end(lambda work: train(models()["mlp"], SOURCE, PLAN, work=work), tmp_path / name, 3)
+    same(whole.checkpoint.variables, again.checkpoint.variables)
+
+
+def test_finished_folds_are_not_run_again(tmp_path):
+    model, taken = models()["mlp"], []
+    options = dict(folds=3, fold_strategy="loop", on_steps=taken.append)
+    jaxdl.cross_validate(model, SOURCE, PLAN, **options)
+    steps = sum(taken)
+    taken.clear()
+    stop = Stop(9)  # it is asked twice an epoch
+    with pytest.raises(Interrupted):
+        jaxdl.cross_validate(model, SOURCE, PLAN, **options, work=RunFolder(tmp_path, save_every=1e9, should_stop=stop))
+    done = sum(taken)
+    assert 0 < done < steps
+    jaxdl.cross_validate(model, SOURCE, PLAN, **options, work=RunFolder(tmp_path))
+    assert sum(taken) == steps
+
+
+def test_other_settings_are_refused_and_listed(tmp_path):
+    model = models()["mlp"]
+    with pytest.raises(Interrupted):
+        train(model, SOURCE, PLAN, work=RunFolder(tmp_path, save_every=0, should_stop=Stop(2)))
+    before = {p: p.read_bytes() for p in sorted(tmp_path.rglob("*")) if p.is_file()}
+    other = jaxdl.Plan(**{**vars(PLAN), "epochs": 9, "seed": 4})
+    with pytest.raises(jaxdl.InputError) as refused:
+        train(model, data.subset(SOURCE, np.arange(70)), other, work=RunFolder(tmp_path))
+    for said in ("plan.epochs: 3 then, 9 now", "plan.seed: 0 then, 4 now", "data.examples", "data.sha256", "--restart"):
+        assert said in str(refused.value)
+    assert "learning_rate" not in str(refused.value)
+    assert before == {p: p.read_bytes() for p in sorted(tmp_path.rglob("*")) if p.is_file()}
+
+
+def test_a_run_without_a_save_does_not_bind_to_its_settings(tmp_path):
+    model = models()["mlp"]
+    work = RunFolder(tmp_path / "run")
+    work.claim({"plan": {"epochs": 1}}, {})
+    train(model, SOURCE, PLAN, work=RunFolder(tmp_path / "run"))
+
+
+def test_a_finished_run_says_so(tmp_path):
+    model, work = models()["mlp"], RunFolder(tmp_path)
+    train(model, SOURCE, PLAN, work=work)
+    work.finish()
+    assert json.loads((tmp_path / "run.json").read_text())["finished"]
+    assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
+    with pytest.raises(AlreadyFinished):
+        train(model, SOURCE, PLAN, work=RunFolder(tmp_path))
+
+
+def test_set_aside_finds_a_free_name(tmp_path):
+    assert set_aside(tmp_path / "run") is None
+    for number in (1, 2):
+        (tmp_path / "run").mkdir()
+        (tmp_path / "run" / "it").write_text(str(number))
+        assert set_aside(tmp_path / "run") == tmp_path / f"run.old-{number}"
+    assert [(tmp_path / f"run.old-{n}" / "it").read_text() for n in (1, 2)] == ["1", "2"]
+
+
+@pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', '{"format": 2, "finished": false}', "null"])
+def test_a_damaged_run_file_is_named(content, tmp_path):
+    (tmp_path / "run.json").write_text(content)
+    with pytest.raises(jaxdl.InputError, match=r"run\.json|newer than this jaxdl"):
+        RunFolder(tmp_path)
+
+
+def test_divergence_keeps_the_last_good_state(tmp_path):
+    random = np.random.default_rng(0)
+    x = random.normal(size=(64, 5)).astype(np.float32)
+    source = data.Arrays(x, (x @ random.normal(size=5)).astype(np.float32))
+    plan = jaxdl.Plan(epochs=20, batch_size=16, optimizer="sgd", learning_rate=0.5, schedule="constant", weight_decay=0)
+    model = jaxdl.create("mlp", 1, hidden=(8,), activation="leaky_relu")
+    with pytest.raises(course.Diverged, match=r"at step \d+ of epoch \d+.*lower learning rate") as error:
+        train(model, source, plan, work=RunFolder(tmp_path))
+    assert str(tmp_path / LAST_GOOD) in str(error.value)
+    kept = jaxdl.restore(tmp_path / LAST_GOOD)
+    assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept.variables))
+    assert kept.history
+    assert np.isfinite([row["train_loss"] for row in kept.history]).all()
+
+
+def test_the_stage_whose_gradient_broke_first_is_named():
+    def explain(losses, **norms):
+        made = course.Course(epoch=1, stages=("stem", "block", "head"))
+        made.metrics = {"loss": np.array(losses), "stage_grad_norms": {k: np.array(v) for k, v in norms.items()}}
+        return course.explain(made, "the loss is")
+
+    nan, inf = np.nan, np.inf
+    said = explain([1.0, 1.0, nan], stem=[1, nan, nan], block=[1, inf, nan], head=[1, 1, nan])
+    assert "gradient of stage 'block' is the first that is not finite, at step 2 of epoch 2" in said
+    said = explain([1.0, nan], stem=[9, nan], block=[1, nan], head=[1, nan])
+    assert "the loss is not finite at step 2 of epoch 2" in said
+    assert "stage 'stem' had the largest gradient, of norm 9" in said
+
+
+def test_a_save_that_cannot_be_written_leaves_the_one_before_whole(tmp_path, monkeypatch):
+    """A full disk, as a limit on the size of files: writing then fails in the middle."""
+    import resource
+
+    model = jaxdl.create("mlp", 3, hidden=(300, 300))
+    whole = train(model, SOURCE, PLAN)
+    with pytest.raises(Interrupted):
+        train(model, SOURCE, PLAN, work=RunFolder(tmp_path, save_every=0, should_stop=Stop(1)))
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
+    try:
+        with pytest.raises(jaxdl.InputError, match=r"cannot be written.*Earlier saves are whole"):
+            train(model, SOURCE, PLAN, work=RunFolder(tmp_path, save_every=0))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    again = train(model, SOURCE, PLAN, work=RunFolder(tmp_path))
+    same(whole.checkpoint.variables, again.checkpoint.variables)
+
+
+def test_what_streamed_stays_so(tmp_path):
+    work = RunFolder(Path(tmp_path))
+    work.claim({}, {})
+    work.note("streaming", True)
+    from jaxdl.training.transfer import remembered_streaming
+
+    assert remembered_streaming(work, None) is True
+    assert remembered_streaming(None, False) is False
