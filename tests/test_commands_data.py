@@ -104,7 +104,7 @@ def test_a_regression_prints_what_it_measures(tmp_path):
     said = jaxdl_command(
         f"pretrain {MLP} --data houses.csv:price --epochs 2 --validation-fraction 0.25 --out {tmp_path / 'new'}"
     )
-    assert re.search(r"^training: mae [\d.]+$", said, re.MULTILINE)
+    assert re.search(r"^training: mae [\d.]+, mse [\d.e+]+$", said, re.MULTILINE)
     assert re.search(r"^held out: mae [\d.]+, mse [\d.e+]+, r2 -?[\d.]+$", said, re.MULTILINE)
     assert "it foretells a number; input 3 float32\ncolumns: area, age, rooms\n" in jaxdl_command("inspect priced")
 

@@ -155,8 +155,8 @@ def _write(run: RunFolder, trained: Trained) -> None:
 
 def _tell(trained: Trained, out: Path) -> None:
     last = trained.checkpoint.history[-1]
-    if not trained.checkpoint.card.class_names:  # the mse again, in training in other units
-        last = {name: value for name, value in last.items() if not name.endswith("_loss")}
+    if not trained.checkpoint.card.class_names:  # there the loss is the mse
+        last = {name.replace("_loss", "_mse"): value for name, value in last.items()}
     said = {"training": "train_", "held out": "test_"}
     for what, begins in said.items():
         scores = [f"{k.removeprefix(begins)} {score(v)}" for k, v in last.items() if k.startswith(begins)]

@@ -48,6 +48,10 @@ class Classification:
         """As they are; see `Regression.unscale`."""
         return logits
 
+    def unscale_loss(self, loss: jax.Array, scaling: None) -> jax.Array:
+        """As it is; see `Regression.unscale_loss`."""
+        return loss
+
     def fit_scaling(self, labels: np.ndarray) -> None:
         """Nothing; see `Regression.fit_scaling`."""
 

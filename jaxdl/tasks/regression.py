@@ -42,6 +42,10 @@ class Regression:
         """Undoes `scale` for the network's outputs."""
         return outputs * scaling[1] + scaling[0]
 
+    def unscale_loss(self, loss: jax.Array, scaling: jax.Array) -> jax.Array:
+        """A `loss` in the numbers' own units, squared."""
+        return loss * jnp.square(scaling[1])
+
     def fit_scaling(self, targets: np.ndarray) -> np.ndarray:
         """Mean and standard deviation ``float32[2]`` of the training part (1 for the latter if all are alike)."""
         spread = float(np.std(targets.astype(np.float64)))

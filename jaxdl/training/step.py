@@ -234,7 +234,7 @@ def make_step(
         params = {**waiting, **optax.apply_updates(trained, updates)}
         norms = {stage: optax.tree.norm(tree) for stage, tree in gradients.items()}
         metrics = {
-            "loss": loss,
+            "loss": task.unscale_loss(loss, state.scaling),
             **{name: value / jnp.maximum(count, 1) for name, value in scores.items()},
             "count": count,
             "weight": weight,

@@ -324,6 +324,8 @@ def test_regression_is_cross_validated_and_its_head_kept(tmp_path):
     np.testing.assert_allclose(loop.out_of_fold.logits, vmap.out_of_fold.logits, rtol=1e-3)
     parent = jaxdl.restore(jaxdl.save(jaxdl.pretrain(model, source, plan), tmp_path / "parent"))
     kept = jaxdl.finetune(parent, source, dataclasses.replace(plan, epochs=1, learning_rate=1e-6), head="keep")
+    assert kept.history[-1]["train_loss"] == pytest.approx(jaxdl.predict(parent, source).scores["mse"], rel=1e-3)
+    assert kept.history[-1]["train_mae"] == pytest.approx(jaxdl.predict(parent, source).scores["mae"], rel=1e-3)
     np.testing.assert_allclose(
         jaxdl.predict(kept, source).predicted, jaxdl.predict(parent, source).predicted, rtol=1e-3
     )
