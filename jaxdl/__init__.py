@@ -9,9 +9,12 @@ if TYPE_CHECKING:
     from jaxdl.models import MODELS, create
     from jaxdl.report.inspect import inspect
     from jaxdl.report.page import write_page
+    from jaxdl.report.run_page import write_run_report
     from jaxdl.training.plan import Plan
     from jaxdl.training.predict import predict
-    from jaxdl.training.transfer import finetune, pretrain
+    from jaxdl.training.range_test import find_learning_rate
+    from jaxdl.training.resume import RunFolder
+    from jaxdl.training.transfer import finetune, pretrain, train
     from jaxdl.validation.crossval import cross_validate
     from jaxdl.validation.result import load_result
     from jaxdl.weights.checkpoint import Checkpoint, replace_head, restore, save
@@ -22,9 +25,11 @@ __all__ = [
     "Checkpoint",
     "InputError",
     "Plan",
+    "RunFolder",
     "create",
     "cross_validate",
     "data",
+    "find_learning_rate",
     "finetune",
     "inspect",
     "load_resnet_cifar",
@@ -34,7 +39,9 @@ __all__ = [
     "replace_head",
     "restore",
     "save",
+    "train",
     "write_page",
+    "write_run_report",
 ]
 
 # Where each public name lives; it is imported when first used, so that `import jaxdl` costs next to nothing.
@@ -43,9 +50,11 @@ _PUBLIC = {
     "InputError": "jaxdl.errors",
     "MODELS": "jaxdl.models",
     "Plan": "jaxdl.training.plan",
+    "RunFolder": "jaxdl.training.resume",
     "create": "jaxdl.models",
     "cross_validate": "jaxdl.validation.crossval",
     "data": "jaxdl.data",
+    "find_learning_rate": "jaxdl.training.range_test",
     "finetune": "jaxdl.training.transfer",
     "inspect": "jaxdl.report.inspect",
     "load_resnet_cifar": "jaxdl.weights.resnet_cifar",
@@ -55,7 +64,9 @@ _PUBLIC = {
     "replace_head": "jaxdl.weights.checkpoint",
     "restore": "jaxdl.weights.checkpoint",
     "save": "jaxdl.weights.checkpoint",
+    "train": "jaxdl.training.transfer",
     "write_page": "jaxdl.report.page",
+    "write_run_report": "jaxdl.report.run_page",
 }
 
 
