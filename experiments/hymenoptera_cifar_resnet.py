@@ -56,7 +56,7 @@ def main() -> None:
         parser.error("set JAXDL_REAL_DATA to the folder that holds the data; see the top of this file")
     folder = Path(os.environ["JAXDL_REAL_DATA"])
 
-    published = jaxdl.load_resnet_cifar(f"resnet{options.depth}_cifar", folder / "weights" / WEIGHTS[options.depth])
+    published = jaxdl.convert(folder / "weights" / WEIGHTS[options.depth], f"resnet{options.depth}_cifar").checkpoint
     with tempfile.TemporaryDirectory() as unpacked:
         zipfile.ZipFile(folder / "hymenoptera_s160.zip").extractall(unpacked)
         root = next(path.parent for path in Path(unpacked).rglob("train"))

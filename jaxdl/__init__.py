@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from jaxdl.training.transfer import finetune, pretrain, train
     from jaxdl.validation.crossval import cross_validate
     from jaxdl.validation.result import load_result
-    from jaxdl.weights.checkpoint import Checkpoint, replace_head, restore, save
-    from jaxdl.weights.resnet_cifar import load_resnet_cifar
+    from jaxdl.weights.checkpoint import Checkpoint, from_model, replace_head, restore, save
+    from jaxdl.weights.convert import convert, export
+    from jaxdl.weights.pretrained import load_pretrained
 
 __all__ = [
     "MODELS",
@@ -26,13 +27,16 @@ __all__ = [
     "InputError",
     "Plan",
     "RunFolder",
+    "convert",
     "create",
     "cross_validate",
     "data",
+    "export",
     "find_learning_rate",
     "finetune",
+    "from_model",
     "inspect",
-    "load_resnet_cifar",
+    "load_pretrained",
     "load_result",
     "predict",
     "pretrain",
@@ -51,13 +55,16 @@ _PUBLIC = {
     "MODELS": "jaxdl.models",
     "Plan": "jaxdl.training.plan",
     "RunFolder": "jaxdl.training.resume",
+    "convert": "jaxdl.weights.convert",
     "create": "jaxdl.models",
     "cross_validate": "jaxdl.validation.crossval",
     "data": "jaxdl.data",
+    "export": "jaxdl.weights.convert",
     "find_learning_rate": "jaxdl.training.range_test",
+    "from_model": "jaxdl.weights.checkpoint",
     "finetune": "jaxdl.training.transfer",
     "inspect": "jaxdl.report.inspect",
-    "load_resnet_cifar": "jaxdl.weights.resnet_cifar",
+    "load_pretrained": "jaxdl.weights.pretrained",
     "load_result": "jaxdl.validation.result",
     "predict": "jaxdl.training.predict",
     "pretrain": "jaxdl.training.transfer",

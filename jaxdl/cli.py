@@ -14,10 +14,12 @@ from rich.table import Table
 
 from jaxdl.cli_options import registry
 from jaxdl.commands.console import console, errors
+from jaxdl.commands.convert import convert_command, export_command
 from jaxdl.commands.crossval import cross_validate_command
 from jaxdl.commands.demo import demo_command
 from jaxdl.commands.find_lr import find_lr_command
 from jaxdl.commands.inspect import inspect_command
+from jaxdl.commands.models import models_command
 from jaxdl.commands.predict import predict_command
 from jaxdl.commands.report import report_command
 from jaxdl.commands.run import INTERRUPTED, TERMINATED, Terminated, command_line
@@ -25,6 +27,7 @@ from jaxdl.commands.show import show_command
 from jaxdl.commands.train import finetune_command, pretrain_command
 from jaxdl.errors import InputError, check_choice
 from jaxdl.training.resume import Interrupted
+from jaxdl.weights.files import cache_folder
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
@@ -32,6 +35,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "finetune": finetune_command,
     "cross-validate": cross_validate_command,
     "predict": predict_command,
+    "convert": convert_command,
+    "export": export_command,
+    "models": models_command,
     "inspect": inspect_command,
     "report": report_command,
     "find-lr": find_lr_command,
@@ -108,8 +114,7 @@ def _leave(code: int, is_program: bool) -> None:
 def _keep_compiled_programs() -> None:
     """A second start finds what the first one compiled, in the user's cache folder or JAX_COMPILATION_CACHE_DIR."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        caches = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
-        jax.config.update("jax_compilation_cache_dir", os.path.join(caches, "jaxdl", "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # JAX's second skips most of ours
 

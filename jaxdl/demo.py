@@ -21,7 +21,8 @@ from jaxdl.training.predict import predict
 from jaxdl.training.transfer import finetune, pretrain
 from jaxdl.validation.crossval import cross_validate
 from jaxdl.validation.result import Result
-from jaxdl.weights.checkpoint import Checkpoint, check_free, environment, restore, save
+from jaxdl.weights.checkpoint import Checkpoint, environment, restore, save
+from jaxdl.weights.files import check_free
 
 SHOTS, FOLDS = 30, 5
 SUMMARY = "summary.json"

@@ -16,7 +16,7 @@ from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.models import create
 from jaxdl.training.setup import Init
-from jaxdl.weights.checkpoint import restore
+from jaxdl.weights.pretrained import load_pretrained
 
 console = Console(markup=False, emoji=False)  # a path or a class may be called [anything]
 errors = Console(stderr=True, markup=False, emoji=False)
@@ -30,7 +30,7 @@ def start_of(init: Path | None, model: str | None, source: Source, model_argumen
         return create(model, max(1, len(source.class_names)), **parse_arguments(model_arguments))
     if model_arguments:
         raise InputError("--model-arguments go with --model; a checkpoint knows its own")
-    return restore(init)
+    return load_pretrained(init)
 
 
 class Display:

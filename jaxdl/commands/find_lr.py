@@ -43,7 +43,7 @@ def find_lr_command(
     Args:
       data: digits[:5-9], a folder of class folders (of splits its train/), FILE.npz, FILE.csv[:TARGET], tfds:NAME.
       out: file for the picture, ending in .png, .svg or .pdf; must not exist yet.
-      init: checkpoint to start from.
+      init: checkpoint to start from, or hf:OWNER/NAME of published weights.
       model: name of a model to train from scratch, instead of --init.
       training: how to train; learning rate, schedule and epochs are not used.
       lowest: learning rate of the first step.

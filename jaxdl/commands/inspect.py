@@ -11,7 +11,9 @@ from jaxdl.commands.console import console, listed
 from jaxdl.errors import InputError, nearest
 from jaxdl.models import MODELS, create
 from jaxdl.report.inspect import inspect
-from jaxdl.weights.checkpoint import Checkpoint, restore
+from jaxdl.weights.checkpoint import Checkpoint
+from jaxdl.weights.hub import is_hub
+from jaxdl.weights.pretrained import load_pretrained
 
 
 def inspect_command(
@@ -25,14 +27,14 @@ def inspect_command(
     """Show the stages of a checkpoint or model: shapes, parameters, FLOPs, bytes.
 
     Args:
-      target: folder of a checkpoint, or name of a model.
+      target: folder of a checkpoint, hf:OWNER/NAME of published weights, or name of a model.
       input_shape: shape of an example, such as 32 32 3; a checkpoint knows its own.
       num_outputs: number of classes, for a model.
       model_arguments: arguments of a model, such as depth=6.
       debug: show the traceback of an error.
     """
-    if Path(target).exists():
-        network: Any = restore(target)
+    if is_hub(target) or Path(target).exists():
+        network: Any = load_pretrained(target)
     elif target in MODELS:
         network = create(target, num_outputs, **parse_arguments(model_arguments))
         input_shape = input_shape or (MODELS[target].image_size,) * 2 + (3,)

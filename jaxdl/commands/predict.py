@@ -13,7 +13,8 @@ from jaxdl.commands.console import console, listed, score
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.training.predict import Predictions, predict
-from jaxdl.weights.checkpoint import check_free, restore
+from jaxdl.weights.files import check_free
+from jaxdl.weights.pretrained import load_pretrained
 
 
 def predict_command(
@@ -26,7 +27,7 @@ def predict_command(
     """Write a checkpoint's predictions to a table.
 
     Args:
-      checkpoint: folder of a trained checkpoint.
+      checkpoint: folder of a trained checkpoint, or hf:OWNER/NAME of published weights.
       data: digits[:5-9], a folder (of class folders, or of images), FILE.npz, FILE.csv, tfds:NAME.
       out: file for the table; must not exist yet.
       debug: show the traceback of an error.
@@ -34,7 +35,7 @@ def predict_command(
     out = check_free(out)
     if out.is_dir():
         raise InputError(f"'{out}' is a folder; expected the name of a file .csv")
-    network = restore(checkpoint)
+    network = load_pretrained(checkpoint)
     task = "regression" if network.card.scaling else "classification"
     source = sources.load(data, labelled=False, task=task)
     predictions = predict(network, source)

@@ -16,8 +16,8 @@ from jaxdl.data.augment import check, make_augmentation
 from jaxdl.data.preprocessing import to_memory, to_unit, unfitted
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
+from jaxdl.report.markup import check_picture
 from jaxdl.report.show import FORMATS, mixture, write_show
-from jaxdl.weights.checkpoint import check_free
 
 IMAGE_SIZE = 224  # pixels, where images differ in size and nothing else says
 MOST = 100  # images in a picture
@@ -44,9 +44,7 @@ def show_command(
       seed: chooses the images and how they are changed.
       debug: show the traceback of an error.
     """
-    chosen, out = make_augmentation(augment), check_free(out)
-    if out.suffix.lower() not in FORMATS or out.is_dir():
-        raise InputError(f"'{out}' is no name for a picture; expected a file that ends in {' or '.join(FORMATS)}")
+    chosen, out = make_augmentation(augment), check_picture(out, FORMATS)
     if not 1 <= count <= MOST:
         raise InputError(f"the count is {count}; expected 1 to {MOST} images")
     if image_size is not None and image_size < 1:

@@ -29,7 +29,8 @@ from jaxdl.training.plan import Plan
 from jaxdl.training.resume import AlreadyFinished, RunFolder
 from jaxdl.training.setup import Init
 from jaxdl.training.transfer import Trained, hold_out, train
-from jaxdl.weights.checkpoint import CARD, save
+from jaxdl.weights.card import CARD
+from jaxdl.weights.checkpoint import save
 
 
 def pretrain_command(
@@ -84,7 +85,7 @@ def finetune_command(
     Args:
       data: digits[:0-4], a folder of class folders (or of train/ and val/), FILE.npz, FILE.csv[:TARGET], tfds:NAME.
       out: folder for the new checkpoint; new, or that of the same command, which then goes on.
-      init: checkpoint to start from.
+      init: checkpoint to start from, or hf:OWNER/NAME of published weights.
       model: name of a model to train from scratch, instead of --init.
       training: how to train.
       running: how the run is carried out.

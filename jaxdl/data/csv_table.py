@@ -174,6 +174,11 @@ def _features(path: Path, columns: dict[str, Sequence[str]], lines: list[int]) -
     )
 
 
+def few_enough(values: int, examples: int) -> bool:
+    """Whether whole numbers that take so many different values in so many examples are classes, not amounts."""
+    return values <= MOST_CLASSES and 2 * values < examples
+
+
 def _labels(path: Path, name: str, texts: list[str], lines: list[int], task: str) -> tuple[np.ndarray, tuple[str, ...]]:
     """Labels and class names of the target column `name`; none of the latter for regression."""
     numbers = [csv_file.number(text) for text in texts]
@@ -200,7 +205,7 @@ def _labels(path: Path, name: str, texts: list[str], lines: list[int], task: str
             "remove or mend that row"
         )
     found = sorted(set(numbers))
-    few = not mixed and len(found) <= MOST_CLASSES and 2 * len(found) < len(texts)
+    few = not mixed and few_enough(len(found), len(texts))
     if task == "regression" or (task == "auto" and not few):
         return values, ()
     place = {value: i for i, value in enumerate(found)}

@@ -59,7 +59,7 @@ def image_shape(path: str | Path) -> tuple[int, int, int]:
     with _opened(path) as image:
         turned = image.getexif().get(ORIENTATION, 1) in LYING
         width, height = image.size[::-1] if turned else image.size
-        return height, width, 1 if _is_grey(image) else 3
+        return height, width, _channels(image)
 
 
 def read_image(path: str | Path) -> np.ndarray:
@@ -74,11 +74,16 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     with _opened(path) as opened:
         image = _upright(opened)
-        if image.mode.startswith("I"):
-            return (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)[..., None]
-        grey = _is_grey(image)
-        pixels = np.asarray(image.convert("L" if grey else "RGB"))
-    return pixels[..., None] if grey else pixels
+        return to_pixels(image, _channels(image))
+
+
+def to_pixels(image: Any, channels: int) -> np.ndarray:
+    """``uint8[height, width, channels]`` of a Pillow image: grey for 1, colours for 3; of 16 bits the upper 8."""
+    if image.mode.startswith("I"):
+        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)[..., None]
+        return np.repeat(grey, channels, axis=-1)
+    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
+    return pixels[..., None] if channels == 1 else pixels
 
 
 def _upright(image: Any) -> Any:
@@ -98,8 +103,8 @@ def _upright(image: Any) -> Any:
     return image if turn is None else image.transpose(turn)
 
 
-def _is_grey(image: Any) -> bool:
-    return image.mode in ("1", "L", "LA") or image.mode.startswith("I")
+def _channels(image: Any) -> int:
+    return 1 if image.mode in ("1", "L", "LA") or image.mode.startswith("I") else 3
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

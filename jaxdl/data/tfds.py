@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.data.csv_table import MOST_CLASSES
-from jaxdl.data.folder import FORMATS
+from jaxdl.data.csv_table import few_enough
+from jaxdl.data.folder import FORMATS, to_pixels
 from jaxdl.data.prepared import Spec, how_to_prepare, import_tfds, missing, prepared_folder
 from jaxdl.errors import InputError, nearest
 
@@ -79,13 +79,9 @@ class TfdsSource:
     def _pixels(self, encoded: bytes, index: int) -> np.ndarray:
         with self._opened(encoded, index) as image:
             try:
-                if image.mode.startswith("I"):  # 16 bits, of which the upper 8 are kept
-                    grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)[..., None]
-                    return np.repeat(grey, self.image_shape[-1], axis=-1)
-                pixels = np.asarray(image.convert("L" if self.image_shape[-1] == 1 else "RGB"))
+                return to_pixels(image, self.image_shape[-1])
             except Exception as error:
                 raise self._broken(index, error) from error
-        return pixels[..., None] if pixels.ndim == 2 else pixels
 
     def _broken(self, index: int, error: Exception) -> InputError:
         return InputError(f"example {index} of {self.name} is no image that can be decoded ({error}); prepare it again")
@@ -238,7 +234,7 @@ def _labels(
         return np.array(found, np.float32), ()
     if np.dtype(feature.np_dtype).kind in "uib":
         values, labels = np.unique(np.array(found), return_inverse=True)
-        if not (len(values) <= MOST_CLASSES and 2 * len(values) < len(found)):
+        if not few_enough(len(values), len(found)):
             return np.array(found, np.float32), ()
         return labels.astype(np.int32), tuple(map(str, values.tolist()))
     texts = [text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else str(text) for text in found]

@@ -108,13 +108,20 @@ class Norm(nn.Module):
         return x
 
 
-def conv(features: int, size: int, stride: int = 1, *, bias: bool = False, **options: Any) -> nn.Conv:
-    """A square convolution padded as PyTorch pads it: ``size // 2`` on every side, whatever the stride."""
-    padding = size // 2
+def conv(
+    features: int,
+    size: int | tuple[int, int],
+    stride: int = 1,
+    *,
+    bias: bool = False,
+    padded: bool = True,
+    **options: Any,
+) -> nn.Conv:
+    """A convolution padded as PyTorch pads it: ``size // 2`` on every side, whatever the stride, or not at all."""
+    sizes = (size, size) if isinstance(size, int) else size
+    padding = tuple((side // 2, side // 2) if padded else (0, 0) for side in sizes)
     options.setdefault("kernel_init", he_normal)
-    return nn.Conv(
-        features, (size, size), (stride, stride), ((padding, padding), (padding, padding)), use_bias=bias, **options
-    )
+    return nn.Conv(features, sizes, (stride, stride), padding, use_bias=bias, **options)
 
 
 def pool(x: jax.Array, kind: str, size: int = 2) -> jax.Array:

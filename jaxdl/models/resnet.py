@@ -1,9 +1,12 @@
 """Residual networks: He, Zhang, Ren, Sun, "Deep Residual Learning for Image Recognition" (arXiv:1512.03385).
 
-`ResNet` is the ImageNet network as torchvision and timm have it ("v1.5": the stride of a bottleneck is in its 3×3
-convolution). `CifarResNet` is the paper's section 4.2, for 32×32 images.
+`ResNet` is the ImageNet network as torchvision, timm and transformers have it ("v1.5": the stride of a bottleneck is in
+its 3×3 convolution), with the wider bottlenecks of Zagoruyko & Komodakis, "Wide Residual Networks" (arXiv:1605.07146),
+and the grouped ones of Xie et al., "Aggregated Residual Transformations" (ResNeXt, arXiv:1611.05431). `CifarResNet` is
+the first paper's section 4.2, for 32×32 images.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 import flax.linen as nn
@@ -46,23 +49,39 @@ class BasicBlock(nn.Module):
 
 
 class Bottleneck(nn.Module):
-    """1×1 down, 3×3 with the stride, 1×1 up to four times `features`, beside a projection shortcut."""
+    """1×1 down, 3×3 with the stride, 1×1 up to four times `features`, beside a projection shortcut.
+
+    Attributes:
+      features: a quarter of the channels out.
+      stride: of the 3×3 convolution.
+      groups: into which the 3×3 convolution divides its channels.
+      width_per_group: the 3×3 convolution has ``groups · width_per_group`` channels where `features` is 64, and in
+        proportion elsewhere.
+    """
 
     features: int
     stride: int
     dtype: str
     param_dtype: str
+    groups: int = 1
+    width_per_group: int = 64
 
     @nn.compact
     def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        y = conv(self.features, 1, name="conv1", **dtypes)(x)
+        inner = inner_width(self.features, self.groups, self.width_per_group)
+        y = conv(inner, 1, name="conv1", **dtypes)(x)
         y = nn.relu(BatchNorm(name="norm1", **dtypes)(y, mode))
-        y = conv(self.features, 3, self.stride, name="conv2", **dtypes)(y)
+        y = conv(inner, 3, self.stride, feature_group_count=self.groups, name="conv2", **dtypes)(y)
         y = nn.relu(BatchNorm(name="norm2", **dtypes)(y, mode))
         y = conv(4 * self.features, 1, name="conv3", **dtypes)(y)
         y = BatchNorm(name="norm3", **dtypes)(y, mode)
         return nn.relu(project(x, 4 * self.features, self.stride, mode, dtypes) + y)
+
+
+def inner_width(features: int, groups: int, width_per_group: int) -> int:
+    """Channels of a bottleneck's 3×3 convolution."""
+    return features * width_per_group // 64 * groups
 
 
 def pad_identity(x: jax.Array, features: int, stride: int) -> jax.Array:
@@ -90,7 +109,7 @@ BLOCKS = {
 class BlockGroup(nn.Module):
     """One stage: `depth` blocks, the first with the stride."""
 
-    block: str
+    block: Callable[..., nn.Module]
     depth: int
     features: int
     stride: int
@@ -101,7 +120,7 @@ class BlockGroup(nn.Module):
     def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
         for i in range(self.depth):
             stride = self.stride if i == 0 else 1
-            x = BLOCKS[self.block](self.features, stride, self.dtype, self.param_dtype, name=f"block{i + 1}")(x, mode)
+            x = self.block(self.features, stride, self.dtype, self.param_dtype, name=f"block{i + 1}")(x, mode)
         return x
 
 
@@ -134,21 +153,25 @@ class ResNet(Staged):
       block: ``"basic"`` (ResNet-18, -34), ``"bottleneck"`` (-50, -101, -152) or ``"basic_identity"`` (CIFAR).
       width: channels of the stem.
       stem: ``"imagenet"`` or ``"small"`` (for images of about 32 to 96 pixels).
+      groups: of a bottleneck's 3×3 convolution; 32 or 64 in a ResNeXt.
+      width_per_group: of a bottleneck, see `Bottleneck`; 128 in a wide ResNet-50.
     """
 
     depths: tuple[int, ...] = (2, 2, 2, 2)
     block: str = "basic"
     width: int = 64
     stem: str = "imagenet"
+    groups: int = 1
+    width_per_group: int = 64
 
     def stages(self) -> tuple[Stage, ...]:
-        check_choice("block", self.block, BLOCKS)
         check_choice("stem", self.stem, ("imagenet", "small"))
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
+        block = self._block()
         groups = tuple(
             (
                 f"stage{i + 1}",
-                partial(BlockGroup, self.block, depth, self.width * 2**i, 1 if i == 0 else 2, **dtypes),
+                partial(BlockGroup, block, depth, self.width * 2**i, 1 if i == 0 else 2, **dtypes),
             )
             for i, depth in enumerate(self.depths)
         )
@@ -158,6 +181,24 @@ class ResNet(Staged):
             ("pool", GlobalAveragePool),
             ("head", partial(Head, self.num_outputs, **dtypes)),
         )
+
+    def _block(self) -> Callable[..., nn.Module]:
+        check_choice("block", self.block, BLOCKS)
+        grouping = dict(groups=self.groups, width_per_group=self.width_per_group)
+        if self.block == "bottleneck":
+            if inner_width(self.width, **grouping) < 1:
+                raise InputError(
+                    f"a resnet of width {self.width} with groups={self.groups} and "
+                    f"width_per_group={self.width_per_group} has no channels in its 3×3 convolutions; expected groups "
+                    f"of at least 1 and width × width_per_group of at least 64"
+                )
+            return partial(Bottleneck, **grouping)
+        if (self.groups, self.width_per_group) != (1, 64):
+            raise InputError(
+                f"groups={self.groups}, width_per_group={self.width_per_group} with block='{self.block}'; only "
+                f"block='bottleneck' takes other values than 1 and 64"
+            )
+        return BLOCKS[self.block]
 
 
 class CifarResNet(ResNet):

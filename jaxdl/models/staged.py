@@ -173,9 +173,9 @@ def join_variables(*parts: Variables) -> Variables:
 
 
 def walk_shapes(tree: Any) -> Iterator[tuple[str, Any]]:
-    """``("params/stem/conv/kernel", leaf)`` for every leaf of a tree of variables."""
+    """``("params/stem/conv/kernel", leaf)`` for every leaf of a tree of variables, or of any other pytree."""
     for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        yield "/".join(str(getattr(key, "key", key)) for key in path), leaf
+        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
 
 
 def init_variables(model: Staged, key: jax.Array, input_shape: Sequence[int]) -> Variables:

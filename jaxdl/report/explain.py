@@ -130,7 +130,8 @@ def rollout_map(
 ) -> Float[Array, "batch rows columns"]:
     """Attention roll-out from the patches to what the head sees: the class token, or the mean of all tokens.
 
-    A map with an entry per patch; with a class token its own share is left out.
+    A map with an entry per patch; with a class token its own share is left out. With a distillation token beside it,
+    the mean of the two.
 
     Raises:
       InputError: if the model is no vision transformer, or has no blocks.
@@ -147,5 +148,6 @@ def _rollout_map(variables: Variables, x: jax.Array, *, model: ViT) -> jax.Array
     taps = tuple(f"block{i + 1}/attention" for i in range(model.depth))
     _, tapped = model.apply(variables, x, taps=taps)
     rolled = attention_rollout([tapped[tap].astype(jnp.float32) for tap in taps])
-    share = rolled[:, 0, 1:] if model.pool == "token" else rolled.mean(1)
+    front = len(model.tokens)  # the head reads the tokens in front of the patches, or all where there are none
+    share = rolled[:, : front or None].mean(1)[:, front:]
     return share.reshape(len(x), x.shape[1] // model.patch_size, x.shape[2] // model.patch_size)

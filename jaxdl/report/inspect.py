@@ -12,7 +12,8 @@ import jax.numpy as jnp
 
 from jaxdl.errors import InputError
 from jaxdl.models.staged import Staged, Variables, init_variables
-from jaxdl.weights.checkpoint import Checkpoint, check_fits
+from jaxdl.weights.adapt import variables_for
+from jaxdl.weights.checkpoint import Checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,7 +54,7 @@ def inspect(network: Checkpoint | Staged, input_shape: Sequence[int] | None = No
     if input_shape is None:
         raise InputError("a model without weights has no input shape of its own; give input_shape=(32, 32, 3), say")
     if isinstance(network, Checkpoint):
-        check_fits(network, input_shape)
+        variables_for(network, input_shape)  # refuses what it cannot take
     variables = jax.eval_shape(lambda k: init_variables(model, k, tuple(input_shape)), jax.random.key(0))
     x: Any = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
     summaries = []

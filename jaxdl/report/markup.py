@@ -1,11 +1,10 @@
-"""What the pages are built of: one style, tables, pictures, and a file that is written whole or not at all."""
+"""What the pages are built of: one style, tables, pictures, and the places of files."""
 
 import base64
 import html
 import io
 import os
 import re
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -14,7 +13,9 @@ import numpy as np
 
 from jaxdl.errors import InputError
 from jaxdl.report.table import plain
+from jaxdl.weights.files import check_free
 
+PICTURES = (".png", ".svg", ".pdf")  # endings of a figure's file
 TINY, LARGE = 64, 192  # pixels: up to TINY a picture keeps its pixels and is enlarged, above LARGE it is made smaller
 GENERATOR = '<meta name="generator" content="jaxdl">'  # by which a page of our own is known
 
@@ -129,17 +130,16 @@ def check_place(path: str | Path) -> Path:
     return path
 
 
-def write_whole(path: Path, text: str) -> None:
-    """Writes `text` as UTF-8; a file that was there is replaced at once or not at all."""
-    handle, work = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(text.encode())
-        os.chmod(work, 0o644)
-        os.replace(work, path)
-    except BaseException:
-        Path(work).unlink(missing_ok=True)
-        raise
+def check_picture(path: str | Path, formats: Sequence[str] = PICTURES) -> Path:
+    """`path` as an absolute one that is free, for a file in one of `formats`. Raises InputError."""
+    path = Path(path)
+    if path.suffix.lower() not in formats:
+        listed = (" or " if len(formats) == 2 else ", ").join(formats)
+        raise InputError(f"'{path}' is no name for a picture; expected one that ends in {listed}")
+    path = check_free(path)
+    if path.is_dir():
+        raise InputError(f"'{path}' is a folder; expected the name of a picture")
+    return path
 
 
 def escaped(text: object) -> str:

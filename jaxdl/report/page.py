@@ -13,9 +13,10 @@ from jaxdl.report.answer import (
     show_scores,
     show_wrong,
 )
-from jaxdl.report.markup import check_place, document, escaped, write_whole
+from jaxdl.report.markup import check_place, document, escaped
 from jaxdl.report.table import MEASURES, how_made, results_table
 from jaxdl.validation.result import Result
+from jaxdl.weights.files import write_text
 
 
 def write_page(
@@ -61,5 +62,5 @@ def write_page(
         show_facts(how_made(results) if facts is None else facts),
     ]
     paragraphs = "".join(f"<p>{escaped(part)}</p>" for part in intro.split("\n\n") if part.strip())
-    write_whole(path, document(title, paragraphs, sections))
+    write_text(path, document(title, paragraphs, sections))
     return path

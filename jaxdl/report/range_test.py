@@ -2,22 +2,8 @@
 
 from pathlib import Path
 
-from jaxdl.errors import InputError
+from jaxdl.report.markup import check_picture
 from jaxdl.training.range_test import RangeTest
-from jaxdl.weights.checkpoint import check_free
-
-FORMATS = (".png", ".svg", ".pdf")
-
-
-def check_picture(path: str | Path) -> Path:
-    """`path` as an absolute one that is free, for a file in one of `FORMATS`. Raises InputError."""
-    path = Path(path)
-    if path.suffix.lower() not in FORMATS:
-        raise InputError(f"'{path}' is no name for a picture; expected one that ends in {', '.join(FORMATS)}")
-    path = check_free(path)
-    if path.is_dir():
-        raise InputError(f"'{path}' is a folder; expected the name of a picture")
-    return path
 
 
 def write_range_test(path: str | Path, found: RangeTest, title: str = "") -> Path:

@@ -14,7 +14,8 @@ from jaxdl.errors import InputError
 from jaxdl.report.answer import check_source
 from jaxdl.training.transfer import hold_out
 from jaxdl.validation.result import RESULT, Result, load_result
-from jaxdl.weights.checkpoint import CARD, Checkpoint, restore
+from jaxdl.weights.card import CARD
+from jaxdl.weights.checkpoint import Checkpoint, restore
 
 RUN, FOLDS = "run.json", "folds"
 MOST_NETWORKS = 5  # of the folds' networks that are read; more would say the same again

@@ -20,13 +20,13 @@ from jaxdl.report.markup import (
     in_scroll,
     make_table,
     note,
-    write_whole,
 )
 from jaxdl.report.network import show_activity, show_gradients, show_stages
 from jaxdl.report.run import Run, load_run
 from jaxdl.report.table import MEASURES, describe_environment, flat_plan, how_made, measure, plain, results_table
 from jaxdl.report.trust import show_classes, show_doubtful, show_regression, show_reliability
-from jaxdl.weights.checkpoint import CARD
+from jaxdl.weights.card import CARD
+from jaxdl.weights.files import write_text
 
 PAGE = "report.html"
 LISTED = 20  # files that were left out
@@ -56,7 +56,7 @@ def write_run_report(run: str | Path, source: Source | None = None, out: str | P
         raise InputError(f"'{path}' is there already and is no report; it was left as it is. Name another --out")
     name = found.result.data["name"] if found.result else found.networks[0].card.data or "examples"
     title = f"{TITLES.get(found.kind, 'Training on')} {name}"
-    write_whole(path, document(title, _header(found), _sections(found), contents=True))
+    write_text(path, document(title, _header(found), _sections(found), contents=True))
     return path
 
 

@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from jaxdl.errors import InputError
+from jaxdl.models.staged import walk_shapes
 from jaxdl.training.resume import Saves
 from jaxdl.training.runners import Runner
 from jaxdl.training.step import State
@@ -21,7 +22,10 @@ class Diverged(InputError):
 
 @dataclasses.dataclass
 class Course:
-    """How far a training has come; all of it is saved."""
+    """How far a training has come.
+
+    All of it is saved, except `stages`, which are the model's, and `before`, which only makes a message say more.
+    """
 
     epoch: int = 0
     step: int = 0  # of the epoch
@@ -90,7 +94,7 @@ def snapshot(runner: Runner, state: State, course: Course) -> tuple[int, dict[st
         raise Diverged(explain(course, "the parameters are"))
     tree = {"state": held.replace(key=jax.random.key_data(held.key)), "best": course.best, "metrics": course.metrics}
     # copies: the next step uses the buffers up while the save is being written
-    arrays = {name: np.array(leaf) for name, leaf in _named(tree)}
+    arrays = {name: np.array(leaf) for name, leaf in walk_shapes(tree)}
     progress = {name: getattr(course, name) for name in ("epoch", "step", "seconds")} | {"rows": list(course.rows)}
     progress |= {
         name: None if value is None else value.tolist()
@@ -113,8 +117,8 @@ def pick_up(saves: Saves | None, state: State) -> tuple[Course, State]:
         course.best_loss, course.best_epoch = np.array(progress["best_loss"]), np.array(progress["best_epoch"])
         held["best"] = kept
     arrays = dict(saved.arrays)
-    found = {name: arrays.get(name) for name, _ in _named(held)}
-    for name, leaf in _named(held):
+    found = {name: arrays.get(name) for name, _ in walk_shapes(held)}
+    for name, leaf in walk_shapes(held):
         if found[name] is None or found[name].shape != leaf.shape:
             raise InputError(f"the save in '{saves.folder}' does not fit this run ({name}); begin anew with --restart")
     tree = jax.tree.unflatten(jax.tree.structure(held), list(found.values()))
@@ -122,19 +126,6 @@ def pick_up(saves: Saves | None, state: State) -> tuple[Course, State]:
     course.metrics = _nested({n.removeprefix("metrics/"): a for n, a in arrays.items() if n.startswith("metrics/")})
     restored = jax.tree.map(jax.numpy.asarray, tree["state"])
     return course, restored.replace(key=jax.random.wrap_key_data(restored.key))
-
-
-def read_save(saves: Saves, begin: State) -> tuple[list[dict[str, Any]], State]:
-    """Rows of the curves and the state of the newest save of a training that began with `begin`."""
-    course, state = pick_up(saves, begin)
-    return course.rows, state
-
-
-def _named(tree: Any) -> list[tuple[str, Any]]:
-    paths = jax.tree_util.tree_leaves_with_path(tree)
-    return [
-        ("/".join(str(getattr(k, "key", getattr(k, "name", getattr(k, "idx", k)))) for k in p), v) for p, v in paths
-    ]
 
 
 def _nested(flat: Mapping[str, np.ndarray]) -> Any:

@@ -20,7 +20,8 @@ from jaxdl.training.optim import make_optimizer
 from jaxdl.training.plan import Plan
 from jaxdl.training.setup import Init, Setup, choose_preprocessing
 from jaxdl.training.step import Shared
-from jaxdl.weights.checkpoint import Checkpoint, check_fits
+from jaxdl.weights.adapt import variables_for
+from jaxdl.weights.checkpoint import Checkpoint
 
 
 def prepare(
@@ -63,9 +64,7 @@ def prepare(
     restored = isinstance(init, Checkpoint)
     at_first = plan.boundary(model)
     if restored:
-        if preprocessing.input_shape != init.card.preprocessing.input_shape:
-            check_fits(init, preprocessing.input_shape)
-        variables = jax.tree.map(jnp.asarray, init.variables)
+        variables = jax.tree.map(jnp.asarray, variables_for(init, preprocessing.input_shape))
     else:  # checks, too, that the model can take such data
         init_it = partial(init_variables, model, input_shape=preprocessing.input_shape)
         key = jax.random.key(plan.seed)

@@ -1,5 +1,6 @@
 """Which learning rate? A short training in which it rises, until the loss does."""
 
+import contextlib
 import dataclasses
 
 import numpy as np
@@ -86,14 +87,14 @@ def find_learning_rate(
     setup = dataclasses.replace(setup, optimizer=make_optimizer(plan, epoch_steps, rising))
     # one step at a time, on one device: the test is short, and ends where the loss says
     runner = single_runner(setup.make_step(), setup.make_predict(), scan=False)
-    feeds, state, losses = make_feeds(setup, 0, None), setup.initial_states([0])[0], []
-    for epoch in range(plan.epochs):
-        for _, batch, shared in feeds.train(runner, epoch, 0):
-            state, metrics = runner.step(state, batch, shared)
-            losses.append(float(metrics["loss"]))
-            if len(losses) == steps or not _goes_on(losses):
-                feeds.close()
-                return _conclude(rates[: len(losses)], np.array(losses))
+    state, losses = setup.initial_states([0])[0], []
+    with contextlib.closing(make_feeds(setup, 0, None)) as feeds:
+        for epoch in range(plan.epochs):
+            for _, batch, shared in feeds.train(runner, epoch, 0):
+                state, metrics = runner.step(state, batch, shared)
+                losses.append(float(metrics["loss"]))
+                if len(losses) == steps or not _goes_on(losses):
+                    return _conclude(rates[: len(losses)], np.array(losses))
     raise AssertionError("the epochs hold fewer steps than they were counted to")
 
 

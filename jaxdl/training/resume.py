@@ -3,9 +3,7 @@
 import contextlib
 import dataclasses
 import json
-import os
 import shutil
-import tempfile
 import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -15,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl.errors import InputError
-from jaxdl.weights.checkpoint import check_free, written_whole
+from jaxdl.weights.files import check_free, first_line, plain_path, write_text, written_whole
 
 RUN, STATE, MADE = "run.json", "state", ".made"
 FORMAT = 1
@@ -49,7 +47,7 @@ class Saves:
     def __init__(self, folder: Path, every: float, should_stop: Callable[[], bool]):
         self.folder, self.every, self.should_stop = folder, every, should_stop
         self._manager: Any = None
-        self._alias: tempfile.TemporaryDirectory | None = None
+        self._plain = contextlib.ExitStack()  # holds the plain name of the folder
         self._last = time.monotonic()
 
     def due(self) -> bool:
@@ -88,33 +86,20 @@ class Saves:
                 manager.save(number, args=args)
         self._last = time.monotonic()
 
-    def wait(self) -> None:
-        """Until what was begun is written. Raises InputError if it cannot be."""
-        if self._manager is not None:
-            with self._explained("written"):
-                self._manager.wait_until_finished()
-                self._manager.check_for_errors()
-
     def close(self) -> None:
         """Lets go of the folder; a save that is under way is finished first."""
         if self._manager is not None:
             manager, self._manager = self._manager, None
             with self._explained("written"):
                 manager.close()
-            if self._alias:
-                self._alias.cleanup()
-                self._alias = None
+            self._plain.close()
 
     def _open(self) -> Any:
         if self._manager is None:
             import orbax.checkpoint as ocp
 
             self.folder.mkdir(parents=True, exist_ok=True)
-            folder = self.folder
-            if set("[]*?") & set(str(folder)):  # Orbax takes them for a pattern; so it gets another name for the folder
-                self._alias = tempfile.TemporaryDirectory(prefix="jaxdl-")
-                folder = Path(self._alias.name) / "saves"
-                folder.symlink_to(self.folder, target_is_directory=True)
+            folder = self._plain.enter_context(plain_path(self.folder))
             options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True, cleanup_tmp_directories=True)
             self._manager = ocp.CheckpointManager(folder, options=options)
         return self._manager
@@ -126,10 +111,10 @@ class Saves:
         except InputError:
             raise
         except Exception as error:  # Orbax and TensorStore raise many kinds for a full disk or a damaged file
-            first = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
             raise InputError(
-                f"the state of the run in '{self.folder}' cannot be {done}: {first}. Earlier saves are whole: mend the "
-                "cause (is the disk full?) and start the same command again, or begin anew with --restart"
+                f"the state of the run in '{self.folder}' cannot be {done}: {first_line(error)}. Earlier saves are "
+                "whole: mend the cause (is the disk full?) and start the same command again, or begin anew with "
+                "--restart"
             ) from error
 
 
@@ -269,18 +254,6 @@ class RunFolder:
     def _write(self, *, finished: bool) -> None:
         self.known["finished"] = finished
         write_text(self.path / RUN, json.dumps(self.known, indent=1) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file, all of it or nothing; what was there stays until it is whole."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}-{os.getpid()}")
-    try:
-        work.write_text(text)
-        work.replace(path)
-    except BaseException:
-        work.unlink(missing_ok=True)
-        raise
 
 
 def set_aside(path: str | Path) -> Path | None:

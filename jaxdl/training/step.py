@@ -178,24 +178,22 @@ def make_step(
     def add_up(value: Any) -> Any:
         return jax.lax.psum(value, axis_name) if axis_name else value
 
+    def targets_of(examples: Examples, state: State) -> list[tuple[jax.Array, Any]]:
+        """Labels of each row, own and partner's, and the factor on the loss of each."""
+        share, weights = examples.share, state.class_weights
+        both = [(examples.y, 1.0)] if share is None else [(examples.y, share), (examples.partner_y, 1 - share)]
+        return both if weights is None else [(labels, factor * weights[labels]) for labels, factor in both]
+
     def weight_of(examples: Examples, state: State) -> jax.Array:
-        """Factor on the loss of each row, own label and partner's."""
-        if state.class_weights is None:
+        """Factor on the loss of each row."""
+        if state.class_weights is None:  # the shares add up to 1, but for rounding
             return examples.weights
-        own = state.class_weights[examples.y]
-        if examples.share is not None:
-            own = examples.share * own + (1 - examples.share) * state.class_weights[examples.partner_y]
-        return examples.weights * own
+        return examples.weights * sum(factor for _, factor in targets_of(examples, state))
 
     def losses_of(logits: jax.Array, examples: Examples, state: State) -> jax.Array:
         """Weighted loss of each row."""
-        each = task.loss(logits, examples.y)
-        each = each if state.class_weights is None else each * state.class_weights[examples.y]
-        if examples.share is not None:
-            other = task.loss(logits, examples.partner_y)
-            other = other if state.class_weights is None else other * state.class_weights[examples.partner_y]
-            each = examples.share * each + (1 - examples.share) * other
-        return each * examples.weights
+        targets = targets_of(examples, state)
+        return examples.weights * sum(factor * task.loss(logits, labels) for labels, factor in targets)
 
     def step(state: State, batch: Batch, shared: Shared) -> tuple[State, Metrics]:
         def draw(purpose: int) -> jax.Array:

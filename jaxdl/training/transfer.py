@@ -1,7 +1,8 @@
 """Pretrain, fine-tune, predict: the calls that a user makes."""
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from jaxdl.data.split_hash import hash_indices, hash_source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
 from jaxdl.models.staged import Staged
-from jaxdl.training.course import Diverged, read_save
+from jaxdl.training.course import Diverged, pick_up
 from jaxdl.training.feeds import Feeds, make_feeds
 from jaxdl.training.loop import Fitted, Selection, fit
 from jaxdl.training.plan import Plan
@@ -23,7 +24,8 @@ from jaxdl.training.resume import RunFolder, Saves
 from jaxdl.training.runners import Runner, data_parallel_runner
 from jaxdl.training.setup import Init, Setup, choose_preprocessing
 from jaxdl.training.step import State
-from jaxdl.weights.checkpoint import Card, Checkpoint, environment, fingerprint, save
+from jaxdl.weights.card import Card
+from jaxdl.weights.checkpoint import Checkpoint, environment, fingerprint, save
 
 LAST_GOOD = "last-good"  # the checkpoint that is left of a training whose numbers stopped being finite
 
@@ -127,7 +129,6 @@ def train(
         workers=workers,
     )
     remember_streaming(work, setup)
-    feeds = make_feeds(setup, 0, held_out if len(held_out) else None)
 
     def on_epoch(epoch: int, metrics: dict[str, Any], logits: np.ndarray | None, stopped: np.ndarray) -> list[Any]:
         evaluated = None if logits is None else (logits[: len(held_out)], setup.labels[held_out])
@@ -136,35 +137,29 @@ def train(
             progress(row)
         return [row]
 
-    def held_out_loss(logits: np.ndarray) -> np.ndarray:
-        return np.array(setup.task.evaluate(logits[: len(held_out)], setup.labels[held_out])["loss"])
-
-    selection = inner_selection(setup, feeds, [0], stacked=False)
-    if selection is None and len(held_out):
-        selection = Selection(None, held_out_loss, None)
     saves = work.part("training") if work else None
     begin = setup.initial_states([0])[0]
-    fit_it = partial(
-        fit,
-        runner_by_epoch(setup, lambda held: _runner(setup, held)),
-        begin,
-        epochs=plan.epochs,
-        stages=setup.model.stage_names,
-        train=feeds.train,
-        held_out=feeds.held_out if len(held_out) else None,
-        eval_every=plan.eval_every,
-        on_epoch=on_epoch,
-        selection=selection,
-        saves=saves,
-        on_steps=on_steps,
-    )
-    try:
-        fitted = fit_it()
-    except Diverged as error:
-        kept = _save_last_good(setup, init, source.name, begin, work, saves)
-        raise Diverged(f"{error}. {kept}") from error
-    finally:
-        feeds.close()
+    with contextlib.closing(make_feeds(setup, 0, held_out if len(held_out) else None)) as feeds:
+        selection = inner_selection(setup, feeds, [0], stacked=False)
+        if selection is None and len(held_out):
+            selection = Selection(None, loss_on(setup, [held_out], stacked=False), None)
+        try:
+            fitted = fit(
+                runner_by_epoch(setup, partial(make_runner, setup)),
+                begin,
+                epochs=plan.epochs,
+                stages=setup.model.stage_names,
+                train=feeds.train,
+                held_out=feeds.held_out if len(held_out) else None,
+                eval_every=plan.eval_every,
+                on_epoch=on_epoch,
+                selection=selection,
+                saves=saves,
+                on_steps=on_steps,
+            )
+        except Diverged as error:
+            kept = _save_last_good(setup, init, source.name, begin, work, saves)
+            raise Diverged(f"{error}. {kept}") from error
     return _trained(setup, init, source.name, fitted)
 
 
@@ -172,11 +167,12 @@ def _save_last_good(
     setup: Setup, init: Init, data: str, begin: State, work: RunFolder | None, saves: Saves | None
 ) -> str:
     """Makes a checkpoint of the newest save, beside it; says where."""
-    if saves is None or saves.latest() is None:
+    course, state = pick_up(saves, begin)
+    if saves:
+        saves.close()
+    if state.step == 0:
         return "Nothing is kept of this training"
-    rows, state = read_save(saves, begin)
-    saves.close()
-    made = save(trained_checkpoint(setup, init, state, 0, data, tuple(rows)), work.fresh(LAST_GOOD))
+    made = save(trained_checkpoint(setup, init, state, 0, data, tuple(course.rows)), work.fresh(LAST_GOOD))
     work.place_folder(made, LAST_GOOD)
     return f"The last good state, after step {int(state.step)}, is the checkpoint '{work.path / LAST_GOOD}'"
 
@@ -189,10 +185,12 @@ def _trained(setup: Setup, init: Init, data: str, fitted: Fitted) -> Trained:
     return Trained(checkpoint(fitted.chosen), None if fitted.best is None else checkpoint(fitted.best), best_epoch)
 
 
-def _runner(setup: Setup, held: int) -> Runner:
-    def step(axis_name: str | None) -> Any:
-        return setup.make_step(axis_name, held)
+def make_runner(setup: Setup, held: int | None = None) -> Runner:
+    """The runner of one training, which divides its batches over the devices.
 
+    `held` is the number of frozen stages, by default that of the last epoch.
+    """
+    step = partial(setup.make_step, held=held)
     return data_parallel_runner(setup.plan.parallel, step, setup.make_predict(), setup.scan, jax.local_devices())
 
 
@@ -207,16 +205,22 @@ def inner_selection(setup: Setup, feeds: Feeds, folds: list[int], *, stacked: bo
     if setup.inner is None:
         return None
 
+    loss = loss_on(setup, [setup.inner[fold] for fold in folds], stacked=stacked)
+    return Selection(feeds.inner, loss, setup.plan.early_stopping)
+
+
+def loss_on(setup: Setup, parts: Sequence[np.ndarray], *, stacked: bool) -> Callable[[np.ndarray], np.ndarray]:
+    """The mean loss on `parts`, of a fold each, from their outputs with the padding; see `Selection.loss`."""
+
     def loss(logits: np.ndarray) -> np.ndarray:
         each = logits if stacked else logits[None]
-        parts = [setup.inner[fold] for fold in folds]
         made = [
             setup.task.evaluate(mine[: len(part)], setup.labels[part])["loss"]
             for mine, part in zip(each, parts, strict=True)
         ]
         return np.array(made if stacked else made[0])
 
-    return Selection(feeds.inner, loss, setup.plan.early_stopping)
+    return loss
 
 
 def describe_run(init: Init, source: Source, plan: Plan) -> dict[str, Any]:

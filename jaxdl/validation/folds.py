@@ -1,5 +1,6 @@
 """Training of K folds, in ways that give the same numbers."""
 
+import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -169,21 +170,20 @@ class _Run:
                     self.on_row(rows[-1])
             return rows
 
-        feeds = self._feeds(padded, stacked=stacked)
-        fitted = fit(
-            self.runner_at,
-            fold_state(setup, padded, stacked=stacked),
-            epochs=plan.epochs,
-            stages=setup.model.stage_names,
-            train=feeds.train,
-            held_out=feeds.held_out,
-            eval_every=plan.eval_every,
-            on_epoch=on_epoch,
-            selection=inner_selection(setup, feeds, padded, stacked=stacked),
-            saves=self.work.part(name) if self.work else None,
-            on_steps=None if self.on_steps is None else lambda count: self.on_steps(count * len(folds)),
-        )
-        feeds.close()
+        with contextlib.closing(self._feeds(padded, stacked=stacked)) as feeds:
+            fitted = fit(
+                self.runner_at,
+                fold_state(setup, padded, stacked=stacked),
+                epochs=plan.epochs,
+                stages=setup.model.stage_names,
+                train=feeds.train,
+                held_out=feeds.held_out,
+                eval_every=plan.eval_every,
+                on_epoch=on_epoch,
+                selection=inner_selection(setup, feeds, padded, stacked=stacked),
+                saves=self.work.part(name) if self.work else None,
+                on_steps=None if self.on_steps is None else lambda count: self.on_steps(count * len(folds)),
+            )
         return [self._made(fitted, place, fold, len(folds), stacked) for place, fold in enumerate(folds)], fitted.rows
 
     def _feeds(self, padded: list[int], *, stacked: bool) -> Feeds:

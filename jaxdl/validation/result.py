@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from jaxdl.errors import InputError
-from jaxdl.weights.checkpoint import Checkpoint, check_free, written_whole
+from jaxdl.weights.checkpoint import Checkpoint
+from jaxdl.weights.files import check_free, written_whole
 
 RESULT, PREDICTIONS, CURVES = "result.json", "out_of_fold.npz", "metrics.jsonl"
 

@@ -13,7 +13,6 @@ from jaxdl.data.batches import training_batches
 from jaxdl.parallel import mesh as meshes
 from jaxdl.training.runners import (
     Runner,
-    data_parallel_runner,
     one_batch,
     over_steps,
     predict_over_steps,
@@ -22,6 +21,7 @@ from jaxdl.training.runners import (
 )
 from jaxdl.training.setup import Setup
 from jaxdl.training.step import Batch, State
+from jaxdl.training.transfer import make_runner
 
 FoldStrategy = Literal["auto", "loop", "vmap", "shard"]
 STRATEGIES = get_args(FoldStrategy)
@@ -52,11 +52,7 @@ def make_fold_runner(setup: Setup, strategy: str, held: int | None = None) -> Ru
     `held` is the number of frozen stages, by default that of the last epoch.
     """
     if strategy == "loop":
-
-        def make(axis_name: str | None) -> Any:
-            return setup.make_step(axis_name, held)
-
-        return data_parallel_runner(setup.plan.parallel, make, setup.make_predict(), setup.scan, jax.local_devices())
+        return make_runner(setup, held)
     step = jax.vmap(setup.make_step(held=held), in_axes=(0, 0, None))
     predict = jax.vmap(setup.make_predict(), in_axes=(0, 0, None))
     if strategy == "vmap":

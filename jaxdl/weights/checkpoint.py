@@ -3,12 +3,8 @@
 import dataclasses
 import hashlib
 import json
-import os
 import platform
-import shutil
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -28,37 +24,10 @@ from jaxdl.models.staged import (
     split_variables,
     walk_shapes,
 )
+from jaxdl.weights.card import ARRAYS, CARD, FORMAT, Card, read_card
+from jaxdl.weights.files import check_free, first_line, plain_path, written_whole
 
-FORMAT = 1
-CARD, ARRAYS, HISTORY = "card.json", "variables", "metrics.jsonl"
-
-
-@dataclasses.dataclass(frozen=True)
-class Card:
-    """What there is to know about a checkpoint besides its numbers.
-
-    Attributes:
-      preprocessing: how examples were brought to the network's input.
-      class_names: of the outputs, in order; empty if unknown.
-      parent: the checkpoint that training started from, or None.
-      data: name of the source trained on, or None.
-      split: sha256 of the training indices, or None.
-      plan: of the training, as plain values, or None.
-      source: file and sha256 of converted weights, or None.
-      scaling: of a network that foretells a number: what its output is multiplied by comes second, what is then added
-        first; None of one that tells classes apart.
-      columns: names of the features of a table, in order; None where they have none.
-    """
-
-    preprocessing: Preprocessing
-    class_names: tuple[str, ...] = ()
-    parent: str | None = None
-    data: str | None = None
-    split: str | None = None
-    plan: Mapping[str, Any] | None = None
-    source: Mapping[str, Any] | None = None
-    scaling: tuple[float, float] | None = None
-    columns: tuple[str, ...] | None = None
+HISTORY = "metrics.jsonl"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -90,40 +59,6 @@ def environment() -> dict[str, Any]:
         "devices": [str(d.device_kind) for d in jax.devices()],
         "machine": platform.machine(),
     }
-
-
-def check_free(path: str | Path) -> Path:
-    """`path` as an absolute one that is free to be written to.
-
-    Raises:
-      InputError: if something is there, or its folder cannot be written to.
-    """
-    path = Path(path).expanduser().absolute()
-    if path.is_symlink():  # or all would be made before the link refused to be replaced
-        path = path.resolve()
-    if path.exists() and not (path.is_dir() and not any(path.iterdir())):
-        kind = "a folder that is not empty" if path.is_dir() else "a file"
-        raise InputError(f"'{path}' is {kind}; it was left as it is. Name an --out that does not exist yet")
-    parent = next(p for p in path.parents if p.exists())
-    if not parent.is_dir() or not os.access(parent, os.W_OK):
-        raise InputError(f"'{path}' cannot be made: '{parent}' is not a folder that may be written to")
-    return path
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """A folder to write in that becomes `path` when all is written, and vanishes if something fails."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    work.chmod(0o755)
-    try:
-        yield work
-        if path.is_dir():
-            path.rmdir()  # empty: check_free saw to it
-        work.rename(path)
-    except BaseException:
-        shutil.rmtree(work, ignore_errors=True)
-        raise
 
 
 def fingerprint(variables: Variables) -> str:
@@ -182,66 +117,14 @@ def _write_arrays(work: Path, variables: Variables, path: Path) -> None:
     import orbax.checkpoint as ocp
 
     try:
-        # Orbax takes brackets and stars in a path for a pattern; so it writes where there are none
-        with tempfile.TemporaryDirectory() as plain, ocp.StandardCheckpointer() as checkpointer:
-            target = Path(plain) / ARRAYS if set("[]*?") & set(str(work)) else work / ARRAYS
+        with plain_path(work) as plain, ocp.StandardCheckpointer() as checkpointer:
             # jax arrays, because Orbax checks the shapes of these and not of numpy's
-            checkpointer.save(target, variables)
+            checkpointer.save(plain / ARRAYS, variables)
             checkpointer.wait_until_finished()
-            if target.parent != work:
-                shutil.move(target, work / ARRAYS)
     except Exception as error:  # Orbax and TensorStore raise many kinds for a full disk
-        why = _first_line(error)
-        raise InputError(f"the checkpoint '{path}' cannot be written: {why}; is the disk full?") from error
-
-
-def _read_card(path: Path) -> dict[str, Any]:
-    if not path.exists():
-        raise InputError(f"there is no checkpoint '{path}'")
-    if not (path / CARD).is_file():
-        torn = " (writing it was interrupted: it has arrays)" if (path / ARRAYS).is_dir() else ""
-        raise InputError(f"'{path}' is not a jaxdl checkpoint: it has no {CARD}{torn}")
-    try:
-        card = json.loads((path / CARD).read_text())
-        written = card["format"]
-        if type(written) is not int or not 1 <= written <= FORMAT:
-            raise InputError(
-                f"'{path}' was written in checkpoint format {written}; this jaxdl reads up to {FORMAT}: update jaxdl"
-            )
-        fields = {f.name: card[f.name] for f in dataclasses.fields(Card) if f.name not in ("scaling", "columns")}
-        if (scaling := card.get("scaling")) is not None:  # older cards have none
-            mean, spread = map(float, scaling)
-            if not (np.isfinite(mean) and 0 < spread < np.inf):
-                raise ValueError(f"scaling is {scaling}")
-            fields["scaling"] = mean, spread
-        if (columns := card.get("columns")) is not None:
-            if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
-                raise TypeError(f"columns is {str(columns)[:50]}")
-            fields["columns"] = tuple(columns)
-        shape = card["preprocessing"]
-        fields["preprocessing"] = Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()})
-        fields["class_names"] = names = tuple(card["class_names"])
-        if names and len(names) != card["num_outputs"]:
-            raise ValueError(f"it names {len(names)} classes for {card['num_outputs']} outputs")
-        if missing := {"model", "arguments"} - card.keys():
-            raise KeyError(*missing)
-        _check_kinds(card)
-        return {**card, "card": Card(**fields)}
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise InputError(f"the card '{path / CARD}' is damaged ({type(error).__name__}: {error})") from error
-
-
-def _check_kinds(card: Mapping[str, Any]) -> None:
-    """Raises TypeError for a value of a card whose kind would only surprise whoever uses it later."""
-    text, table = (str, type(None)), (dict, type(None))
-    kinds = {"parent": text, "data": text, "split": text, "fingerprint": text, "plan": table, "source": table}
-    for key, kind in {"model": str, **kinds}.items():
-        if not isinstance(card.get(key), kind):
-            raise TypeError(f"{key} is {str(card[key])[:50]}")
-    if not isinstance(card["class_names"], list) or not all(isinstance(name, str) for name in card["class_names"]):
-        raise TypeError("class_names is no list of names")
+        raise InputError(
+            f"the checkpoint '{path}' cannot be written: {first_line(error)}; is the disk full?"
+        ) from error
 
 
 def restore(
@@ -266,13 +149,12 @@ def restore(
     import orbax.checkpoint as ocp
 
     path = Path(path).expanduser().absolute()
-    read = _read_card(path)
+    card, read = read_card(path)
     if model is None:
         try:
             model = create(read["model"], read["num_outputs"], **read["arguments"])
         except (InputError, TypeError) as error:
             raise InputError(f"the card '{path / CARD}' describes a model that cannot be made: {error}") from error
-    card: Card = read["card"]
     try:
         expected = jax.eval_shape(lambda k: init_variables(model, k, card.preprocessing.input_shape), jax.random.key(0))
     except InputError:
@@ -280,7 +162,7 @@ def restore(
     except Exception as error:  # sizes that nobody would write, of which JAX says many things
         raise InputError(
             f"the card '{path / CARD}' describes a model that cannot be made for inputs of shape "
-            f"{card.preprocessing.input_shape}: {_first_line(error)}"
+            f"{card.preprocessing.input_shape}: {first_line(error)}"
         ) from error
     try:
         with ocp.StandardCheckpointer() as checkpointer:
@@ -296,7 +178,7 @@ def restore(
     except InputError:
         raise
     except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged store
-        raise InputError(f"the arrays of the checkpoint '{path}' cannot be read: {_first_line(error)}") from error
+        raise InputError(f"the arrays of the checkpoint '{path}' cannot be read: {first_line(error)}") from error
     found = dict(walk_shapes(arrays))
     for name, leaf in walk_shapes(target):
         if found[name].shape != leaf.shape:
@@ -309,11 +191,6 @@ def restore(
     # numpy: arrays bound to a device would make the first step compile twice
     variables = _nest({new: np.asarray(found[old]) for old, new in kept.items()}, expected)
     return Checkpoint(model, variables, card, _read_history(path), str(path))
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return f"{type(error).__name__}: {text.splitlines()[0][:300] if text else 'no message'}"
 
 
 def _read_history(path: Path) -> tuple[Mapping[str, Any], ...]:

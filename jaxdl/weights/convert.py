@@ -1,122 +1,263 @@
-"""Other libraries' weight files into jaxdl's variables, by a table of names."""
+"""Published weights into a checkpoint, and a checkpoint back into the names of other libraries."""
 
-import hashlib
-import re
-import zipfile
-import zlib
-from collections.abc import Callable, Mapping, Sequence
+import dataclasses
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
-from jaxdl.errors import InputError
-from jaxdl.models.staged import Staged, Variables, init_variables, walk_shapes
+from jaxdl.data.preprocessing import Preprocessing
+from jaxdl.errors import InputError, check_choice
+from jaxdl.models import MODELS, create, describe
+from jaxdl.models.staged import Staged
+from jaxdl.weights import hub
+from jaxdl.weights.adapt import CHANNEL_MODES, reverse_channels, with_channels
+from jaxdl.weights.card import Card
+from jaxdl.weights.checkpoint import Checkpoint
+from jaxdl.weights.families import KEYS
+from jaxdl.weights.files import check_free, written_whole
+from jaxdl.weights.hub_config import CONFIG, Described, read_config, to_timm
+from jaxdl.weights.keys import Keys, Renamed, fill, rename, to_tensors
+from jaxdl.weights.published import IMAGENET, TORCHVISION, Published, class_names, images, published
+from jaxdl.weights.read import check_digest, read_weights, sha256_of
 
-# a row of a key table: pattern of a tensor's name, name of the leaf it becomes, and what is done to it;
-# None for the leaf means that the tensor is left out
-Row = tuple[str, str | None, Callable[[np.ndarray], np.ndarray] | None]
-
-
-def oihw_to_hwio(kernel: np.ndarray) -> np.ndarray:
-    """A PyTorch convolution kernel ``[out, in, height, width]`` as Flax has it."""
-    return kernel.transpose(2, 3, 1, 0)
-
-
-def transpose(kernel: np.ndarray) -> np.ndarray:
-    """A PyTorch linear kernel ``[out, in]`` as Flax has it."""
-    return kernel.T
-
-
-def batch_norm(theirs: str, ours: str) -> tuple[Row, ...]:
-    """The rows of a PyTorch batch normalisation."""
-    return (
-        (rf"{theirs}\.weight", f"params/{ours}/scale", None),
-        (rf"{theirs}\.bias", f"params/{ours}/bias", None),
-        (rf"{theirs}\.running_mean", f"batch_stats/{ours}/mean", None),
-        (rf"{theirs}\.running_var", f"batch_stats/{ours}/var", None),
-        (rf"{theirs}\.num_batches_tracked", None, None),
-    )
+BIAS = "params/head/dense/bias"
 
 
-def read_npz_weights(path: str | Path) -> dict[str, np.ndarray]:
-    """Tensors by name from an ``.npz`` file.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Converted:
+    """What `convert` made.
 
-    Raises:
-      InputError: if it cannot be read or holds Python objects.
+    Attributes:
+      checkpoint: with the network's own head; its card says where the weights are from.
+      name: of the model.
+      layout: whose names the tensors had.
+      dropped: names of the tensors left out, with the reasons.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise InputError(f"there is no weight file '{path}'")
-    try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it is a single array")
-        with file:
-            return {name: file[name] for name in file.files}
-    # numpy, zipfile and zlib have many ways to say that a file is damaged
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError, MemoryError) as error:
-        raise InputError(f"'{path}' cannot be read as an .npz file of weights ({error})") from error
+
+    checkpoint: Checkpoint
+    name: str
+    layout: str
+    dropped: Mapping[str, str]
 
 
-def sha256_of(path: str | Path) -> str:
-    """Of a file's content."""
-    digest = hashlib.sha256()
-    with open(path, "rb") as file:
-        while block := file.read(2**20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
-def apply_table(
-    tensors: Mapping[str, np.ndarray], table: Sequence[Row], model: Staged, input_shape: Sequence[int]
-) -> Variables:
-    """Variables of `model` from another library's tensors.
-
-    Complete on both sides: every tensor matches a row, every leaf of the model is filled once.
+def convert(
+    source: str | Path,
+    model: str | None = None,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    layout: str | None = None,
+    names: Sequence[str] | None = None,
+    preprocessing: Mapping[str, Any] | None = None,
+    channels: int | None = None,
+    channel_mode: str = "sum",
+    channel_order: str = "rgb",
+) -> Converted:
+    """A checkpoint of published weights. Strict: every tensor and every array of the model is accounted for.
 
     Args:
-      tensors: by their own names.
-      table: rows are tried in order; the pattern must match the whole name, and groups in it may be used in the leaf's.
-      model: for which variables are made.
-      input_shape: of its input.
+      source: a file that `read_weights` reads, or ``hf:OWNER/NAME[@REVISION]``.
+      model: name of the model; may be left out where a ``config.json`` beside the weights, or the file's own name as it
+        was published, tells it.
+      arguments: of the model, where they differ from the name's.
+      layout: whose names the tensors have, such as ``"torchvision"``; by default the one that knows most of them.
+      names: of the classes; by default as published.
+      preprocessing: fields of `Preprocessing` that win over the published ones.
+      channels: of the images, if not the network's own; see `adapt.with_channels` for this and `channel_mode`.
+      channel_mode: ``"sum"`` or ``"repeat"``.
+      channel_order: ``"bgr"`` for a network that was trained on images with blue first; the checkpoint takes ``"rgb"``.
 
     Raises:
-      InputError: listing all that does not match.
+      InputError: if the source cannot be had or read, or listing all that does not fit the model.
     """
-    like = jax.eval_shape(lambda k: init_variables(model, k, input_shape), jax.random.key(0))
-    want = dict(walk_shapes(like))
-    problems: list[str] = []
-    filled: dict[str, Any] = {}
-    for name, tensor in tensors.items():
-        row = next((r for r in table if re.fullmatch(r[0], name)), None)
-        if row is None:
-            problems.append(f"{name} {tensor.shape}: no row of the table takes it")
-            continue
-        pattern, leaf, change = row
-        if leaf is None:
-            continue
-        leaf = _renumber(re.fullmatch(pattern, name).expand(leaf))
-        try:
-            changed = tensor if change is None else change(tensor)
-        except ValueError:  # it has not the number of axes that is to be transposed
-            problems.append(f"{name} {tensor.shape}: cannot become {leaf}")
-            continue
-        if leaf not in want:
-            problems.append(f"{name}: would become {leaf}, which the model has not")
-        elif leaf in filled:
-            problems.append(f"{name}: {leaf} is filled already")
-        elif changed.shape != want[leaf].shape:
-            problems.append(f"{name}: becomes {leaf} of shape {changed.shape}, the model's has {want[leaf].shape}")
+    check_choice("channel_mode", channel_mode, CHANNEL_MODES)
+    check_choice("channel_order", channel_order, ("rgb", "bgr"))
+    if hub.is_hub(source):
+        found = hub.find(str(source))
+        path = hub.fetch(str(source), found)
+        origin = {"repository": found.repository, "revision": found.revision, "licence": found.licence}
+    else:
+        path, origin = Path(source).expanduser(), {}
+    tensors = read_weights(path)
+    digest = sha256_of(path)
+    check_digest(path, digest)
+    described = read_config(path.parent) if path.name in hub.WEIGHTS else None
+    name = _name(model, described, path)
+    row = _published(name, source if origin else path.name)
+    like = row or _usual(name)
+    if described is not None and described.model != name:
+        described = None  # it speaks of another network
+    arguments = {**(described.arguments if described else {}), **(arguments or {})}
+    renamed, layout = _rename(tensors, name, create(name, 1, **arguments), layout)
+    network = create(name, int(renamed.leaves[BIAS].shape[0]), **arguments)
+    prepared = _preprocessing(name, network, renamed.leaves, _said(name, described, like), preprocessing or {})
+    licences = (origin.get("licence"), described and described.licence, row and row.licence)
+    card = Card(
+        prepared,
+        _class_names(names, described, like, network.num_outputs),
+        source={
+            **origin,
+            "file": path.name,
+            "sha256": digest,
+            "layout": layout,
+            "licence": next(filter(None, licences), None),
+            "published": row and row.source,
+            "preprocessing": CONFIG if described and described.preprocessing else like and like.source,
+            "dropped": sorted(renamed.dropped),
+        },
+    )
+    variables = fill(renamed, network, prepared.input_shape)
+    checkpoint = Checkpoint(network, variables, card)
+    if channel_order == "bgr":
+        checkpoint = reverse_channels(checkpoint)
+    if channels is not None:
+        checkpoint = with_channels(checkpoint, channels, channel_mode)
+    return Converted(checkpoint, name, layout, renamed.dropped)
+
+
+def _name(model: str | None, described: Described | None, path: Path) -> str:
+    """Which model it is: as asked for, as described, or as the file was published."""
+    if model is not None:
+        check_choice("model", model, MODELS)
+        return model
+    if described is not None:
+        if described.model is None:
+            raise InputError(
+                f"the {CONFIG} beside '{path}' describes a '{described.architecture}', which is none of jaxdl's models "
+                "(jaxdl models lists them); if one of them fits, name it: --model NAME"
+            )
+        return described.model
+    for name in MODELS:
+        if any(row.file == path.name for row in published(name)):
+            return name
+    raise InputError(f"which model are the weights '{path}' of? Name it: --model NAME (jaxdl models lists them)")
+
+
+def _published(name: str, source: str | Path) -> Published | None:
+    """What is known of these very weights, if anything."""
+    source = str(source).partition("@")[0]
+    return next((row for row in published(name) if source in (row.source, row.file)), None)
+
+
+def _usual(name: str) -> Published | None:
+    """What weights are taken for of which nothing is said: torchvision's, or else the first known ones."""
+    rows = published(name)
+    return next((row for row in rows if row.source.startswith(TORCHVISION)), next(iter(rows), None))
+
+
+def _keys(name: str) -> Keys:
+    family = MODELS[name].family
+    if family not in KEYS:
+        known = [n for n, entry in MODELS.items() if entry.family in KEYS]
+        raise InputError(f"there are no published weights for the model '{name}'; there are for: {', '.join(known)}")
+    return KEYS[family]
+
+
+def _rename(tensors: Mapping[str, np.ndarray], name: str, network: Staged, layout: str | None) -> tuple[Renamed, str]:
+    """The tensors under the names of the network's leaves, its head among them, and whose names they had."""
+    layouts = _keys(name).layouts
+    if layout is None:
+        counts = {known: _taken(tensors, table(network)) for known, table in layouts.items()}
+        layout = max(counts, key=counts.get)  # the first of the best
+    else:
+        check_choice(f"layout of '{name}'", layout, layouts)
+    renamed = rename(tensors, layouts[layout](network))
+    if BIAS not in renamed.leaves:
+        known = len(tensors) - len(renamed.problems)
+        raise InputError(
+            f"the weights do not fit the model '{name}': of {len(tensors)} tensors {known} are known by the names of "
+            f"{layout}, and none is the head's bias ({BIAS}). Are they another model's, or without a head?"
+            + "".join(f"\n  {problem}" for problem in renamed.problems[:20])
+        )
+    return renamed, layout
+
+
+def _preprocessing(
+    name: str, network: Staged, leaves: Mapping[str, np.ndarray], said: Preprocessing, given: Mapping[str, Any]
+) -> Preprocessing:
+    """What is `said` of the weights, but for what is `given` and for what their own shapes tell better."""
+    keys, given = _keys(name), dict(given)
+    height, width, channels = said.input_shape
+    stem = leaves.get(keys.stem)
+    if stem is not None and stem.ndim == 4 and stem.shape[2] != channels:
+        channels = stem.shape[2]
+        for statistic in ("mean", "std"):
+            given.setdefault(statistic, (float(np.mean(getattr(said, statistic))),) * channels)
+    size = given.pop("image_size", None)
+    if keys.image_size is not None:
+        height = width = side = keys.image_size(network, leaves)
+        if size not in (None, side):
+            raise InputError(
+                f"the weights are of a '{name}' for images of {side} × {side} pixels, not {size}; convert them so, and "
+                "give --image-size to the training, which resamples the position embeddings"
+            )
+    elif size is not None:
+        height = width = size
+    return dataclasses.replace(said, input_shape=(height, width, channels), **given)
+
+
+def _taken(tensors: Mapping[str, np.ndarray], table: tuple) -> int:
+    """How many tensors find a row that fills something."""
+    return sum(any(row.leaves_of(name) for row in table) for name in tensors)
+
+
+def _said(name: str, described: Described | None, like: Published | None) -> Preprocessing:
+    """The preprocessing as described beside the weights, as published, or of a network trained on ImageNet as most."""
+    if described is not None and described.preprocessing is not None:
+        return described.preprocessing
+    return images(MODELS[name].image_size, 0.875, "bilinear", IMAGENET) if like is None else like.preprocessing
+
+
+def _class_names(
+    given: Sequence[str] | None, described: Described | None, row: Published | None, outputs: int
+) -> tuple[str, ...]:
+    if given is not None:
+        if len(given) != outputs:
+            raise InputError(f"{len(given)} class names for the {outputs} outputs of the network")
+        return tuple(given)
+    if described is not None and len(described.class_names) == outputs:
+        return described.class_names
+    return class_names(row.class_names if row else "imagenet", outputs)
+
+
+FORMATS = ("safetensors", "npz")
+
+
+def export(
+    checkpoint: Checkpoint, out: str | Path, *, layout: str | None = None, file_format: str = "safetensors"
+) -> Path:
+    """Writes a checkpoint's weights under the names of another library, for timm, torchvision or the hub.
+
+    Args:
+      checkpoint: of a family with published weights.
+      out: a folder that does not exist yet or is empty. It gets ``model.safetensors`` (or ``model.npz``) and, where the
+        names are timm's, the ``config.json`` with which ``timm.create_model("local-dir:FOLDER")`` makes the network.
+      layout: whose names: see `Keys`; by default those from which the checkpoint, or its parent, came, else the first.
+      file_format: ``"safetensors"`` or ``"npz"``.
+
+    Returns:
+      The file of weights.
+
+    Raises:
+      InputError: if the family has no key table or the folder cannot be written.
+    """
+    check_choice("format", file_format, FORMATS)
+    network = checkpoint.model
+    name, _ = describe(network)
+    keys = _keys(name)
+    layout = layout or (checkpoint.card.source or {}).get("layout") or next(iter(keys.layouts))
+    check_choice(f"layout of '{name}'", layout, keys.layouts)
+    tensors = dict(to_tensors(checkpoint.variables, keys.layouts[layout](network)))
+    out = check_free(out)
+    with written_whole(out) as work:
+        if file_format == "safetensors":
+            from safetensors.numpy import save_file
+
+            save_file(tensors, work / "model.safetensors", metadata={"format": "pt"})
         else:
-            filled[leaf] = np.ascontiguousarray(changed, dtype=np.float32)
-    problems += [f"{leaf} {want[leaf].shape}: no tensor fills it" for leaf in sorted(want.keys() - filled.keys())]
-    if problems:
-        raise InputError(f"the weights do not fit the model ({len(problems)} mismatches):\n  " + "\n  ".join(problems))
-    return jax.tree.unflatten(jax.tree.structure(like), [filled[name] for name, _ in walk_shapes(like)])
-
-
-def _renumber(leaf: str) -> str:
-    """``block{0}`` to ``block1``: the others count from 0, stages and blocks here from 1."""
-    return re.sub(r"\{(\d+)\}", lambda m: str(int(m[1]) + 1), leaf)
+            np.savez(work / "model.npz", **tensors)
+        if layout == "timm":
+            config = to_timm(name, checkpoint.card.preprocessing, checkpoint.card.class_names, network.num_outputs)
+            (work / CONFIG).write_text(config, encoding="utf-8")
+    return out / f"model.{file_format}"

@@ -24,7 +24,8 @@ from jaxdl import data
 from jaxdl.data.preprocessing import Preprocessing, to_memory
 from jaxdl.errors import InputError
 from jaxdl.models import create
-from jaxdl.weights.checkpoint import Card, from_model, restore, save
+from jaxdl.weights.card import Card
+from jaxdl.weights.checkpoint import from_model, restore, save
 
 CASES = int(os.environ.get("JAXDL_FUZZ_CASES", "400"))
 SECONDS = 20  # for one case; the slowest take a few tenths

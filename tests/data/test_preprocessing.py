@@ -1,6 +1,8 @@
 """From what is stored to what a network is fed, against Pillow and numpy."""
 
 import dataclasses
+import importlib
+import importlib.util
 
 import jax
 import numpy as np
@@ -11,6 +13,7 @@ from PIL import Image
 
 from jaxdl import data
 from jaxdl.data.preprocessing import Moments, Preprocessing, normalise, resize_and_crop, to_memory, unfitted
+from jaxdl.data.source import Arrays
 from jaxdl.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -272,3 +275,41 @@ def test_a_constant_channel_is_not_made_loud(value):
     assert std[1] == 1
     assert (std[[0, 2]] != 1).all()
     np.testing.assert_allclose(normalise(jax.numpy.asarray(x[:2]), mean, std)[..., 1], 0, atol=0.1)
+
+
+@pytest.mark.parametrize("mode", ["center", "squash"])
+@pytest.mark.parametrize(("interpolation", "number"), [("bilinear", 2), ("bicubic", 3)])
+def test_images_are_prepared_as_torchvision_prepares_them(mode, interpolation, number):
+    if importlib.util.find_spec("torchvision_cpu"):
+        importlib.import_module("torchvision_cpu")
+    transforms = pytest.importorskip("torchvision.transforms", reason="the reference is torchvision")
+    side, fraction = 56, 0.875
+    preprocessing = Preprocessing(
+        (side, side, 3), "uint8", interpolation=interpolation, crop_fraction=fraction, crop_mode=mode
+    )
+    method = {2: transforms.InterpolationMode.BILINEAR, 3: transforms.InterpolationMode.BICUBIC}[number]
+    theirs = transforms.Compose(
+        [transforms.Resize(64 if mode == "center" else (64, 64), method), transforms.CenterCrop(side)]
+    )
+    for shape in ((75, 100), (333, 250), (57, 57), (30, 41), (64, 64)):
+        image = RNG.integers(0, 256, (*shape, 3), dtype=np.uint8)
+        np.testing.assert_array_equal(resize_and_crop(image, preprocessing), theirs(Image.fromarray(image)))
+
+
+@pytest.mark.parametrize("mode", ["center", "squash"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("shape", [(75, 100, 3), (20, 20, 1), (24, 90, 4)])
+def test_on_the_device_images_become_what_pillow_makes_of_them(monkeypatch, shape, interpolation, mode):
+    channels = {3: 3, 1: 3, 4: 4}[shape[-1]]
+    preprocessing = Preprocessing(
+        (28, 28, channels), "uint8", interpolation=interpolation, crop_fraction=0.875, crop_mode=mode
+    )
+    x = RNG.integers(0, 256, (70, *shape), dtype=np.uint8)
+    x[::2] = (x[::2] > 127) * 255  # black and white overshoot most
+    source = Arrays(x, np.zeros(len(x), np.int32), ("a",))
+    by_pillow = to_memory(source, preprocessing).x
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    on_device = to_memory(source, preprocessing).x
+    off = np.abs(on_device.astype(int) - by_pillow)
+    assert off.max() <= 2
+    assert (off > 0).mean() < 1e-2

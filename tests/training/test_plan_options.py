@@ -15,6 +15,7 @@ from jaxdl import data
 from jaxdl.data import augment
 from jaxdl.data.batches import training_batches
 from jaxdl.tasks.classification import Classification
+from jaxdl.training.feeds import StreamFeeds
 from jaxdl.training.inner import divide_inner
 from jaxdl.training.prepare import prepare
 from jaxdl.training.range_test import find_learning_rate, smooth
@@ -267,6 +268,22 @@ def test_streamed_and_in_memory_give_the_same_numbers(options, tmp_path):
     assert made[1].streamed == ("asked for" if "freeze_through" not in options else None)  # then activations are kept
     np.testing.assert_allclose(made[0].out_of_fold.logits, made[1].out_of_fold.logits, atol=1e-6)
     assert made[0].mean == made[1].mean
+
+
+@pytest.mark.parametrize("run", [train, jaxdl.cross_validate, find_learning_rate])
+def test_a_streamed_run_that_is_stopped_ends_its_processes(run, tmp_path, monkeypatch):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    closed = []
+    monkeypatch.setattr(StreamFeeds, "train", stop)
+    monkeypatch.setattr(StreamFeeds, "close", lambda feeds: closed.append(feeds))
+    draw_folder(tmp_path, 15)
+    options = {"fold_strategy": "loop", "folds": 2} if run is jaxdl.cross_validate else {}
+    model, plan = jaxdl.create("cnn", 2, features=(4, 6), hidden=(8,)), jaxdl.Plan(epochs=1, batch_size=8)
+    with pytest.raises(KeyboardInterrupt):
+        run(model, data.folder(tmp_path), plan, image_size=8, streaming=True, workers=0, **options)
+    assert len(closed) == 1
 
 
 def test_a_streamed_run_goes_on_bit_for_bit(tmp_path):

@@ -174,7 +174,7 @@ def test_published_weights_are_worth_something_on_real_images(name, least, real_
     else:
         whole = data.npz(real_data / "cifar10_test.npz")
         source = data.subset(whole, np.arange(400))
-    published = jaxdl.load_resnet_cifar("resnet20_cifar", real_data / "weights" / "cifar10_resnet20-12fca82f.npz")
+    published = jaxdl.convert(real_data / "weights" / "cifar10_resnet20-12fca82f.npz", "resnet20_cifar").checkpoint
     plan = jaxdl.Plan(epochs=40, learning_rate=1e-2, freeze_through="body")
     result = jaxdl.cross_validate(published, source, plan)
     assert result.cached

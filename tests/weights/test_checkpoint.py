@@ -18,7 +18,8 @@ from jaxdl.errors import InputError
 from jaxdl.models import create
 from jaxdl.models.staged import init_variables, walk_shapes
 from jaxdl.weights import checkpoint as module
-from jaxdl.weights.checkpoint import Card, Checkpoint, fingerprint, from_model, replace_head, restore, save
+from jaxdl.weights.card import Card
+from jaxdl.weights.checkpoint import Checkpoint, fingerprint, from_model, replace_head, restore, save
 
 PREPROCESSING = Preprocessing((8, 8, 1), "uint8", (0.1,), (1 / 3,), "bicubic", 0.875)
 CARD = Card(
@@ -117,6 +118,15 @@ np.savez(sys.argv[3], logits=restored.model.apply(restored.variables, np.load(sy
             np.testing.assert_array_equal(out[f"arr_{i}"], leaf)
         np.testing.assert_allclose(out["logits"], original.model.apply(original.variables, x), atol=1e-6)
         assert tuple(out["names"]) == CARD.class_names
+
+
+@pytest.mark.parametrize("name", ["run [1]", "r*n?"])
+def test_any_name_of_a_folder_will_do(tmp_path, name):
+    """Orbax alone takes brackets and stars for a pattern."""
+    path = save(_checkpoint(), tmp_path / name / "c")
+    assert not any(p.is_symlink() for p in path.rglob("*"))
+    _assert_same(restore(path).variables, _checkpoint().variables)
+    assert [p.name for p in path.parent.iterdir()] == ["c"]
 
 
 def test_an_empty_folder_is_filled(tmp_path):

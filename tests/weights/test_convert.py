@@ -10,8 +10,9 @@ import jaxdl
 from jaxdl.data.preprocessing import normalise
 from jaxdl.errors import InputError
 from jaxdl.models.staged import walk_shapes
-from jaxdl.weights.convert import apply_table, batch_norm, read_npz_weights, sha256_of
-from jaxdl.weights.resnet_cifar import TABLE, load_resnet_cifar
+from jaxdl.weights.keys import batch_norm, fill, rename, to_tensors
+from jaxdl.weights.read import read_npz_weights, sha256_of
+from jaxdl.weights.resnet_cifar import akamaster
 
 
 def _expected(depth):
@@ -47,7 +48,7 @@ def tensors():
 
 def _load(tmp_path, tensors, name="resnet20_cifar"):
     np.savez(tmp_path / "w.npz", **tensors)
-    return load_resnet_cifar(name, tmp_path / "w.npz")
+    return jaxdl.convert(tmp_path / "w.npz", name).checkpoint
 
 
 def test_every_tensor_finds_its_place(tmp_path, tensors):
@@ -64,7 +65,9 @@ def test_every_tensor_finds_its_place(tmp_path, tensors):
         np.testing.assert_array_equal(value, moved, err_msg=leaf)
     assert loaded.card.class_names[:3] == ("airplane", "automobile", "bird")
     digest = hashlib.sha256((tmp_path / "w.npz").read_bytes()).hexdigest()
-    assert loaded.card.source == {"file": "w.npz", "sha256": digest}
+    source = loaded.card.source
+    assert (source["file"], source["sha256"], source["layout"]) == ("w.npz", digest, "akamaster")
+    assert set(source["dropped"]) == {name for name, (_, leaf) in _expected(20).items() if leaf is None}
     assert sha256_of(tmp_path / "w.npz") == digest
     restored = jaxdl.restore(jaxdl.save(loaded, tmp_path / "c"))
     assert restored.card == loaded.card
@@ -75,17 +78,17 @@ def test_all_that_does_not_fit_is_listed_at_once(tmp_path, tensors):
     del tensors["layer2.1.bn2.running_var"]
     tensors["layer4.0.conv1.weight"] = np.zeros((64, 64, 3, 3), np.float32)
     tensors["module.bn1.weight"] = tensors.pop("bn1.weight")
-    tensors["linear.bias"] = np.zeros(100, np.float32)
+    tensors["linear.weight"] = np.zeros((10, 65), np.float32)
     tensors["layer1.0.conv1.weight"] = np.zeros((16, 16, 3), np.float32)  # not even transposable
     with pytest.raises(InputError, match="the weights do not fit the model") as caught:
         _load(tmp_path, tensors)
     message = str(caught.value)
     for problem in (
         "batch_stats/stage2/block2/norm2/var (32,): no tensor fills it",
-        "layer4.0.conv1.weight: would become params/stage4/block1/conv1/kernel, which the model has not",
+        "layer4.0.conv1.weight (3, 3, 64, 64): would become params/stage4/block1/conv1/kernel, which the model has not",
         "module.bn1.weight (16,): no row of the table takes it",
         "params/stem/norm/scale (16,): no tensor fills it",
-        "linear.bias: becomes params/head/dense/bias of shape (100,), the model's has (10,)",
+        "linear.weight: becomes params/head/dense/kernel of shape (65, 10), the model's has (64, 10)",
         "layer1.0.conv1.weight (16, 16, 3): cannot become params/stage1/block1/conv1/kernel",
     ):
         assert problem in message
@@ -94,17 +97,31 @@ def test_all_that_does_not_fit_is_listed_at_once(tmp_path, tensors):
 def test_weights_of_another_depth_are_refused(tmp_path, tensors):
     with pytest.raises(InputError, match=r"params/stage1/block4/conv1/kernel \(3, 3, 16, 16\): no tensor fills it"):
         _load(tmp_path, tensors, "resnet32_cifar")
-    with pytest.raises(InputError, match=r"'resnet18' is no CIFAR ResNet; expected resnet20_cifar"):
+    with pytest.raises(InputError, match=r"do not fit the model 'resnet18': .* none is the head's bias"):
         _load(tmp_path, tensors, "resnet18")
+    with pytest.raises(
+        InputError, match=r"there are no published weights for the model 'mlp'; there are for: .*resnet20_cifar"
+    ):
+        _load(tmp_path, tensors, "mlp")
     with pytest.raises(InputError, match=r"unknown model 'resnet21_cifar'.*Did you mean 'resnet[0-9]+_cifar'"):
         _load(tmp_path, tensors, "resnet21_cifar")
 
 
 def test_a_leaf_is_filled_once(tensors):
     model = jaxdl.create("resnet20_cifar", 10)
-    twice = (*TABLE, *batch_norm("again", "stem/norm"))
+    twice = (*akamaster(model), *batch_norm("again", "stem/norm"))
     with pytest.raises(InputError, match=r"\(1 mism.*\n  again\.weight: params/stem/norm/scale is filled already"):
-        apply_table({**tensors, "again.weight": tensors["bn1.weight"]}, twice, model, (32, 32, 3))
+        fill(rename({**tensors, "again.weight": tensors["bn1.weight"]}, twice), model, (32, 32, 3))
+
+
+def test_and_back_again(tmp_path, tensors):
+    loaded = _load(tmp_path, tensors)
+    back = dict(to_tensors(loaded.variables, akamaster(loaded.model)))
+    assert back.keys() == {name for name, (_, leaf) in _expected(20).items() if leaf}
+    for name, value in back.items():
+        np.testing.assert_array_equal(value, tensors[name], err_msg=name)
+    with pytest.raises(InputError, match="no row of the table takes these arrays of the model: params/head/dense/bias"):
+        dict(to_tensors(loaded.variables, akamaster(loaded.model)[:-1]))
 
 
 class Bomb:
@@ -125,12 +142,12 @@ def test_files_that_are_no_weights(tmp_path, tensors):
     np.save(tmp_path / "single.npy", np.zeros(3))
     for content in (b"", b"words", whole[: len(whole) // 2], whole[:-9], (tmp_path / "single.npy").read_bytes()):
         path.write_bytes(content)
-        with pytest.raises(InputError, match=r"'.*bad\.npz' cannot be read as an \.npz file of weights"):
-            load_resnet_cifar("resnet20_cifar", path)
+        with pytest.raises(InputError, match=r"'.*bad\.npz' (cannot be read as an \.npz file of weights|is empty)"):
+            jaxdl.convert(path, "resnet20_cifar")
     trace = tmp_path / "it ran"
     np.savez(path, **{**tensors, "bn1.weight": np.array([Bomb(trace)], object)})
     with pytest.raises(InputError, match=r"'.*bad\.npz' cannot be read"):
-        load_resnet_cifar("resnet20_cifar", path)
+        jaxdl.convert(path, "resnet20_cifar")
     assert not trace.exists()
 
 
@@ -148,7 +165,7 @@ def test_images(real_data):
 @pytest.mark.parametrize(("depth", "correct"), [(20, 1626), (56, 1673)])
 def test_accuracy_is_the_originals(real_data, test_images, depth, correct):
     """Against PyTorch's number of right answers on the same 2,000 images."""
-    loaded = load_resnet_cifar(f"resnet{depth}_cifar", _published(real_data, depth))
+    loaded = jaxdl.convert(_published(real_data, depth), f"resnet{depth}_cifar").checkpoint
     predictions = jaxdl.predict(loaded, test_images, batch_size=250)
     assert abs(int((predictions.predicted == test_images.labels).sum()) - correct) <= 2
     assert predictions.accuracy == (predictions.predicted == test_images.labels).mean()
@@ -203,7 +220,7 @@ def test_logits_are_the_originals(real_data, test_images, depth):
         prepared = (torch.tensor(images.x) / 255 - mean) / std
         theirs = original(prepared.permute(0, 3, 1, 2)).numpy()
     assert theirs.std(0).min() > 1, "images are told apart"
-    loaded = load_resnet_cifar(f"resnet{depth}_cifar", path)
+    loaded = jaxdl.convert(path, f"resnet{depth}_cifar").checkpoint
     np.testing.assert_allclose(normalise(images.x, np.float32(mean), np.float32(std)), prepared, atol=1e-6)
     ours = jaxdl.predict(loaded, images).logits
     for i in range(64):

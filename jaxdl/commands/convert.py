@@ -1,0 +1,134 @@
+"""``jaxdl convert`` and ``jaxdl export``."""
+
+from collections import defaultdict
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import tyro
+
+from jaxdl.cli_options import Debug, ModelArguments, NewCheckpoint, option, parse_arguments
+from jaxdl.commands.console import console, errors
+from jaxdl.errors import InputError
+from jaxdl.weights.checkpoint import save
+from jaxdl.weights.convert import Converted, convert, export
+from jaxdl.weights.files import check_free
+from jaxdl.weights.hub_config import CONFIG
+from jaxdl.weights.pretrained import load_pretrained
+
+
+def convert_command(
+    *,
+    source: Annotated[str, tyro.conf.arg(name="from", metavar="SOURCE")],
+    out: NewCheckpoint,
+    model: Annotated[str | None, option("NAME")] = None,
+    layout: Annotated[str | None, option("LAYOUT")] = None,
+    class_names: Annotated[Path | None, option("FILE")] = None,
+    image_size: Annotated[int | None, option("INT")] = None,
+    crop_fraction: Annotated[float | None, option("FLOAT")] = None,
+    crop_mode: Annotated[str | None, option("{center,squash}")] = None,
+    interpolation: Annotated[str | None, option("{bilinear,bicubic}")] = None,
+    mean: Annotated[tuple[float, ...] | None, option("FLOAT ...")] = None,
+    std: Annotated[tuple[float, ...] | None, option("FLOAT ...")] = None,
+    channels: Annotated[int | None, option("INT")] = None,
+    channel_mode: Literal["sum", "repeat"] = "sum",
+    channel_order: Literal["rgb", "bgr"] = "rgb",
+    model_arguments: ModelArguments = (),
+    debug: Debug = False,
+) -> None:
+    """Make a checkpoint of published weights, with their preprocessing and classes.
+
+    Args:
+      source: a .safetensors, .pth, .pt, .th, .bin or .npz file, or hf:OWNER/NAME[@REVISION] on Hugging Face's hub.
+      out: folder for the new checkpoint; it must not exist yet, or be empty.
+      model: name of the model (see jaxdl models); needed where neither a config.json nor the file's name tells it.
+      layout: whose names the tensors have, such as torchvision, timm, huggingface; by default whose fit best.
+      class_names: text file of the classes' names, a line each; by default as published.
+      image_size: side in pixels of the images; by default as published. (The training can change it later.)
+      crop_fraction: share of the shorter side that the centre crop keeps; by default as published.
+      crop_mode: crop the centre of an image, or squash it to a square first; by default as published.
+      interpolation: how images are resized; by default as published.
+      mean: of each channel, in units where white is 1; by default as published.
+      std: of each channel, in units where white is 1; by default as published.
+      channels: number of channels of your images, if they have not the network's.
+      channel_mode: how the first kernel takes other channels: sum it up for grey images, or repeat it for bands.
+      channel_order: bgr for weights trained on images with blue first.
+      model_arguments: arguments of the model, where they differ from what the name stands for.
+      debug: show the traceback of an error.
+    """
+    check_free(out)
+    given = {
+        "image_size": image_size,
+        "crop_fraction": crop_fraction,
+        "crop_mode": crop_mode,
+        "interpolation": interpolation,
+        "mean": mean,
+        "std": std,
+    }
+    converted = convert(
+        source,
+        model,
+        arguments=parse_arguments(model_arguments),
+        layout=layout,
+        names=None if class_names is None else _lines(class_names),
+        preprocessing={name: value for name, value in given.items() if value is not None},
+        channels=channels,
+        channel_mode=channel_mode,
+        channel_order=channel_order,
+    )
+    save(converted.checkpoint, out)
+    _tell(converted, out)
+
+
+def export_command(
+    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CKPT")],
+    *,
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
+    format: Literal["safetensors", "npz"] = "safetensors",
+    layout: Annotated[str | None, option("LAYOUT")] = None,
+    debug: Debug = False,
+) -> None:
+    """Write a checkpoint's weights under PyTorch's names, for timm, torchvision or the hub.
+
+    Args:
+      checkpoint: folder of the checkpoint.
+      out: folder for model.safetensors; it must not exist yet, or be empty.
+      format: of the file.
+      layout: whose names the tensors get, such as torchvision, timm, huggingface; by default those they came with.
+      debug: show the traceback of an error.
+    """
+    file = export(load_pretrained(checkpoint), out, layout=layout, file_format=format)
+    console.print(f"weights in {file}", soft_wrap=True)
+
+
+def _lines(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.expanduser().read_text(encoding="utf-8").splitlines()
+    except (OSError, ValueError) as error:
+        raise InputError(f"the classes' names cannot be read from '{path}' ({error}); expected a text file") from error
+    return tuple(line.strip() for line in lines if line.strip())
+
+
+def _tell(converted: Converted, out: Path) -> None:
+    checkpoint = converted.checkpoint
+    source: Any = checkpoint.card.source
+    by_reason = defaultdict(list)
+    for tensor, reason in converted.dropped.items():
+        by_reason[reason].append(tensor)
+    for reason, tensors in by_reason.items():
+        errors.print(f"left out {len(tensors)} tensors ({tensors[0]}, …): {reason}", soft_wrap=True, highlight=False)
+    if source["preprocessing"] not in (source["published"], CONFIG):
+        errors.print(
+            f"nothing is known of the preprocessing of {source['file']}: taken is that of {source['preprocessing']}",
+            soft_wrap=True,
+            highlight=False,
+        )
+    own = checkpoint.card.preprocessing
+    shape, names = "×".join(map(str, own.input_shape)), checkpoint.card.class_names
+    for line in (
+        f"{converted.name} from {source['file']} ({converted.layout}'s names, sha256 {source['sha256'][:12]}…), "
+        f"licence {source['licence'] or 'unknown'}",
+        f"input {shape}, {own.interpolation}, crop {own.crop_fraction:.3g}; {checkpoint.model.num_outputs} outputs"
+        + (f": {', '.join(names[:3])}, …" if names else ", classes unknown"),
+    ):
+        console.print(line, soft_wrap=True, highlight=False)
+    console.print(f"checkpoint in {out}", soft_wrap=True)

@@ -1,0 +1,105 @@
+"""A checkpoint made to take other images: another number of channels, another size."""
+
+import dataclasses
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+
+from jaxdl.data.preprocessing import Preprocessing
+from jaxdl.errors import InputError, check_choice
+from jaxdl.models.staged import Variables, walk_shapes
+from jaxdl.models.vit import ViT
+from jaxdl.weights.checkpoint import Checkpoint, check_fits
+from jaxdl.weights.families import KEYS
+from jaxdl.weights.vit import resample_positions
+
+CHANNEL_MODES = ("sum", "repeat")
+
+
+def with_channels(checkpoint: Checkpoint, channels: int, mode: str = "sum") -> Checkpoint:
+    """The network for images with another number of channels; only the kernel that sees the image changes, as in timm.
+
+    Args:
+      checkpoint: of a family with published weights.
+      channels: of the images: 1 for grey ones, or the number of bands.
+      mode: ``"sum"`` (one channel only) adds the kernel's channels up: a grey image gives what it would give in every
+        channel of the old network. ``"repeat"`` repeats them in turn and scales by old ÷ new number, so that what comes
+        out keeps its size.
+
+    Raises:
+      InputError: for another family or number.
+    """
+    check_choice("channel_mode", mode, CHANNEL_MODES)
+    if type(checkpoint.model) not in KEYS:
+        raise InputError(f"the channels of a {type(checkpoint.model).__name__} cannot be changed; train it anew")
+    own = checkpoint.card.preprocessing
+    old = own.input_shape[-1]
+    if channels < 1:
+        raise InputError(f"channels is {channels}; expected at least 1")
+    if channels == old:
+        return checkpoint
+    if mode == "sum" and channels != 1:
+        raise InputError(f"channel_mode 'sum' makes 1 channel, not {channels}; expected 'repeat'")
+
+    def adapted(kernel: np.ndarray) -> np.ndarray:  # [height, width, channels, features]
+        if mode == "sum":
+            return kernel.sum(2, keepdims=True)
+        return kernel[:, :, np.arange(channels) % old] * np.float32(old / channels)
+
+    variables = change_leaf(checkpoint.variables, KEYS[type(checkpoint.model)].stem, adapted)
+    preprocessing = _with_channels(own, channels, mode)
+    card = dataclasses.replace(checkpoint.card, preprocessing=preprocessing)
+    return dataclasses.replace(checkpoint, variables=variables, card=card)
+
+
+def _with_channels(own: Preprocessing, channels: int, mode: str) -> Preprocessing:
+    """The mean over the old channels for a grey image; of repeated ones each its own."""
+    shape = (*own.input_shape[:-1], channels)
+    if not own.fitted:
+        return dataclasses.replace(own, input_shape=shape)
+    pick = lambda values: (  # noqa: E731
+        (float(np.mean(values)),) if mode == "sum" else tuple(values[i % len(values)] for i in range(channels))
+    )
+    return dataclasses.replace(own, input_shape=shape, mean=pick(own.mean), std=pick(own.std))
+
+
+def reverse_channels(checkpoint: Checkpoint) -> Checkpoint:
+    """A network for images with blue first, made to take them with red first."""
+    own = checkpoint.card.preprocessing
+    preprocessing = dataclasses.replace(own, mean=own.mean[::-1], std=own.std[::-1]) if own.fitted else own
+    return dataclasses.replace(
+        checkpoint,
+        variables=change_leaf(checkpoint.variables, KEYS[type(checkpoint.model)].stem, lambda k: k[:, :, ::-1]),
+        card=dataclasses.replace(checkpoint.card, preprocessing=preprocessing),
+    )
+
+
+def change_leaf(variables: Variables, name: str, change: Callable[[np.ndarray], np.ndarray]) -> Variables:
+    """`variables` with the leaf `name` changed."""
+    leaves = dict(walk_shapes(variables))
+    leaves[name] = np.ascontiguousarray(change(np.asarray(leaves[name])))
+    return jax.tree.unflatten(jax.tree.structure(variables), leaves.values())
+
+
+def variables_for(checkpoint: Checkpoint, input_shape: Sequence[int]) -> Variables:
+    """The checkpoint's arrays for inputs of another shape: a vision transformer's position embeddings are resampled.
+
+    Raises:
+      InputError: if the network cannot take such inputs.
+    """
+    variables, own = checkpoint.variables, checkpoint.card.preprocessing.input_shape
+    if tuple(input_shape) == own:
+        return variables
+    if isinstance(checkpoint.model, ViT):
+        patch = checkpoint.model.patch_size
+        old, new = ((shape[0] // patch, shape[1] // patch) for shape in (own, input_shape))
+
+        def resampled(position: np.ndarray) -> np.ndarray:
+            prefix = position.shape[1] - old[0] * old[1]  # tokens that stand nowhere in the image
+            return np.asarray(resample_positions(position, old, new, prefix))
+
+        if old != new:
+            variables = change_leaf(variables, "params/embed/position", resampled)
+    check_fits(dataclasses.replace(checkpoint, variables=variables), input_shape)
+    return variables

@@ -1,0 +1,102 @@
+"""The card of a checkpoint: what there is to know about it besides its numbers."""
+
+import dataclasses
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdl.data.preprocessing import Preprocessing
+from jaxdl.errors import InputError
+
+FORMAT = 1
+CARD, ARRAYS = "card.json", "variables"
+
+
+@dataclasses.dataclass(frozen=True)
+class Card:
+    """What there is to know about a checkpoint besides its numbers.
+
+    Attributes:
+      preprocessing: how examples were brought to the network's input.
+      class_names: of the outputs, in order; empty if unknown.
+      parent: the checkpoint that training started from, or None.
+      data: name of the source trained on, or None.
+      split: sha256 of the training indices, or None.
+      plan: of the training, as plain values, or None.
+      source: file and sha256 of converted weights, or None.
+      scaling: of a network that foretells a number: what its output is multiplied by comes second, what is then added
+        first; None of one that tells classes apart.
+      columns: names of the features of a table, in order; None where they have none.
+    """
+
+    preprocessing: Preprocessing
+    class_names: tuple[str, ...] = ()
+    parent: str | None = None
+    data: str | None = None
+    split: str | None = None
+    plan: Mapping[str, Any] | None = None
+    source: Mapping[str, Any] | None = None
+    scaling: tuple[float, float] | None = None
+    columns: tuple[str, ...] | None = None
+
+
+def read_card(path: Path) -> tuple[Card, dict[str, Any]]:
+    """The card of the checkpoint in the folder `path`, and all that its file holds.
+
+    Raises:
+      InputError: if there is no checkpoint, or its card is damaged or newer than this jaxdl.
+    """
+    if not path.exists():
+        raise InputError(f"there is no checkpoint '{path}'")
+    if not (path / CARD).is_file():
+        torn = " (writing it was interrupted: it has arrays)" if (path / ARRAYS).is_dir() else ""
+        raise InputError(f"'{path}' is not a jaxdl checkpoint: it has no {CARD}{torn}")
+    try:
+        held = json.loads((path / CARD).read_text())
+        written = held["format"]
+        if type(written) is not int or not 1 <= written <= FORMAT:
+            raise InputError(
+                f"'{path}' was written in checkpoint format {written}; this jaxdl reads up to {FORMAT}: update jaxdl"
+            )
+        return _checked(held), held
+    except InputError:
+        raise
+    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+        raise InputError(f"the card '{path / CARD}' is damaged ({type(error).__name__}: {error})") from error
+
+
+def _checked(held: Mapping[str, Any]) -> Card:
+    """The card of a file's plain values; what is wrong with them comes as one of many kinds of errors."""
+    fields = {f.name: held[f.name] for f in dataclasses.fields(Card) if f.name not in ("scaling", "columns")}
+    if (scaling := held.get("scaling")) is not None:  # older cards have none
+        mean, spread = map(float, scaling)
+        if not (np.isfinite(mean) and 0 < spread < np.inf):
+            raise ValueError(f"scaling is {scaling}")
+        fields["scaling"] = mean, spread
+    if (columns := held.get("columns")) is not None:
+        if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
+            raise TypeError(f"columns is {str(columns)[:50]}")
+        fields["columns"] = tuple(columns)
+    shape = held["preprocessing"]
+    fields["preprocessing"] = Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()})
+    fields["class_names"] = names = tuple(held["class_names"])
+    if names and len(names) != held["num_outputs"]:
+        raise ValueError(f"it names {len(names)} classes for {held['num_outputs']} outputs")
+    if missing := {"model", "arguments"} - held.keys():
+        raise KeyError(*missing)
+    _check_kinds(held)
+    return Card(**fields)
+
+
+def _check_kinds(held: Mapping[str, Any]) -> None:
+    """Raises TypeError for a value of a card whose kind would only surprise whoever uses it later."""
+    text, table = (str, type(None)), (dict, type(None))
+    kinds = {"parent": text, "data": text, "split": text, "fingerprint": text, "plan": table, "source": table}
+    for key, kind in {"model": str, **kinds}.items():
+        if not isinstance(held.get(key), kind):
+            raise TypeError(f"{key} is {str(held[key])[:50]}")
+    if not isinstance(held["class_names"], list) or not all(isinstance(name, str) for name in held["class_names"]):
+        raise TypeError("class_names is no list of names")

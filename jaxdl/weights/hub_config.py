@@ -1,0 +1,226 @@
+"""What the ``config.json`` beside published weights says: which model, which preprocessing, which classes."""
+
+import dataclasses
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxdl.data.preprocessing import Preprocessing
+from jaxdl.errors import InputError
+from jaxdl.models import MODELS
+from jaxdl.weights.published import HALVES, IMAGENET
+
+CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
+RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
+
+SIZES = {"tiny": "ti", "small": "s", "base": "b", "large": "l", "huge": "h"}
+# timm's architectures whose names differ from those here by a rule
+TIMM = (
+    (r"vit_(tiny|small|base|large|huge)_patch(\d+)_\d+", "vit_{size}_{patch}"),
+    (r"deit_(tiny|small|base)_patch(\d+)_\d+", "vit_{size}_{patch}"),
+    (r"deit_(tiny|small|base)_distilled_patch(\d+)_\d+", "deit_{size}_{patch}_distilled"),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Described:
+    """What is said about a file of weights.
+
+    Attributes:
+      model: name of the model here, or None if it is none of them.
+      architecture: its name there.
+      arguments: of the model, where they differ from the name's.
+      preprocessing: of the images, or None if nothing is said about it.
+      class_names: of the outputs; empty if unknown.
+      licence: as given, or None.
+    """
+
+    model: str | None
+    architecture: str
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    preprocessing: Preprocessing | None = None
+    class_names: tuple[str, ...] = ()
+    licence: str | None = None
+
+
+def read_config(folder: Path) -> Described | None:
+    """What the configuration in `folder` says, timm's or transformers'; None if there is none.
+
+    Raises:
+      InputError: if it is damaged.
+    """
+    config = _read_json(folder / CONFIG)
+    if config is None:
+        return None
+    try:
+        if "architecture" in config:
+            return _from_timm(config)
+        if "model_type" in config:
+            return _from_transformers(config, _read_json(folder / PREPROCESSOR))
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise InputError(
+            f"'{folder / CONFIG}' cannot be understood ({type(error).__name__}: {error}); fetch it again, or convert "
+            "the file of weights from a folder without it, naming --model"
+        ) from error
+    return None
+
+
+def _read_json(path: Path) -> Mapping[str, Any] | None:
+    if not path.is_file():
+        return None
+    try:
+        held = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise InputError(f"'{path}' is damaged ({error}); fetch it again") from error
+    if not isinstance(held, dict):
+        raise InputError(f"'{path}' is damaged: it holds no object; fetch it again")
+    return held
+
+
+def model_of_timm(architecture: str) -> str | None:
+    """The name here of one of timm's architectures, or None."""
+    if architecture in MODELS:
+        return architecture
+    bit = re.fullmatch(r"resnetv2_(\d+)x(\d)_bit", architecture)
+    if bit:
+        return _known(f"bit_r{bit[1]}x{bit[2]}")
+    for pattern, name in TIMM:
+        if found := re.fullmatch(pattern, architecture):
+            return _known(name.format(size=SIZES[found[1]], patch=found[2]))
+    return None
+
+
+def _known(name: str) -> str | None:
+    return name if name in MODELS else None
+
+
+def _from_timm(config: Mapping[str, Any]) -> Described:
+    given = {**config.get("pretrained_cfg", {}), **{k: v for k, v in config.items() if k != "pretrained_cfg"}}
+    channels, *size = given["input_size"]
+    mode = given.get("crop_mode", "center")
+    preprocessing = Preprocessing(
+        (*size, channels),
+        "uint8",
+        tuple(given["mean"]),
+        tuple(given["std"]),
+        given["interpolation"],
+        float(given["crop_pct"]),
+        "squash" if mode == "squash" else "center",
+    )
+    names = config.get("label_names") or ()
+    described = config.get("label_descriptions") or {}
+    names = tuple(str(described.get(name, name)) for name in names)
+    architecture = str(config["architecture"])
+    licence = given.get("license")
+    return Described(model_of_timm(architecture), architecture, {}, preprocessing, names, licence)
+
+
+def _from_transformers(config: Mapping[str, Any], preprocessor: Mapping[str, Any] | None) -> Described:
+    kind = config["model_type"]
+    wanted: dict[str, Any] | None = None
+    arguments: dict[str, Any] = {}
+    if kind in ("vit", "deit"):
+        width = config["hidden_size"]
+        wanted = {
+            "width": width,
+            "depth": config["num_hidden_layers"],
+            "num_heads": config["num_attention_heads"],
+            "patch_size": config["patch_size"],
+            "distilled": kind == "deit",
+        }
+        if config.get("intermediate_size", 4 * width) != 4 * width or config.get("hidden_act", "gelu") != "gelu":
+            wanted = None
+        arguments = {"epsilon": config.get("layer_norm_eps", 1e-12)}
+    elif (
+        kind == "resnet" and not config.get("downsample_in_bottleneck") and not config.get("downsample_in_first_stage")
+    ):
+        wanted = {"depths": tuple(config["depths"]), "block": config["layer_type"], "groups": 1, "width_per_group": 64}
+    elif kind == "convnext":
+        wanted = {"depths": tuple(config["depths"]), "widths": tuple(config["hidden_sizes"])}
+    model = None if wanted is None else _with_arguments(wanted)
+    names = config.get("id2label") or {}
+    names = tuple(names[str(i)] for i in range(len(names)))
+    if all(re.fullmatch(r"LABEL_\d+", name) for name in names):
+        names = ()  # transformers' way of knowing none
+    preprocessing = None if preprocessor is None else _preprocessing(preprocessor, config)
+    return Described(model, kind, arguments if model else {}, preprocessing, names)
+
+
+def _with_arguments(wanted: Mapping[str, Any]) -> str | None:
+    """The first model that has these arguments."""
+    for name, entry in MODELS.items():
+        fields = {f.name: f.default for f in dataclasses.fields(entry.family)}
+        have = {**fields, **entry.arguments}
+        if all(have.get(key) == value for key, value in wanted.items() if key in have or value) and any(
+            key in entry.arguments for key in wanted
+        ):
+            return name
+    return None
+
+
+def _preprocessing(given: Mapping[str, Any], config: Mapping[str, Any]) -> Preprocessing:
+    """As transformers' image processors of these families do it."""
+    size = given.get("size", 224)
+    shorter = size.get("shortest_edge") if isinstance(size, dict) else None
+    if isinstance(size, dict):
+        side = int(shorter or size.get("height") or size["width"])
+        if shorter is None and size.get("height", side) != size.get("width", side):
+            raise ValueError(f"size is {size}; only square images are known")
+    else:
+        side = int(size)
+    fraction, mode = 1.0, "squash"
+    if given.get("crop_pct"):  # ConvNext's processor: the shorter edge grows by the fraction, below 384 pixels
+        fraction, mode = (float(given["crop_pct"]), "center") if side < 384 else (1.0, "squash")
+    elif given.get("do_center_crop"):
+        crop = given.get("crop_size", side)
+        crop = int(crop["height"]) if isinstance(crop, dict) else int(crop)
+        side, fraction, mode = crop, crop / side, "center" if shorter else "squash"
+    elif shorter:
+        mode = "center"
+    mean = tuple(given.get("image_mean", HALVES[0])) if given.get("do_normalize", True) else (0.0,) * 3
+    std = tuple(given.get("image_std", HALVES[1])) if given.get("do_normalize", True) else (1.0,) * 3
+    interpolation = RESAMPLE[int(given.get("resample", 2))]
+    return Preprocessing(
+        (side, side, int(config.get("num_channels", 3))), "uint8", mean, std, interpolation, fraction, mode
+    )
+
+
+def timm_of_model(name: str) -> str:
+    """The architecture of timm's that `name`, a model of which timm has the names, is there."""
+    sizes = {short: long for long, short in SIZES.items()}
+    if bit := re.fullmatch(r"bit_r(\d+)x(\d)", name):
+        return f"resnetv2_{bit[1]}x{bit[2]}_bit"
+    if vit := re.fullmatch(r"vit_(\w+)_(\d+)", name):
+        return f"vit_{sizes[vit[1]]}_patch{vit[2]}_224"
+    if deit := re.fullmatch(r"deit_(\w+)_(\d+)_distilled", name):
+        return f"deit_{sizes[deit[1]]}_distilled_patch{deit[2]}_224"
+    return name
+
+
+def to_timm(name: str, preprocessing: Preprocessing, class_names: tuple[str, ...], outputs: int) -> str:
+    """The ``config.json`` with which timm makes the model `name` from a folder (``local-dir:``) or the hub."""
+    architecture = timm_of_model(name)
+    height, width, channels = preprocessing.input_shape
+    mean, std = (preprocessing.mean, preprocessing.std) if preprocessing.fitted else IMAGENET
+    config = {
+        "architecture": architecture,
+        "num_classes": outputs,
+        **({"label_names": list(class_names)} if class_names else {}),
+        "model_args": {
+            "num_classes": outputs,
+            "in_chans": channels,
+            **({"img_size": [height, width]} if architecture.startswith(("vit_", "deit_")) else {}),
+        },
+        "pretrained_cfg": {
+            "input_size": [channels, height, width],
+            "interpolation": preprocessing.interpolation,
+            "crop_pct": preprocessing.crop_fraction,
+            "crop_mode": preprocessing.crop_mode,
+            "mean": list(mean),
+            "std": list(std),
+            "num_classes": outputs,
+        },
+    }
+    return json.dumps(config, indent=1)

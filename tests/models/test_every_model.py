@@ -1,0 +1,231 @@
+"""Every name of the table of models through everything that transfer learning does to a model.
+
+What depends on a network's size alone (names, order of the stages, number of parameters, head) is tested at full
+size, without computing. The rest runs on a small one of the same family, with the name's own kind of blocks; names that
+differ by nothing but their size share it.
+"""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+import jaxdl
+from jaxdl.data import Preprocessing
+from jaxdl.models import MODELS, MODES, create
+from jaxdl.models.staged import init_variables, join_variables, split_variables, walk_shapes
+from jaxdl.weights.card import Card
+
+# what makes a network of a family small, and the side of its images
+SMALL = {
+    "MLP": ({"hidden": (8, 6)}, 6),
+    "CNN": ({"features": (4, 6), "hidden": (8,)}, 12),
+    "CifarResNet": ({"depths": (1, 1), "width": 4}, 12),
+    "ResNet": ({"depths": (1, 1), "width": 16}, 40),
+    "BiT": ({"depths": (1, 1), "width": 32}, 32),
+    "ConvNeXt": ({"depths": (1, 2), "widths": (8, 12)}, 32),
+    "ViT": ({"patch_size": 8, "width": 12, "depth": 2, "num_heads": 3}, 16),
+    "VGG": ({"depths": (1, 1), "features": (4, 6), "hidden": (8, 6)}, 20),
+}
+OUTPUTS = 3
+
+
+def small_of(name):
+    """The small network of a name and the side of its images."""
+    family = MODELS[name].family.__name__
+    arguments, side = SMALL[family]
+    if name.startswith("resnext"):
+        arguments = {**arguments, "groups": 4, "width_per_group": 16}
+    return create(name, OUTPUTS, **arguments), side
+
+
+def _distinct():
+    """``{(family, fields): (side, names)}``: the small networks, and the names of the table that each stands for."""
+    found = {}
+    for name in MODELS:
+        model, side = small_of(name)
+        names = [field for field in type(model).__dataclass_fields__ if field not in ("parent", "name")]
+        key = type(model), tuple((field, getattr(model, field)) for field in names)
+        found.setdefault(key, (side, []))[1].append(name)
+    return found
+
+
+DISTINCT = _distinct()
+
+
+@pytest.fixture(params=DISTINCT, ids=lambda key: f"{DISTINCT[key][1][0]} and {len(DISTINCT[key][1]) - 1} more")
+def case(request):
+    """A small network, variables none of which is trivial, and examples as stored."""
+    return _made(*request.param, DISTINCT[request.param][0])
+
+
+def test_every_name_is_in():
+    assert sorted(name for _, names in DISTINCT.values() for name in names) == sorted(MODELS)
+
+
+@functools.cache
+def _made(family, fields, side):
+    model = family(**dict(fields))
+    rng = np.random.default_rng(0)
+
+    def drawn(path, leaf):
+        noise = rng.normal(size=leaf.shape).astype(np.float32)
+        if path[-1].key in ("var", "scale"):
+            return np.float32(0.5) + noise**2
+        fan_in = np.float32(max(1, np.prod(leaf.shape[:-1])))
+        return noise / np.sqrt(fan_in) if leaf.ndim > 1 else np.float32(0.1) * noise
+
+    shapes = jax.eval_shape(lambda key: init_variables(model, key, (side, side, 3)), jax.random.key(0))
+    variables = jax.tree_util.tree_map_with_path(drawn, shapes)
+    stored = rng.integers(0, 256, (12, side, side, 3), dtype=np.uint8)
+    return Case(model, variables, stored)
+
+
+class Case:
+    """A network, and what several tests ask of it, computed once."""
+
+    def __init__(self, model, variables, stored):
+        self.model, self.variables, self.stored = model, variables, stored
+        self.names = model.stage_names
+        preprocessing = Preprocessing(stored.shape[1:], "uint8", (0.5,) * 3, (0.25,) * 3)
+        self.checkpoint = jaxdl.Checkpoint(model, variables, Card(preprocessing))
+        self.x = np.asarray(preprocessing.normalise(stored))
+        self.run = jax.jit(model.apply, static_argnames=("start", "stop", "taps"))
+        self.labels = np.arange(len(stored)) % OUTPUTS
+
+    @functools.cached_property
+    def tapped(self):
+        """Logits and what flows out of every stage."""
+        return self.run(self.variables, self.x, taps=self.names)
+
+    @functools.cached_property
+    def source(self):
+        return jaxdl.data.arrays(self.stored, self.labels, class_names=("a", "b", "c"))
+
+    @functools.cached_property
+    def middle(self):
+        """A stage in the middle, whose prefix has parameters."""
+        return self.names[len(self.names) // 2]
+
+
+def _equal(one, two):
+    assert jax.tree.structure(one) == jax.tree.structure(two)
+    jax.tree.map(np.testing.assert_array_equal, one, two)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_full_size_without_computing(name):
+    entry = MODELS[name]
+    outputs = 1000 if entry.image_size >= 200 else 10
+    model = create(name, outputs)
+    side = entry.image_size
+    x = jax.ShapeDtypeStruct((2, side, side, 3), "float32")
+    shapes = jax.eval_shape(lambda key: model.init(key, x), jax.random.key(0))
+    assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == entry.parameters
+    logits, taps = jax.eval_shape(lambda v, x: model.apply(v, x, taps=model.stage_names), shapes, x)
+    assert logits.shape == (2, outputs)
+    assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(taps)), "examples come first"
+    assert set(shapes["params"]) <= set(model.stage_names)
+    assert model.stage_names[-1] == "head"
+    assert len(set(model.stage_names)) == len(model.stage_names)
+    (features,) = jax.tree.leaves(taps[model.stage_names[-2]])
+    assert features.ndim == 2
+
+
+def test_images_are_told_apart(case):
+    logits, _ = case.tapped
+    assert np.isfinite(logits).all()
+    assert np.asarray(logits).std(0).max() > 1e-3 * np.abs(logits).max()
+
+
+def test_features_are_the_tap_before_the_head(case):
+    features = case.run(case.variables, case.x, stop="head")
+    compiled = case.run._cache_size()
+    case.run(case.variables, case.x + 1, stop="head")
+    assert case.run._cache_size() == compiled, "compiled once"
+    np.testing.assert_allclose(features, case.tapped[1][case.names[-2]], atol=1e-6 * np.abs(features).max())
+
+
+def test_cached_prefix_and_suffix_are_the_whole(case):
+    before, after = split_variables(case.variables, case.names[: case.names.index(case.middle)])
+    _equal(join_variables(before, after), case.variables)
+    whole = case.run(case.variables, case.x)
+    between = case.run(before, case.x, stop=case.middle)
+    _equal(case.run(after, between, start=case.middle), whole)
+    in_parts = [case.run(before, case.x[i : i + 4], stop=case.middle) for i in (0, 4, 8)]
+    joined = jax.tree.map(lambda *parts: np.concatenate(parts), *in_parts)
+    off = np.abs(case.run(after, joined, start=case.middle) - whole).max()
+    assert off <= 1e-5 * max(1, np.abs(whole).max())
+
+
+def test_freezing_at_each_stage(case):
+    """For every boundary: what is frozen has no gradient, and its statistics come out as they went in.
+
+    Read off the program rather than its numbers: an output that is an input cannot have changed.
+    """
+    x = jnp.zeros((2, *case.x.shape[1:]))
+    for held in range(len(case.names)):
+        frozen, trained = split_variables(case.variables, case.names[:held])
+
+        def loss(params, statistics, frozen=frozen, held=held):
+            variables = join_variables(frozen, {"params": params, "batch_stats": statistics})
+            options = dict(train=True, frozen=held, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)})
+            logits, changed = case.model.apply(variables, x, **options)
+            return logits.sum(), changed.get("batch_stats", {})
+
+        gradient, _ = jax.eval_shape(jax.grad(loss, has_aux=True), trained["params"], trained["batch_stats"])
+        assert gradient.keys() == trained["params"].keys() & set(case.names[held:])
+
+        def statistics(given, held=held):
+            variables = {"params": case.variables["params"], "batch_stats": given}
+            options = dict(train=True, frozen=held, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)})
+            return case.model.apply(variables, x, **options)[1].get("batch_stats", {})
+
+        given = case.variables["batch_stats"]
+        program = jax.make_jaxpr(statistics)(given).jaxpr
+        came = dict(zip((name for name, _ in walk_shapes(given)), program.invars, strict=True))
+        out = jax.eval_shape(statistics, given)
+        for (name, _), variable in zip(walk_shapes(out), program.outvars, strict=True):
+            stage = name.split("/")[0]
+            assert (variable is came[name]) == (stage in case.names[:held]), f"{name} with {held} frozen stages"
+
+
+def test_a_new_head(case):
+    replaced = jaxdl.replace_head(case.checkpoint, num_outputs=5)
+    _equal(split_variables(replaced.variables, ("head",))[1], split_variables(case.variables, ("head",))[1])
+    shape = jax.eval_shape(replaced.model.apply, replaced.variables, case.x).shape
+    assert shape == (len(case.x), 5)
+
+
+def test_saved_and_restored(case, tmp_path):
+    restored = jaxdl.restore(jaxdl.save(case.checkpoint, tmp_path / "checkpoint"))
+    assert restored.model == case.model
+    _equal(restored.variables, case.variables)
+
+
+def test_training(case):
+    """In bfloat16 and in every mode the loss falls, what is frozen stays bit for bit, and steps compile once."""
+    for mode in MODES:
+        options = {
+            "from scratch": {},
+            "frozen features": {"freeze_through": "body"},
+            "partial fine-tuning": {"freeze_through": case.names[case.names.index(case.middle) - 1]},
+            "full fine-tuning": {"precision": "bfloat16"},
+        }[mode]
+        plan = jaxdl.Plan(epochs=6, batch_size=12, learning_rate=3e-3, **options)
+        start = case.model if mode == "from scratch" else case.checkpoint
+        tuned = jaxdl.finetune(start, case.source, plan)
+        losses = [row["train_loss"] for row in tuned.history]
+        assert min(losses[1:]) < losses[0], (mode, losses)
+        if mode != "from scratch":
+            held = plan.boundary(case.model)
+            frozen, _ = split_variables(tuned.variables, case.names[:held])
+            _equal(frozen, split_variables(case.variables, case.names[:held])[0])
+            moved = [name for name in case.names[held:] if name in case.variables["params"]]
+            for name in moved:
+                one, two = tuned.variables["params"][name], case.variables["params"][name]
+                assert any(
+                    not np.array_equal(a, b) for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(two), strict=True)
+                ), (mode, name)
