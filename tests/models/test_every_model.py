@@ -26,6 +26,8 @@ SMALL = {
     "ResNet": ({"depths": (1, 1), "width": 16}, 40),
     "BiT": ({"depths": (1, 1), "width": 32}, 32),
     "ConvNeXt": ({"depths": (1, 2), "widths": (8, 12)}, 32),
+    "InceptionV3": ({"width": 0.125}, 75),
+    "GoogLeNet": ({"width": 0.125}, 32),
     "ViT": ({"patch_size": 8, "width": 12, "depth": 2, "num_heads": 3}, 16),
     "VGG": ({"depths": (1, 1), "features": (4, 6), "hidden": (8, 6)}, 20),
 }
