@@ -86,10 +86,10 @@ def _automatic(query: Array, key: Array, value: Array, mask: Array | None) -> Ar
     Where there is none, nothing but the plain way is traced.
     """
     ways = {}
-    if not _cudnn_refuses(query, key, mask):
-        ways["cuda"] = partial(_cudnn, mask=mask)
-    if not _splash_refuses(query, key, mask) and key.shape[1] >= SPLASH_POSITIONS and _undivided():
-        ways["tpu"] = partial(_splash, mask=mask)
+    if not cudnn_refuses(query, key, mask):
+        ways["cuda"] = cudnn_attention
+    if not splash_refuses(query, key, mask) and key.shape[1] >= SPLASH_POSITIONS and _undivided():
+        ways["tpu"] = splash_attention
     default = partial(_plain, mask=mask)
     if not ways:
         return default(query, key, value)
@@ -100,11 +100,12 @@ def _plain(query: Array, key: Array, value: Array, mask: Array | None) -> Array:
     return plain_attention(query, key, value, mask)[0]
 
 
-def _plain_refuses(query: Array, key: Array, mask: Array | None) -> str:
+def plain_refuses(query: Array, key: Array, mask: Array | None) -> str:
     return ""
 
 
-def _cudnn(query: Array, key: Array, value: Array, mask: Array | None) -> Array:
+def cudnn_attention(query: Array, key: Array, value: Array, mask: None = None) -> Array:
+    """cuDNN's flash attention, as `attend`."""
     attention = partial(jax.nn.dot_product_attention, implementation="cudnn")
     to, offered = query.shape[1], key.shape[1]
     if to % 2 == 0 and offered % 2 == 0:
@@ -120,7 +121,7 @@ def _lengths(query: Array, positions: int) -> Array:
     return jnp.isnan(query[:, 0, 0, 0]).astype(jnp.int32) * 0 + positions
 
 
-def _cudnn_refuses(query: Array, key: Array, mask: Array | None) -> str:
+def cudnn_refuses(query: Array, key: Array, mask: Array | None) -> str:
     """Why cuDNN cannot do it, or nothing. JAX asks the device at hand while tracing, so it must be there."""
     if mask is not None:
         return "it is run without a mask only"
@@ -145,8 +146,8 @@ LANES = 128  # positions come to the kernel in multiples of this
 LARGEST_BLOCK = 1024  # positions that it keeps in fast memory at a time
 
 
-def _splash(query: Array, key: Array, value: Array, mask: Array | None, *, interpret: bool = False) -> Array:
-    """JAX's kernel for TPUs; the positions are filled up with ones at which nobody looks.
+def splash_attention(query: Array, key: Array, value: Array, mask: None = None, *, interpret: bool = False) -> Array:
+    """JAX's kernel for TPUs, as `attend`; the positions are filled up with ones at which nobody looks.
 
     Args:
       interpret: whether the kernel is run step by step, as can be done without a TPU.
@@ -189,7 +190,7 @@ def _block(positions: int) -> int:
     return max(size for size in range(LANES, LARGEST_BLOCK + 1, LANES) if positions % size == 0)
 
 
-def _splash_refuses(query: Array, key: Array, mask: Array | None) -> str:
+def splash_refuses(query: Array, key: Array, mask: Array | None) -> str:
     """Why JAX's kernel for TPUs cannot do it, or nothing."""
     if mask is not None:
         return "it is run without a mask only"
@@ -214,9 +215,9 @@ def _undivided() -> bool:
 
 # each with the function that says why it cannot do it
 IMPLEMENTATIONS: dict[str, tuple[Callable[..., Array], Callable[..., str]]] = {
-    "plain": (_plain, _plain_refuses),
-    "cudnn": (_cudnn, _cudnn_refuses),
-    "splash": (_splash, _splash_refuses),
+    "plain": (_plain, plain_refuses),
+    "cudnn": (cudnn_attention, cudnn_refuses),
+    "splash": (splash_attention, splash_refuses),
 }
 
 
