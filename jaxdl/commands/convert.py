@@ -82,9 +82,9 @@ def convert_command(
 def export_command(
     checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CKPT")],
     *,
-    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")],
-    format: Literal["safetensors", "npz"] = "safetensors",
-    layout: Annotated[str | None, option("LAYOUT")] = None,
+    out: Annotated[Path, tyro.conf.arg(metavar="DIR")],
+    format: Annotated[str, option("EXT")] = "safetensors",
+    layout: Annotated[str | None, option("NAME")] = None,
     debug: Debug = False,
 ) -> None:
     """Write a checkpoint's weights under PyTorch's names, for timm, torchvision or the hub.
@@ -92,7 +92,7 @@ def export_command(
     Args:
       checkpoint: folder of the checkpoint.
       out: folder for model.safetensors; it must not exist yet, or be empty.
-      format: of the file.
+      format: of the file, safetensors or npz.
       layout: whose names the tensors get, such as torchvision, timm, huggingface; by default those they came with.
       debug: show the traceback of an error.
     """

@@ -64,20 +64,22 @@ def attend(
       key: what each position offers.
       value: what each position gives.
       mask: False where a position must not look; its dimensions may be 1.
-      implementation: ``"plain"``; ``"cudnn"``, flash attention (arXiv:2205.14135) of cuDNN; ``"splash"``, its like for
-        TPUs from JAX; or ``"auto"``: of these the one that suits. The last two never store the weights, and have no
-        second derivative.
+      implementation: ``"plain"``; ``"cudnn"``, cuDNN's flash attention (arXiv:2205.14135) for NVIDIA GPUs;
+        ``"splash"``, its like in JAX for TPUs; or ``"auto"``, the one that suits. The middle two never store the
+        weights, and have no second derivative.
 
     Raises:
       InputError: if the implementation asked for cannot do it, with the reason.
     """
-    check_choice("implementation of attention", implementation, ("auto", *IMPLEMENTATIONS))
+    check_choice("implementation of attention", implementation, ("auto", "plain", *FAST))
     if implementation == "auto":
         return _automatic(query, key, value, mask)
-    run, refusal = IMPLEMENTATIONS[implementation]
-    if reason := refusal(query, key, mask):
+    if implementation == "plain":
+        return plain_attention(query, key, value, mask)[0]
+    run, refuses = FAST[implementation]
+    if reason := refuses(query, key, mask):
         raise InputError(f"attention with implementation='{implementation}': {reason}; 'auto' takes what suits")
-    return run(query, key, value, mask)
+    return run(query, key, value)
 
 
 def _automatic(query: Array, key: Array, value: Array, mask: Array | None) -> Array:
@@ -90,21 +92,11 @@ def _automatic(query: Array, key: Array, value: Array, mask: Array | None) -> Ar
         ways["cuda"] = cudnn_attention
     if not splash_refuses(query, key, mask) and key.shape[1] >= SPLASH_POSITIONS and _undivided():
         ways["tpu"] = splash_attention
-    default = partial(_plain, mask=mask)
-    if not ways:
-        return default(query, key, value)
-    return jax.lax.platform_dependent(query, key, value, **ways, default=default)
+    plain = lambda *qkv: plain_attention(*qkv, mask)[0]  # noqa: E731
+    return jax.lax.platform_dependent(query, key, value, **ways, default=plain) if ways else plain(query, key, value)
 
 
-def _plain(query: Array, key: Array, value: Array, mask: Array | None) -> Array:
-    return plain_attention(query, key, value, mask)[0]
-
-
-def plain_refuses(query: Array, key: Array, mask: Array | None) -> str:
-    return ""
-
-
-def cudnn_attention(query: Array, key: Array, value: Array, mask: None = None) -> Array:
+def cudnn_attention(query: Array, key: Array, value: Array) -> Array:
     """cuDNN's flash attention, as `attend`."""
     attention = partial(jax.nn.dot_product_attention, implementation="cudnn")
     to, offered = query.shape[1], key.shape[1]
@@ -146,7 +138,7 @@ LANES = 128  # positions come to the kernel in multiples of this
 LARGEST_BLOCK = 1024  # positions that it keeps in fast memory at a time
 
 
-def splash_attention(query: Array, key: Array, value: Array, mask: None = None, *, interpret: bool = False) -> Array:
+def splash_attention(query: Array, key: Array, value: Array, *, interpret: bool = False) -> Array:
     """JAX's kernel for TPUs, as `attend`; the positions are filled up with ones at which nobody looks.
 
     Args:
@@ -214,8 +206,7 @@ def _undivided() -> bool:
 
 
 # each with the function that says why it cannot do it
-IMPLEMENTATIONS: dict[str, tuple[Callable[..., Array], Callable[..., str]]] = {
-    "plain": (_plain, plain_refuses),
+FAST: dict[str, tuple[Callable[..., Array], Callable[..., str]]] = {
     "cudnn": (cudnn_attention, cudnn_refuses),
     "splash": (splash_attention, splash_refuses),
 }

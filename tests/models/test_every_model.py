@@ -124,7 +124,7 @@ def test_full_size_without_computing(name):
     model = create(name, outputs)
     side = entry.image_size
     x = jax.ShapeDtypeStruct((2, side, side, 3), "float32")
-    shapes = jax.eval_shape(lambda key: model.init(key, x), jax.random.key(0))
+    shapes = jax.eval_shape(model.init, jax.random.key(0), x)
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == entry.parameters
     logits, taps = jax.eval_shape(lambda v, x: model.apply(v, x, taps=model.stage_names), shapes, x)
     assert logits.shape == (2, outputs)
