@@ -87,7 +87,7 @@ def export_command(
     layout: Annotated[str | None, option("NAME")] = None,
     debug: Debug = False,
 ) -> None:
-    """Write a checkpoint's weights under PyTorch's names, for timm, torchvision or the hub.
+    """Write a checkpoint's weights under PyTorch's names, for timm or torchvision.
 
     Args:
       checkpoint: folder of the checkpoint.
