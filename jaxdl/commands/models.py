@@ -18,7 +18,7 @@ def models_command(
     *,
     debug: Debug = False,
 ) -> None:
-    """List the models: parameters, input size, published weights with licence and accuracy.
+    """List the models: parameters, input size, published weights, accuracy.
 
     Args:
       name: of one model, to see all its known weights.
