@@ -43,7 +43,7 @@ def convert_command(
       model: name of the model (see jaxdl models); needed where neither a config.json nor the file's name tells it.
       layout: whose names the tensors have, such as torchvision, timm, huggingface; by default whose fit best.
       class_names: text file of the classes' names, a line each; by default as published.
-      image_size: side in pixels of the images; by default as published. (The training can change it later.)
+      image_size: side in pixels of the images; by default as published.
       crop_fraction: share of the shorter side that the centre crop keeps; by default as published.
       crop_mode: crop the centre of an image, or squash it to a square first; by default as published.
       interpolation: how images are resized; by default as published.
