@@ -38,7 +38,7 @@ class BatchNorm(nn.Module):
 
     Sums and counts are added up first, over the mask and over devices, and divided once: exact when devices hold
     unequal numbers of examples, or none. The running variance is the unbiased one, as PyTorch keeps it. Statistics
-    are float32 whatever the compute dtype.
+    are computed in float32 or wider, and kept in float32, whatever the compute dtype.
 
     Attributes:
       momentum: share of the running statistics that a step keeps.
@@ -58,18 +58,19 @@ class BatchNorm(nn.Module):
         bias = self.param("bias", nn.initializers.zeros, (channels,), self.param_dtype)
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
+        x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
         if mode.train:
-            mean, var, count = self._statistics(x.astype(jnp.float32), mode)
+            mean, var, count = self._statistics(x, mode)
             if not self.is_initializing():
                 # a batch without a single example leaves the running statistics as they are
                 keep = jnp.where(count > 0, self.momentum, 1.0)
                 unbiased = var * (count / jnp.maximum(count - 1, 1))
-                running_mean.value = keep * running_mean.value + (1 - keep) * mean
-                running_var.value = keep * running_var.value + (1 - keep) * unbiased
+                running_mean.value = (keep * running_mean.value + (1 - keep) * mean).astype(jnp.float32)
+                running_var.value = (keep * running_var.value + (1 - keep) * unbiased).astype(jnp.float32)
         else:
             mean, var = running_mean.value, running_var.value
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
-        y = (x.astype(jnp.float32) - mean) * factor + bias
+        y = (x - mean) * factor + bias
         return y.astype(self.dtype)
 
     def _statistics(self, x: jax.Array, mode: Mode) -> tuple[jax.Array, jax.Array, jax.Array]:

@@ -146,12 +146,21 @@ def test_a_last_step_that_diverges_is_not_scored():
         jaxdl.pretrain(jaxdl.create("mlp", 2), source, plan)
 
 
-@pytest.mark.parametrize(("name", "arguments"), [("vit", dict(width=16, depth=1)), ("cnn", dict(features=(4,)))])
-def test_a_checkpoint_for_one_size_only_says_so(name, arguments):
+def test_a_checkpoint_for_one_size_only_says_so():
     source = data.subset(data.digits(range(2)), np.arange(20))
-    trained = jaxdl.pretrain(jaxdl.create(name, 2, **arguments), source, jaxdl.Plan(epochs=1))
+    trained = jaxdl.pretrain(jaxdl.create("cnn", 2, features=(4,)), source, jaxdl.Plan(epochs=1))
     with pytest.raises(InputError, match="leave the image size as it is"):
         jaxdl.finetune(trained, source, FAST, image_size=16)
+
+
+def test_a_vision_transformer_goes_on_at_another_size():
+    source = data.subset(data.digits(range(2)), np.arange(20))
+    trained = jaxdl.pretrain(jaxdl.create("vit", 2, width=16, depth=1), source, jaxdl.Plan(epochs=1))
+    tuned = jaxdl.finetune(trained, source, jaxdl.Plan(epochs=1), image_size=16)
+    assert trained.variables["params"]["embed"]["position"].shape == (1, 1 + 2**2, 16)  # patches of 4, images of 8
+    assert tuned.variables["params"]["embed"]["position"].shape == (1, 1 + 4**2, 16)
+    assert tuned.card.preprocessing.input_shape == (16, 16, 1)
+    assert jaxdl.predict(tuned, source).probabilities.shape == (20, 2)
 
 
 def test_a_parent_is_remembered_through_a_new_head(parent, tmp_path):

@@ -68,12 +68,12 @@ def test_it_is_timms():
         assert_parity("vgg11", network, KEYS, "timm", side=side, stages=_stages(network), arguments=arguments)
 
 
-# the gradient of a bias before batch norm is rounding alone: PyTorch's, too, is further off than 1e-4
-@pytest.mark.parametrize(("norm", "gradients"), [("none", 1e-4), ("batch", 1e-3)])
-def test_it_trains_as_torchvisions_does(norm, gradients):
+@pytest.mark.parametrize("norm", ["none", "batch"])
+def test_it_trains_as_torchvisions_does(norm):
     network = calibrated(_lively(_small(norm, [8, "M", 16, 16, "M"], dropout=0.0)), 36)
     arguments = {"depths": (1, 2), "features": (8, 16), "hidden": SMALL["hidden"], "norm": norm, "dropout": 0.0}
-    assert_trains_alike("vgg11", network, KEYS, "torchvision", side=36, arguments=arguments, gradients=gradients)
+    wide = norm == "batch"  # the gradient of a bias before batch norm is rounding alone
+    assert_trains_alike("vgg11", network, KEYS, "torchvision", side=36, arguments=arguments, wide=wide)
 
 
 @pytest.mark.parametrize("shape", [(1, 14), (7, 5), (8, 20)])
