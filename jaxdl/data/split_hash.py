@@ -20,17 +20,33 @@ def hash_indices(parts: Iterable[np.ndarray]) -> str:
     return digest.hexdigest()
 
 
-def hash_source(source: Source) -> str:
+def hash_values(values: np.ndarray, *, names: bool = True) -> str:
+    """sha256 of one value per example; without `names`, of which examples share a value, whatever the values are."""
+    if not names:
+        known: dict[Any, int] = {}
+        return hash_indices([np.array([known.setdefault(value, len(known)) for value in np.asarray(values).tolist()])])
+    values = np.asarray(values)
+    if values.dtype.kind == "M":
+        values = values.astype("datetime64[us]").astype(np.int64)
+    elif values.dtype.kind in "iuf":
+        values = values.astype(np.float64)
+    else:
+        values = np.frombuffer(repr(values.tolist()).encode(errors="surrogateescape"), np.uint8)
+    return hashlib.sha256(values.tobytes()).hexdigest()
+
+
+def hash_source(source: Source, *, with_times_of_change: bool = True) -> str:
     """sha256 that changes when examples do: of arrays their bytes, of files their names, sizes and times of change.
 
     Labels, groups and times are part of it. Of other sources only these and the number of examples are.
+    Without the times of change, a copy of files has the hash of the files.
     """
     digest = hashlib.sha256()
-    _add_source(digest, source)
+    _add_source(digest, source, with_times_of_change)
     return digest.hexdigest()
 
 
-def _add_source(digest: Any, source: Source) -> None:
+def _add_source(digest: Any, source: Source, changed: bool) -> None:
     digest.update(f"{type(source).__name__} {len(source)} {list(source.class_names)}".encode(errors="surrogateescape"))
     for values in (source.labels, source.groups, source.times):
         array = np.asarray([] if values is None else values)
@@ -43,10 +59,11 @@ def _add_source(digest: Any, source: Source) -> None:
     elif isinstance(source, ImageFiles):
         for path in source.paths:
             state = path.stat()
-            digest.update(f"{path.name} {state.st_size} {state.st_mtime_ns} ".encode(errors="surrogateescape"))
+            moment = state.st_mtime_ns if changed else ""
+            digest.update(f"{path.name} {state.st_size} {moment} ".encode(errors="surrogateescape"))
     elif isinstance(source, Subset):
         digest.update(source.indices.tobytes())
-        _add_source(digest, source.source)
+        _add_source(digest, source.source, changed)
     elif isinstance(source, Joined):
-        _add_source(digest, source.one)
-        _add_source(digest, source.two)
+        _add_source(digest, source.one, changed)
+        _add_source(digest, source.two, changed)

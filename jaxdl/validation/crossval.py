@@ -17,7 +17,7 @@ from jaxdl.training.setup import Init, choose_preprocessing
 from jaxdl.training.transfer import describe_run, remember_streaming, remembered_streaming
 from jaxdl.validation.folds import run_folds
 from jaxdl.validation.result import OutOfFold, Result
-from jaxdl.validation.splits import split_source
+from jaxdl.validation.splits import Splitting, split_source
 from jaxdl.weights.checkpoint import Checkpoint, environment
 
 
@@ -28,6 +28,7 @@ def cross_validate(
     *,
     splitter: str | Any = "auto",
     folds: int = 5,
+    splitting: Splitting | None = None,
     fold_strategy: str = "auto",
     only_folds: Sequence[int] | None = None,
     image_size: int | None = None,
@@ -49,10 +50,10 @@ def cross_validate(
       init: a `Checkpoint`, or a model from `create` to train from scratch.
       source: labelled examples.
       plan: how to train each fold.
-      splitter: ``auto`` (stratified, or kfold for numbers), ``stratified``,
-        ``kfold``, ``group``, ``leave-one-out``, ``monte-carlo``, ``time-series``, ``holdout``,
-        or any scikit-learn splitter; the source's groups are passed on.
+      splitter: ``auto`` (stratified, or kfold for numbers), another name of `validation.splits.SPLITTERS`, any
+        scikit-learn splitter (the source's groups are passed on), or a `Split` or the file of one: the same folds.
       folds: for a splitter by name.
+      splitting: options of a splitter by name: repeats, gap, horizon, embargo and more.
       fold_strategy: ``loop`` (one after another), ``vmap`` (all in one program), ``shard`` (over devices), or ``auto``.
       only_folds: train these alone; they come out as they do among all.
       image_size: see `training.setup.choose_preprocessing`.
@@ -73,9 +74,9 @@ def cross_validate(
     """
     begin = time.perf_counter()
     check_labelled(source, purpose="cross-validation")
+    split = split_source(source, splitter, folds, plan.seed, splitting)
     if isinstance(init, Checkpoint):
         source = arrange_columns(source, init.card.columns)
-    split = split_source(source, splitter, folds, plan.seed)
     chosen = list(range(len(split))) if only_folds is None else [int(k) for k in only_folds]
     if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(len(split))):
         raise InputError(f"only_folds is {chosen}; expected different numbers from 0 to {len(split) - 1}")
@@ -84,7 +85,8 @@ def cross_validate(
     work = RunFolder(work) if isinstance(work, str | Path) else work
     if work:
         settings = {"call": "cross_validate", "image_size": image_size, **describe_run(init, source, plan)}
-        asked = {"folds": chosen, "fold_strategy": fold_strategy, "split": split.as_dict(), "keep_models": keep_models}
+        known = {key: value for key, value in split.as_dict().items() if key in ("kind", "k", "seed", "sha256")}
+        asked = {"folds": chosen, "fold_strategy": fold_strategy, "split": known, "keep_models": keep_models}
         work.claim(settings | asked, environment())
     preprocessing = choose_preprocessing(init, source, image_size)
     setup = prepare(

@@ -46,10 +46,15 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 def write_text(path: Path, text: str) -> None:
     """Writes a file as UTF-8, all of it or nothing; what was there stays until it is whole."""
+    write_bytes(path, text.encode())
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """As `write_text`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     work = path.with_name(f".{path.name}-{os.getpid()}")
     try:
-        work.write_bytes(text.encode())
+        work.write_bytes(content)
         work.replace(path)
     except BaseException:
         work.unlink(missing_ok=True)

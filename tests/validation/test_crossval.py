@@ -93,7 +93,7 @@ def test_a_result_is_saved_whole_and_read_again(result, tmp_path):
     for key in ("task", "metric", "mean", "std", "folds", "fold_strategy", "split", "init", "plan", "environment"):
         assert key in held
     assert set(held["folds"][0]) == {"fold", "train", "test", "accuracy", "loss", "seconds"}
-    assert set(held["split"]) == {"kind", "k", "seed", "sha256"}
+    assert {"kind", "k", "seed", "sha256", "options", "groups_sha256"} < set(held["split"])
     assert held["plan"] == PLAN.as_dict()
     again = jaxdl.load_result(path)
     np.testing.assert_array_equal(again.out_of_fold.logits, result.out_of_fold.logits)
