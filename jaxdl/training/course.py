@@ -24,7 +24,8 @@ class Diverged(InputError):
 class Course:
     """How far a training has come.
 
-    All of it is saved, except `stages`, which are the model's, and `before`, which only makes a message say more.
+    All of it is saved, except `stages`, which are the model's, `before`, which only makes a message say more, and
+    `lenient`: whether to go on when numbers are not finite, because others are trained beside them.
     """
 
     epoch: int = 0
@@ -37,6 +38,7 @@ class Course:
     seconds: float = 0.0
     stages: Sequence[str] = ()
     before: Mapping[str, np.ndarray] | None = None  # gradient norms of the step before this epoch
+    lenient: bool = False
 
     def stalled(self, patience: int | None) -> np.ndarray:
         """Which folds have stopped."""
@@ -90,7 +92,7 @@ def _broken_at(values: np.ndarray) -> int:
 def snapshot(runner: Runner, state: State, course: Course) -> tuple[int, dict[str, np.ndarray], dict[str, Any]]:
     """Number, arrays and plain values of a save. Raises Diverged if the parameters are not finite."""
     held = runner.fetch(state)
-    if not is_finite(held.params):
+    if not course.lenient and not is_finite(held.params):
         raise Diverged(explain(course, "the parameters are"))
     tree = {"state": held.replace(key=jax.random.key_data(held.key)), "best": course.best, "metrics": course.metrics}
     # copies: the next step uses the buffers up while the save is being written

@@ -68,6 +68,8 @@ def fit(
     selection: Selection | None = None,
     saves: Saves | None = None,
     on_steps: Callable[[int], None] | None = None,
+    first_epoch: int = 0,
+    lenient: bool = False,
 ) -> Fitted:
     """Trains for `epochs`.
 
@@ -85,6 +87,8 @@ def fit(
       selection: see `Selection`.
       saves: where the state is kept, to go on from there after an interruption.
       on_steps: told how many steps were just taken.
+      first_epoch: how many of the epochs `state` has behind it.
+      lenient: go on when numbers are not finite, as some of several folds may while others are fine.
 
     Raises:
       Diverged: if the loss, the outputs or the parameters are not finite; it says since when. The last good state is
@@ -92,7 +96,8 @@ def fit(
       Interrupted: if `saves` says that the run should stop; the state is saved.
     """
     course, state = pick_up(saves, jax.tree.map(lambda a: a.copy(), state))
-    course.stages = stages
+    course.stages, course.lenient = stages, lenient
+    course.epoch = max(course.epoch, first_epoch)
     training = _Training(runner_at, epochs, train, held_out, eval_every, on_epoch, selection, saves, on_steps, course)
     try:
         runner, state, outputs = training.run(state)
@@ -182,7 +187,7 @@ class _Training:
         """Ends an epoch: held-out outputs, the selection, rows of the curves."""
         course, epoch = self.course, self.course.epoch
         last, stopped, outputs = epoch + 1 == self.epochs, self.stopped, None
-        if last and not is_finite(runner.fetch(state).params):
+        if last and not course.lenient and not is_finite(runner.fetch(state).params):
             raise Diverged(explain(course, "the parameters are"))
         if self.held_out and ((epoch + 1) % self.eval_every == 0 or last):
             outputs = _checked(runner.predict_all(state, self.held_out(runner)), course)
@@ -220,7 +225,7 @@ class _Training:
 
 
 def _checked(outputs: np.ndarray, course: Course) -> np.ndarray:
-    if not np.isfinite(outputs).all():
+    if not course.lenient and not np.isfinite(outputs).all():
         raise Diverged(explain(course, "the outputs are"))
     return outputs
 
@@ -231,7 +236,9 @@ def _gather_metrics(runner: Runner, course: Course, made: Sequence[tuple[int, An
         new = runner.join_metrics(made)
         old = course.metrics
         course.metrics = new if old is None else jax.tree.map(lambda a, b: np.concatenate([a, b]), old, new)
-    if course.metrics is not None and not is_finite((course.metrics["loss"], course.metrics["stage_grad_norms"])):
+    if course.metrics is None or course.lenient:
+        return
+    if not is_finite((course.metrics["loss"], course.metrics["stage_grad_norms"])):
         raise Diverged(explain(course, "the loss is"))
 
 

@@ -6,17 +6,19 @@ from functools import partial
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 
+from jaxdl.training.hyper import Hyper
 from jaxdl.training.plan import Plan
 
 
-def learning_rate(plan: Plan, steps_per_epoch: int) -> optax.Schedule:
-    """The learning rate as a function of the step, without stage multipliers."""
+def learning_rate(plan: Plan, steps_per_epoch: int, peak: Any = None) -> optax.Schedule:
+    """The learning rate as a function of the step, without stage multipliers; `peak` by default is the plan's."""
     total = plan.epochs * steps_per_epoch
     warmup = min(round(plan.warmup_epochs * steps_per_epoch), total - 1)
     rest = total - warmup
-    peak = plan.learning_rate
+    peak = plan.learning_rate if peak is None else peak
     after = {
         "constant": lambda: optax.constant_schedule(peak),
         "cosine": lambda: optax.cosine_decay_schedule(peak, rest),
@@ -67,8 +69,28 @@ def by_stage(method: optax.GradientTransformation) -> optax.GradientTransformati
     return optax.GradientTransformation(lambda params: {s: method.init(tree) for s, tree in params.items()}, update)
 
 
+def decay_by_value(strength: jax.Array) -> optax.GradientTransformation:
+    """`optax.add_decayed_weights` of what is `decayed`, for a strength that is a value of the program."""
+
+    def update(updates: Any, params: Any) -> Any:
+        return jax.tree.map(lambda u, p: u + strength.astype(p.dtype) * p if p.ndim > 1 else u, updates, params)
+
+    return optax.stateless(update)
+
+
+def clip_by_value(limit: jax.Array) -> optax.GradientTransformation:
+    """`optax.clip_by_global_norm` for a limit that is a value of the program; infinity for none."""
+
+    def update(updates: Any, params: Any = None) -> Any:
+        norm = optax.tree.norm(updates)
+        shorten = lambda u: jnp.where(norm < limit, u, u / norm.astype(u.dtype) * limit.astype(u.dtype))  # noqa: E731
+        return jax.tree.map(shorten, updates)
+
+    return optax.stateless(update)
+
+
 def make_optimizer(
-    plan: Plan, steps_per_epoch: int, rate: optax.Schedule | None = None
+    plan: Plan, steps_per_epoch: int, rate: optax.Schedule | None = None, hyper: Hyper | None = None
 ) -> optax.GradientTransformation:
     """The optimizer of a plan: clipping, the method's direction by stage, the learning rate, the stages' multipliers.
 
@@ -76,15 +98,22 @@ def make_optimizer(
       plan: as it is.
       steps_per_epoch: see `learning_rate`.
       rate: instead of the plan's own learning rate.
+      hyper: numbers instead of the plan's.
     """
-    rate, decay = rate or learning_rate(plan, steps_per_epoch), plan.weight_decay
-    decaying = optax.add_decayed_weights(decay, mask=decayed) if decay else optax.identity()
+    if hyper is None:
+        rate, decay = rate or learning_rate(plan, steps_per_epoch), plan.weight_decay
+        decaying = optax.add_decayed_weights(decay, mask=decayed) if decay else optax.identity()
+        clip = optax.clip_by_global_norm(plan.clip_norm) if plan.clip_norm else optax.identity()
+        factors = plan.stage_lr
+    else:
+        rate = learning_rate(plan, steps_per_epoch, hyper.learning_rate)
+        decaying, clip = decay_by_value(hyper.weight_decay), clip_by_value(hyper.clip_norm)
+        factors = hyper.stage_lr
     direction = {
         "adamw": lambda: optax.chain(optax.scale_by_adam(), decaying),
         "adam": lambda: optax.chain(decaying, optax.scale_by_adam()),
         "sgd": lambda: optax.chain(decaying, optax.trace(decay=0.9)),
         "lamb": lambda: optax.chain(optax.scale_by_adam(eps=1e-6), decaying, optax.scale_by_trust_ratio()),
     }[plan.optimizer]()
-    clip = optax.clip_by_global_norm(plan.clip_norm) if plan.clip_norm else optax.identity()
-    scale = scale_by_stage(plan.stage_lr) if plan.stage_lr else optax.identity()
+    scale = scale_by_stage(factors) if factors else optax.identity()
     return optax.chain(clip, by_stage(direction), optax.scale_by_learning_rate(rate), scale)

@@ -2,9 +2,10 @@
 
 import dataclasses
 from collections.abc import Callable, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -25,10 +26,22 @@ from jaxdl.models.staged import (
     split_variables,
 )
 from jaxdl.tasks import Task
-from jaxdl.training.optim import learning_rate
+from jaxdl.training.hyper import Hyper, Lane, dropout_by_value
+from jaxdl.training.optim import learning_rate, make_optimizer
 from jaxdl.training.plan import Plan
 from jaxdl.training.runners import prefers_scan
-from jaxdl.training.step import HEAD, INIT, Predict, Shared, State, Step, make_predict, make_step
+from jaxdl.training.step import (
+    HEAD,
+    INIT,
+    Batch,
+    Metrics,
+    Predict,
+    Shared,
+    State,
+    Step,
+    make_predict,
+    make_step,
+)
 from jaxdl.weights.checkpoint import Checkpoint
 
 Init = Checkpoint | Staged
@@ -114,12 +127,13 @@ class Setup:
         return [float(rate(epoch * self.steps)) for epoch in range(self.plan.epochs)]
 
     def make_step(self, axis_name: str | None = None, held: int | None = None) -> Step:
-        """The train step of this run, by default of its last epoch; see `step.make_step`."""
+        """The train step of this run, by default of its last epoch; see `step.make_step`.
+
+        Where the state holds numbers of its own (`hyper`), these take the place of the plan's.
+        """
         augmentation = augment.make_augmentation(self.plan.augment)
-        return make_step(
-            self.model,
-            self.task,
-            self.optimizer,
+        make = partial(
+            make_step,
             boundary=self.boundary,
             held=self.boundary if held is None else held,
             cached=self.cached,
@@ -129,6 +143,24 @@ class Setup:
             scan_parts=self._loops_well,
             ema=self.plan.ema,
         )
+        fixed = make(self.model, self.task, self.optimizer)
+
+        def step(state: State, batch: Batch, shared: Shared) -> tuple[State, Metrics]:
+            if state.hyper is None:
+                return fixed(state, batch, shared)
+            with nn.intercept_methods(dropout_by_value):
+                return make(*self._by_value(state.hyper))(state, batch, shared)
+
+        return step
+
+    def _by_value(self, hyper: Hyper) -> tuple[Staged, Task, optax.GradientTransformation]:
+        """Model, task and optimizer with numbers that are values of the program."""
+        model, task = self.model, self.task
+        if hyper.dropout is not None:
+            model = model.clone(dropout=hyper.dropout)
+        if hasattr(task, "label_smoothing"):
+            task = dataclasses.replace(task, label_smoothing=hyper.label_smoothing)
+        return model, task, make_optimizer(self.plan, self.steps, hyper=hyper)
 
     def make_predict(self) -> Predict:
         """The prediction of this run; see `step.make_predict`."""
@@ -166,11 +198,20 @@ class Setup:
     def _init_optimizer(self) -> Callable[[Any], Any]:
         return jax.jit(self.optimizer.init)
 
-    def initial_states(self, folds: Sequence[int]) -> list[State]:
+    @cached_property
+    def _init_optimizer_by_value(self) -> Callable[[Any, Hyper], Any]:
+        return jax.jit(lambda params, hyper: make_optimizer(self.plan, self.steps, hyper=hyper).init(params))
+
+    def lane(self, fold: int | Lane) -> Lane:
+        """What a fold by number stands for: the plan's seed and numbers."""
+        return fold if isinstance(fold, Lane) else Lane(fold, self.plan.seed)
+
+    def initial_states(self, folds: Sequence[int | Lane]) -> list[State]:
         """States of `folds` before the first step: restored weights, and a fresh head from (seed, fold)."""
         states = []
-        for fold in folds:
-            key = jax.random.fold_in(jax.random.key(self.plan.seed), fold)
+        for lane in map(self.lane, folds):
+            fold = lane.fold
+            key = jax.random.fold_in(jax.random.key(lane.seed), fold)
             if self.body is None:
                 variables = self._draw(jax.random.fold_in(key, INIT))
             else:
@@ -183,16 +224,64 @@ class Setup:
                     step=jnp.zeros((), jnp.int32),
                     params=variables["params"],
                     batch_stats=variables["batch_stats"],
-                    opt_state=self._init_optimizer(variables["params"]),
+                    opt_state=self._init_optimizer(variables["params"])
+                    if lane.hyper is None
+                    else self._init_optimizer_by_value(variables["params"], lane.hyper),
                     key=key,
                     mean=jnp.asarray(mean),
                     std=jnp.asarray(std),
                     ema=jax.tree.map(jnp.copy, variables["params"]) if self.plan.ema else None,
                     class_weights=None if class_weights is None else jnp.asarray(class_weights),
                     scaling=None if scaling is None else jnp.asarray(scaling),
+                    hyper=jax.tree.map(jnp.asarray, lane.hyper),
                 )
             )
         return states
+
+    def stacked_states(self, folds: Sequence[int | Lane]) -> State:
+        """As `initial_states`, ``[folds, …]`` in one state; drawn by one program, however many there are."""
+        lanes = [self.lane(fold) for fold in folds]
+        numbers = sorted({lane.fold for lane in lanes})
+        place = np.array([numbers.index(lane.fold) for lane in lanes])
+
+        def by_fold(make: Callable[[int], Any]) -> Any:
+            return jax.tree.map(lambda *rows: jnp.asarray(np.stack(rows)[place]), *map(make, numbers))
+
+        mean, std = by_fold(self.normalisation)
+        seeds = {seed: jax.random.key(seed) for seed in {lane.seed for lane in lanes}}
+        keys = jax.vmap(jax.random.fold_in)(
+            jnp.stack([seeds[lane.seed] for lane in lanes]), jnp.array([lane.fold for lane in lanes])
+        )
+        hyper = jax.tree.map(lambda *values: jnp.asarray(np.stack(values)), *[lane.hyper for lane in lanes])
+        params, batch_stats, opt_state = self._draw_stacked(keys, hyper)
+        return State(
+            step=jnp.zeros(len(lanes), jnp.int32),
+            params=params,
+            batch_stats=batch_stats,
+            opt_state=opt_state,
+            key=keys,
+            mean=mean,
+            std=std,
+            ema=jax.tree.map(jnp.copy, params) if self.plan.ema else None,
+            class_weights=by_fold(self.class_weights),
+            scaling=by_fold(self.target_scaling),
+            hyper=hyper,
+        )
+
+    @cached_property
+    def _draw_stacked(self) -> Callable[[jax.Array, Hyper | None], tuple[Any, Any, Any]]:
+        """Parameters, batch statistics and optimizer state for ``keys[folds]`` and their numbers."""
+
+        def draw(key: jax.Array, hyper: Hyper | None) -> tuple[Any, Any, Any]:
+            if self.body is None:
+                variables = self._draw(jax.random.fold_in(key, INIT))
+            else:
+                head = self._draw(jax.random.fold_in(key, HEAD)) if self.head is None else self.head
+                variables = join_variables(self.body, head)
+            optimizer = self.optimizer if hyper is None else make_optimizer(self.plan, self.steps, hyper=hyper)
+            return variables["params"], variables["batch_stats"], optimizer.init(variables["params"])
+
+        return jax.jit(jax.vmap(draw))
 
     def normalisation(self, fold: int) -> tuple[np.ndarray, np.ndarray]:
         """Mean and std: the checkpoint's, or of this fold's training part alone."""

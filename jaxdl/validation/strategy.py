@@ -6,11 +6,11 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.data.batches import training_batches
 from jaxdl.parallel import mesh as meshes
+from jaxdl.training.hyper import Lane
 from jaxdl.training.runners import (
     Runner,
     one_batch,
@@ -28,22 +28,28 @@ STRATEGIES = get_args(FoldStrategy)
 TRIAL_SECONDS, TRIAL_ROUNDS, TRIAL_STEPS = 2.0, 15, 4
 
 
-def pad_folds(folds: Sequence[int], strategy: str) -> list[int]:
+Fold = int | Lane  # a fold by its number, or with a seed and numbers of its own
+
+
+def pad_folds(folds: Sequence[Fold], strategy: str) -> list[Fold]:
     """Under ``shard`` folds come in equal numbers per device: some are run twice and counted once."""
     short = -len(folds) % len(jax.local_devices()) if strategy == "shard" else 0
     return [*folds, *(folds[i % len(folds)] for i in range(short))]
 
 
-def fold_state(setup: Setup, folds: Sequence[int], *, stacked: bool) -> State:
+def fold_state(setup: Setup, folds: Sequence[Fold], *, stacked: bool) -> State:
     """Where `folds` start: all in one state ``[folds, …]`` if `stacked`, else the only one."""
-    states = setup.initial_states(folds)
-    return jax.tree.map(lambda *leaves: jnp.stack(leaves), *states) if stacked else states[0]
+    return setup.stacked_states(folds) if stacked else setup.initial_states(folds)[0]
 
 
-def fold_batches(setup: Setup, folds: Sequence[int], epoch: int, *, stacked: bool) -> Batch:
+def fold_batches(setup: Setup, folds: Sequence[Fold], epoch: int, *, stacked: bool) -> Batch:
     """Training batches of an epoch: ``[steps, folds, batch]`` if `stacked`, else ``[steps, batch]`` of one fold."""
-    made = training_batches(list(setup.parts), setup.plan.batch_size, setup.plan.seed, list(folds), epoch)
-    return stack_batches(made) if stacked else one_batch(made[0])
+    draws = [(lane.seed, lane.fold) for lane in map(setup.lane, folds)]
+    made = {
+        (seed, fold): training_batches(list(setup.parts), setup.plan.batch_size, seed, [fold], epoch)[0]
+        for seed, fold in dict.fromkeys(draws)  # lanes that differ in their numbers alone see the same batches
+    }
+    return stack_batches([made[draw] for draw in draws]) if stacked else one_batch(made[draws[0]])
 
 
 def make_fold_runner(setup: Setup, strategy: str, held: int | None = None) -> Runner:
@@ -75,7 +81,7 @@ def make_fold_runner(setup: Setup, strategy: str, held: int | None = None) -> Ru
     )
 
 
-def choose_strategy(setup: Setup, folds: Sequence[int]) -> tuple[dict[str, Any], dict[str, Runner]]:
+def choose_strategy(setup: Setup, folds: Sequence[Fold]) -> tuple[dict[str, Any], dict[str, Runner]]:
     """The strategy for ``auto``: by rule where a measurement has settled it, else by a short trial here and now.
 
     Returns:
@@ -124,7 +130,7 @@ class Trial:
       steps: how many it takes of each fold.
     """
 
-    def __init__(self, setup: Setup, folds: Sequence[int], name: str):
+    def __init__(self, setup: Setup, folds: Sequence[Fold], name: str):
         self.runner = make_fold_runner(setup, name)
         self.repeat = len(folds) if name == "loop" else 1
         chosen = folds[:1] if name == "loop" else pad_folds(folds, name)

@@ -1,0 +1,78 @@
+"""Numbers of a plan as values of the program: one compiled step serves all of them, one by one or side by side."""
+
+import dataclasses
+from collections.abc import Iterable
+from typing import Any
+
+import flax.linen as nn
+import flax.struct
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl.training.plan import Plan
+
+# fields of the plan that can be values; beside them the factors of single stages, dropout and the seed
+NUMBERS = ("learning_rate", "weight_decay", "label_smoothing", "clip_norm")
+
+
+@flax.struct.dataclass
+class Hyper:
+    """What of a plan is no part of the program but a value, ``float32[]`` each.
+
+    Attributes:
+      learning_rate, weight_decay, label_smoothing: as in `Plan`.
+      clip_norm: likewise; infinite for none.
+      stage_lr: factors on the learning rate, by stage; that of stages not named is 1.
+      dropout: of the model; None to leave it as the model has it.
+    """
+
+    learning_rate: Any
+    weight_decay: Any
+    label_smoothing: Any
+    clip_norm: Any
+    stage_lr: dict[str, Any]
+    dropout: Any = None
+
+
+def hyper_of(plan: Plan, stages: Iterable[str], dropout: float | None = None) -> Hyper:
+    """The numbers of `plan`, with factors for all of `stages`, so that several plans' have the same structure."""
+    return Hyper(
+        learning_rate=np.float32(plan.learning_rate),
+        weight_decay=np.float32(plan.weight_decay),
+        label_smoothing=np.float32(plan.label_smoothing),
+        clip_norm=np.float32(np.inf if plan.clip_norm is None else plan.clip_norm),
+        stage_lr={stage: np.float32(plan.stage_lr.get(stage, 1.0)) for stage in stages},
+        dropout=None if dropout is None else np.float32(dropout),
+    )
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Lane:
+    """One of several trainings that run the same program.
+
+    Attributes:
+      fold: whose training part it learns from.
+      seed: its draws come from (seed, fold), as those of a plan with this seed.
+      hyper: its numbers; None for those of the plan.
+    """
+
+    fold: int
+    seed: int
+    hyper: Hyper | None = None
+
+
+def dropout_by_value(call: Any, args: tuple, kwargs: dict[str, Any], context: nn.module.InterceptorContext) -> Any:
+    """For `flax.linen.intercept_methods`: lets the rate of `nn.Dropout` be a value of the program.
+
+    Flax asks in Python whether the rate is 0 or 1. What is drawn is the same, so that the numbers are, too.
+    """
+    module = context.module
+    if not isinstance(module, nn.Dropout) or not isinstance(module.rate, jax.Array):
+        return call(*args, **kwargs)
+    (x,) = args
+    if module.deterministic:
+        return x
+    keep = 1.0 - module.rate
+    mask = jax.random.bernoulli(module.make_rng(module.rng_collection), p=keep, shape=x.shape)
+    return jnp.where(mask, x / keep.astype(x.dtype), jnp.zeros_like(x))
