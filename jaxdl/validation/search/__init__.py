@@ -1,0 +1,1 @@
+"""Which configuration is best, and how good is what such a search finds?"""

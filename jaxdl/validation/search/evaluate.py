@@ -1,0 +1,172 @@
+"""Trains configurations on training parts, group by group, and measures each on its test part."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from jaxdl.data.batches import steps_per_epoch
+from jaxdl.data.preprocessing import Preprocessing
+from jaxdl.data.source import Source
+from jaxdl.tasks import choose_task
+from jaxdl.training.features import memory_limit
+from jaxdl.training.hyper import Lane
+from jaxdl.training.optim import make_optimizer
+from jaxdl.training.prepare import prepare
+from jaxdl.training.resume import RunFolder
+from jaxdl.training.setup import Setup, choose_preprocessing
+from jaxdl.training.transfer import remember_streaming, remembered_streaming
+from jaxdl.validation.search.configurations import Configuration, Group
+from jaxdl.validation.search.lanes import Lanes, Scores, choose_lanes
+from jaxdl.validation.splits import Split
+from jaxdl.weights.checkpoint import Checkpoint
+
+OUTER, INNER = "outer", "inner"
+Part = tuple[str, int]  # of which split, and which of its folds
+Trained = tuple[int, Part, int]  # configuration, part, seed
+
+
+@dataclasses.dataclass(eq=False)
+class Evaluation:
+    """All that training a configuration on a part takes.
+
+    Attributes:
+      source: labelled examples.
+      splits: by name; the folds of one all take the same number of steps.
+      groups: of the configurations.
+      seeds: of the repetitions.
+      strategy: see `strategy.FoldStrategy`.
+      memory: bytes that trainings side by side may take; None for what `memory_limit` says.
+      chosen: how each group is run, once that is known.
+    """
+
+    source: Source
+    splits: dict[str, Split]
+    groups: Sequence[Group]
+    seeds: Sequence[int]
+    strategy: str
+    memory: int | None
+    image_size: int | None
+    streaming: bool | None
+    workers: int
+    work: RunFolder | None
+    on_steps: Callable[[int], None] | None
+    chosen: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    _lanes: dict[Trained, Lane] = dataclasses.field(default_factory=dict)
+    _ready: dict[tuple[int, int | None], dict[str, Lanes]] = dataclasses.field(default_factory=dict)
+
+    @property
+    def metric(self) -> str:
+        """Of the task."""
+        return choose_task(self.source.class_names).metric
+
+    def run(
+        self, wanted: Iterable[tuple[int, Part]], name: str, *, share: tuple[int, int] = (1, 1), keep: bool = False
+    ) -> dict[Trained, Scores]:
+        """Scores of configurations on the test parts of folds, for every seed.
+
+        Args:
+          wanted: numbers of configurations, each with a part.
+          name: under which finished parts are kept.
+          share: of the plan's epochs to train for: numerator and denominator are epochs.
+          keep: what is needed to train for longer later.
+        """
+        wanted = set(wanted)
+        found: dict[Trained, Scores] = {}
+        for number, group in enumerate(self.groups):
+            members = [one for one in group.configurations if any(one.number == c for c, _ in wanted)]
+            if not members:
+                continue
+            epochs = max(1, round(group.first.plan.epochs * share[0] / share[1]))
+            for alone in self._seeds_of(group):
+                for split in self.splits:
+                    asked = [
+                        (one.number, (split, fold), seed)
+                        for one in members
+                        for fold in range(len(self.splits[split]))
+                        for seed in (self.seeds if alone is None else [alone])
+                        if (one.number, (split, fold)) in wanted
+                    ]
+                    if asked:
+                        lanes = [self._lane(group, one) for one in asked]
+                        ready = self._prepared(number, alone, lanes, split)
+                        label = f"{name}-{number}-{split}" + ("" if alone is None else f"-seed-{alone}")
+                        made = ready.run(lanes, label, epochs=epochs, keep=keep)
+                        found |= dict(zip(asked, made, strict=True))
+                if not keep:
+                    self._ready.pop((number, alone), None)  # its data goes, too
+        return found
+
+    def _seeds_of(self, group: Group) -> list[int | None]:
+        """None where one program serves all seeds; else each by itself: frozen weights or inner parts depend on it."""
+        one = group.first
+        apart = one.plan.early_stopping or (not isinstance(one.init, Checkpoint) and one.plan.freeze_through)
+        return list(self.seeds) if apart else [None]
+
+    def _lane(self, group: Group, asked: Trained) -> Lane:
+        if asked not in self._lanes:
+            configuration = next(one for one in group.configurations if one.number == asked[0])
+            self._lanes[asked] = Lane(asked[1][1], asked[2], group.hyper(configuration))
+        return self._lanes[asked]
+
+    def _prepared(self, number: int, seed: int | None, lanes: list[Lane], split: str) -> Lanes:
+        ready = self._ready.setdefault((number, seed), {})
+        if not ready:
+            whole = self._prepare(self.groups[number].first, seed)
+            begin = 0
+            for name, one in self.splits.items():
+                setup = _some_of(whole, slice(begin, begin + len(one)))
+                ready[name] = Lanes(setup, one.test, "", 1, self.work, self.on_steps)
+                begin += len(one)
+        found = ready[split]
+        if not found.strategy:
+            runners = {}
+            if number not in self.chosen:
+                self.chosen[number], runners = self._choose(number, found.setup, lanes)
+            choice = self.chosen[number]
+            ready[split] = found = dataclasses.replace(
+                found, strategy=choice["name"], width=choice["width"], runners=runners
+            )
+        return found
+
+    def _choose(self, number: int, setup: Setup, lanes: list[Lane]) -> tuple[dict[str, Any], dict[str, Any]]:
+        known = self.work.recall(f"group-{number}") if self.work else None  # a trial may end otherwise the next time
+        if known:
+            return known, {}
+        memory = memory_limit() if self.memory is None else self.memory
+        choice, runners = choose_lanes(setup, lanes, self.strategy, memory)
+        if self.work:
+            self.work.note(f"group-{number}", choice)
+        return choice, runners
+
+    def _prepare(self, one: Configuration, seed: int | None) -> Setup:
+        plan = one.plan if seed is None else dataclasses.replace(one.plan, seed=seed)
+        setup = prepare(
+            one.init,
+            self.source,
+            plan,
+            [part for split in self.splits.values() for part in split.train],
+            preprocessing=self._preprocessing(one),
+            streaming=remembered_streaming(self.work, self.streaming),
+            workers=self.workers,
+        )
+        remember_streaming(self.work, setup)
+        return setup
+
+    def _preprocessing(self, one: Configuration) -> Preprocessing:
+        return choose_preprocessing(one.init, self.source, self.image_size)
+
+
+def _some_of(setup: Setup, chosen: slice) -> Setup:
+    """The setup of some of the folds: its batches are theirs."""
+    parts = setup.parts[chosen]
+    steps = steps_per_epoch([len(part) for part in parts], setup.plan.batch_size)
+    inner = None if setup.inner is None else setup.inner[chosen]
+    return dataclasses.replace(setup, parts=parts, inner=inner, optimizer=make_optimizer(setup.plan, steps))
+
+
+def averaged(table: dict[Trained, Scores], seeds: Sequence[int], number: int, part: Part) -> Scores:
+    """The mean over seeds of each score; NaN where one diverged."""
+    rows = [table[number, part, seed] for seed in seeds]
+    return {name: float(np.mean([row[name] for row in rows])) for name in rows[0]}

@@ -1,0 +1,207 @@
+"""Many trainings of one program: one after the other, or as many side by side as fit into memory."""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdl.data.batches import evaluation_batches
+from jaxdl.training.feeds import Feeds, MemoryFeeds, make_feeds
+from jaxdl.training.hyper import Lane
+from jaxdl.training.loop import fit
+from jaxdl.training.resume import RunFolder
+from jaxdl.training.runners import Runner, stack_batches
+from jaxdl.training.setup import Setup
+from jaxdl.training.step import State
+from jaxdl.training.transfer import inner_selection, runner_by_epoch
+from jaxdl.validation.strategy import choose_strategy, fold_batches, fold_state, make_fold_runner, pad_folds
+
+Scores = dict[str, float]  # of a lane's test part: what the task measures; all NaN where the training diverged
+SCORES = "scores.json"
+
+
+def lane_bytes(setup: Setup, lane: Lane) -> int:
+    """Bytes that one lane takes on the device beside the data, at most.
+
+    Its state, and everything that a step computes on the way, as if all of it were kept: a compiler keeps less.
+    """
+    state = jax.eval_shape(lambda: setup.initial_states([lane])[0])
+    batch = jax.tree.map(
+        lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), fold_batches(setup, [lane], 0, stacked=False)
+    )
+    traced = jax.make_jaxpr(setup.make_step())(state, batch, setup.shared)
+    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state) if leaf.dtype != jax.dtypes.prng_key)
+    return held + _computed(traced.jaxpr)
+
+
+def _computed(jaxpr: Any) -> int:
+    """Bytes of all that a program computes; a loop's body counts once."""
+    total = 0
+    for equation in jaxpr.eqns:
+        inner = [p for value in equation.params.values() for p in _programs(value)]
+        if inner:
+            total += sum(_computed(one) for one in inner)
+        else:
+            total += sum(
+                out.aval.size * out.aval.dtype.itemsize
+                for out in equation.outvars
+                if hasattr(out.aval, "dtype") and not jax.dtypes.issubdtype(out.aval.dtype, jax.dtypes.extended)
+            )
+    return total
+
+
+def _programs(value: Any) -> list[Any]:
+    if hasattr(value, "jaxpr"):
+        return [value.jaxpr]
+    if hasattr(value, "eqns"):
+        return [value]
+    return [one for item in value for one in _programs(item)] if isinstance(value, list | tuple) else []
+
+
+@dataclasses.dataclass(eq=False)
+class Lanes:
+    """Trains lanes of one setup and measures each on its test part.
+
+    Attributes:
+      setup: with the training parts of all folds.
+      tests: test indices of all folds.
+      strategy: ``loop``, ``vmap`` or ``shard``.
+      width: lanes side by side at most.
+      work: where finished parts, and the state of the one under way, are kept.
+      on_steps: told how many steps (of a lane) were just taken.
+      runners: compiled before, by strategy.
+    """
+
+    setup: Setup
+    tests: Sequence[np.ndarray]
+    strategy: str
+    width: int
+    work: RunFolder | None = None
+    on_steps: Callable[[int], None] | None = None
+    runners: dict[str, Runner] = dataclasses.field(default_factory=dict)
+    _left: dict[Lane, tuple[int, Any]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        last = self.setup.held[-1]
+
+        def make(held: int) -> Runner:
+            if self.strategy in self.runners and held == last:
+                return self.runners[self.strategy]
+            return make_fold_runner(self.setup, self.strategy, held)
+
+        self._runner_at = runner_by_epoch(self.setup, make)
+
+    def run(self, lanes: Sequence[Lane], name: str, *, epochs: int, keep: bool = False) -> list[Scores]:
+        """Trains `lanes` for the first `epochs` of the plan's.
+
+        Args:
+          lanes: lanes that were run, and kept, go on from where they were.
+          name: under which the parts are kept.
+          epochs: how many, those before included.
+          keep: the states, on the host, for a longer run later.
+        """
+        stacked = self.strategy != "loop"
+        size = self._chunk(len(lanes)) if stacked else 1
+        found = []
+        for place, begin in enumerate(range(0, len(lanes), size)):
+            chunk = list(lanes[begin : begin + size])
+            full = chunk + [chunk[i % len(chunk)] for i in range(size - len(chunk))]  # so that one program serves all
+            found += self._part(f"{name}-{place}", chunk, full, epochs, keep)
+        return found
+
+    def _chunk(self, count: int) -> int:
+        """Lanes side by side: in as few turns as fit, about as many in each."""
+        turns = -(-count // self.width)
+        return len(pad_folds(range(-(-count // turns)), self.strategy))
+
+    def _part(self, name: str, lanes: list[Lane], full: list[Lane], epochs: int, keep: bool) -> list[Scores]:
+        finished = self.work.finished_part(name) if self.work else None
+        if finished is not None:
+            return json.loads((finished / SCORES).read_text())
+        scores = self._train(name, lanes, full, epochs, keep)
+        if self.work:
+            with self.work.finish_part(name) as folder:
+                (folder / SCORES).write_text(json.dumps(scores))
+        return scores
+
+    def _train(self, name: str, lanes: list[Lane], full: list[Lane], epochs: int, keep: bool) -> list[Scores]:
+        setup, stacked = self.setup, self.strategy != "loop"
+        begun, state = self._begin(full, stacked)
+        with contextlib.closing(self._feeds(full, stacked)) as feeds, np.errstate(all="ignore"):
+            fitted = fit(
+                self._runner_at,
+                state,
+                epochs=epochs,
+                stages=setup.model.stage_names,
+                train=feeds.train,
+                held_out=feeds.held_out,
+                eval_every=epochs,  # once, at the end
+                on_epoch=lambda *told: [],
+                selection=inner_selection(setup, feeds, [lane.fold for lane in full], stacked=stacked),
+                saves=self.work.part(name) if self.work else None,
+                on_steps=None if self.on_steps is None else lambda count: self.on_steps(count * len(lanes)),
+                first_epoch=begun,
+                lenient=True,
+            )
+            if keep:
+                self._keep(lanes, fitted.state, epochs, stacked)
+            outputs = fitted.outputs if stacked else fitted.outputs[None]
+            return [self._score(outputs[place], lane.fold) for place, lane in enumerate(lanes)]
+
+    def _score(self, outputs: np.ndarray, fold: int) -> Scores:
+        test = self.tests[fold]
+        outputs, labels = outputs[: len(test)], self.setup.labels[test]
+        scores = self.setup.task.evaluate(outputs, labels)
+        return scores if np.isfinite(outputs).all() else dict.fromkeys(scores, float("nan"))
+
+    def _begin(self, lanes: list[Lane], stacked: bool) -> tuple[int, State]:
+        """Epochs behind them, and the state; from the beginning if one of them was not kept."""
+        if any(lane not in self._left for lane in lanes):
+            return 0, fold_state(self.setup, lanes, stacked=stacked)
+        kept = [self._left[lane] for lane in lanes]
+        trees = [tree for _, tree in kept]
+        tree = jax.tree.map(lambda *rows: np.stack(rows), *trees) if stacked else trees[0]
+        state = jax.tree.map(jax.numpy.asarray, tree)
+        return kept[0][0], state.replace(key=jax.random.wrap_key_data(state.key))
+
+    def _keep(self, lanes: list[Lane], state: State, epochs: int, stacked: bool) -> None:
+        held = jax.tree.map(np.array, state.replace(key=jax.random.key_data(state.key)))
+        for place, lane in enumerate(lanes):
+            self._left[lane] = epochs, jax.tree.map(lambda a, i=place: a[i], held) if stacked else held
+
+    def _feeds(self, lanes: list[Lane], stacked: bool) -> Feeds:
+        setup, size = self.setup, self.setup.plan.batch_size
+        if not stacked:
+            return make_feeds(setup, lanes[0], self.tests[lanes[0].fold])
+        folds = [lane.fold for lane in lanes]
+        return MemoryFeeds(
+            setup.shared,
+            lambda epoch: fold_batches(setup, lanes, epoch, stacked=True),
+            stack_batches(evaluation_batches(list(self.tests), size, folds)),
+            None if setup.inner is None else stack_batches(evaluation_batches(list(setup.inner), size, folds)),
+        )
+
+
+def choose_lanes(
+    setup: Setup, lanes: Sequence[Lane], strategy: str, memory: int
+) -> tuple[dict[str, Any], dict[str, Runner]]:
+    """How to run `lanes`: ``{"name", "reason", "width"}``, and the runners that a trial compiled.
+
+    Args:
+      setup: of all of them.
+      lanes: that are to be run.
+      strategy: ``auto``, or the one to take.
+      memory: bytes that lanes side by side may take.
+    """
+    if strategy == "loop":
+        return {"name": "loop", "reason": "asked for", "width": 1}, {}
+    width = max(1, min(len(lanes), memory // lane_bytes(setup, lanes[0])))
+    if strategy != "auto":
+        return {"name": strategy, "reason": "asked for", "width": width}, {}
+    turns = -(-len(lanes) // width)
+    choice, runners = choose_strategy(setup, list(lanes[: -(-len(lanes) // turns)]))
+    return {**choice, "width": width if choice["name"] != "loop" else 1}, runners

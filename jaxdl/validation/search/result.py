@@ -1,0 +1,126 @@
+"""What a search found."""
+
+import dataclasses
+import json
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxdl.errors import InputError
+from jaxdl.training.plan import Plan
+from jaxdl.training.setup import Init
+from jaxdl.validation.result import Result, load_result
+from jaxdl.weights.files import check_free, written_whole
+
+SEARCH = "search.json"
+NOT_NESTED = (
+    "The folds that gave this score also chose the configuration: it is too good, the more so the more configurations "
+    "there are and the fewer examples (Cawley & Talbot 2010). Nested folds give an honest one."
+)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class SearchResult:
+    """Of `search`.
+
+    Attributes:
+      nested: whether `result` is of nested cross-validation.
+      result: of the outer folds, each trained with what its own inner folds chose; not nested, of the final
+        configuration on the folds that chose it, and too good: see `warning`.
+      configurations: all of them: ``number``, ``values``, ``parameters``, ``trained``.
+      scores: a row for each configuration on each division of examples: ``division`` (``"outer fold k"``: the inner
+        folds of its training part; ``"all"``), ``configuration``, ``mean``, ``se`` (standard error over folds, as if
+        they were independent), ``loss``, ``epochs`` trained for, and ``folds``: the metric of each, averaged over
+        seeds. None stands where the numbers stopped being finite.
+      choices: number of the configuration that each outer fold chose; empty if not nested.
+      final: number of the one that all data chooses.
+      selection: ``{"strategy", "rule", "criterion", "seeds"}``.
+      seed_means: the outer score with each seed; `result` is of the first.
+      groups: how each set of configurations that share a program was run: ``configurations``, ``name``, ``reason``,
+        ``width`` (trainings side by side).
+      space: as plain values.
+      seconds: of the whole call.
+      final_init: where the final configuration starts; None if read from a file.
+      final_plan: how it trains, with the seed of the first; None if read from a file.
+    """
+
+    nested: bool
+    result: Result
+    configurations: Sequence[Mapping[str, Any]]
+    scores: Sequence[Mapping[str, Any]]
+    choices: Sequence[int]
+    final: int
+    selection: Mapping[str, Any]
+    seed_means: Sequence[float]
+    groups: Sequence[Mapping[str, Any]]
+    space: Mapping[str, Any]
+    seconds: float
+    final_init: Init | None = None
+    final_plan: Plan | None = None
+
+    @property
+    def warning(self) -> str | None:
+        """Why the score is too good; None of a nested one."""
+        return None if self.nested else NOT_NESTED
+
+    @property
+    def ranking(self) -> list[Mapping[str, Any]]:
+        """Rows of `scores` on all data, the best first; those that were trained for longest before the others."""
+        rows = [row for row in self.scores if row["division"] == "all"]
+        return sorted(rows, key=lambda row: row["rank"])
+
+    @property
+    def not_nested(self) -> float | None:
+        """Mean of the final configuration on the folds that chose it: what would be reported without nesting."""
+        return next(row["mean"] for row in self.ranking if row["configuration"] == self.final)
+
+    @property
+    def agreement(self) -> float | None:
+        """Share of the outer folds that chose what most of them chose; None if not nested."""
+        return Counter(self.choices).most_common(1)[0][1] / len(self.choices) if self.choices else None
+
+    def stability(self) -> dict[str, list[Any]]:
+        """For each dimension what each outer fold chose, in order."""
+        chosen = [self.configurations[number]["values"] for number in self.choices]
+        return {name: [values[name] for values in chosen] for name in self.configurations[0]["values"]}
+
+    def as_dict(self) -> dict[str, Any]:
+        """All but `result` and what cannot be written, for JSON."""
+        skipped = ("result", "final_init", "final_plan")
+        held = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in skipped}
+        return held | {"warning": self.warning, "not_nested": self.not_nested, "agreement": self.agreement}
+
+    def save(self, path: str | Path) -> Path:
+        """Writes ``search.json`` and the files of `Result.save` to a new folder, all or nothing.
+
+        Raises:
+          InputError: if something is there already.
+        """
+        path = check_free(path)
+        with written_whole(path) as work:
+            self.write_to(work)
+        return path
+
+    def write_to(self, folder: Path) -> None:
+        """The files of `save`, into a folder that is there."""
+        self.result.write_to(folder)
+        (folder / SEARCH).write_text(json.dumps(self.as_dict(), indent=1) + "\n")
+
+
+def load_search(path: str | Path) -> SearchResult:
+    """What `SearchResult.save` wrote.
+
+    Raises:
+      InputError: if it is not there or damaged.
+    """
+    path = Path(path).expanduser()
+    if not (path / SEARCH).is_file():
+        raise InputError(f"'{path}' is not a result of search: it has no {SEARCH}")
+    result = load_result(path)
+    try:
+        held = json.loads((path / SEARCH).read_text())
+        derived = ("warning", "not_nested", "agreement")
+        return SearchResult(result=result, **{name: value for name, value in held.items() if name not in derived})
+    except (OSError, ValueError, TypeError) as error:
+        raise InputError(f"the search in '{path}' is damaged ({type(error).__name__}: {error})") from error

@@ -1,0 +1,250 @@
+"""Search for the best configuration, and how good what it finds is."""
+
+import dataclasses
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from jaxdl.data.source import Source, arrange_columns, check_labelled
+from jaxdl.errors import InputError, check_choice
+from jaxdl.models import describe
+from jaxdl.training.plan import Plan
+from jaxdl.training.resume import STATE, RunFolder
+from jaxdl.training.setup import Init
+from jaxdl.training.transfer import describe_run
+from jaxdl.validation.crossval import cross_validate
+from jaxdl.validation.result import OutOfFold, Result
+from jaxdl.validation.search.climb import climb
+from jaxdl.validation.search.configurations import Configuration, configure, group, model_of
+from jaxdl.validation.search.evaluate import INNER, OUTER, Evaluation, Part, Scores, Trained
+from jaxdl.validation.search.inner import as_one, inner_splits, number_parts
+from jaxdl.validation.search.result import SearchResult
+from jaxdl.validation.search.selection import CRITERIA, SELECTIONS, halving_rungs, select
+from jaxdl.validation.search.space import Space, make_space, propose
+from jaxdl.validation.splits import Split, split_source
+from jaxdl.validation.splitters import Splitting
+from jaxdl.validation.strategy import STRATEGIES
+from jaxdl.weights.checkpoint import Checkpoint, environment
+
+SearchStrategy = Literal["grid", "random", "halving"]
+SEARCH_STRATEGIES = get_args(SearchStrategy)
+ALL = "all"
+
+
+def search(
+    init: Init,
+    source: Source,
+    plan: Plan,
+    space: Space,
+    *,
+    strategy: SearchStrategy = "grid",
+    trials: int | None = None,
+    eta: int = 3,
+    splitter: str | Any = "auto",
+    folds: int = 5,
+    splitting: Splitting | None = None,
+    inner_splitter: str | Any | None = None,
+    inner_folds: int = 3,
+    selection: str = "best",
+    criterion: str = "metric",
+    nested: bool = True,
+    seeds: int = 1,
+    fold_strategy: str = "auto",
+    memory: int | None = None,
+    image_size: int | None = None,
+    progress: Callable[[Mapping[str, Any]], None] | None = None,
+    on_steps: Callable[[int], None] | None = None,
+    streaming: bool | None = None,
+    workers: int = 2,
+    work: str | Path | RunFolder | None = None,
+) -> SearchResult:
+    """Which configuration of `space` is best, and how good is what such a search finds?
+
+    Nested cross-validation (Varma & Simon 2006): each outer fold's training part is divided into inner folds, which
+    choose a configuration; that is trained on the whole part and tested on the outer fold, which had no say. The final
+    configuration is chosen in the same way, with all examples: by the outer folds.
+
+    Configurations that differ in numbers alone (learning rate, weight decay, label smoothing, clip_norm, the factors of
+    stages, dropout) are trained by one program, with all folds and seeds: one after the other, or side by side as far
+    as `memory` allows. Each gets the numbers that `cross_validate` gives it alone.
+
+    Args:
+      init: a `Checkpoint`, or a model from `create` to train from scratch; the space may name others.
+      source: labelled examples.
+      plan: how to train, but for what the space names.
+      space: values by name: see `space.make_space` for the names, `space.as_dimension` for the values.
+      strategy: ``grid``: all combinations; ``random``: `trials` draws; ``halving``: draws, or all combinations; in each
+        rung the better ones go on for `eta` times as many epochs (of the same schedule).
+      trials: how many configurations to draw.
+      eta: of halving.
+      splitter: of the outer folds, see `cross_validate`, as `folds` and `splitting`.
+      folds: number of outer folds.
+      splitting: options of the splitter.
+      inner_splitter: of the inner folds; by default as the outer ones, where these may be divided so once more.
+      inner_folds: number of inner folds.
+      selection: ``best`` or ``one-se``: see `selection.select`.
+      criterion: to choose by: the task's ``metric``, or the ``loss``. Equal ones are told apart by the loss.
+      nested: False to save the inner folds: the score is then too good, and says so.
+      seeds: how often each configuration is trained, from the plan's seed on; means over these choose.
+      fold_strategy: ``loop``, ``vmap``, ``shard`` or ``auto``: see `cross_validate`.
+      memory: bytes that trainings side by side may take; by default a quarter of the device's, or 4 GiB.
+      image_size: see `training.setup.choose_preprocessing`.
+      progress: told the rows of the chosen configurations' curves.
+      on_steps: told how many steps were just taken.
+      streaming: see `training.prepare`, as `workers`.
+      workers: processes that decode what is streamed.
+      work: folder where the state is kept. The same call goes on from there after an interruption, and ends with the
+        same numbers.
+
+    Raises:
+      InputError: for a space, data, plan or splitter that do not go together, or if no configuration could be trained.
+      Interrupted: see `training.resume.RunFolder`.
+    """
+    begin = time.perf_counter()
+    check_labelled(source, purpose="a search")
+    check_choice("search strategy", strategy, SEARCH_STRATEGIES)
+    check_choice("selection", selection, SELECTIONS)
+    check_choice("criterion", criterion, CRITERIA)
+    check_choice("fold strategy", fold_strategy, STRATEGIES)
+    if not isinstance(seeds, int) or seeds < 1:
+        raise InputError(f"seeds is {seeds!r}; expected a whole number of at least 1")
+    if memory is not None and memory <= 0:
+        raise InputError(f"memory is {memory}; expected more than 0 bytes")
+    if isinstance(init, Checkpoint):
+        source = arrange_columns(source, init.card.columns)
+    dimensions = make_space(space, model_of(init))
+    configurations = configure(propose(dimensions, strategy, trials, plan.seed), init, plan, source, image_size)
+    rungs = [(plan.epochs, len(configurations))]
+    if strategy == "halving":
+        _check_halving(dimensions, plan)
+        rungs = halving_rungs(len(configurations), plan.epochs, eta)
+    outer = split_source(source, splitter, folds, plan.seed, splitting)
+    splits, divisions = {OUTER: outer}, {ALL: [(OUTER, fold) for fold in range(len(outer))]}
+    if nested:
+        by_fold = inner_splits(source, outer, splitter, splitting, inner_splitter, inner_folds, plan.seed)
+        divisions |= number_parts(by_fold)
+        splits[INNER] = as_one(by_fold)
+    _check_sizes(source, splits, criterion)
+    work = RunFolder(work) if isinstance(work, str | Path) else work
+    spoken = {name: {"kind": type(d).__name__, **_plain(d)} for name, d in dimensions.items()}
+    told = {"strategy": strategy, "rule": selection, "criterion": criterion, "seeds": seeds, "nested": nested}
+    if work:
+        asked = {"space": spoken, "trials": trials, "eta": eta, "search": told, "image_size": image_size}
+        asked |= {"split": outer.sha256, "inner": splits[INNER].sha256 if nested else None}
+        asked |= {"fold_strategy": fold_strategy, "memory": memory}
+        work.claim({"call": "search", **asked, **describe_run(init, source, plan)}, environment())
+    repeats = range(plan.seed, plan.seed + seeds)
+    groups = group(configurations, source)
+    evaluation = Evaluation(
+        source, splits, groups, repeats, fold_strategy, memory, image_size, streaming, workers, work, on_steps
+    )
+    climbed = climb(evaluation, configurations, divisions, rungs, criterion)
+    chosen = {name: select(standing, configurations, selection) for name, standing in climbed.last.items()}
+    final = configurations[chosen[ALL]]
+    choices = [chosen[fold] for fold in range(len(outer))] if nested else []
+    taken = choices or [final.number] * len(outer)
+    seed_scores = _seed_scores(evaluation, climbed.table, taken)
+    results = {}
+    for number in dict.fromkeys(taken):
+        one = configurations[number]
+        results[number] = cross_validate(
+            one.init,
+            source,
+            one.plan,
+            splitter=outer,
+            fold_strategy=fold_strategy,
+            only_folds=[fold for fold, choice in enumerate(taken) if choice == number],
+            image_size=image_size,
+            progress=progress,
+            on_steps=on_steps,
+            streaming=streaming,
+            workers=workers,
+            work=_below(work, f"outer-{number}"),
+        )
+    result = _join(results, final, time.perf_counter() - begin)
+    return SearchResult(
+        nested=nested,
+        result=result,
+        configurations=[one.as_dict() for one in configurations],
+        scores=climbed.rows,
+        choices=choices,
+        final=final.number,
+        selection=told,
+        seed_means=[result.mean, *(float(np.mean([row[result.metric] for row in rows])) for rows in seed_scores)],
+        groups=[
+            {"configurations": [one.number for one in g.configurations], **evaluation.chosen.get(i, {})}
+            for i, g in enumerate(groups)
+        ],
+        space=spoken,
+        seconds=time.perf_counter() - begin,
+        final_init=final.init,
+        final_plan=final.plan,
+    )
+
+
+def _check_halving(dimensions: Mapping[str, Any], plan: Plan) -> None:
+    """Raises InputError where a training cannot be paused after some of its epochs."""
+    if "epochs" in dimensions:
+        raise InputError("halving goes over epochs: they cannot be in its space; use strategy grid or random")
+    if plan.early_stopping or "early_stopping" in dimensions:
+        raise InputError("halving stops configurations by itself: leave early_stopping out, or use strategy grid")
+
+
+def _check_sizes(source: Source, splits: Mapping[str, Split], criterion: str) -> None:
+    if source.class_names or criterion == "loss":
+        return
+    if min(len(test) for split in splits.values() for test in split.test) < 2:
+        raise InputError("a fold tests a single example, of which there is no R²; use criterion='loss' or fewer folds")
+
+
+def _plain(dimension: Any) -> dict[str, Any]:
+    held = dataclasses.asdict(dimension) if not hasattr(dimension, "values") else {"values": list(dimension.values)}
+    if "values" in held:
+        held["values"] = [v if isinstance(v, int | float | str | list | None) else str(v) for v in held["values"]]
+    return held
+
+
+def _below(work: RunFolder | None, name: str) -> RunFolder | None:
+    """A folder for a run that is part of this one."""
+    if work is None:
+        return None
+    return RunFolder(work.path / STATE / name, save_every=work.save_every, should_stop=work.should_stop)
+
+
+def _seed_scores(evaluation: Evaluation, table: Mapping[Trained, Scores], taken: Sequence[int]) -> list[list[Scores]]:
+    """Scores of the outer folds with each seed but the first; what was not trained to the end before is now."""
+    others = list(evaluation.seeds)[1:]
+    wanted: list[tuple[int, Part]] = [(number, (OUTER, fold)) for fold, number in enumerate(taken)]
+    missing = [(n, part) for n, part in wanted if any((n, part, seed) not in table for seed in others)]
+    table = {**table, **(evaluation.run(missing, "chosen") if missing else {})}
+    return [[table[n, part, seed] for n, part in wanted] for seed in others]
+
+
+def _join(results: Mapping[int, Result], final: Configuration, seconds: float) -> Result:
+    """One result of all outer folds; what it says of plan and model is that of the final configuration."""
+    first = results.get(final.number) or next(iter(results.values()))
+    rows = [{**row, "configuration": number} for number, one in results.items() for row in one.folds]
+    rows.sort(key=lambda row: row["fold"])
+    parts: dict[int, list[np.ndarray]] = {}
+    fields = [field.name for field in dataclasses.fields(OutOfFold)]
+    for one in results.values():
+        for fold in np.unique(one.out_of_fold.fold):
+            mine = one.out_of_fold.fold == fold
+            parts[int(fold)] = [getattr(one.out_of_fold, name)[mine] for name in fields]
+    columns = zip(*(parts[row["fold"]] for row in rows), strict=True)
+    scores = [row[first.metric] for row in rows]
+    name, arguments = describe(final.model)
+    return dataclasses.replace(
+        first,
+        mean=float(np.mean(scores)),
+        std=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
+        folds=rows,
+        plan=final.plan.as_dict(),
+        model={"name": name, "arguments": arguments},
+        seconds=seconds,
+        out_of_fold=OutOfFold(**dict(zip(fields, map(np.concatenate, columns), strict=True))),
+        curves=[row for one in results.values() for row in one.curves],
+    )
