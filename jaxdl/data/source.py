@@ -139,6 +139,24 @@ def subset(source: Source, indices: Sequence[int] | np.ndarray) -> Source:
     return Subset(source, indices)
 
 
+def with_groups(source: Source, groups: np.ndarray) -> Source:
+    """`source` with other groups.
+
+    Raises:
+      InputError: if there is not one for every example, or the source cannot hold any.
+    """
+    groups = np.asarray(groups)
+    if len(groups) != len(source):
+        raise InputError(f"{source.name} has {len(source)} examples, but groups has {len(groups)}; they must match")
+    if isinstance(source, Subset):
+        inner = -1 - np.arange(len(source.source))  # those that are not in the subset: a group each
+        inner[source.indices] = np.unique(groups, return_inverse=True)[1]
+        return Subset(with_groups(source.source, inner), source.indices)
+    if not dataclasses.is_dataclass(source) or "groups" not in {f.name for f in dataclasses.fields(source)}:
+        raise InputError(f"{source.name} is a {type(source).__name__}, which cannot be given groups; set its `groups`")
+    return dataclasses.replace(source, groups=groups)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
 class Joined:
     """A source followed by another one; `labels` are those of both, in the classes of the first."""

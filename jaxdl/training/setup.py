@@ -13,6 +13,7 @@ import optax
 
 from jaxdl.data import augment
 from jaxdl.data.batches import steps_per_epoch
+from jaxdl.data.content import hash_examples
 from jaxdl.data.preprocessing import Moments, Preprocessing, unfitted
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
@@ -114,6 +115,11 @@ class Setup:
     def labels(self) -> np.ndarray:
         """Class or number of every example."""
         return self.source.labels
+
+    @cached_property
+    def content(self) -> np.ndarray:
+        """A hash of every example; see `data.content.hash_examples`."""
+        return hash_examples(self.source)
 
     @cached_property
     def steps(self) -> int:

@@ -160,7 +160,7 @@ def train(
         except Diverged as error:
             kept = _save_last_good(setup, init, source.name, begin, work, saves)
             raise Diverged(f"{error}. {kept}") from error
-    return _trained(setup, init, source.name, fitted)
+    return _trained(setup, init, source.name, fitted, held_out)
 
 
 def _save_last_good(
@@ -177,12 +177,15 @@ def _save_last_good(
     return f"The last good state, after step {int(state.step)}, is the checkpoint '{work.path / LAST_GOOD}'"
 
 
-def _trained(setup: Setup, init: Init, data: str, fitted: Fitted) -> Trained:
-    def checkpoint(state: State) -> Checkpoint:
-        return trained_checkpoint(setup, init, state, 0, data, tuple(fitted.rows))
+def _trained(setup: Setup, init: Init, data: str, fitted: Fitted, held_out: np.ndarray) -> Trained:
+    def checkpoint(state: State, chosen_by: np.ndarray) -> Checkpoint:
+        return trained_checkpoint(setup, init, state, 0, data, tuple(fitted.rows), chosen_by)
 
-    best_epoch = None if fitted.best is None else int(fitted.best_epoch) + 1
-    return Trained(checkpoint(fitted.chosen), None if fitted.best is None else checkpoint(fitted.best), best_epoch)
+    last = checkpoint(fitted.chosen, held_out[:0])
+    if fitted.best is None:
+        return Trained(last, None, None)
+    chosen_by = held_out if setup.inner is None else held_out[:0]
+    return Trained(last, checkpoint(fitted.best, chosen_by), int(fitted.best_epoch) + 1)
 
 
 def make_runner(setup: Setup, held: int | None = None) -> Runner:
@@ -327,9 +330,18 @@ def history_row(
 
 
 def trained_checkpoint(
-    setup: Setup, init: Init, state: State, fold: int, data: str, history: tuple[Mapping[str, Any], ...]
+    setup: Setup,
+    init: Init,
+    state: State,
+    fold: int,
+    data: str,
+    history: tuple[Mapping[str, Any], ...],
+    chosen_by: np.ndarray | None = None,
 ) -> Checkpoint:
-    """A checkpoint of a finished run, with all that was decided for it on its card."""
+    """A checkpoint of a finished run, with all that was decided for it on its card.
+
+    `chosen_by` are examples outside the training part by which its epoch was chosen.
+    """
     mean, std = setup.normalisation(fold)
     preprocessing = dataclasses.replace(setup.preprocessing, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
     scaling = setup.target_scaling(fold)
@@ -343,6 +355,10 @@ def trained_checkpoint(
         source=init.card.source if isinstance(init, Checkpoint) else None,
         scaling=None if scaling is None else tuple(map(float, scaling)),
         columns=columns_of(setup.source),
+        trained_on=init.card.trained_on if isinstance(init, Checkpoint) else None,
     )
+    shaped_by = [setup.parts[fold], *([] if setup.inner is None else [setup.inner[fold]])]
+    shaped_by += [] if chosen_by is None else [chosen_by]
+    card = card.with_seen(setup.content[np.concatenate(shaped_by)])
     variables = jax.tree.map(np.asarray, setup.variables(state))
     return Checkpoint(setup.model, variables, card, history)

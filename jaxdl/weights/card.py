@@ -1,6 +1,7 @@
 """The card of a checkpoint: what there is to know about it besides its numbers."""
 
 import dataclasses
+import hashlib
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,6 +14,7 @@ from jaxdl.errors import InputError
 
 FORMAT = 1
 CARD, ARRAYS = "card.json", "variables"
+TRAINED_ON = "trained_on.u64"  # beside the card: the hashes, 8 bytes each, in rising order
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,6 +32,8 @@ class Card:
       scaling: of a network that foretells a number: what its output is multiplied by comes second, what is then added
         first; None of one that tells classes apart.
       columns: names of the features of a table, in order; None where they have none.
+      trained_on: hashes (`data.content.hash_examples`) of all examples that the weights were shaped by, those of the
+        parents included where their cards list them: 8 bytes each, in rising order (see `seen`). None if unknown.
     """
 
     preprocessing: Preprocessing
@@ -41,6 +45,16 @@ class Card:
     source: Mapping[str, Any] | None = None
     scaling: tuple[float, float] | None = None
     columns: tuple[str, ...] | None = None
+    trained_on: bytes | None = None
+
+    @property
+    def seen(self) -> np.ndarray:
+        """`trained_on` as ``uint64[n]``; empty if unknown."""
+        return np.frombuffer(self.trained_on or b"", "<u8")
+
+    def with_seen(self, hashes: np.ndarray) -> "Card":
+        """The same card, which also lists examples of these hashes ``uint64[n]`` as trained on."""
+        return dataclasses.replace(self, trained_on=np.union1d(self.seen, hashes).astype("<u8").tobytes())
 
 
 def read_card(path: Path) -> tuple[Card, dict[str, Any]]:
@@ -61,16 +75,41 @@ def read_card(path: Path) -> tuple[Card, dict[str, Any]]:
             raise InputError(
                 f"'{path}' was written in checkpoint format {written}; this jaxdl reads up to {FORMAT}: update jaxdl"
             )
-        return _checked(held), held
+        card = _checked(held)
+        listed = held.get("trained_on")  # older cards have none
+        return (card if listed is None else dataclasses.replace(card, trained_on=_read_seen(path, listed))), held
     except InputError:
         raise
     except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"the card '{path / CARD}' is damaged ({type(error).__name__}: {error})") from error
 
 
+def plain_card(card: Card) -> dict[str, Any]:
+    """The card as values for JSON; of what was trained on only how much, and a hash of `TRAINED_ON`."""
+    plain = dataclasses.asdict(card)
+    if card.trained_on is not None:
+        plain["trained_on"] = _about_seen(card.trained_on)
+    return plain
+
+
+def _about_seen(hashes: bytes) -> dict[str, Any]:
+    return {"examples": len(hashes) // 8, "sha256": hashlib.sha256(hashes).hexdigest()}
+
+
+def _read_seen(path: Path, listed: Mapping[str, Any]) -> bytes:
+    file = path / TRAINED_ON
+    if not file.is_file() or _about_seen(hashes := file.read_bytes()) != dict(listed):
+        raise InputError(
+            f"'{file}', which lists the examples that the checkpoint was trained on, is missing or not that of its "
+            "card. Take it from the same copy of the checkpoint"
+        )
+    return hashes
+
+
 def _checked(held: Mapping[str, Any]) -> Card:
     """The card of a file's plain values; what is wrong with them comes as one of many kinds of errors."""
-    fields = {f.name: held[f.name] for f in dataclasses.fields(Card) if f.name not in ("scaling", "columns")}
+    newer = ("scaling", "columns", "trained_on")
+    fields = {f.name: held[f.name] for f in dataclasses.fields(Card) if f.name not in newer}
     if (scaling := held.get("scaling")) is not None:  # older cards have none
         mean, spread = map(float, scaling)
         if not (np.isfinite(mean) and 0 < spread < np.inf):

@@ -24,7 +24,7 @@ from jaxdl.models.staged import (
     split_variables,
     walk_shapes,
 )
-from jaxdl.weights.card import ARRAYS, CARD, FORMAT, Card, read_card
+from jaxdl.weights.card import ARRAYS, CARD, FORMAT, TRAINED_ON, Card, plain_card, read_card
 from jaxdl.weights.files import check_free, first_line, plain_path, written_whole
 
 HISTORY = "metrics.jsonl"
@@ -101,11 +101,13 @@ def save(checkpoint: Checkpoint, path: str | Path) -> Path:
         "arguments": arguments,
         "num_outputs": outputs,
         "fingerprint": fingerprint(variables),
-        **dataclasses.asdict(checkpoint.card),
+        **plain_card(checkpoint.card),
         "environment": environment(),
     }
     with written_whole(path) as work:
         _write_arrays(work, variables, path)
+        if checkpoint.card.trained_on is not None:
+            (work / TRAINED_ON).write_bytes(checkpoint.card.trained_on)
         (work / CARD).write_text(json.dumps(card, indent=1))
         if checkpoint.history:
             (work / HISTORY).write_text("".join(json.dumps(row) + "\n" for row in checkpoint.history))
