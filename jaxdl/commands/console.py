@@ -66,7 +66,7 @@ class Display:
                 shown.append(f"{name.removeprefix('train_')} {value:.3f}")
             if name in ("test_accuracy", "test_r2"):
                 shown.append(f"held out {value:.3f}")
-        total = row["step"] // row["epoch"] * self.rows
+        total = row.get("in_all", row["step"] // row["epoch"] * self.rows)
         self.bar.update(self.task, description=", ".join(shown), device=_describe_device(), total=total)
 
 

@@ -119,6 +119,13 @@ def make_loggers(run: RunFolder, running: Running, options: dict[str, Any]) -> S
     return loggers
 
 
+def refuse_loggers(running: Running) -> None:
+    """Raises InputError where a command that trains many times is to send its curves to a place for one training."""
+    for name, given in (("--tensorboard", running.tensorboard), ("--wandb", running.wandb)):
+        if given:
+            raise InputError(f"{name} follows a single run; this command trains many times. Leave it out")
+
+
 def as_streaming(running: Running) -> bool | None:
     """``--stream`` as the package takes it."""
     return STREAMING[running.stream]

@@ -1,0 +1,117 @@
+"""A learning curve against the number of training examples: as rows, as a picture, and in words."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxdl.report.markup import check_picture
+from jaxdl.report.table import SHARES, measure, percent
+from jaxdl.validation.learning_curve import LearningCurve
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+BLUE, ORANGE = "#0072b2", "#d55e00"
+
+
+def curve_rows(curve: LearningCurve) -> tuple[list[str], list[list[str]]]:
+    """Headers and cells, a line for each size."""
+    headers = ["examples", "asked", curve.metric, "95 % interval", "epochs", "steps", "seconds"]
+    lines = []
+    for point in curve.points:
+        found = point["interval"]
+        reach = "–" if found is None else f"{_value(curve, found['low'])} to {_value(curve, found['high'])}"
+        score = measure(curve.metric, point["mean"], point["std"])
+        numbers = f"{point['size']:.0f}", point["asked"], score, reach, str(point["epochs"]), str(point["steps"])
+        lines.append([*numbers, f"{point['seconds']:.1f}"])
+    return headers, lines
+
+
+def _value(curve: LearningCurve, value: float) -> str:
+    return f"{100 * value:.1f}" if curve.metric in SHARES else f"{value:.3g}"
+
+
+def print_curve(console: "Console", curve: LearningCurve) -> None:
+    """The table of `curve_rows`, with what its columns are."""
+    from rich import box
+    from rich.table import Table
+
+    headers, lines = curve_rows(curve)
+    table = Table(*headers, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for column in table.columns:
+        column.justify = "right"
+    for line in lines:
+        table.add_row(*line)
+    console.print(table)
+    methods = sorted({point["interval"]["method"] for point in curve.points if point["interval"]})
+    said = (
+        f"{curve.metric}: mean over folds ± standard deviation between them, on the same test examples at every size."
+    )
+    console.print(said + (f" Interval of the mean: {' and '.join(methods)}." if methods else ""), soft_wrap=True)
+
+
+def outlook(curve: LearningCurve) -> str:
+    """What twice as many examples would bring, in a sentence or two; or why that is not told."""
+    law, largest = curve.law, curve.points[-1]["size"]
+    if law is None:
+        return f"What twice as many examples would bring is not told: {curve.why}."
+    shown = percent if curve.metric in SHARES else "{:.3g}".format
+    points = " points" if curve.metric in SHARES else ""
+    gain, low, high = (_value(curve, value) for value in (law.gain, law.gain_low, law.gain_high))
+    text = (
+        f"With {law.doubled:.0f} training examples instead of {largest:.0f}: {curve.metric} about "
+        f"{shown(1 - law.error)} (95 % interval {_value(curve, 1 - law.error_high)} to "
+        f"{_value(curve, 1 - law.error_low)}), a gain of {gain}{points} ({low} to {high}). The error follows "
+        f"{law.asymptote:.2g} + {law.scale:.3g} · n^-{law.exponent:.2g}"
+    )
+    return text + ("; a gain of nothing is within the noise." if law.gain_low == 0 else ".")
+
+
+def write_learning_curve(path: str | Path, curve: LearningCurve) -> Path:
+    """Score against number of training examples, with intervals, folds and the fitted curve up to twice the largest.
+
+    Args:
+      path: a new file ``.png``, ``.svg`` or ``.pdf``.
+      curve: what to draw.
+
+    Raises:
+      InputError: if the file is there already or has another ending.
+    """
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import NullFormatter, PercentFormatter
+
+    path = check_picture(path)
+    figure = Figure((7, 4), layout="constrained")
+    axes = figure.add_subplot()
+    sizes = np.array([point["size"] for point in curve.points])
+    scores = np.array([point["folds"] for point in curve.points])
+    means = scores.mean(1)
+    axes.plot(sizes, scores, color="0.6", linewidth=0.7)
+    axes.plot([], [], color="0.6", linewidth=0.7, label="each fold")
+    axes.plot(sizes, means, "o", color=BLUE, label="mean over folds", zorder=3)
+    known = [place for place, point in enumerate(curve.points) if point["interval"]]
+    if known:
+        ends = np.array([[curve.points[i]["interval"][end] for i in known] for end in ("low", "high")])
+        axes.vlines(sizes[known], *ends, color=BLUE, linewidth=2, label="95 % interval of the mean")
+    marks = list(sizes)
+    if curve.law:
+        law, grid = curve.law, np.geomspace(sizes[0], curve.law.doubled, 200)
+        axes.plot(grid, 1 - law(grid), color=ORANGE, linestyle="--", label="fitted power law")
+        ends = [[1 - law.error - (1 - law.error_high)], [law.error - law.error_low]]
+        axes.errorbar([law.doubled], [1 - law.error], ends, fmt="D", color=ORANGE, label="foretold for twice as many")
+        marks.append(law.doubled)
+    axes.set_xscale("log")
+    axes.set_xticks(marks, [f"{mark:.0f}" for mark in marks])
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set_xlabel("training examples")
+    axes.set_ylabel(curve.metric)
+    if curve.metric in SHARES:
+        axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    axes.set_title(f"{curve.data['name']}, {curve.init['model']}", loc="left", parse_math=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.grid(axis="y", alpha=0.2)
+    axes.legend(frameon=False, loc="lower right")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    return path

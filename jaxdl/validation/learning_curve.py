@@ -1,0 +1,294 @@
+"""How the score grows with the number of training examples, and what more of them would bring."""
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdl.data.batches import steps_per_epoch
+from jaxdl.data.source import Source, check_labelled
+from jaxdl.errors import InputError, check_choice
+from jaxdl.training.plan import Plan
+from jaxdl.training.resume import RunFolder
+from jaxdl.training.setup import Init
+from jaxdl.training.transfer import describe_run
+from jaxdl.validation.crossval import cross_validate
+from jaxdl.validation.power_law import PowerLaw, describe_law, foretell
+from jaxdl.validation.result import Result, load_result
+from jaxdl.validation.splits import Split, Splitting, split_source
+from jaxdl.validation.training_sizes import nested_parts, resolve_sizes
+from jaxdl.weights.checkpoint import environment
+from jaxdl.weights.files import check_free, written_whole
+
+CURVE, SIZES = "learning_curve.json", "sizes"
+BUDGETS = ("steps", "epochs")
+EPOCH_FIELDS = ("epochs", "warmup_epochs", "unfreeze_every", "early_stopping", "eval_every")
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class LearningCurve:
+    """Of `learning_curve`.
+
+    Attributes:
+      metric: of which the points speak, ``accuracy`` or ``r2``.
+      points: by rising size ``asked`` (a number or a percentage, as text), ``size`` (mean number of training examples
+        of a fold), ``mean``, ``std`` (between folds, None for one), ``folds`` (the score of each), ``interval``
+        (``low``, ``high``, ``level``, ``method``; None of one fold), ``epochs``, ``steps`` and ``seconds``.
+      law: the power law through the errors with what it foretells, None where it would not be sound.
+      why: how `law` was had, or why there is none.
+      budget: what is the same at all sizes, ``steps`` or ``epochs``.
+      split: the manifest of the folds at full size.
+      plan: as given, as plain values; the epochs of a point are with it.
+      data: ``{"name", "examples", "class_names"}``.
+      init: where the folds started.
+      environment: versions and devices.
+      seconds: of the whole call.
+      results: the `Result` at each size; `save` writes each to a folder of its own.
+    """
+
+    metric: str
+    points: Sequence[Mapping[str, Any]]
+    law: PowerLaw | None
+    why: str
+    budget: str
+    split: Mapping[str, Any]
+    plan: Mapping[str, Any]
+    data: Mapping[str, Any]
+    init: Mapping[str, Any]
+    environment: Mapping[str, Any]
+    seconds: float
+    results: Sequence[Result] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """All but the results, for JSON."""
+        held = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "results"}
+        return held | {"law": None if self.law is None else describe_law(self.law)}
+
+    def save(self, path: str | Path) -> Path:
+        """Writes ``learning_curve.json`` and ``sizes/SIZE/`` with a result each to a new folder, all or nothing.
+
+        Raises:
+          InputError: if something is there already.
+        """
+        path = check_free(path)
+        with written_whole(path) as work:
+            self.write_to(work)
+        return path
+
+    def write_to(self, folder: Path) -> None:
+        """The files of `save`, into a folder that is there."""
+        for point, result in zip(self.points, self.results, strict=False):
+            place = folder / SIZES / str(point["asked"])
+            place.mkdir(parents=True)
+            result.write_to(place)
+        (folder / CURVE).write_text(json.dumps(self.as_dict(), indent=1) + "\n")
+
+
+def load_learning_curve(path: str | Path) -> LearningCurve:
+    """What `LearningCurve.save` wrote.
+
+    Raises:
+      InputError: if it is not there or damaged.
+    """
+    path = Path(path).expanduser()
+    if not (path / CURVE).is_file():
+        raise InputError(f"'{path}' is not a learning curve: it has no {CURVE}")
+    try:
+        held = json.loads((path / CURVE).read_text())
+        law = held.pop("law")
+        if law is not None:
+            law.pop("formula")
+            law = PowerLaw(**law)
+        results = [load_result(path / SIZES / point["asked"]) for point in held["points"]]
+        return LearningCurve(**held, law=law, results=results)
+    except InputError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise InputError(f"the learning curve in '{path}' is damaged ({type(error).__name__}: {error})") from error
+
+
+def learning_curve(
+    init: Init,
+    source: Source,
+    plan: Plan,
+    *,
+    sizes: Sequence[Any] | str = "auto",
+    budget: str = "steps",
+    splitter: str | Any = "auto",
+    folds: int = 5,
+    splitting: Splitting | None = None,
+    fold_strategy: str = "auto",
+    image_size: int | None = None,
+    progress: Callable[[Mapping[str, Any]], None] | None = None,
+    on_steps: Callable[[int], None] | None = None,
+    streaming: bool | None = None,
+    workers: int = 2,
+    work: str | Path | RunFolder | None = None,
+) -> LearningCurve:
+    """Cross-validation at growing numbers of training examples, always tested on the same ones.
+
+    The training part of a fold is drawn from once for all sizes, so that a smaller one is part of every larger one.
+    Classes keep their shares, each with an example at least; where there are groups, whole groups come one after
+    another, as if fewer had been collected; of a series in time the latest examples are taken.
+
+    Args:
+      init: a `Checkpoint`, or a model from `create` to train from scratch.
+      source: labelled examples.
+      plan: how to train each fold, at full size.
+      sizes: numbers of training examples, shares of a fold's training part (0.25 or ``"25%"``), or both; ``auto``
+        halves the training part up to four times while two examples a class, and ten in all, are left.
+      budget: what is the same at all sizes. With ``steps`` small sizes are gone through more often, and every number of
+        epochs in the plan (warm-up, early stopping and more) is stretched alike, so that they are not just trained
+        less; with ``epochs`` the plan is taken as it is.
+      splitter: see `cross_validate`, as `folds`, `splitting`, `fold_strategy`, `image_size`, `streaming`, `workers`.
+      folds: for a splitter by name.
+      splitting: options of a splitter by name.
+      fold_strategy: ``auto`` is chosen at the largest size and kept for the others.
+      image_size: see `training.setup.choose_preprocessing`.
+      progress: told each row of the curves of training, with its ``size`` and the steps ``in_all``.
+      on_steps: told how many steps (of a fold) were just taken.
+      streaming: see `training.prepare`, as `workers`.
+      workers: processes that decode what is streamed.
+      work: folder where the state is kept; the same call goes on from there.
+
+    Raises:
+      InputError: as `cross_validate`, and for a size that cannot be had.
+      Interrupted: see `training.resume.RunFolder`.
+    """
+    begin = time.perf_counter()
+    check_labelled(source, purpose="a learning curve")
+    check_choice("budget", budget, BUDGETS)
+    whole = split_source(source, splitter, folds, plan.seed, splitting)
+    wanted = resolve_sizes(sizes, source, whole)
+    parts = nested_parts(source, whole, list(wanted.values()), plan.seed)
+    plans = [plan if budget == "epochs" else _stretched(plan, part, whole.train) for part in parts]
+    in_all = sum(p.epochs * _steps(p, part) * len(whole) for p, part in zip(plans, parts, strict=True))
+    work = RunFolder(work) if isinstance(work, str | Path) else work
+    if work:
+        settings = {"call": "learning_curve", "image_size": image_size, **describe_run(init, source, plan)}
+        asked = {"sizes": list(wanted), "budget": budget, "split": whole.sha256, "fold_strategy": fold_strategy}
+        work.claim(settings | asked, environment())
+    results: list[Result] = []
+    for name, part, stretched in reversed(list(zip(wanted, parts, plans, strict=True))):  # the largest chooses the way
+
+        def tell(row: Mapping[str, Any], name: str = name) -> None:
+            if progress:
+                progress({**row, "size": name, "in_all": in_all})
+
+        options = {
+            "splitter": dataclasses.replace(whole, train=part, options={**whole.options, "train_size": name}),
+            "fold_strategy": results[0].fold_strategy["name"] if results and fold_strategy == "auto" else fold_strategy,
+            "image_size": image_size,
+            "progress": tell,
+            "on_steps": on_steps,
+            "streaming": streaming,
+            "workers": workers,
+        }
+        results.append(run_part(work, f"size-{name}", init, source, stretched, **options))
+    results.reverse()
+    share = _test_share(whole)
+    points = [_point(*row, share) for row in zip(wanted, parts, plans, results, strict=True)]
+    law, why = _foretell(results, points, share, plan.seed)
+    return LearningCurve(
+        metric=results[0].metric,
+        points=points,
+        law=law,
+        why=why,
+        budget=budget,
+        split=whole.as_dict(),
+        plan=plan.as_dict(),
+        data=results[0].data,
+        init=results[0].init,
+        environment=environment(),
+        seconds=time.perf_counter() - begin,
+        results=results,
+    )
+
+
+def run_part(work: RunFolder | None, name: str, init: Init, source: Source, plan: Plan, **options: Any) -> Result:
+    """One of several cross-validations of a run: read if it is finished, gone on with if it was begun.
+
+    Args:
+      work: of the whole run; None to keep nothing.
+      name: of this part of it.
+      init: see `cross_validate`, as `source`, `plan` and `options`.
+    """
+    if work is None:
+        return cross_validate(init, source, plan, **options)
+    if (finished := work.finished_part(name)) is not None:
+        return load_result(finished)
+    inner = RunFolder(work.part(name).folder, save_every=work.save_every, should_stop=work.should_stop)
+    try:
+        result = cross_validate(init, source, plan, work=inner, **options)
+    except BaseException:
+        inner.abandon()  # leaves what a save has reached
+        raise
+    with work.finish_part(name) as folder:
+        result.write_to(folder)
+    return result
+
+
+def _stretched(plan: Plan, part: Sequence[np.ndarray], whole: Sequence[np.ndarray]) -> Plan:
+    """`plan` with all that is counted in epochs longer by as much as the epochs of `part` are shorter."""
+    factor = _steps(plan, whole) / _steps(plan, part)
+    changed: dict[str, Any] = {}
+    for name in EPOCH_FIELDS:
+        value = getattr(plan, name)
+        if value is not None:
+            changed[name] = value * factor if name == "warmup_epochs" else max(1, round(value * factor))
+    changed["warmup_epochs"] = min(changed["warmup_epochs"], changed["epochs"])
+    return dataclasses.replace(plan, **changed)
+
+
+def _steps(plan: Plan, parts: Sequence[np.ndarray]) -> int:
+    """Of an epoch, without the inner part of early stopping."""
+    inner = plan.inner_fraction if plan.early_stopping else 0.0
+    return steps_per_epoch([len(part) - int(np.ceil(inner * len(part))) for part in parts], plan.batch_size)
+
+
+def _point(asked: str, part: Sequence[np.ndarray], plan: Plan, result: Result, share: float) -> dict[str, Any]:
+    return {
+        "asked": asked,
+        "size": float(np.mean([len(indices) for indices in part])),
+        "mean": result.mean,
+        "std": result.std,
+        "folds": [fold[result.metric] for fold in result.folds],
+        "interval": _corrected_t(result, share) if len(result.folds) > 1 else None,
+        "epochs": plan.epochs,
+        "steps": plan.epochs * _steps(plan, part),
+        "seconds": result.seconds,
+    }
+
+
+def _foretell(
+    results: Sequence[Result], points: Sequence[Mapping[str, Any]], share: float, seed: int
+) -> tuple[PowerLaw | None, str]:
+    errors = 1 - np.array([point["folds"] for point in points]).T  # accuracy and R² alike
+    tests = np.mean([fold["test"] for fold in results[-1].folds])
+    resolution = 0.5 / float(tests) if results[0].class_names else 1e-6
+    return foretell([p["size"] for p in points], errors, test_share=share, resolution=resolution, seed=seed)
+
+
+def _corrected_t(result: Result, share: float) -> dict[str, Any]:
+    """Mean over folds ± t · s · √(1/K + test/train) (Nadeau and Bengio 2003), with test/train of full size.
+
+    The correction is for training examples that folds share. Smaller parts share fewer, so that the ratio at full size
+    is enough for them; their own, with few training examples, would be far too wide.
+    """
+    from scipy import stats
+
+    folds = len(result.folds)
+    reach = float(stats.t.ppf(0.975, folds - 1) * result.std * np.sqrt(1 / folds + share))
+    highest = 1.0  # of accuracy and R²
+    lowest = 0.0 if result.class_names else -np.inf
+    low, high = max(result.mean - reach, lowest), min(result.mean + reach, highest)
+    return {"low": low, "high": high, "level": 0.95, "method": "corrected resampled t"}
+
+
+def _test_share(split: Split) -> float:
+    """Number of test examples over that of training examples, mean over folds."""
+    return float(np.mean([len(test) / len(train) for train, test in zip(split.train, split.test, strict=True)]))
