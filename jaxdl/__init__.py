@@ -16,7 +16,13 @@ if TYPE_CHECKING:
     from jaxdl.training.resume import RunFolder
     from jaxdl.training.transfer import finetune, pretrain, train
     from jaxdl.validation.crossval import cross_validate
+    from jaxdl.validation.ensemble import EnsembleCheckpoint, ensemble
+    from jaxdl.validation.ensemble_files import load_ensemble, save_ensemble
+    from jaxdl.validation.learning_curve import learning_curve, load_learning_curve
     from jaxdl.validation.result import load_result
+    from jaxdl.validation.search.result import load_search
+    from jaxdl.validation.search.search import search
+    from jaxdl.validation.search.space import Choice, LogUniform, Uniform
     from jaxdl.weights.checkpoint import Checkpoint, from_model, replace_head, restore, save
     from jaxdl.weights.convert import convert, export
     from jaxdl.weights.pretrained import load_pretrained
@@ -24,25 +30,36 @@ if TYPE_CHECKING:
 __all__ = [
     "MODELS",
     "Checkpoint",
+    "Choice",
+    "EnsembleCheckpoint",
     "InputError",
+    "LogUniform",
     "Plan",
     "RunFolder",
+    "Uniform",
     "convert",
     "create",
     "cross_validate",
     "data",
+    "ensemble",
     "export",
     "find_learning_rate",
     "finetune",
     "from_model",
     "inspect",
+    "learning_curve",
+    "load_ensemble",
+    "load_learning_curve",
     "load_pretrained",
     "load_result",
+    "load_search",
     "predict",
     "pretrain",
     "replace_head",
     "restore",
     "save",
+    "save_ensemble",
+    "search",
     "train",
     "write_page",
     "write_run_report",
@@ -51,26 +68,37 @@ __all__ = [
 # Where each public name lives; it is imported when first used, so that `import jaxdl` costs next to nothing.
 _PUBLIC = {
     "Checkpoint": "jaxdl.weights.checkpoint",
+    "Choice": "jaxdl.validation.search.space",
+    "EnsembleCheckpoint": "jaxdl.validation.ensemble",
     "InputError": "jaxdl.errors",
     "MODELS": "jaxdl.models",
     "Plan": "jaxdl.training.plan",
+    "LogUniform": "jaxdl.validation.search.space",
     "RunFolder": "jaxdl.training.resume",
+    "Uniform": "jaxdl.validation.search.space",
     "convert": "jaxdl.weights.convert",
     "create": "jaxdl.models",
     "cross_validate": "jaxdl.validation.crossval",
     "data": "jaxdl.data",
+    "ensemble": "jaxdl.validation.ensemble",
     "export": "jaxdl.weights.convert",
     "find_learning_rate": "jaxdl.training.range_test",
     "from_model": "jaxdl.weights.checkpoint",
     "finetune": "jaxdl.training.transfer",
     "inspect": "jaxdl.report.inspect",
+    "learning_curve": "jaxdl.validation.learning_curve",
+    "load_ensemble": "jaxdl.validation.ensemble_files",
+    "load_learning_curve": "jaxdl.validation.learning_curve",
     "load_pretrained": "jaxdl.weights.pretrained",
     "load_result": "jaxdl.validation.result",
+    "load_search": "jaxdl.validation.search.result",
     "predict": "jaxdl.training.predict",
     "pretrain": "jaxdl.training.transfer",
     "replace_head": "jaxdl.weights.checkpoint",
     "restore": "jaxdl.weights.checkpoint",
     "save": "jaxdl.weights.checkpoint",
+    "save_ensemble": "jaxdl.validation.ensemble_files",
+    "search": "jaxdl.validation.search.search",
     "train": "jaxdl.training.transfer",
     "write_page": "jaxdl.report.page",
     "write_run_report": "jaxdl.report.run_page",

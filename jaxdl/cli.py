@@ -17,13 +17,17 @@ from jaxdl.commands.console import console, errors
 from jaxdl.commands.convert import convert_command, export_command
 from jaxdl.commands.crossval import cross_validate_command
 from jaxdl.commands.demo import demo_command
+from jaxdl.commands.ensemble import ensemble_command
 from jaxdl.commands.find_lr import find_lr_command
 from jaxdl.commands.inspect import inspect_command
+from jaxdl.commands.learning_curve import learning_curve_command
 from jaxdl.commands.models import models_command
 from jaxdl.commands.predict import predict_command
 from jaxdl.commands.report import report_command
 from jaxdl.commands.run import INTERRUPTED, TERMINATED, Terminated, command_line
+from jaxdl.commands.search import search_command
 from jaxdl.commands.show import show_command
+from jaxdl.commands.split import split_command
 from jaxdl.commands.train import finetune_command, pretrain_command
 from jaxdl.errors import InputError, check_choice
 from jaxdl.training.resume import Interrupted
@@ -33,7 +37,11 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
     "pretrain": pretrain_command,
     "finetune": finetune_command,
+    "split": split_command,
     "cross-validate": cross_validate_command,
+    "search": search_command,
+    "learning-curve": learning_curve_command,
+    "ensemble": ensemble_command,
     "predict": predict_command,
     "convert": convert_command,
     "export": export_command,

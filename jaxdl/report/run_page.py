@@ -23,8 +23,10 @@ from jaxdl.report.markup import (
 )
 from jaxdl.report.network import show_activity, show_gradients, show_stages
 from jaxdl.report.run import Run, load_run
+from jaxdl.report.search import show_search
 from jaxdl.report.table import MEASURES, describe_environment, flat_plan, how_made, measure, plain, results_table
 from jaxdl.report.trust import show_classes, show_doubtful, show_regression, show_reliability
+from jaxdl.validation.search.result import SEARCH
 from jaxdl.weights.card import CARD
 from jaxdl.weights.files import write_text
 
@@ -80,6 +82,8 @@ def _model_name(run: Run) -> str:
 def _sections(run: Run) -> list[Section]:
     parts: list[tuple[str, Callable[[], Section]]] = []
     if run.result:
+        if (run.path / SEARCH).is_file():
+            parts.append(("The search", lambda: show_search(run.path)))
         name = "from scratch" if run.result.init["kind"] == "scratch" else "fine-tuning"
         results = {name: run.result}
         parts += [

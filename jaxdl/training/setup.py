@@ -1,7 +1,7 @@
 """Everything that a run of steps needs; see `prepare` for how it comes together."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property, partial
 from typing import Any
 
@@ -85,6 +85,7 @@ class Setup:
       head: variables of the head to start from; None to draw them anew.
       moments: for normalisation from the training part; None if the checkpoint gives it.
       scaling: of a regression's targets where the kept head knows it; None to fit it to the training part.
+      numbers: of each fold in place of the plan's, as values of the program; None for those of the plan.
     """
 
     model: Staged
@@ -105,6 +106,7 @@ class Setup:
     head: Variables | None
     moments: Moments | None
     scaling: np.ndarray | None
+    numbers: Mapping[int, Hyper] | None = None
 
     @property
     def boundary(self) -> int:
@@ -209,8 +211,10 @@ class Setup:
         return jax.jit(lambda params, hyper: make_optimizer(self.plan, self.steps, hyper=hyper).init(params))
 
     def lane(self, fold: int | Lane) -> Lane:
-        """What a fold by number stands for: the plan's seed and numbers."""
-        return fold if isinstance(fold, Lane) else Lane(fold, self.plan.seed)
+        """What a fold by number stands for: the plan's seed, and its numbers unless the fold has its own."""
+        if isinstance(fold, Lane):
+            return fold
+        return Lane(fold, self.plan.seed, None if self.numbers is None else self.numbers[fold])
 
     def initial_states(self, folds: Sequence[int | Lane]) -> list[State]:
         """States of `folds` before the first step: restored weights, and a fresh head from (seed, fold)."""

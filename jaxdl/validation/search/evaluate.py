@@ -55,6 +55,7 @@ class Evaluation:
     chosen: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
     _lanes: dict[Trained, Lane] = dataclasses.field(default_factory=dict)
     _ready: dict[tuple[int, int | None], dict[str, Lanes]] = dataclasses.field(default_factory=dict)
+    _programs: dict[tuple[int, str], Any] = dataclasses.field(default_factory=dict)
 
     @property
     def metric(self) -> str:
@@ -96,6 +97,8 @@ class Evaluation:
                         found |= dict(zip(asked, made, strict=True))
                 if not keep:
                     self._ready.pop((number, alone), None)  # its data goes, too
+            if not keep:
+                self._programs = {key: made for key, made in self._programs.items() if key[0] != number}
         return found
 
     def _seeds_of(self, group: Group) -> list[int | None]:
@@ -126,8 +129,13 @@ class Evaluation:
                 self.chosen[number], runners = self._choose(number, found.setup, lanes)
             choice = self.chosen[number]
             ready[split] = found = dataclasses.replace(
-                found, strategy=choice["name"], width=choice["width"], runners=runners
+                found,
+                strategy=choice["name"],
+                width=choice["width"],
+                runners=runners,
+                compiled=self._programs.get((number, split)),  # seeds that need data of their own share the programs
             )
+            self._programs[number, split] = found.compiled
         return found
 
     def _choose(self, number: int, setup: Setup, lanes: list[Lane]) -> tuple[dict[str, Any], dict[str, Any]]:

@@ -74,6 +74,7 @@ class Lanes:
       work: where finished parts, and the state of the one under way, are kept.
       on_steps: told how many steps (of a lane) were just taken.
       runners: compiled before, by strategy.
+      compiled: programs by number of frozen stages, of other lanes that differ in their data alone.
     """
 
     setup: Setup
@@ -83,6 +84,7 @@ class Lanes:
     work: RunFolder | None = None
     on_steps: Callable[[int], None] | None = None
     runners: dict[str, Runner] = dataclasses.field(default_factory=dict)
+    compiled: Callable[[int], Runner] | None = None
     _left: dict[Lane, tuple[int, Any]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -93,7 +95,7 @@ class Lanes:
                 return self.runners[self.strategy]
             return make_fold_runner(self.setup, self.strategy, held)
 
-        self._runner_at = runner_by_epoch(self.setup, make)
+        self.compiled = self.compiled or runner_by_epoch(self.setup, make)
 
     def run(self, lanes: Sequence[Lane], name: str, *, epochs: int, keep: bool = False) -> list[Scores]:
         """Trains `lanes` for the first `epochs` of the plan's.
@@ -133,7 +135,7 @@ class Lanes:
         begun, state = self._begin(full, stacked)
         with contextlib.closing(self._feeds(full, stacked)) as feeds, np.errstate(all="ignore"):
             fitted = fit(
-                self._runner_at,
+                self.compiled,
                 state,
                 epochs=epochs,
                 stages=setup.model.stage_names,

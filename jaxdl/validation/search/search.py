@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, get_args
 
@@ -16,6 +16,8 @@ from jaxdl.training.resume import STATE, RunFolder
 from jaxdl.training.setup import Init
 from jaxdl.training.transfer import describe_run
 from jaxdl.validation.crossval import cross_validate
+from jaxdl.validation.leakage import check_leaks
+from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.validation.result import OutOfFold, Result
 from jaxdl.validation.search.climb import climb
 from jaxdl.validation.search.configurations import Configuration, configure, group, model_of
@@ -60,6 +62,7 @@ def search(
     streaming: bool | None = None,
     workers: int = 2,
     work: str | Path | RunFolder | None = None,
+    allow: Iterable[str] = (),
 ) -> SearchResult:
     """Which configuration of `space` is best, and how good is what such a search finds?
 
@@ -98,6 +101,7 @@ def search(
       workers: processes that decode what is streamed.
       work: folder where the state is kept. The same call goes on from there after an interruption, and ends with the
         same numbers.
+      allow: leaks to go on with, see `cross_validate`; they are looked for in the outer and in the inner folds.
 
     Raises:
       InputError: for a space, data, plan or splitter that do not go together, or if no configuration could be trained.
@@ -105,6 +109,7 @@ def search(
     """
     begin = time.perf_counter()
     check_labelled(source, purpose="a search")
+    allow = check_allowed(allow)
     check_choice("search strategy", strategy, SEARCH_STRATEGIES)
     check_choice("selection", selection, SELECTIONS)
     check_choice("criterion", criterion, CRITERIA)
@@ -135,7 +140,10 @@ def search(
         asked = {"space": spoken, "trials": trials, "eta": eta, "search": told, "image_size": image_size}
         asked |= {"split": outer.sha256, "inner": splits[INNER].sha256 if nested else None}
         asked |= {"fold_strategy": fold_strategy, "memory": memory}
+        asked |= {"allow": list(allow)} if allow else {}
         work.claim({"call": "search", **asked, **describe_run(init, source, plan)}, environment())
+    for split in splits.values():
+        check_leaks(init, source, split, allow=allow)
     repeats = range(plan.seed, plan.seed + seeds)
     groups = group(configurations, source)
     evaluation = Evaluation(
@@ -147,24 +155,30 @@ def search(
     choices = [chosen[fold] for fold in range(len(outer))] if nested else []
     taken = choices or [final.number] * len(outer)
     seed_scores = _seed_scores(evaluation, climbed.table, taken)
-    results = {}
-    for number in dict.fromkeys(taken):
-        one = configurations[number]
-        results[number] = cross_validate(
-            one.init,
-            source,
-            one.plan,
-            splitter=outer,
-            fold_strategy=fold_strategy,
-            only_folds=[fold for fold, choice in enumerate(taken) if choice == number],
-            image_size=image_size,
-            progress=progress,
-            on_steps=on_steps,
-            streaming=streaming,
-            workers=workers,
-            work=_below(work, f"outer-{number}"),
-        )
-    result = _join(results, final, time.perf_counter() - begin)
+    results = []
+    for place, members in enumerate(groups):
+        numbers = {n: members.hyper(configurations[n]) for n in taken if configurations[n] in members.configurations}
+        mine = [fold for fold, number in enumerate(taken) if number in numbers]
+        if mine:
+            results.append(
+                cross_validate(
+                    members.first.init,
+                    source,
+                    members.first.plan,
+                    splitter=outer,
+                    fold_strategy=fold_strategy,
+                    only_folds=mine,
+                    image_size=image_size,
+                    progress=progress,
+                    on_steps=on_steps,
+                    streaming=streaming,
+                    workers=workers,
+                    work=_below(work, f"outer-{place}"),
+                    allow=allow,
+                    numbers={fold: numbers[taken[fold]] for fold in mine},
+                )
+            )
+    result = _join(results, [configurations[number] for number in taken], final, time.perf_counter() - begin)
     return SearchResult(
         nested=nested,
         result=result,
@@ -223,14 +237,23 @@ def _seed_scores(evaluation: Evaluation, table: Mapping[Trained, Scores], taken:
     return [[table[n, part, seed] for n, part in wanted] for seed in others]
 
 
-def _join(results: Mapping[int, Result], final: Configuration, seconds: float) -> Result:
+def _join(results: Sequence[Result], taken: Sequence[Configuration], final: Configuration, seconds: float) -> Result:
     """One result of all outer folds; what it says of plan and model is that of the final configuration."""
-    first = results.get(final.number) or next(iter(results.values()))
-    rows = [{**row, "configuration": number} for number, one in results.items() for row in one.folds]
+    mine = (one for one in results if any(taken[row["fold"]] is final for row in one.folds))
+    first = next(mine, results[0])
+    rows = [{**row, "configuration": taken[row["fold"]].number} for one in results for row in one.folds]
     rows.sort(key=lambda row: row["fold"])
+    curves = [
+        {
+            **row,
+            "learning_rate": row["learning_rate"] * taken[row["fold"]].plan.learning_rate / one.plan["learning_rate"],
+        }
+        for one in results
+        for row in one.curves
+    ]
     parts: dict[int, list[np.ndarray]] = {}
     fields = [field.name for field in dataclasses.fields(OutOfFold)]
-    for one in results.values():
+    for one in results:
         for fold in np.unique(one.out_of_fold.fold):
             mine = one.out_of_fold.fold == fold
             parts[int(fold)] = [getattr(one.out_of_fold, name)[mine] for name in fields]
@@ -246,5 +269,6 @@ def _join(results: Mapping[int, Result], final: Configuration, seconds: float) -
         model={"name": name, "arguments": arguments},
         seconds=seconds,
         out_of_fold=OutOfFold(**dict(zip(fields, map(np.concatenate, columns), strict=True))),
-        curves=[row for one in results.values() for row in one.curves],
+        curves=curves,
+        leaks=list({leak["said"]: leak for one in results for leak in one.leaks}.values()),
     )

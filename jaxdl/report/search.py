@@ -1,0 +1,83 @@
+"""What a search found, as rows and as a section of the page of its run."""
+
+from pathlib import Path
+from typing import Any
+
+from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
+from jaxdl.report.table import measure
+from jaxdl.validation.search.result import SearchResult, load_search
+
+LISTED = 10  # of the best configurations
+
+
+def search_rows(found: SearchResult, most: int = LISTED) -> tuple[list[str], list[list[str]]]:
+    """Headers and cells of the best configurations, the best first; the last column counts the outer folds' choices."""
+    names = list(found.configurations[0]["values"])
+    headers = [*names, f"inner {found.result.metric}", "epochs", *(["chosen by"] if found.nested else [])]
+    lines = []
+    for row in found.ranking[:most]:
+        number = row["configuration"]
+        values = found.configurations[number]["values"]
+        mean = "not finite" if row["mean"] is None else measure(found.result.metric, row["mean"])
+        chosen = found.choices.count(number)
+        cells = [*(as_word(values[name]) for name in names), mean, str(row["epochs"])]
+        lines.append([*cells, *([f"{chosen} of {len(found.choices)}" if chosen else "–"] if found.nested else [])])
+    return headers, lines
+
+
+def as_word(value: Any) -> str:
+    """A value of the space in few digits."""
+    return "none" if value is None else f"{value:.3g}" if isinstance(value, float) else str(value)
+
+
+def verdict(found: SearchResult) -> str:
+    """The score in a sentence, with what it is of."""
+    result = found.result
+    score = measure(result.metric, result.mean, result.std)
+    if not found.nested:
+        return f"Not nested: {result.metric} {score}. {found.warning}"
+    optimism = found.not_nested
+    beside = (
+        "" if optimism is None else f" (The folds that chose the final one give it {measure(result.metric, optimism)}.)"
+    )
+    return (
+        f"Nested: {result.metric} {score} over {len(result.folds)} outer folds, each of which tested what its own "
+        f"inner folds had chosen out of {len(found.configurations)} configurations.{beside}"
+    )
+
+
+def stability(found: SearchResult) -> str:
+    """How far the outer folds agreed, in a sentence; what was chosen, by dimension, where they did not."""
+    if not found.choices:
+        return ""
+    folds, same = len(found.choices), round(found.agreement * len(found.choices))
+    said = f"{same} of {folds} outer folds chose the same configuration"
+    if found.final in found.choices:
+        said += f"; {found.choices.count(found.final)} chose the final one"
+    differing = {name: values for name, values in found.stability().items() if len(set(map(str, values))) > 1}
+    listed = "; ".join(f"{name}: {', '.join(map(as_word, values))}" for name, values in differing.items())
+    return f"{said}." + (f" By fold, {listed}." if listed else "")
+
+
+def seeds_said(found: SearchResult) -> str:
+    """The outer score with each seed, in a sentence; nothing for one."""
+    if len(found.seed_means) < 2:
+        return ""
+    scores = ", ".join(measure(found.result.metric, mean) for mean in found.seed_means)
+    return f"With each of the {len(found.seed_means)} seeds: {scores}; the first is the one above."
+
+
+def show_search(run: Path) -> Section:
+    """The section of a run that was a search."""
+    found = load_search(run)
+    headers, lines = search_rows(found)
+    place = next((i for i, row in enumerate(found.ranking[:LISTED]) if row["configuration"] == found.final), -1)
+    table = make_table(
+        [escaped(h) for h in headers], [[escaped(cell) for cell in line] for line in lines], "numbers", place
+    )
+    said = "".join(f"<p>{escaped(text)}</p>" for text in (verdict(found), stability(found), seeds_said(found)) if text)
+    marked = note(
+        f"The best {len(lines)} of {len(found.configurations)} configurations on all examples; the final one is "
+        "marked. Their inner scores chose it and are no estimate of how good it is."
+    )
+    return Section("The search", said + in_scroll(table, "The best configurations") + marked)

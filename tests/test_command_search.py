@@ -1,0 +1,79 @@
+"""``jaxdl search`` from the command line."""
+
+import json
+import shlex
+
+import numpy as np
+import pytest
+from command_line import call, jaxdl_command, refused
+
+import jaxdl
+
+SPACE = "learning_rate=log:1e-3:1e-1:2 stage_lr.head=1,10"
+MODEL = "--model mlp --model-arguments hidden=[6] --epochs 2 --folds 2"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A folder with ``plain.npz``: 40 rows of two classes that differ."""
+    home = tmp_path_factory.mktemp("home")
+    random = np.random.default_rng(0)
+    y = np.arange(40) % 2
+    np.savez(home / "plain.npz", x=(random.normal(size=(40, 4)) + 2 * y[:, None]).astype(np.float32), y=y)
+    return home
+
+
+@pytest.fixture(autouse=True)
+def there(home, monkeypatch):
+    monkeypatch.chdir(home)
+
+
+def test_a_search_says_its_nested_score_first_and_how_to_train_the_final_one(home):
+    said = jaxdl_command(f"search --data plain.npz --out found {MODEL} --inner-folds 2 --seeds 2 --space {SPACE}")
+    assert said.startswith("Nested: accuracy")
+    found = jaxdl.load_search("found")
+    assert f"{100 * found.result.mean:.1f}" in said.splitlines()[0]
+    assert len(found.configurations) == 4
+    assert "outer folds chose the same configuration" in said
+    assert "With each of the 2 seeds" in said
+    line = next(line for line in said.splitlines() if line.startswith("To train the final one"))
+    words = shlex.split(line.partition(": jaxdl ")[2])
+    jaxdl_command(shlex.join([*words]))
+    values = found.configurations[found.final]["values"]
+    plan = jaxdl.restore("final").card.plan
+    assert plan["learning_rate"] == pytest.approx(values["learning_rate"])
+    assert plan["stage_lr"].get("head", 1) == values["stage_lr.head"]
+    assert {"result.json", "search.json", "out_of_fold.npz", "split.npz", "report.html"} <= {
+        path.name for path in (home / "found").iterdir()
+    }
+    page = (home / "found" / "report.html").read_text()
+    assert "The search" in page
+    assert "Nested: accuracy" in page
+    again = jaxdl_command(f"search --data plain.npz --out found {MODEL} --inner-folds 2 --seeds 2 --space {SPACE}")
+    assert "is finished" in again
+
+
+def test_a_score_that_is_not_nested_comes_with_its_warning(home):
+    said = jaxdl_command(
+        f"search --data plain.npz --out plain {MODEL} --no-nested --finetune --space learning_rate=1e-2"
+    )
+    first = " ".join(said.split()).partition("learning_rate")[0]
+    assert first.startswith("Not nested: accuracy")
+    assert "it is too good" in first
+    assert "it is too good" in (home / "plain" / "report.html").read_text()
+    assert "is too good" in json.loads((home / "plain" / "search.json").read_text())["warning"]
+    assert jaxdl.restore("plain/final").card.plan["learning_rate"] == pytest.approx(1e-2)
+
+
+def test_mistakes_end_in_one_message():
+    for options, expected in (
+        ("--space learning_rat=1e-3", "Did you mean 'learning_rate'"),
+        ("--space learning_rate=", "no values"),
+        ("--space learning_rate=log:1:1e-3", "no range"),
+        ("--space learning_rate", "JSON file"),
+        ("--space learning_rate=1e-3 --strategy gird", "Did you mean 'grid'"),
+        ("--space learning_rate=1e-3 --memory 0", "memory is 0"),
+        ("--space freeze_through=hed", "Did you mean 'head'"),
+    ):
+        assert expected in " ".join(call(f"search --data plain.npz --out wrong {MODEL} {options}")[2].split()), options
+    refused(f"search --data plain.npz --out wrong {MODEL} --space seed=1,2")
