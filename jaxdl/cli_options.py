@@ -10,6 +10,7 @@ import tyro
 
 from jaxdl.errors import InputError
 from jaxdl.training.plan import ClassWeights, Plan
+from jaxdl.validation.splitters import Splitting
 
 
 def option(metavar: str | None = None) -> Any:
@@ -17,7 +18,6 @@ def option(metavar: str | None = None) -> Any:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
-# The plan's fields as options, without its checks: those speak when the Plan is made, in their own words.
 LEFT_OUT = {
     "freeze_through": option("STAGE"),
     "clip_norm": option("FLOAT"),
@@ -27,19 +27,33 @@ LEFT_OUT = {
     "unfreeze_every": option("EPOCHS"),
     "early_stopping": option("EPOCHS"),
 }
-Training = dataclasses.make_dataclass(
-    "Training",
-    [
+SPLITTING_LEFT_OUT = {
+    "repeats": option("INT"),
+    "gap": option("INT"),
+    "horizon": option("FLOAT"),
+    "embargo": option("FLOAT"),
+    "test_groups": option("INT"),
+    "test_fraction": option("FLOAT"),
+}
+
+
+def _options(name: str, kind: type, left_out: Mapping[str, Any]) -> type:
+    """The fields of a dataclass as options, without its checks: those speak when it is made, in their own words."""
+    fields = [
         (
             f.name,
-            Annotated[f.type, LEFT_OUT[f.name]] if f.name in LEFT_OUT else f.type,
+            Annotated[f.type, left_out[f.name]] if f.name in left_out else f.type,
             dataclasses.field(default=f.default, default_factory=f.default_factory),
         )
-        for f in dataclasses.fields(Plan)
-    ],
-    frozen=True,
-)
-Training.__doc__ = Plan.__doc__
+        for f in dataclasses.fields(kind)
+    ]
+    made = dataclasses.make_dataclass(name, fields, frozen=True)
+    made.__doc__ = kind.__doc__
+    return made
+
+
+Training = _options("Training", Plan, LEFT_OUT)
+Dividing = _options("Dividing", Splitting, SPLITTING_LEFT_OUT)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,6 +80,7 @@ class Running:
 
 
 RunningOptions = tyro.conf.OmitArgPrefixes[Running]
+DividingOptions = tyro.conf.OmitArgPrefixes[Dividing]
 TrainingOptions = tyro.conf.OmitArgPrefixes[Training]
 ModelName = Annotated[str, tyro.conf.arg(metavar="NAME")]
 Spec = Annotated[str, tyro.conf.arg(metavar="SPEC")]
@@ -74,6 +89,7 @@ InitOption = Annotated[Path | None, option("CKPT")]
 ModelOption = Annotated[str | None, option("NAME")]
 SizeOption = Annotated[int | None, option("INT")]
 TaskOption = Annotated[Literal["auto", "classification", "regression"], option()]
+AllowOption = Annotated[tuple[str, ...], option("LEAK ...")]
 ModelArguments = Annotated[tuple[str, ...], option("NAME=VALUE ...")]
 Debug = Annotated[tyro.conf.FlagCreatePairsOff[bool], option()]
 

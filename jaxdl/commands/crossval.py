@@ -7,7 +7,10 @@ import tyro
 
 from jaxdl import data as sources
 from jaxdl.cli_options import (
+    AllowOption,
     Debug,
+    Dividing,
+    DividingOptions,
     InitOption,
     ModelArguments,
     ModelOption,
@@ -18,10 +21,11 @@ from jaxdl.cli_options import (
     TaskOption,
     Training,
     TrainingOptions,
+    option,
 )
 from jaxdl.commands.console import console, display, score, start_of
 from jaxdl.commands.run import as_streaming, make_loggers, open_run, without_broken
-from jaxdl.data.source import Source
+from jaxdl.data.source import Source, check_labelled
 from jaxdl.errors import check_choice
 from jaxdl.report.run_page import PAGE, write_run_report
 from jaxdl.report.table import print_table, results_table
@@ -29,8 +33,9 @@ from jaxdl.training.plan import Plan
 from jaxdl.training.resume import AlreadyFinished, RunFolder
 from jaxdl.training.setup import Init
 from jaxdl.validation.crossval import cross_validate
+from jaxdl.validation.leakage import duplicate_groups
 from jaxdl.validation.result import RESULT, Result
-from jaxdl.validation.splits import Splitter
+from jaxdl.validation.splits import SPLIT, Split, Splitter, Splitting, split_source
 from jaxdl.validation.strategy import FoldStrategy
 from jaxdl.weights.checkpoint import Checkpoint, save
 
@@ -43,12 +48,15 @@ def cross_validate_command(
     out: Annotated[Path, tyro.conf.arg(metavar="RUN")],
     init: InitOption = None,
     model: ModelOption = None,
+    dividing: DividingOptions = Dividing(),  # noqa: B008
     training: TrainingOptions = Training(),  # noqa: B008
     running: RunningOptions = Running(),  # noqa: B008
     folds: int = 5,
     splitter: Splitter = "auto",
     fold_strategy: FoldStrategy = "auto",
     keep_models: Literal["auto", "always", "never"] = "auto",
+    allow: AllowOption = (),
+    group_duplicates: Annotated[tyro.conf.FlagCreatePairsOff[bool], option()] = False,
     image_size: SizeOption = None,
     task: TaskOption = "auto",
     model_arguments: ModelArguments = (),
@@ -61,12 +69,15 @@ def cross_validate_command(
       out: folder for the results; new, or that of the same command, which then goes on.
       init: checkpoint that every fold starts from.
       model: name of a model to train from scratch, instead of --init.
+      dividing: options of the splitter.
       training: how to train each fold.
       running: how the run is carried out.
-      folds: number of folds; leave-one-out and holdout have their own.
-      splitter: how to divide the examples; group needs groups, time-series times; auto is stratified, of numbers kfold.
+      folds: number of folds, a repeat; of combinatorial-purged the time blocks; leave-… and holdout have their own.
+      splitter: how to divide, or a split.npz to divide alike; …group… needs groups, time-series and …purged times.
       fold_strategy: how folds are run: in turn (loop), in one program (vmap), over devices (shard), or the fastest.
       keep_models: save the network of each fold, too, below --out; auto does for up to 20 folds.
+      allow: leaks to go on with in spite of all: groups, times, duplicates, near-duplicates, parent.
+      group_duplicates: keep copies of an example, and images that look the same, on one side; auto divides by groups.
       image_size: side in pixels that images are brought to; by default the checkpoint's.
       task: whether the target column of a .csv names classes or is a number to foretell; auto looks at it.
       model_arguments: arguments of --model, such as activation=tanh.
@@ -79,15 +90,20 @@ def cross_validate_command(
         network = start_of(init, model, source, model_arguments)
         if Path(data).is_dir() and sources.splits_of(data):
             console.print(f"{len(source)} examples of {source.name}; name {data}:all for all of them", soft_wrap=True)
-        count = {"leave-one-out": len(source), "holdout": 1}.get(splitter, folds)
+        check_labelled(source, purpose="cross-validation")
+        if group_duplicates:
+            source = duplicate_groups(source)
+            by_groups = "stratified-group" if source.class_names else "group"
+            splitter = by_groups if splitter == "auto" else splitter
+        split = split_source(source, splitter, folds, plan.seed, Splitting(**vars(dividing)))
+        count = len(split)
         with display(count * plan.epochs, make_loggers(run, running, plan.as_dict())) as shown:
             try:
                 result = cross_validate(
                     network,
                     source,
                     plan,
-                    splitter=splitter,
-                    folds=folds,
+                    splitter=split,
                     fold_strategy=fold_strategy,
                     image_size=image_size,
                     progress=shown.row,
@@ -96,28 +112,30 @@ def cross_validate_command(
                     streaming=as_streaming(running),
                     workers=running.workers,
                     work=run,
+                    allow=allow,
                 )
             except AlreadyFinished as finished:
                 console.print(str(finished), soft_wrap=True)
                 if not (run.path / PAGE).exists():  # something stopped it while it was being drawn
                     write_run_report(run.path, source)
                 return
-        _write(run, result)
+        _write(run, result, split, source)
         run.finish(broken=broken)
     write_run_report(run.path, source)
-    _tell(result, network, source, splitter, run.path)
+    _tell(result, network, source, run.path)
 
 
-def _write(run: RunFolder, result: Result) -> None:
+def _write(run: RunFolder, result: Result, split: Split, source: Source) -> None:
     made = run.fresh("result")
     made.mkdir(parents=True)
     result.write_to(made)
+    split.save(made / SPLIT, source)
     for fold, checkpoint in zip(result.folds, result.models or (), strict=False):
         save(checkpoint, made / "folds" / str(fold["fold"]))
     run.place(made, last=RESULT)
 
 
-def _tell(result: Result, network: Init, source: Source, splitter: str, out: Path) -> None:
+def _tell(result: Result, network: Init, source: Source, out: Path) -> None:
     name = "fine-tuning" if isinstance(network, Checkpoint) else "from scratch"
     print_table(console, results_table({name: result}))
     for row in result.folds if len(result.folds) <= MOST_FOLDS else ():
@@ -126,12 +144,12 @@ def _tell(result: Result, network: Init, source: Source, splitter: str, out: Pat
             f"on {row['test']} example{'s' if row['test'] > 1 else ''}, "
             f"trained on {row['train']} in {row['seconds']:.1f} s"
         )
-    if isinstance(network, Checkpoint) and network.card.data == source.name:
+    for leak in result.leaks:
+        console.print(f"Caution: {leak['said']}", soft_wrap=True, highlight=False)
+    if isinstance(network, Checkpoint) and network.card.data == source.name and network.card.trained_on is None:
         console.print(
             f"Caution: the checkpoint was trained on {source.name} itself. If that holds these examples, the result is "
             "too good: the folds' test examples are not new to it."
         )
-    if source.groups is not None and splitter != "group":
-        console.print(f"The groups of {source.name} were not kept together; --splitter group does that.")
     console.print(f"folds: {result.fold_strategy['name']} ({result.fold_strategy['reason']})")
     console.print(f"results and report.html in {out}", soft_wrap=True)

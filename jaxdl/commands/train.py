@@ -7,6 +7,7 @@ from typing import Literal
 
 from jaxdl import data as sources
 from jaxdl.cli_options import (
+    AllowOption,
     Debug,
     InitOption,
     ModelArguments,
@@ -29,6 +30,7 @@ from jaxdl.training.plan import Plan
 from jaxdl.training.resume import AlreadyFinished, RunFolder
 from jaxdl.training.setup import Init
 from jaxdl.training.transfer import Trained, hold_out, train
+from jaxdl.validation.leakage.checks import check_allowed, check_validation
 from jaxdl.weights.card import CARD
 from jaxdl.weights.checkpoint import save
 
@@ -41,6 +43,7 @@ def pretrain_command(
     training: TrainingOptions = Training(),  # noqa: B008
     running: RunningOptions = Running(),  # noqa: B008
     validation_fraction: float = 0.0,
+    allow: AllowOption = (),
     image_size: SizeOption = None,
     task: TaskOption = "auto",
     model_arguments: ModelArguments = (),
@@ -55,6 +58,7 @@ def pretrain_command(
       training: how to train.
       running: how the run is carried out.
       validation_fraction: share of the examples to hold out for measuring the curves, where the data has no val/.
+      allow: leaks into the held-out examples to go on with: groups, duplicates, near-duplicates, parent.
       image_size: side in pixels that images are brought to; by default their own, or the model's if they differ.
       task: whether the target column of a .csv names classes or is a number to foretell; auto looks at it.
       model_arguments: arguments of the model, such as activation=tanh features=[16,32].
@@ -62,7 +66,7 @@ def pretrain_command(
     """
     plan = Plan(**vars(training))
     start = partial(start_of, None, model, model_arguments=model_arguments)
-    _train("pretrain", start, None, data, plan, running, out, validation_fraction, image_size, "auto", task)
+    _train("pretrain", start, None, data, plan, running, out, validation_fraction, allow, image_size, "auto", task)
 
 
 def finetune_command(
@@ -75,6 +79,7 @@ def finetune_command(
     running: RunningOptions = Running(),  # noqa: B008
     head: Literal["auto", "fresh", "keep"] = "auto",
     validation_fraction: float = 0.0,
+    allow: AllowOption = (),
     image_size: SizeOption = None,
     task: TaskOption = "auto",
     model_arguments: ModelArguments = (),
@@ -91,6 +96,7 @@ def finetune_command(
       running: how the run is carried out.
       head: start with a fresh head, keep the checkpoint's, or (auto) keep it if the classes are the same.
       validation_fraction: share of the examples to hold out for measuring the curves, where the data has no val/.
+      allow: leaks into the held-out examples to go on with: groups, duplicates, near-duplicates, parent.
       image_size: side in pixels that images are brought to; by default the checkpoint's.
       task: whether the target column of a .csv names classes or is a number to foretell; auto looks at it.
       model_arguments: arguments of --model, such as activation=tanh.
@@ -98,7 +104,7 @@ def finetune_command(
     """
     plan = Plan(**vars(training))
     start = partial(start_of, init, model, model_arguments=model_arguments)
-    _train("finetune", start, init, data, plan, running, out, validation_fraction, image_size, head, task)
+    _train("finetune", start, init, data, plan, running, out, validation_fraction, allow, image_size, head, task)
 
 
 def _train(
@@ -110,6 +116,7 @@ def _train(
     running: Running,
     out: Path,
     validation_fraction: float,
+    allow: tuple[str, ...],
     image_size: int | None,
     head: str,
     task: str,
@@ -124,6 +131,9 @@ def _train(
             broken += more
         elif validation_fraction:
             source, validation = hold_out(source, validation_fraction, plan.seed)
+        check_allowed(allow)
+        for leak in () if validation is None else check_validation(network, source, validation, allow=allow):
+            console.print(f"Caution: {leak.said}", soft_wrap=True, highlight=False)
         with display(plan.epochs, make_loggers(run, running, plan.as_dict())) as shown:
             try:
                 trained = train(

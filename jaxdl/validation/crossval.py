@@ -1,7 +1,8 @@
 """Cross-validation of a training plan."""
 
+import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,12 +11,16 @@ import numpy as np
 from jaxdl.data.source import Source, arrange_columns, check_labelled
 from jaxdl.errors import InputError
 from jaxdl.models import describe
+from jaxdl.models.staged import walk_shapes
+from jaxdl.training.hyper import Hyper
 from jaxdl.training.plan import Plan
 from jaxdl.training.prepare import prepare
 from jaxdl.training.resume import RunFolder
 from jaxdl.training.setup import Init, choose_preprocessing
 from jaxdl.training.transfer import describe_run, remember_streaming, remembered_streaming
 from jaxdl.validation.folds import run_folds
+from jaxdl.validation.leakage import check_leaks
+from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.validation.result import OutOfFold, Result
 from jaxdl.validation.splits import Splitting, split_source
 from jaxdl.weights.checkpoint import Checkpoint, environment
@@ -38,13 +43,15 @@ def cross_validate(
     streaming: bool | None = None,
     workers: int = 2,
     work: str | Path | RunFolder | None = None,
+    allow: Iterable[str] = (),
+    numbers: Mapping[int, Hyper] | None = None,
 ) -> Result:
     """How good is what `plan` makes of `init` with such data?
 
     Every fold starts from the same restored weights with a fresh head, takes the same number of steps, and never sees
-    its test examples: not in normalisation, not in any choice. (If the checkpoint itself was trained on some of them,
-    the result is too good; that is not checked.) Test predictions after each epoch draw the curves; only
-    those after the last are counted.
+    its test examples: not in normalisation, not in any choice. What would make its score too good in spite of that,
+    such as copies of an example on both sides, is looked for first and refused; see `leakage.check_leaks`. Test
+    predictions after each epoch draw the curves; only those after the last are counted.
 
     Args:
       init: a `Checkpoint`, or a model from `create` to train from scratch.
@@ -64,16 +71,21 @@ def cross_validate(
       workers: processes that decode what is streamed.
       work: folder where the state is kept. The same call goes on from there after an interruption, and ends with the
         very numbers of a call that was never interrupted; folds that were finished are not run again.
+      allow: leaks to go on with: ``groups``, ``times``, ``duplicates``, ``near-duplicates``, ``parent``. The result
+        says what they came to.
+      numbers: of each fold, in place of the plan's; for `validation.search`, where each fold chooses its own.
 
     Returns:
       A `Result`.
 
     Raises:
-      InputError: if data, plan, model and splitter do not go together, or the numbers stop being finite.
+      InputError: if data, plan, model and splitter do not go together, for a leak that is not allowed, or if the
+        numbers stop being finite.
       Interrupted: see `training.resume.RunFolder`.
     """
     begin = time.perf_counter()
     check_labelled(source, purpose="cross-validation")
+    allow = check_allowed(allow)
     split = split_source(source, splitter, folds, plan.seed, splitting)
     if isinstance(init, Checkpoint):
         source = arrange_columns(source, init.card.columns)
@@ -87,7 +99,9 @@ def cross_validate(
         settings = {"call": "cross_validate", "image_size": image_size, **describe_run(init, source, plan)}
         known = {key: value for key, value in split.as_dict().items() if key in ("kind", "k", "seed", "sha256")}
         asked = {"folds": chosen, "fold_strategy": fold_strategy, "split": known, "keep_models": keep_models}
-        work.claim(settings | asked, environment())
+        allowed = {"allow": list(allow)} if allow else {}  # older runs say nothing of it
+        work.claim(settings | asked | allowed | _describe_numbers(numbers), environment())
+    leaks = check_leaks(init, source, split, allow=allow, folds=chosen)
     preprocessing = choose_preprocessing(init, source, image_size)
     setup = prepare(
         init,
@@ -98,6 +112,7 @@ def cross_validate(
         streaming=remembered_streaming(work, streaming),
         workers=workers,
     )
+    setup = dataclasses.replace(setup, numbers=numbers)
     remember_streaming(work, setup)
     run = run_folds(
         setup,
@@ -147,7 +162,14 @@ def cross_validate(
         out_of_fold=out_of_fold,
         curves=run.rows,
         models=run.models,
+        leaks=[leak.as_dict() for leak in leaks],
     )
+
+
+def _describe_numbers(numbers: Mapping[int, Hyper] | None) -> dict[str, Any]:
+    if numbers is None:
+        return {}
+    return {"numbers": {str(fold): [float(v) for _, v in walk_shapes(hyper)] for fold, hyper in numbers.items()}}
 
 
 def _describe_init(init: Init) -> dict[str, Any]:

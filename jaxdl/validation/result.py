@@ -61,6 +61,7 @@ class Result:
       out_of_fold: see `OutOfFold`.
       curves: rows as in `training.transfer.train`, with ``fold``.
       models: the folds' networks, where they were to be kept; `save` does not write them.
+      leaks: that were found and allowed, or not looked for: ``{"name", "examples", "said"}``; see `leakage.Leak`.
     """
 
     task: str
@@ -81,6 +82,7 @@ class Result:
     curves: Sequence[Mapping[str, Any]]
     streamed: str | None = None
     models: Sequence[Checkpoint] | None = None
+    leaks: Sequence[Mapping[str, Any]] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:

@@ -1,0 +1,245 @@
+"""The leaks between the examples that a fold trains on and those that it tests."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from jaxdl.data.source import Joined, Source
+from jaxdl.errors import InputError, check_choice
+from jaxdl.training.setup import Init
+from jaxdl.validation.leakage.duplicates import LARGEST, Copies, are_telling, find_copies
+from jaxdl.validation.leakage.likeness import holds_pictures
+from jaxdl.weights.checkpoint import Checkpoint
+
+LeakName = Literal["groups", "times", "duplicates", "near-duplicates", "parent"]
+LEAKS = get_args(LeakName)
+# These train on both sides of a test part, and leave out what would leak between them.
+PURGED = ("purged", "combinatorial-purged", "PurgedKFold", "CombinatorialPurgedKFold")
+SHOWN = 3  # examples that a message names
+
+Folds = Sequence[tuple[np.ndarray, np.ndarray]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Leak:
+    """A leak that was found, or that was not looked for.
+
+    Attributes:
+      name: one of `LEAKS`.
+      examples: number of test examples that it makes easier; None if it was not looked for.
+      said: what it is, in words, with a few of the examples.
+    """
+
+    name: str
+    examples: int | None
+    said: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+
+REMEDIES = {
+    "groups": "Use the splitter 'stratified-group' or 'group' (one of your own must heed the groups it is given)",
+    "times": "Use the splitter 'time-series' or 'purged'",
+    "duplicates": "Remove the copies, or keep them on one side: --group-duplicates, from Python "
+    "source = validation.leakage.duplicate_groups(source), with the splitter 'stratified-group' or 'group'",
+    "parent": "Take examples that the checkpoint has never seen, or one that was trained on others",
+}
+REMEDIES["near-duplicates"] = REMEDIES["duplicates"]
+
+
+def check_leaks(
+    init: Init,
+    source: Source,
+    split: Any,
+    *,
+    allow: Iterable[str] = (),
+    folds: Sequence[int] | None = None,
+) -> list[Leak]:
+    """Looks for all that would make the folds' scores too good, before anything is trained.
+
+    - ``groups``: the source has groups, and a fold trains on some of a group and tests others of it.
+    - ``times``: the source has times, and a fold tests examples that are older than some that it trains on. (Splitters
+      that purge are made for this.)
+    - ``duplicates``: a fold tests an example that it also trains on: the same bytes of a file, the same array. Equal
+      rows of a table count only where they are no coincidence; see `duplicates.are_telling`.
+    - ``near-duplicates``: the same picture stored differently; see `likeness`. They are looked for among up to
+      `duplicates.LARGEST` images, also where these are streamed: each is decoded once, at reduced size.
+    - ``parent``: a fold tests an example that the weights it starts from were trained on, by the list that the
+      checkpoint's card holds. Of a checkpoint without one nothing is known.
+
+    Args:
+      init: what the folds start from.
+      source: of the examples, with the columns in the order in which the checkpoint takes them.
+      split: with ``train`` and ``test`` indices of each fold, and ``kind``; see `splits.Split`.
+      allow: names of leaks to go on with; near-duplicates that are allowed are not looked for.
+      folds: which of them are trained, all by default.
+
+    Returns:
+      What was found and is allowed, and what was not looked for.
+
+    Raises:
+      InputError: naming every leak that is not allowed, the number of test examples, some of them, and what to do.
+    """
+    allow = check_allowed(allow)
+    chosen = range(len(split.train)) if folds is None else folds
+    parts = [(np.asarray(split.train[k]), np.asarray(split.test[k])) for k in chosen]
+    copies = find_copies(source, near="near-duplicates" not in allow)
+    found = [
+        *_of_groups(source, parts),
+        *_of_times(source, parts, split.kind),
+        *_of_copies(source, parts, copies),
+        *_of_parent(init, source, parts, copies),
+    ]
+    if copies.alike is None and holds_pictures(source):
+        why = "allowed" if "near-duplicates" in allow else f"there are more than {LARGEST:,} images"
+        found.append(Leak("near-duplicates", None, f"near-duplicates were not looked for: {why}"))
+    return _refuse(source, found, allow)
+
+
+def check_validation(init: Init, source: Source, validation: Source, *, allow: Iterable[str] = ()) -> list[Leak]:
+    """As `check_leaks`, of a training part and a part on which it is measured; times are not looked at.
+
+    Groups are the same on both sides where they are called the same.
+    """
+    groups = None
+    if source.groups is not None and validation.groups is not None:
+        groups = np.array([*source.groups.tolist(), *validation.groups.tolist()], object)
+    count = len(source) + len(validation)
+    both = dataclasses.replace(Joined(source, validation, np.zeros(count, np.int32)), groups=groups)
+    train, test = np.split(np.arange(count), [len(source)])
+    return check_leaks(init, both, _Parts([train], [test]), allow=allow)
+
+
+@dataclasses.dataclass(frozen=True)
+class _Parts:
+    train: Sequence[np.ndarray]
+    test: Sequence[np.ndarray]
+    kind: str = "validation"
+
+
+def check_allowed(allow: Iterable[str]) -> tuple[str, ...]:
+    """The names of leaks that are allowed, in the order of `LEAKS`. Raises InputError for one that is none."""
+    allow = (allow,) if isinstance(allow, str) else tuple(allow)
+    for name in allow:
+        check_choice("leak to allow", name, LEAKS)
+    return tuple(name for name in LEAKS if name in allow)
+
+
+def _refuse(source: Source, found: Sequence[Leak], allow: Sequence[str]) -> list[Leak]:
+    refused = [leak for leak in found if leak.examples and leak.name not in allow]
+    if not refused:
+        return list(found)
+    lines = [f"{leak.said}. {REMEDIES[leak.name]}" for leak in refused]
+    names = [leak.name for leak in refused]
+    raise InputError(
+        f"the score on {source.name} would be too good:\n  "
+        + "\n  ".join(lines)
+        + f"\nTo go on all the same: --allow {' '.join(names)}, from Python allow=({', '.join(map(repr, names))},)"
+    )
+
+
+def _of_groups(source: Source, folds: Folds) -> Iterator[Leak]:
+    if source.groups is None:
+        return
+    known: dict[Any, int] = {}
+    groups = np.array([known.setdefault(group, len(known)) for group in source.groups.tolist()])
+    leaked = _union(test[np.isin(groups[test], groups[train])] for train, test in folds)
+    if len(leaked):
+        split = list(dict.fromkeys(str(source.groups[i]) for i in leaked))
+        shown = ", ".join(split[:SHOWN]) + (", …" if len(split) > SHOWN else "")
+        yield Leak(
+            "groups",
+            len(leaked),
+            f"groups: {_tested(leaked)} of a group that the same fold trains on (of {len(split)} groups: {shown})",
+        )
+
+
+def _of_times(source: Source, folds: Folds, kind: str) -> Iterator[Leak]:
+    if source.times is None or kind in PURGED:
+        return
+    times = np.unique(source.times, return_inverse=True)[1]
+    leaked = _union(test[times[test] < times[train].max()] for train, test in folds)
+    if len(leaked):
+        yield Leak(
+            "times",
+            len(leaked),
+            f"times: {_tested(leaked)} that are older than some that the same fold trains on "
+            f"({_shown(source, leaked)}); what comes later tells of what came before",
+        )
+
+
+def _of_copies(source: Source, folds: Folds, copies: Copies) -> Iterator[Leak]:
+    content = copies.content
+    count = int(content.max()) + 1
+
+    def trained(train: np.ndarray) -> np.ndarray:
+        held = np.zeros(count, bool)
+        held[content[train]] = True
+        return held
+
+    def alike(train: np.ndarray) -> np.ndarray:
+        held, like = trained(train), np.zeros(count, bool)
+        for one, two in (copies.alike.T, copies.alike.T[::-1]):
+            like[one[held[two]]] = True
+        return like & ~held
+
+    kinds: list[tuple[str, str, Callable[[np.ndarray], np.ndarray], Callable[[int], np.ndarray]]] = [
+        ("duplicates", "are exact copies of", trained, lambda one: np.array([one]))
+    ]
+    if copies.alike is not None and len(copies.alike):
+        around = np.concatenate([copies.alike, copies.alike[:, ::-1]])
+        kinds.append(("near-duplicates", "look the same as", alike, lambda one: around[around[:, 0] == one, 1]))
+    for name, are, leaks, partners in kinds:
+        with_copy: Mapping[int, int] = {}
+        hits = []
+        for train, test in folds:
+            hits.append(test[leaks(train)[content[test]]])
+            for index in hits[-1][:SHOWN]:
+                with_copy.setdefault(int(index), int(train[np.isin(content[train], partners(content[index]))][0]))
+        leaked = _union(hits)
+        if len(leaked):
+            yield Leak(
+                name,
+                len(leaked),
+                f"{name}: {_tested(leaked)} that {are} some that the same fold trains on "
+                f"({_shown(source, sorted(with_copy), with_copy)})",
+            )
+
+
+def _of_parent(init: Init, source: Source, folds: Folds, copies: Copies) -> Iterator[Leak]:
+    if not isinstance(init, Checkpoint) or init.card.trained_on is None:
+        return
+    seen = np.flatnonzero(np.isin(copies.hashes, init.card.seen))
+    seen = seen[copies.telling[seen]]
+    seen = seen[are_telling(source, seen)]
+    leaked = np.intersect1d(seen, _union(test for _, test in folds))
+    if len(leaked):
+        yield Leak(
+            "parent",
+            len(leaked),
+            f"parent: {_tested(leaked)} that the checkpoint {'' if init.path is None else repr(init.path) + ' '}was "
+            f"trained on itself, or one that it comes from ({_shown(source, leaked)})",
+        )
+
+
+def _union(parts: Iterable[np.ndarray]) -> np.ndarray:
+    return np.unique(np.concatenate(list(parts)))
+
+
+def _tested(leaked: np.ndarray) -> str:
+    return f"{len(leaked)} example{'s are' if len(leaked) > 1 else ' is'} tested"
+
+
+def _shown(source: Source, indices: Sequence[int], partners: Mapping[int, int] | None = None) -> str:
+    """A few of the examples by name, each with its copy."""
+    names = source.names
+
+    def name(index: int) -> str:
+        return str(int(index)) if names is None else str(names[index])
+
+    shown = [name(i) if partners is None else f"{name(i)} and {name(partners[i])}" for i in indices[:SHOWN]]
+    return ("" if names is not None else "numbers ") + ", ".join(shown) + (", …" if len(indices) > SHOWN else "")

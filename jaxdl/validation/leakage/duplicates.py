@@ -1,0 +1,104 @@
+"""Examples that occur twice: the same bytes, or the same picture."""
+
+import dataclasses
+
+import numpy as np
+
+from jaxdl.data.content import hash_examples
+from jaxdl.data.source import Arrays, Source, with_groups
+from jaxdl.validation.leakage.likeness import alike_pairs, holds_pictures, thumbnails
+
+LARGEST = 20_000  # images up to which near-duplicates are looked for: all pairs are compared
+CHANCE = 1e-4  # expected number of rows that equal one by chance, from which on equal rows say nothing
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Copies:
+    """Which examples of a source are the same.
+
+    Attributes:
+      hashes: ``uint64[n]`` of what each example holds.
+      telling: ``bool[n]``; False where it is no wonder to meet the same again: a plain image, a row of few values.
+      content: ``int[n]``; the same number for examples of the same bytes (if these are telling).
+      alike: pairs of such numbers, ``int[m, 2]``, whose images show the same picture; None if it was not looked for.
+    """
+
+    hashes: np.ndarray
+    telling: np.ndarray
+    content: np.ndarray
+    alike: np.ndarray | None
+
+
+def find_copies(source: Source, *, near: bool = True) -> Copies:
+    """Looks for equal examples, and among images (up to `LARGEST` different ones, and if `near`) for alike ones.
+
+    Everything is read once, and once more at reduced size for alike images; only hashes and thumbnails are kept.
+    """
+    hashes = hash_examples(source)
+    values, first, content, count = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
+    telling = np.ones(len(values), bool)
+    repeated = np.flatnonzero(count > 1)
+    telling[repeated] = are_telling(source, first[repeated])
+    alone = np.flatnonzero(~telling[content])
+    content = content.copy()
+    content[alone] = len(values) + np.arange(len(alone))
+    alike = None
+    if near and len(values) <= LARGEST and holds_pictures(source):
+        alike = alike_pairs(thumbnails(source, first)) if len(values) > 1 else np.zeros((0, 2), np.int64)
+    return Copies(hashes, np.isin(np.arange(len(source)), alone, invert=True), content, alike)
+
+
+def are_telling(source: Source, indices: np.ndarray) -> np.ndarray:
+    """``bool[len(indices)]``: whether it would be a wonder to meet the example of this index again by chance.
+
+    It would not for an image of one colour, nor for a row of a table whose values are so common that `CHANCE` or more
+    rows like it are to be expected if the features were independent of one another.
+    """
+    if not len(indices):
+        return np.zeros(0, bool)
+    if holds_pictures(source):
+        return np.array([_has_contrast(source[int(i)]["x"]) for i in indices])
+    if np.ndim(source[0]["x"]) != 1:
+        return np.ones(len(indices), bool)
+    x = source.x if isinstance(source, Arrays) else np.stack([source[i]["x"] for i in range(len(source))])
+    expected = np.full(len(indices), float(len(x)))
+    for column in x.T:
+        values, counts = np.unique(column, return_counts=True)
+        expected *= counts[np.searchsorted(values, column[indices])] / len(x)
+        if (expected < CHANCE).all():
+            break
+    return expected < CHANCE
+
+
+def _has_contrast(image: np.ndarray) -> bool:
+    return bool((image.max((0, 1)) > image.min((0, 1))).any())
+
+
+def duplicate_groups(source: Source, *, near: bool = True) -> Source:
+    """`source` with groups such that copies of one example are in one group; its own groups are kept together, too.
+
+    With a splitter that keeps groups whole (``stratified-group``, ``group``), no copy is trained on where another is
+    tested.
+
+    Args:
+      source: of the examples.
+      near: whether images that look the same count as copies, too.
+
+    Raises:
+      InputError: if the source cannot hold groups.
+    """
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    copies = find_copies(source, near=near)
+    n = int(copies.content.max()) + 1
+    edges = [np.zeros((0, 2), np.int64) if copies.alike is None else copies.alike]
+    if source.groups is not None:
+        first: dict[object, int] = {}
+        own = [
+            (first.setdefault(g, int(c)), int(c)) for g, c in zip(source.groups.tolist(), copies.content, strict=True)
+        ]
+        edges.append(np.array(own))
+    one, two = np.concatenate(edges).T
+    labels = connected_components(coo_array((np.ones(len(one), bool), (one, two)), (n, n)), directed=False)[1]
+    return with_groups(source, np.unique(labels[copies.content], return_inverse=True)[1])
