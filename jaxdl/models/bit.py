@@ -13,7 +13,9 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.errors import InputError
+from jaxdl.models.convolution import convolve
 from jaxdl.models.layers import Head, he_normal
+from jaxdl.models.pooling import max_pool
 from jaxdl.models.staged import Mode, Stage, Staged
 
 GROUPS = 32  # of every group normalisation
@@ -35,7 +37,14 @@ def standardised_conv(features: int, size: int, stride: int = 1, **options: Any)
     """Square and without bias; ``size // 2`` zeros on every side, whatever the stride."""
     padding = (size // 2, size // 2)
     return StandardisedConv(
-        features, (size, size), (stride, stride), (padding, padding), use_bias=False, kernel_init=he_normal, **options
+        features,
+        (size, size),
+        (stride, stride),
+        (padding, padding),
+        use_bias=False,
+        kernel_init=he_normal,
+        conv_general_dilated=convolve,
+        **options,
     )
 
 
@@ -99,7 +108,7 @@ class Stem(nn.Module):
             raise InputError(f"a bit network needs [batch, height, width, channels], got {x.shape}")
         x = standardised_conv(self.features, 7, 2, dtype=self.dtype, param_dtype=self.param_dtype, name="conv")(x)
         # around the image the published network's maximum sees zeros: no ReLU came before it, so they count
-        return nn.max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), (3, 3), (2, 2))
+        return max_pool(jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0))), 3, 2)
 
 
 class Pool(nn.Module):

@@ -6,11 +6,11 @@ classifiers, which serve training from scratch alone.
 
 from functools import partial
 
-import flax.linen as nn
 import jax
 
 from jaxdl.models.inception import Branch, Mixed, Stem, Unit, check_width
 from jaxdl.models.layers import GlobalAveragePool, Head
+from jaxdl.models.pooling import max_pool
 from jaxdl.models.staged import Stage, Staged
 
 SMALLEST = 15  # pixels of a side; from fewer nothing is left for the last blocks
@@ -19,12 +19,12 @@ SMALLEST = 15  # pixels of a side; from fewer nothing is left for the last block
 def ceil_max_pool(x: jax.Array, size: int = 3) -> jax.Array:
     """Over windows of ``size × size`` with stride 2; what is left over at the end is a window too (``ceil_mode``)."""
     missing = [(-(-(length - size) // 2)) * 2 + size - length for length in x.shape[1:3]]
-    return nn.max_pool(x, (size, size), (2, 2), [(0, extra) for extra in missing])
+    return max_pool(x, size, 2, tuple((0, extra) for extra in missing))
 
 
 def same_max_pool(x: jax.Array) -> jax.Array:
     """Over 3×3 windows with stride 1, as large as the image."""
-    return nn.max_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)))
+    return max_pool(x, 3, 1, ((1, 1), (1, 1)))
 
 
 def _block(one: int, reduce_three: int, three: int, reduce_five: int, five: int, projection: int) -> tuple[Branch, ...]:

@@ -15,6 +15,7 @@ import numpy as np
 
 from jaxdl.errors import InputError
 from jaxdl.models.layers import BatchNorm, GlobalAveragePool, Head, conv
+from jaxdl.models.pooling import max_pool
 from jaxdl.models.staged import Mode, Stage, Staged
 
 SMALLEST = 75  # pixels of a side; from fewer nothing is left for the last blocks
@@ -50,9 +51,7 @@ def average_pool(x: jax.Array) -> jax.Array:
     return nn.avg_pool(x, (3, 3), (1, 1), ((1, 1), (1, 1)))
 
 
-def max_pool(x: jax.Array) -> jax.Array:
-    """Over 3×3 windows with stride 2, inside the image."""
-    return nn.max_pool(x, (3, 3), (2, 2))
+halving_pool = partial(max_pool, size=3, stride=2)
 
 
 def _block_a(pool_features: int) -> tuple[Branch, ...]:
@@ -71,7 +70,7 @@ def _block_b() -> tuple[Branch, ...]:
     return (
         (Unit("branch3x3", 384, 3, 2, padded=False),),
         (Unit("branch3x3dbl_1", 64), Unit("branch3x3dbl_2", 96, 3), last),
-        (max_pool,),
+        (halving_pool,),
     )
 
 
@@ -102,7 +101,7 @@ def _block_d() -> tuple[Branch, ...]:
             Unit("branch7x7x3_3", 192, (7, 1)),
             Unit("branch7x7x3_4", 192, 3, 2, padded=False),
         ),
-        (max_pool,),
+        (halving_pool,),
     )
 
 
@@ -121,10 +120,10 @@ STEM: Branch = (
     Unit("conv1a", 32, 3, 2, padded=False),
     Unit("conv2a", 32, 3, padded=False),
     Unit("conv2b", 64, 3),
-    max_pool,
+    halving_pool,
     Unit("conv3b", 80),
     Unit("conv4a", 192, 3, padded=False),
-    max_pool,
+    halving_pool,
 )
 MIXED: dict[str, tuple[Branch, ...]] = {
     "mixed_5b": _block_a(32),

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.errors import check_choice
+from jaxdl.models.convolution import convolve
 from jaxdl.models.staged import Mode
 
 # He et al. 2015 (arXiv:1502.01852): the variance that keeps signals alive through ReLUs, on the way back.
@@ -122,6 +123,7 @@ def conv(
     sizes = (size, size) if isinstance(size, int) else size
     padding = tuple((side // 2, side // 2) if padded else (0, 0) for side in sizes)
     options.setdefault("kernel_init", he_normal)
+    options.setdefault("conv_general_dilated", convolve)
     return nn.Conv(features, sizes, (stride, stride), padding, use_bias=bias, **options)
 
 

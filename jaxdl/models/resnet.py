@@ -15,6 +15,7 @@ import jax.numpy as jnp
 
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models.layers import BatchNorm, GlobalAveragePool, Head, conv
+from jaxdl.models.pooling import max_pool
 from jaxdl.models.staged import Mode, Stage, Staged
 
 
@@ -141,7 +142,7 @@ class Stem(nn.Module):
         x = conv(self.features, size, stride, name="conv", **dtypes)(x)
         x = nn.relu(BatchNorm(name="norm", **dtypes)(x, mode))
         if self.kind == "imagenet":
-            x = nn.max_pool(x, (3, 3), (2, 2), ((1, 1), (1, 1)))
+            x = max_pool(x, 3, 2, ((1, 1), (1, 1)))
         return x
 
 

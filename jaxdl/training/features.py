@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxdl.data.preprocessing import normalise
 from jaxdl.models.staged import Staged, Variables
+from jaxdl.parallel.compiler import compiler_options
 
 DEFAULT_LIMIT = 4 * 2**30
 
@@ -58,7 +59,7 @@ def compute_features(
       A pytree of arrays whose first axis is n, on the device.
     """
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=compiler_options())
     def run(variables: Variables, part: jax.Array) -> Any:
         return model.apply(variables, normalise(part, mean, std), stop=stop)
 

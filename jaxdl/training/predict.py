@@ -1,6 +1,8 @@
 """What a trained network says of examples."""
 
 import dataclasses
+from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import jax
@@ -9,11 +11,13 @@ import numpy as np
 
 from jaxdl.data import stream
 from jaxdl.data.batches import evaluation_batches
-from jaxdl.data.preprocessing import normalise, to_memory
+from jaxdl.data.preprocessing import Preprocessing, normalise, to_memory
 from jaxdl.data.source import Source, arrange_columns
 from jaxdl.errors import InputError
+from jaxdl.parallel.compiler import compiler_options
 from jaxdl.tasks import choose_task
 from jaxdl.tasks.classification import probabilities
+from jaxdl.weights.card import Card
 from jaxdl.weights.checkpoint import Checkpoint
 
 
@@ -81,6 +85,8 @@ def predict(
     Raises:
       InputError: if the examples are of another kind or shape than the network takes.
     """
+    if not isinstance(checkpoint, Checkpoint):
+        raise InputError(f"a {type(checkpoint).__name__} is no Checkpoint; an ensemble has a predict of its own")
     card, preprocessing = checkpoint.card, checkpoint.card.preprocessing
     if not preprocessing.fitted:
         raise InputError("the checkpoint was never trained: its card has no mean and std")
@@ -89,26 +95,38 @@ def predict(
     source = arrange_columns(source, card.columns)
     mean, std = np.float32(preprocessing.mean), np.float32(preprocessing.std)
 
-    @jax.jit
+    @partial(jax.jit, compiler_options=compiler_options())
     def run(variables: Any, x: jax.Array) -> jax.Array:
         return checkpoint.model.apply(variables, normalise(x, mean, std)).astype("float32")
 
     variables = jax.tree.map(jnp.asarray, checkpoint.variables)  # to the device once
-    everything = np.arange(len(source))
-    if streaming or (streaming is None and stream.must_stream(source, preprocessing)):
-        order = stream.EvaluationOrder((everything,), batch_size)
-        feed = (b["x"] for b in stream.stream(source, preprocessing, order, range(1), workers=workers))
-    else:
-        data = to_memory(source, preprocessing)
-        feed = (data.x[rows] for rows in evaluation_batches([everything], batch_size, [0])[0].indices)
+    feed = stored_batches(source, preprocessing, batch_size, streaming, workers)
     logits = np.concatenate([np.asarray(run(variables, x)) for x in feed])[: len(source)]
     names = None if source.names is None else tuple(source.names)
     if card.scaling:
-        labels = None if source.labels is None or source.class_names else source.labels
-        return Predictions(choose_task(()).unscale(logits, np.float32(card.scaling)), (), labels, names)
-    known = card.class_names or tuple(str(i) for i in range(checkpoint.model.num_outputs))
+        logits = choose_task(()).unscale(logits, np.float32(card.scaling))
+    return Predictions(logits, *match_labels(source, card, checkpoint.model.num_outputs), names)
+
+
+def stored_batches(
+    source: Source, preprocessing: Preprocessing, batch_size: int, streaming: bool | None, workers: int
+) -> Iterable[np.ndarray]:
+    """Every example as stored, in batches of one shape; the last rows may only pad. Arguments as of `predict`."""
+    everything = np.arange(len(source))
+    if streaming or (streaming is None and stream.must_stream(source, preprocessing)):
+        order = stream.EvaluationOrder((everything,), batch_size)
+        return (b["x"] for b in stream.stream(source, preprocessing, order, range(1), workers=workers))
+    data = to_memory(source, preprocessing)
+    return (data.x[rows] for rows in evaluation_batches([everything], batch_size, [0])[0].indices)
+
+
+def match_labels(source: Source, card: Card, outputs: int) -> tuple[tuple[str, ...], np.ndarray | None]:
+    """The checkpoint's classes and the labels of `source` among them, as `Predictions` holds both."""
+    if card.scaling:
+        return (), None if source.labels is None or source.class_names else source.labels
+    known = card.class_names or tuple(str(i) for i in range(outputs))
     labels = None
     if source.labels is not None and source.class_names:
         places = np.array([known.index(c) if c in known else -1 for c in source.class_names])
         labels = places[source.labels]
-    return Predictions(logits, known, labels, names)
+    return known, labels

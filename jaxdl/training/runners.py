@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 from jaxdl.data.batches import Batches
 from jaxdl.parallel import mesh as meshes
 from jaxdl.parallel import pmap as pmaps
+from jaxdl.parallel.compiler import compiler_options
 from jaxdl.training.step import Batch, Predict, Shared, State, Step
 
 
@@ -102,7 +104,8 @@ def predict_over_steps(predict: Predict, scan: bool) -> Callable:
 
 def single_runner(step: Step, predict: Predict, scan: bool) -> Runner:
     """On the default device. To run folds at once, give it a step and a predict that are mapped over them."""
-    return Runner(jax.jit(over_steps(step, scan), donate_argnums=0), jax.jit(predict_over_steps(predict, scan)), scan)
+    jit = partial(jax.jit, compiler_options=compiler_options())
+    return Runner(jit(over_steps(step, scan), donate_argnums=0), jit(predict_over_steps(predict, scan)), scan)
 
 
 def mesh_runner(step: Step, predict: Predict, scan: bool, devices: Sequence[Any]) -> Runner:

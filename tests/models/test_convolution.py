@@ -1,0 +1,127 @@
+"""Convolution and max pooling, whose gradients have a way of their own on the CPU, against XLA's."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from jax import lax
+
+from jaxdl.models import convolution
+from jaxdl.models.convolution import convolve
+from jaxdl.models.layers import conv
+from jaxdl.models.pooling import _native, max_pool
+
+LAYOUT = dict(dimension_numbers=("NHWC", "HWIO", "NHWC"))
+
+
+def _drawn(*shape, seed=0):
+    return np.random.default_rng(seed).normal(size=shape).astype(np.float32)
+
+
+def _assert_same_gradients(ours, xlas, *operands):
+    answer, pull = jax.vjp(ours, *operands)
+    wanted, their_pull = jax.vjp(xlas, *operands)
+    np.testing.assert_allclose(answer, wanted, rtol=1e-4, atol=1e-4)
+    gradient = _drawn(*answer.shape, seed=1)
+    for mine, theirs in zip(pull(gradient), their_pull(gradient), strict=True):
+        np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    batch=st.integers(1, 5),
+    height=st.integers(5, 12),
+    width=st.integers(5, 12),
+    kernel=st.tuples(st.sampled_from([1, 2, 3, 5]), st.sampled_from([1, 3, 4])),
+    strides=st.tuples(st.integers(1, 3), st.integers(1, 2)),
+    padding=st.tuples(st.tuples(st.integers(0, 2), st.integers(0, 2)), st.tuples(st.integers(0, 2), st.integers(0, 2))),
+    block=st.sampled_from([1, 7, 30, 1024]),
+)
+def test_any_convolution_has_xlas_gradients(batch, height, width, kernel, strides, padding, block):
+    x, weights = _drawn(batch, height, width, 3), _drawn(*kernel, 3, 4, seed=2)
+    before = convolution.POSITIONS
+    convolution.POSITIONS = block  # so that small images are divided as large ones are
+    try:
+        _assert_same_gradients(
+            lambda x, w: convolve(x, w, strides, padding, **LAYOUT),
+            lambda x, w: lax.conv_general_dilated(x, w, strides, padding, **LAYOUT),
+            x,
+            weights,
+        )
+    finally:
+        convolution.POSITIONS = before
+
+
+@pytest.mark.parametrize(("height", "width"), [(70, 66), (64, 20), (37, 40)])
+def test_large_images_go_band_by_band(height, width):
+    operands = _drawn(2, height, width, 3), _drawn(3, 5, 3, 4, seed=2)
+    padding = ((1, 1), (2, 2))
+    _assert_same_gradients(
+        lambda x, w: convolve(x, w, (1, 1), padding, **LAYOUT),
+        lambda x, w: lax.conv_general_dilated(x, w, (1, 1), padding, **LAYOUT),
+        *operands,
+    )
+
+
+@pytest.mark.parametrize("options", [dict(feature_group_count=2), dict(rhs_dilation=(2, 2)), dict(lhs_dilation=(1, 2))])
+def test_groups_and_dilation_are_left_to_xla(options):
+    x, weights = _drawn(2, 9, 9, 4), _drawn(3, 3, 4 // options.get("feature_group_count", 1), 6, seed=2)
+    _assert_same_gradients(
+        lambda x, w: convolve(x, w, (1, 1), ((1, 1), (1, 1)), **LAYOUT, **options),
+        lambda x, w: lax.conv_general_dilated(x, w, (1, 1), ((1, 1), (1, 1)), **LAYOUT, **options),
+        x,
+        weights,
+    )
+
+
+@pytest.mark.parametrize(("size", "stride"), [(1, 2), (3, 1)])
+def test_a_layer_mapped_over_kernels_is_the_layer_in_turn(size, stride):
+    layer = conv(4, size, stride)
+    x = _drawn(3, 2, 9, 9, 3)
+    kernels = {"params": {"kernel": jnp.asarray(_drawn(3, size, size, 3, 4, seed=2))}}
+
+    def gradient(variables, x):
+        return jax.grad(lambda v: jnp.square(layer.apply(v, x)).sum())(variables)
+
+    mapped = jax.vmap(gradient)(kernels, x)
+    for place in range(3):
+        alone = gradient(jax.tree.map(lambda a, i=place: a[i], kernels), x[place])
+        found = mapped["params"]["kernel"][place]
+        np.testing.assert_allclose(found, alone["params"]["kernel"], rtol=1e-4, atol=1e-3)
+
+
+def test_second_derivatives_are_those_of_xla():
+    x, weights = _drawn(2, 6, 6, 2), _drawn(3, 3, 2, 3, seed=2)
+
+    def curvature(apply):
+        loss = lambda w: jnp.sin(apply(x, w, (1, 1), ((1, 1), (1, 1)), **LAYOUT)).sum()  # noqa: E731
+        return jax.grad(lambda w: jnp.vdot(jax.grad(loss)(w), weights))(weights)
+
+    np.testing.assert_allclose(curvature(convolve), curvature(lax.conv_general_dilated), rtol=1e-3, atol=1e-3)
+
+
+def test_bfloat16_is_summed_up_in_float32():
+    x, weights = jnp.ones((8, 40, 40, 1), jnp.bfloat16), jnp.ones((1, 1, 1, 1), jnp.bfloat16)
+    found = jax.grad(lambda w: convolve(x, w, (1, 1), ((0, 0), (0, 0)), **LAYOUT).astype(jnp.float32).sum())(weights)
+    assert found.dtype == jnp.bfloat16
+    assert found.item() == 8 * 40 * 40  # in bfloat16 256 + 1 is 256
+
+
+@settings(deadline=None, max_examples=12)
+@given(
+    sides=st.tuples(st.integers(5, 11), st.integers(5, 11)),
+    size=st.integers(1, 4),
+    stride=st.integers(1, 3),
+    padding=st.tuples(st.tuples(st.integers(0, 1), st.integers(0, 1)), st.tuples(st.integers(0, 1), st.integers(0, 1))),
+    ties=st.booleans(),
+)
+def test_any_max_pooling_has_xlas_gradient(sides, size, stride, padding, ties):
+    if size == 1:
+        padding = ((0, 0), (0, 0))  # a window of padding alone has no largest
+    x = _drawn(2, *sides, 3)
+    x = np.round(x) if ties else x
+    _assert_same_gradients(
+        lambda x: max_pool(x, size, stride, padding), lambda x: _native(x, size, stride, padding), jnp.asarray(x)
+    )
