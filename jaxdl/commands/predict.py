@@ -8,11 +8,13 @@ from typing import Annotated, Any
 import tyro
 
 from jaxdl import data as sources
-from jaxdl.cli_options import Debug, Spec
+from jaxdl.cli_options import Debug, Spec, option
 from jaxdl.commands.console import console, listed, score
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.training.predict import Predictions, predict
+from jaxdl.validation.ensemble import EnsembleCheckpoint
+from jaxdl.validation.ensemble_files import is_ensemble, load_ensemble
 from jaxdl.weights.files import check_free
 from jaxdl.weights.pretrained import load_pretrained
 
@@ -22,23 +24,35 @@ def predict_command(
     checkpoint: Annotated[Path, tyro.conf.arg(metavar="CKPT")],
     data: Spec,
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.csv")],
+    batch_size: int = 64,
+    out_of_fold: Annotated[tyro.conf.FlagCreatePairsOff[bool], option()] = False,
     debug: Debug = False,
 ) -> None:
     """Write a checkpoint's predictions to a table.
 
     Args:
-      checkpoint: folder of a trained checkpoint, or hf:OWNER/NAME of published weights.
+      checkpoint: folder of a trained checkpoint or of an ensemble, or hf:OWNER/NAME of published weights.
       data: digits[:5-9], a folder (of class folders, or of images), FILE.npz, FILE.csv, tfds:NAME.
       out: file for the table; must not exist yet.
+      batch_size: examples at a time.
+      out_of_fold: of an ensemble, have each example predicted by those members alone that were not trained on it.
       debug: show the traceback of an error.
     """
     out = check_free(out)
     if out.is_dir():
         raise InputError(f"'{out}' is a folder; expected the name of a file .csv")
-    network = load_pretrained(checkpoint)
-    task = "regression" if network.card.scaling else "classification"
-    source = sources.load(data, labelled=False, task=task)
-    predictions = predict(network, source)
+    if batch_size < 1:
+        raise InputError(f"batch_size is {batch_size}; expected at least 1")
+    network = load_ensemble(checkpoint) if is_ensemble(checkpoint) else load_pretrained(checkpoint)
+    several = isinstance(network, EnsembleCheckpoint)
+    if out_of_fold and not several:
+        raise InputError(f"--out-of-fold is for an ensemble; '{checkpoint}' is a single network")
+    card = network.cards[0] if several else network.card
+    source = sources.load(data, labelled=False, task="regression" if card.scaling else "classification")
+    if several:
+        predictions = _predict_together(network, source, batch_size, out_of_fold)
+    else:
+        predictions = predict(network, source, batch_size=batch_size)
     _write_csv(predictions, source, out)
     console.print(f"{len(predictions.logits)} predictions in {out}", soft_wrap=True)
     if Path(data).is_dir() and len(sources.splits_of(data)) > 1:
@@ -51,6 +65,14 @@ def predict_command(
     elif predictions.labels is not None:
         foreign = [c for c in source.class_names if c not in predictions.class_names]
         console.print(f"no accuracy: the checkpoint does not know all classes of the data ({listed(foreign)})")
+
+
+def _predict_together(network: EnsembleCheckpoint, source: Source, batch_size: int, out_of_fold: bool) -> Predictions:
+    if out_of_fold:
+        return network.out_of_fold(source, batch_size=batch_size)
+    if source.labels is not None:
+        network.check_unseen(source)  # before anything is computed
+    return network.predict(source, batch_size=batch_size)
 
 
 def _write_csv(predictions: Predictions, source: Source, path: Path) -> None:

@@ -14,6 +14,7 @@ from jaxdl.errors import InputError
 
 FORMAT = 1
 CARD, ARRAYS = "card.json", "variables"
+ENSEMBLE = "ensemble.json"  # what the folder of an ensemble has instead of a card; see `validation.ensemble`
 TRAINED_ON = "trained_on.u64"  # beside the card: the hashes, 8 bytes each, in rising order
 
 
@@ -65,6 +66,11 @@ def read_card(path: Path) -> tuple[Card, dict[str, Any]]:
     """
     if not path.exists():
         raise InputError(f"there is no checkpoint '{path}'")
+    if (path / ENSEMBLE).is_file():
+        raise InputError(
+            f"'{path}' is an ensemble of several networks, which only predicts; expected a checkpoint of one, such as "
+            "those that it was made of"
+        )
     if not (path / CARD).is_file():
         torn = " (writing it was interrupted: it has arrays)" if (path / ARRAYS).is_dir() else ""
         raise InputError(f"'{path}' is not a jaxdl checkpoint: it has no {CARD}{torn}")
@@ -75,7 +81,7 @@ def read_card(path: Path) -> tuple[Card, dict[str, Any]]:
             raise InputError(
                 f"'{path}' was written in checkpoint format {written}; this jaxdl reads up to {FORMAT}: update jaxdl"
             )
-        card = _checked(held)
+        card = parse_card(held)
         listed = held.get("trained_on")  # older cards have none
         return (card if listed is None else dataclasses.replace(card, trained_on=_read_seen(path, listed))), held
     except InputError:
@@ -106,8 +112,8 @@ def _read_seen(path: Path, listed: Mapping[str, Any]) -> bytes:
     return hashes
 
 
-def _checked(held: Mapping[str, Any]) -> Card:
-    """The card of a file's plain values; what is wrong with them comes as one of many kinds of errors."""
+def parse_card(held: Mapping[str, Any]) -> Card:
+    """The card of a file's plain values, without `trained_on`; what is wrong comes as one of many kinds of errors."""
     newer = ("scaling", "columns", "trained_on")
     fields = {f.name: held[f.name] for f in dataclasses.fields(Card) if f.name not in newer}
     if (scaling := held.get("scaling")) is not None:  # older cards have none

@@ -105,7 +105,7 @@ def save(checkpoint: Checkpoint, path: str | Path) -> Path:
         "environment": environment(),
     }
     with written_whole(path) as work:
-        _write_arrays(work, variables, path)
+        write_arrays(work, variables, path)
         if checkpoint.card.trained_on is not None:
             (work / TRAINED_ON).write_bytes(checkpoint.card.trained_on)
         (work / CARD).write_text(json.dumps(card, indent=1))
@@ -114,7 +114,7 @@ def save(checkpoint: Checkpoint, path: str | Path) -> Path:
     return path
 
 
-def _write_arrays(work: Path, variables: Variables, path: Path) -> None:
+def write_arrays(work: Path, variables: Variables, path: Path) -> None:
     """The arrays of the checkpoint that becomes `path`, into the folder `work`."""
     import orbax.checkpoint as ocp
 
@@ -148,8 +148,6 @@ def restore(
     Raises:
       InputError: if it is no checkpoint or a damaged one, or listing every name and shape that does not match.
     """
-    import orbax.checkpoint as ocp
-
     path = Path(path).expanduser().absolute()
     card, read = read_card(path)
     if model is None:
@@ -166,6 +164,32 @@ def restore(
             f"the card '{path / CARD}' describes a model that cannot be made for inputs of shape "
             f"{card.preprocessing.input_shape}: {first_line(error)}"
         ) from error
+    variables = read_arrays(path, expected, read.get("fingerprint"), drop=drop, rename=rename)
+    return Checkpoint(model, variables, card, _read_history(path), str(path))
+
+
+def read_arrays(
+    path: Path,
+    expected: Any,
+    known: str | None,
+    *,
+    drop: Sequence[str] = (),
+    rename: Mapping[str, str] | None = None,
+) -> Variables:
+    """The arrays in the folder of a checkpoint, as numpy's, in the structure of `expected`.
+
+    Args:
+      path: the folder.
+      expected: shapes by name, as nested dicts.
+      known: the fingerprint that the arrays must have; older cards have none.
+      drop: see `restore`, as `rename`.
+      rename: from names in the checkpoint to those in `expected`.
+
+    Raises:
+      InputError: if they are not there, are damaged, or do not fit.
+    """
+    import orbax.checkpoint as ocp
+
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             stored = checkpointer.metadata(path / ARRAYS).item_metadata
@@ -185,14 +209,13 @@ def restore(
     for name, leaf in walk_shapes(target):
         if found[name].shape != leaf.shape:
             raise InputError(f"'{path}': the array {name} has the shape {found[name].shape}, announced {leaf.shape}")
-    if read.get("fingerprint") not in (None, fingerprint(arrays)):  # older cards have none
+    if known not in (None, fingerprint(arrays)):
         raise InputError(
             f"the arrays of the checkpoint '{path}' are not those that its card was written for: they were exchanged "
             "or damaged. Take arrays and card from the same copy of the checkpoint"
         )
     # numpy: arrays bound to a device would make the first step compile twice
-    variables = _nest({new: np.asarray(found[old]) for old, new in kept.items()}, expected)
-    return Checkpoint(model, variables, card, _read_history(path), str(path))
+    return _nest({new: np.asarray(found[old]) for old, new in kept.items()}, expected)
 
 
 def _read_history(path: Path) -> tuple[Mapping[str, Any], ...]:
