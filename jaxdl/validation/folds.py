@@ -11,7 +11,6 @@ import jax
 import numpy as np
 
 from jaxdl.data.batches import evaluation_batches
-from jaxdl.errors import InputError, check_choice
 from jaxdl.training.feeds import Feeds, MemoryFeeds, make_feeds
 from jaxdl.training.loop import Fitted, fit
 from jaxdl.training.resume import RunFolder
@@ -19,7 +18,7 @@ from jaxdl.training.runners import Runner, stack_batches
 from jaxdl.training.setup import Init, Setup
 from jaxdl.training.transfer import history_row, inner_selection, runner_by_epoch, trained_checkpoint
 from jaxdl.validation.strategy import (
-    STRATEGIES,
+    check_strategy,
     choose_strategy,
     fold_batches,
     fold_state,
@@ -77,17 +76,7 @@ def run_folds(
       keep_models: whether to give the trained networks, too.
       work: where the state is kept; folds that are finished there are not run again.
     """
-    check_choice("fold strategy", strategy, STRATEGIES)
-    if strategy in ("vmap", "shard"):
-        if setup.plan.parallel == "pmap":
-            raise InputError(
-                f"parallel='pmap' divides the batches of one fold at a time; '{strategy}' runs folds at once"
-            )
-        if setup.streamed:
-            raise InputError(
-                f"streamed examples serve one fold at a time ({setup.streamed}); '{strategy}' runs folds at once: use "
-                "'loop' or 'auto'"
-            )
+    check_strategy(setup, strategy)
     runners: dict[str, Runner] = {}
     choice = work.recall("strategy") if work else None  # a trial may end otherwise the next time
     if choice is None:

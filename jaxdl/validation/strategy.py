@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxdl.data.batches import training_batches
+from jaxdl.errors import InputError, check_choice
 from jaxdl.parallel import mesh as meshes
 from jaxdl.training.hyper import Lane
 from jaxdl.training.runners import (
@@ -79,6 +80,20 @@ def make_fold_runner(setup: Setup, strategy: str, held: int | None = None) -> Ru
         lambda shared: put(shared, whole),
         lambda state: jax.device_put(state, jax.local_devices()[0]),
     )
+
+
+def check_strategy(setup: Setup, strategy: str) -> None:
+    """Raises InputError for a strategy that there is not, or by which the folds of `setup` cannot be run."""
+    check_choice("fold strategy", strategy, STRATEGIES)
+    if strategy not in ("vmap", "shard"):
+        return
+    if setup.plan.parallel == "pmap":
+        raise InputError(f"parallel='pmap' divides the batches of one fold at a time; '{strategy}' runs folds at once")
+    if setup.streamed:
+        raise InputError(
+            f"streamed examples serve one fold at a time ({setup.streamed}); '{strategy}' runs folds at once: use "
+            "'loop' or 'auto'"
+        )
 
 
 def choose_strategy(setup: Setup, folds: Sequence[Fold]) -> tuple[dict[str, Any], dict[str, Runner]]:

@@ -18,43 +18,60 @@ from jaxdl.training.runners import Runner, stack_batches
 from jaxdl.training.setup import Setup
 from jaxdl.training.step import State
 from jaxdl.training.transfer import inner_selection, runner_by_epoch
-from jaxdl.validation.strategy import choose_strategy, fold_batches, fold_state, make_fold_runner, pad_folds
+from jaxdl.validation.strategy import (
+    check_strategy,
+    choose_strategy,
+    fold_batches,
+    fold_state,
+    make_fold_runner,
+    pad_folds,
+)
 
 Scores = dict[str, float]  # of a lane's test part: what the task measures; all NaN where the training diverged
 SCORES = "scores.json"
 
 
 def lane_bytes(setup: Setup, lane: Lane) -> int:
-    """Bytes that one lane takes on the device beside the data, at most.
+    """About how many bytes one lane takes on the device beside the data.
 
-    Its state, and everything that a step computes on the way, as if all of it were kept: a compiler keeps less.
+    Its state, and the most that is alive at once while a step is computed as it is written down. (A compiler may need less:
+    it computes many values where they are used.)
     """
     state = jax.eval_shape(lambda: setup.initial_states([lane])[0])
     batch = jax.tree.map(
         lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), fold_batches(setup, [lane], 0, stacked=False)
     )
     traced = jax.make_jaxpr(setup.make_step())(state, batch, setup.shared)
-    held = sum(leaf.size * leaf.dtype.itemsize for leaf in jax.tree.leaves(state) if leaf.dtype != jax.dtypes.prng_key)
-    return held + _computed(traced.jaxpr)
+    return sum(map(_bytes, jax.tree.leaves(state))) + _most_alive(traced.jaxpr)
 
 
-def _computed(jaxpr: Any) -> int:
-    """Bytes of all that a program computes; a loop's body counts once."""
-    total = 0
-    for equation in jaxpr.eqns:
-        inner = [p for value in equation.params.values() for p in _programs(value)]
-        if inner:
-            total += sum(_computed(one) for one in inner)
-        else:
-            total += sum(
-                out.aval.size * out.aval.dtype.itemsize
-                for out in equation.outvars
-                if hasattr(out.aval, "dtype") and not jax.dtypes.issubdtype(out.aval.dtype, jax.dtypes.extended)
-            )
-    return total
+def _most_alive(program: Any) -> int:
+    """The largest number of bytes that a program's own values take at any time."""
+    last_use = {}
+    for place, equation in enumerate(program.eqns):
+        last_use |= {id(value): place for value in equation.invars}
+    last_use |= {id(value): len(program.eqns) for value in program.outvars}
+    alive, most, ends = 0, 0, {}
+    for place, equation in enumerate(program.eqns):
+        within = [_most_alive(one) for value in equation.params.values() for one in _programs(value)]
+        made = {id(out): _bytes(out.aval) for out in equation.outvars}
+        alive += sum(made.values())
+        most = max(most, alive, alive - sum(made.values()) + max(within, default=0))
+        for value, size in made.items():
+            ends.setdefault(last_use.get(value, place), []).append(size)
+        alive -= sum(ends.pop(place, []))
+    return most
+
+
+def _bytes(value: Any) -> int:
+    dtype = getattr(value, "dtype", None)
+    if dtype is None or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):  # a random key
+        return 0
+    return value.size * dtype.itemsize
 
 
 def _programs(value: Any) -> list[Any]:
+    """The programs that an equation runs, such as the body of a loop."""
     if hasattr(value, "jaxpr"):
         return [value.jaxpr]
     if hasattr(value, "eqns"):
@@ -199,9 +216,11 @@ def choose_lanes(
       strategy: ``auto``, or the one to take.
       memory: bytes that lanes side by side may take.
     """
+    check_strategy(setup, strategy)
     if strategy == "loop":
         return {"name": "loop", "reason": "asked for", "width": 1}, {}
-    width = max(1, min(len(lanes), memory // lane_bytes(setup, lanes[0])))
+    one_by_one = setup.streamed or setup.plan.parallel == "pmap"  # then `choose_strategy` says so
+    width = len(lanes) if one_by_one else max(1, min(len(lanes), memory // lane_bytes(setup, lanes[0])))
     if strategy != "auto":
         return {"name": strategy, "reason": "asked for", "width": width}, {}
     turns = -(-len(lanes) // width)
