@@ -12,6 +12,8 @@ import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding
 from jax.sharding import PartitionSpec as P
 
+from jaxdl.parallel.compiler import compiler_options
+
 DATA = "data"  # the axis over which the examples of a batch are divided
 FOLD = "fold"  # the axis over which folds are laid
 
@@ -61,7 +63,8 @@ def divide_batches(fn: Callable, mesh: Mesh, *, donate: bool) -> Callable:
       A function like `fn`, whose outputs are replicated; per-example outputs include the rows of padding.
     """
     whole = NamedSharding(mesh, P())
-    run = jax.jit(fn, donate_argnums=(0,) if donate else (), out_shardings=whole)
+    options = compiler_options(mesh.devices.flat[0].platform)
+    run = jax.jit(fn, donate_argnums=(0,) if donate else (), out_shardings=whole, compiler_options=options)
 
     def call(state: Any, batch: Any, shared: Any) -> Any:
         padded = jax.tree.map(lambda a: pad_last(a, mesh.size), batch)
@@ -88,4 +91,5 @@ def lay_folds(fn: Callable, mesh: Mesh, *, fold_axis: int, updates_state: bool) 
         out_specs=(first, inner) if updates_state else inner,
         check_vma=False,
     )
-    return jax.jit(laid, donate_argnums=(0,) if updates_state else ())
+    options = compiler_options(mesh.devices.flat[0].platform)
+    return jax.jit(laid, donate_argnums=(0,) if updates_state else (), compiler_options=options)
