@@ -25,6 +25,7 @@ from jaxdl.commands import console, crossval, train
 from jaxdl.data.split_hash import hash_indices
 from jaxdl.training.plan import Plan
 from jaxdl.validation.result import load_result
+from jaxdl.validation.splits import SPLIT
 
 FEW = "--epochs 1 --model-arguments hidden=[8]"
 CLASSES = ("ants & bees", "wasps, big")
@@ -227,7 +228,7 @@ def run(home):
     with contextlib.chdir(home):
         return jaxdl_command(
             "cross-validate --init pretrained --data plain.npz --epochs 2 --folds 3 --seed 4 --freeze-through layer1 "
-            "--stage-lr head=10 --out run"
+            "--stage-lr head=10 --allow parent --out run"
         )
 
 
@@ -240,6 +241,7 @@ def test_the_result_holds_what_was_asked_and_found(run, home):
         "report.html",
         "result.json",
         "run.json",
+        "split.npz",
     ]
     assert sorted(p.name for p in Path("run/folds").iterdir()) == ["0", "1", "2"]
     assert (held["task"], held["metric"]) == ("classification", "accuracy")
@@ -252,7 +254,7 @@ def test_the_result_holds_what_was_asked_and_found(run, home):
         assert row["seconds"] > 0
     assert held["fold_strategy"]["name"] in ("loop", "vmap")
     assert held["fold_strategy"]["reason"]
-    assert held["split"].keys() == {"kind", "k", "seed", "sha256"}
+    assert held["split"]["sizes"] == [{"train": 20, "test": 10}] * 3
     assert (held["split"]["kind"], held["split"]["k"], held["split"]["seed"]) == ("stratified", 3, 4)
     assert held["init"] == {"kind": "checkpoint", "model": "mlp", "path": str(home / "pretrained")}
     assert held["plan"] == Plan(epochs=2, seed=4, freeze_through="layer1", stage_lr={"head": 10.0}).as_dict()
@@ -313,7 +315,8 @@ def test_the_answer_is_printed(run, home):
 )
 def test_splitters(tmp_path, splitter, data, folds):
     out = tmp_path / "run"
-    options = f"{FEW} --splitter {splitter} --folds 3 --fold-strategy vmap"
+    leaks = {"group": "--allow times", "time-series": "--allow groups"}.get(splitter, "")
+    options = f"{FEW} --splitter {splitter} --folds 3 --fold-strategy vmap {leaks}"
     said = jaxdl_command(f"cross-validate --model mlp --data {data} {options} --out {out}")
     result, held = load_result(out), np.load(data)
     rows, tested = result.out_of_fold, np.unique(result.out_of_fold.index)
@@ -326,12 +329,12 @@ def test_splitters(tmp_path, splitter, data, folds):
     if splitter == "group":
         belongs = [set(held["groups"][part]) for part in parts]
         assert sum(map(len, belongs)) == len(set.union(*belongs)) == 10
-        assert "not kept together" not in said
+        assert "Caution: groups" not in said
     if splitter == "time-series":
         times = [held["times"][part] for part in parts]
         assert max(times[0]) < min(times[1])
         assert max(times[1]) < min(times[2])
-        assert "not kept together" in said
+        assert "Caution: groups: 16 examples are tested of a group that the same fold trains on" in said
         assert len(tested) < 30
     if splitter in ("monte-carlo", "holdout"):
         assert all(len(part) == 6 for part in parts)
@@ -362,6 +365,7 @@ def test_fold_strategies_agree(tmp_path):
     for strategy in ("loop", "vmap", "shard"):
         jaxdl_command(
             f"cross-validate --init pretrained --data plain.npz --epochs 2 --folds 3 --fold-strategy {strategy} "
+            "--allow parent "
             f"--out {tmp_path / strategy}"
         )
         result = load_result(tmp_path / strategy)
@@ -372,7 +376,7 @@ def test_fold_strategies_agree(tmp_path):
 
 
 def test_a_folder_with_splits_gives_train_and_says_so(tmp_path):
-    options = "--epochs 1 --folds 2 --fold-strategy vmap --freeze-through body"
+    options = "--epochs 1 --folds 2 --fold-strategy vmap --freeze-through body --allow parent"
     said = jaxdl_command(f"cross-validate --init seer --data 'my photos' {options} --out {tmp_path / 'train'}")
     assert "12 examples of my photos:train; name my photos:all for all of them" in said
     jaxdl_command(f"cross-validate --init seer --data 'my photos:all' {options} --out {tmp_path / 'all'}")
@@ -562,7 +566,7 @@ def test_interruption_in_the_middle_of_placing_results(monkeypatch, tmp_path):
     np.savez("d.npz", x=np.eye(8, dtype=np.float32), y=np.arange(8) % 2)
     command = f"cross-validate --model mlp --data d.npz {FEW} --folds 2 --fold-strategy loop"
     jaxdl_command(f"{command} --out whole")
-    replace, left = Path.replace, [2]
+    replace, left = Path.replace, [3]  # split.npz is written by one, too
 
     def replace_some(path, target):
         if "result.made" in path.parts:
@@ -590,7 +594,7 @@ def test_interruption_while_the_report_is_drawn(monkeypatch, tmp_path):
     with monkeypatch.context() as patch:
         patch.setattr("jaxdl.report.run_page.show_curves", stop)
         jaxdl_command(command, code=130)
-    assert sorted(os.listdir("o")) == ["folds", "metrics.jsonl", "out_of_fold.npz", "result.json", "run.json"]
+    assert sorted(os.listdir("o")) == ["folds", "metrics.jsonl", "out_of_fold.npz", "result.json", "run.json", SPLIT]
     assert "is finished" in jaxdl_command(command)
     assert "</html>" in Path("o/report.html").read_text()
 

@@ -161,10 +161,9 @@ def test_the_task_of_a_table_can_be_said(tmp_path):
 
 
 def test_images_of_a_group_stay_together(tmp_path):
-    said = jaxdl_command(
-        f"cross-validate {CNN} --data scans.csv --epochs 1 --folds 3 --splitter group --out {tmp_path / 'run'}"
-    )
-    assert "not kept together" not in said
+    options = f"--data scans.csv --epochs 1 --folds 3 --splitter group --allow times --out {tmp_path / 'run'}"
+    said = jaxdl_command(f"cross-validate {CNN} {options}")
+    assert "Caution: groups" not in said
     result = load_result(tmp_path / "run")
     groups = np.arange(24) // 4
     parts = [part for pair in GroupKFold(3, shuffle=True, random_state=0).split(groups, groups=groups) for part in pair]
@@ -173,14 +172,16 @@ def test_images_of_a_group_stay_together(tmp_path):
     belongs = [set(groups[result.out_of_fold.index[result.out_of_fold.fold == fold]]) for fold in range(3)]
     assert sum(map(len, belongs)) == len(set.union(*belongs)) == 6
     assert list(result.class_names) == ["sick", "well"]
-    said = jaxdl_command(f"cross-validate {CNN} --data scans.csv --epochs 1 --folds 2 --out {tmp_path / 'mixed'}")
-    assert "The groups of scans.csv were not kept together; --splitter group does that." in said
+    mixed = f"cross-validate {CNN} --data scans.csv --epochs 1 --folds 2 --out {tmp_path / 'mixed'}"
+    assert "groups: 24 examples are tested of a group that the same fold trains on (of 6 groups: " in refused(mixed)
+    assert not (tmp_path / "mixed").exists()
+    assert "Caution: groups: 24 examples" in jaxdl_command(f"{mixed} --allow groups times")
+    assert "Did you mean 'groups'" in refused(f"{mixed} --allow group")
 
 
 def test_images_of_a_table_in_the_order_of_time(tmp_path):
-    jaxdl_command(
-        f"cross-validate {CNN} --data scans.csv --epochs 1 --folds 3 --splitter time-series --out {tmp_path / 'run'}"
-    )
+    options = f"--data scans.csv --epochs 1 --folds 3 --splitter time-series --allow groups --out {tmp_path / 'run'}"
+    jaxdl_command(f"cross-validate {CNN} {options}")
     days, rows = np.array([(7 * i) % 24 for i in range(24)]), load_result(tmp_path / "run").out_of_fold
     tested = [days[rows.index[rows.fold == fold]] for fold in range(3)]
     assert tested[0].max() < tested[1].min()

@@ -260,10 +260,8 @@ def test_streamed_and_in_memory_give_the_same_numbers(options, tmp_path):
     model = jaxdl.create("cnn", 2, features=(4, 6), hidden=(8,))
     plan = jaxdl.Plan(epochs=3, batch_size=8, **options)
     init = jaxdl.pretrain(model, source, jaxdl.Plan(epochs=1), image_size=8) if "freeze_through" in options else model
-    made = [
-        jaxdl.cross_validate(init, source, plan, folds=2, fold_strategy="loop", image_size=8, streaming=s, workers=0)
-        for s in (False, True)
-    ]
+    how = {"folds": 2, "fold_strategy": "loop", "image_size": 8, "workers": 0, "allow": ["parent"]}
+    made = [jaxdl.cross_validate(init, source, plan, streaming=s, **how) for s in (False, True)]
     assert made[0].streamed is None
     assert made[1].streamed == ("asked for" if "freeze_through" not in options else None)  # then activations are kept
     np.testing.assert_allclose(made[0].out_of_fold.logits, made[1].out_of_fold.logits, atol=1e-6)

@@ -1,0 +1,43 @@
+"""A checkpoint as plain values and arrays: what a pickle of an estimator holds of it."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from jaxdl.models import create, describe
+from jaxdl.models.staged import Staged
+from jaxdl.weights.card import parse_card, plain_card
+from jaxdl.weights.checkpoint import Checkpoint
+
+MARK = "jaxdl checkpoint"
+
+
+def to_plain(value: Any) -> Any:
+    """A `Checkpoint` or a model as a dict of plain values and numpy arrays; anything else as it is."""
+    if isinstance(value, Staged):
+        name, arguments = describe(value)
+        return {MARK: 1, "model": name, "arguments": arguments, "num_outputs": value.num_outputs}
+    if not isinstance(value, Checkpoint):
+        return value
+    model = to_plain(value.model)
+    card = {**plain_card(value.card), **{key: model[key] for key in ("model", "arguments", "num_outputs")}}
+    card["class_names"] = list(value.card.class_names)
+    card["columns"] = None if value.card.columns is None else list(value.card.columns)
+    return model | {
+        "variables": value.variables,
+        "card": card,
+        "trained_on": value.card.trained_on,
+        "history": [dict(row) for row in value.history],
+        "path": value.path,
+    }
+
+
+def from_plain(held: Any) -> Any:
+    """What `to_plain` was given."""
+    if not isinstance(held, Mapping) or MARK not in held:
+        return held
+    model = create(held["model"], held["num_outputs"], **held["arguments"])
+    if "card" not in held:
+        return model
+    card = dataclasses.replace(parse_card(held["card"]), trained_on=held["trained_on"])
+    return Checkpoint(model, held["variables"], card, tuple(held["history"]), held["path"])

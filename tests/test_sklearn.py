@@ -1,0 +1,156 @@
+"""The estimators keep scikit-learn's contract, and give what jaxdl's own calls give."""
+
+import pickle
+import pickletools
+
+import numpy as np
+import pytest
+from sklearn.base import clone
+from sklearn.datasets import load_diabetes
+from sklearn.linear_model import Ridge
+from sklearn.metrics import r2_score
+from sklearn.model_selection import GridSearchCV, StratifiedKFold, cross_val_predict, cross_val_score
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from sklearn.utils.estimator_checks import parametrize_with_checks
+
+import jaxdl
+from jaxdl import data
+from jaxdl.errors import InputError
+from jaxdl.sklearn import TransferClassifier, TransferRegressor
+
+QUICK = {
+    "model_arguments": {"hidden": (8,)},
+    "epochs": 10,
+    "learning_rate": 0.1,
+    "optimizer": "sgd",
+    "schedule": "constant",
+    "weight_decay": 0.0,
+}
+DIGITS = data.digits(range(5, 10))
+FEW = data.subset(DIGITS, np.random.default_rng(0).permutation(len(DIGITS))[:100])
+NAMES = np.array(["five", "six", "seven", "eight", "nine"])[FEW.labels]
+
+
+@pytest.fixture(scope="module")
+def parent():
+    return jaxdl.pretrain(jaxdl.create("mlp", 5, hidden=(32,)), data.digits(range(5)), jaxdl.Plan(epochs=10))
+
+
+@pytest.fixture(scope="module")
+def fitted(parent):
+    return TransferClassifier(parent, epochs=10, learning_rate=1e-2, freeze_through="body").fit(FEW.x, NAMES)
+
+
+@parametrize_with_checks([TransferClassifier(**QUICK), TransferRegressor(**QUICK)])
+def test_the_checks_of_scikit_learn(estimator, check):
+    """All of them: none is expected to fail."""
+    check(estimator)
+
+
+def test_it_is_fine_tuning(parent, fitted):
+    plan = jaxdl.Plan(epochs=10, learning_rate=1e-2, freeze_through="body")
+    tuned = jaxdl.finetune(parent, data.arrays(FEW.x, NAMES), plan, head="fresh")
+    said = jaxdl.predict(tuned, data.arrays(DIGITS.x))
+    np.testing.assert_allclose(fitted.predict_proba(DIGITS.x), said.probabilities, atol=1e-6)
+    assert list(fitted.classes_) == list(said.class_names) == sorted(set(NAMES))
+    np.testing.assert_array_equal(fitted.predict(DIGITS.x), np.array(said.class_names)[said.predicted])
+    assert fitted.history_ == list(tuned.history)
+    assert fitted.score(FEW.x, NAMES) > 0.8
+
+
+@pytest.mark.parametrize("labels", [[-1.0, 1.0], [True, False], ["b", "a"], [7, 3], ["b", None]])
+def test_labels_of_any_type(labels):
+    kind = object if None in labels else None
+    y = np.array(labels, kind)[FEW.labels % 2]
+    x = FEW.x.reshape(100, 64) / 255
+    if None in labels:
+        with pytest.raises((TypeError, ValueError)):  # scikit-learn's own word: there is no order among them
+            TransferClassifier(epochs=1).fit(x, y)
+        return
+    model = TransferClassifier(epochs=20, learning_rate=1e-2, model_arguments={"hidden": (16,)}).fit(x, y)
+    assert model.classes_.dtype == y.dtype
+    assert model.predict(x).dtype == y.dtype
+    assert (model.predict(x) == y).mean() > 0.9
+
+
+def test_numbers_are_foretold_in_their_own_units():
+    x, y = load_diabetes(return_X_y=True)
+    model = TransferRegressor(epochs=40, learning_rate=5e-3, model_arguments={"hidden": (16,)}).fit(x[:300], y[:300])
+    assert r2_score(y[300:], model.predict(x[300:])) > Ridge(0.1).fit(x[:300], y[:300]).score(x[300:], y[300:]) - 0.1
+    assert model.predict(x).shape == y.shape
+    source = data.arrays(x, name="X")
+    np.testing.assert_allclose(model.predict(x), jaxdl.predict(model.checkpoint_, source).predicted, rtol=1e-5)
+
+
+def test_a_pickle_holds_plain_values_and_arrays(fitted, parent):
+    held = pickle.dumps(fitted)
+    found = {arg for op, arg, _ in pickletools.genops(held) if op.name == "SHORT_BINUNICODE"}
+    modules = {
+        name for name in found if name.split(".")[0] in ("jax", "jaxlib", "flax", "jaxdl", "orbax", "cloudpickle")
+    }
+    assert modules == {"jaxdl.sklearn.estimators"}
+    again = pickle.loads(held)
+    np.testing.assert_array_equal(again.predict_proba(DIGITS.x), fitted.predict_proba(DIGITS.x))
+    assert again.checkpoint_.card == fitted.checkpoint_.card
+    assert again.checkpoint_.history == fitted.checkpoint_.history
+    assert again.init.card == parent.card
+    again.set_params(epochs=2).fit(FEW.x, NAMES)
+    assert pickle.loads(pickle.dumps(TransferClassifier(parent.model))).init == parent.model
+
+
+def test_clone_takes_the_parameters_alone(fitted, parent, tmp_path):
+    copy = clone(fitted)
+    assert not hasattr(copy, "checkpoint_")
+    assert copy.get_params().keys() == fitted.get_params().keys()
+    again = copy.fit(FEW.x, NAMES)
+    np.testing.assert_array_equal(again.predict_proba(FEW.x), fitted.predict_proba(FEW.x))
+    path = jaxdl.save(parent, tmp_path / "parent")
+    restored = clone(fitted).set_params(init=path).fit(FEW.x, NAMES)
+    np.testing.assert_array_equal(restored.predict_proba(FEW.x), fitted.predict_proba(FEW.x))
+
+
+def test_folds_are_those_of_cross_validate(parent):
+    """Fold 0, whose draws are those of a training of its own."""
+    splitter = StratifiedKFold(3, shuffle=True, random_state=0)
+    plan = jaxdl.Plan(epochs=5, learning_rate=1e-2)
+    ours = jaxdl.cross_validate(parent, FEW, plan, splitter=splitter, fold_strategy="loop", only_folds=[0])
+    model = TransferClassifier(parent, epochs=5, learning_rate=1e-2)
+    scores = cross_val_score(model, FEW.x, FEW.labels, cv=splitter)
+    assert scores[0] == pytest.approx(ours.mean)
+    odds = cross_val_predict(model, FEW.x, FEW.labels, cv=splitter, method="predict_proba")
+    first = ours.out_of_fold.index
+    logits = ours.out_of_fold.logits
+    np.testing.assert_allclose(odds[first], np.exp(logits) / np.exp(logits).sum(1, keepdims=True), atol=1e-4)
+
+
+def test_pipeline_and_grid_search():
+    x, y = load_diabetes(return_X_y=True)
+    piped = make_pipeline(StandardScaler(), TransferRegressor(**QUICK))
+    search = GridSearchCV(piped, {"transferregressor__learning_rate": [1e-6, 0.05]}, cv=2).fit(x, y)
+    assert search.best_params_ == {"transferregressor__learning_rate": 0.05}
+    assert search.best_score_ > 0.3
+
+
+def test_seeds():
+    x, y = FEW.x.reshape(100, 64).astype(float), FEW.labels
+    make = lambda seed: TransferClassifier(epochs=1, random_state=seed).fit(x, y).predict_proba(x)  # noqa: E731
+    np.testing.assert_array_equal(make(3), make(3))
+    np.testing.assert_array_equal(make(np.random.RandomState(1)), make(np.random.RandomState(1)))
+    assert (make(3) != make(4)).any()
+
+
+def test_mistakes_are_named(parent):
+    x, y = FEW.x, FEW.labels
+    with pytest.raises(InputError, match="epochs is 0"):
+        TransferClassifier(epochs=0).fit(x, y)
+    with pytest.raises(InputError, match="set these as parameters of their own"):
+        TransferClassifier(plan_options={"epochs": 3}).fit(x, y)
+    with pytest.raises(InputError, match="there is no checkpoint"):
+        TransferClassifier("nowhere").fit(x, y)
+    with pytest.raises(InputError, match="y holds one class"):
+        TransferClassifier().fit(x, y * 0)
+    with pytest.raises(InputError, match="the network"):
+        TransferClassifier(parent).fit(x.reshape(100, 64).astype(float), y)
+    with pytest.raises(ValueError, match="features"):
+        TransferClassifier(epochs=1).fit(x.reshape(100, 64) / 255, y).predict(x.reshape(100, 64)[:, :5] / 255)
