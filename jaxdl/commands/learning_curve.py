@@ -7,6 +7,7 @@ import tyro
 
 from jaxdl import data as sources
 from jaxdl.cli_options import (
+    AllowOption,
     Debug,
     InitOption,
     ModelArguments,
@@ -44,6 +45,7 @@ def learning_curve_command(
     folds: int = 5,
     splitter: Splitter = "auto",
     fold_strategy: FoldStrategy = "auto",
+    allow: AllowOption = (),
     image_size: SizeOption = None,
     task: TaskOption = "auto",
     model_arguments: ModelArguments = (),
@@ -63,6 +65,7 @@ def learning_curve_command(
       folds: number of folds, which test the same examples at every size.
       splitter: how to divide the examples; group needs groups, time-series times; auto is stratified, of numbers kfold.
       fold_strategy: how folds are run: in turn (loop), in one program (vmap), over devices (shard), or the fastest.
+      allow: leaks to go on with in spite of all: groups, times, duplicates, near-duplicates, parent.
       image_size: side in pixels that images are brought to; by default the checkpoint's.
       task: whether the target column of a .csv names classes or is a number to foretell; auto looks at it.
       model_arguments: arguments of --model, such as activation=tanh.
@@ -90,6 +93,7 @@ def learning_curve_command(
                     streaming=as_streaming(running),
                     workers=running.workers,
                     work=run,
+                    allow=allow,
                 )
             except AlreadyFinished as finished:
                 console.print(str(finished), soft_wrap=True)

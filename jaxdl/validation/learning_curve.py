@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from jaxdl.training.resume import RunFolder
 from jaxdl.training.setup import Init
 from jaxdl.training.transfer import describe_run
 from jaxdl.validation.crossval import cross_validate
+from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.validation.power_law import PowerLaw, describe_law, foretell
 from jaxdl.validation.result import Result, load_result
 from jaxdl.validation.splits import Split, Splitting, split_source
@@ -128,6 +129,7 @@ def learning_curve(
     streaming: bool | None = None,
     workers: int = 2,
     work: str | Path | RunFolder | None = None,
+    allow: Iterable[str] = (),
 ) -> LearningCurve:
     """Cross-validation at growing numbers of training examples, always tested on the same ones.
 
@@ -154,6 +156,7 @@ def learning_curve(
       streaming: see `training.prepare`, as `workers`.
       workers: processes that decode what is streamed.
       work: folder where the state is kept; the same call goes on from there.
+      allow: leaks to go on with, see `cross_validate`.
 
     Raises:
       InputError: as `cross_validate`, and for a size that cannot be had.
@@ -162,6 +165,7 @@ def learning_curve(
     begin = time.perf_counter()
     check_labelled(source, purpose="a learning curve")
     check_choice("budget", budget, BUDGETS)
+    allow = check_allowed(allow)
     whole = split_source(source, splitter, folds, plan.seed, splitting)
     wanted = resolve_sizes(sizes, source, whole)
     parts = nested_parts(source, whole, list(wanted.values()), plan.seed)
@@ -171,7 +175,7 @@ def learning_curve(
     if work:
         settings = {"call": "learning_curve", "image_size": image_size, **describe_run(init, source, plan)}
         asked = {"sizes": list(wanted), "budget": budget, "split": whole.sha256, "fold_strategy": fold_strategy}
-        work.claim(settings | asked, environment())
+        work.claim(settings | asked | ({"allow": list(allow)} if allow else {}), environment())
     results: list[Result] = []
     for name, part, stretched in reversed(list(zip(wanted, parts, plans, strict=True))):  # the largest chooses the way
 
@@ -187,6 +191,7 @@ def learning_curve(
             "on_steps": on_steps,
             "streaming": streaming,
             "workers": workers,
+            "allow": allow,
         }
         results.append(run_part(work, f"size-{name}", init, source, stretched, **options))
     results.reverse()

@@ -1,0 +1,111 @@
+"""Where a score's variation comes from: as rows, as a picture, and in words."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from jaxdl.report.markup import check_picture
+from jaxdl.report.table import SHARES, measure
+from jaxdl.validation.components import DATA, DATA_PLANS, standard_deviation
+from jaxdl.validation.variance import Variance
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+BLUE = "#0072b2"
+
+
+def _spread(found: Variance, value: float) -> str:
+    return f"{100 * value:.2f}" if found.metric in SHARES else f"{value:.3g}"
+
+
+def component_rows(found: Variance) -> tuple[list[str], list[list[str]]]:
+    """Headers and cells, a line for each source; spreads are standard deviations, of shares in points."""
+    headers = ["varies with", "share", "std", "95 % interval", ""]
+    lines = []
+    for one in found.components:
+        low, high, std = (_spread(found, float(np.sqrt(v))) for v in (one.low, one.high, one.variance))
+        note = "estimate below 0, given as 0" if one.negative else ""
+        lines.append([one.name, f"{100 * one.share:.0f} %", std, f"{low} to {high}", note])
+    return headers, lines
+
+
+def repeat_rows(found: Variance) -> tuple[list[str], list[list[str]]]:
+    """Headers and cells: how far the mean score of one plan varies with so many splits and seeds."""
+    rows = [
+        [str(row["splits"]), str(row["seeds"]), str(row["trainings"]), _spread(found, row["std"])]
+        for row in found.repeats
+    ]
+    return ["splits", "seeds each", "trainings", "std of the mean"], rows
+
+
+def advice(found: Variance) -> str:
+    """What to repeat, in a sentence or two."""
+    plans, splits, seeds = found.scores.shape
+    variances = {one.name: one.variance for one in found.components}
+    by_split = sum(variances.get(name, 0.0) for name in (DATA, DATA_PLANS))
+    floor = float(np.sqrt(by_split / splits))
+    now = standard_deviation(variances, splits, seeds)
+    alone = standard_deviation(variances, splits * seeds, 1)
+    said = (
+        f"The mean score of one plan over these {splits} splits with {seeds} seeds each varies by "
+        f"{_spread(found, now)}; more seeds on the same splits never bring it below {_spread(found, floor)}, as many "
+        f"trainings on a split each bring it to {_spread(found, alone)}."
+    )
+    wide = "The splits divide the same examples: another data set would vary more than this."
+    counted = f"{plans} configuration{'s' if plans > 1 else ''}"
+    return f"{measure(found.metric, found.mean)} on average over {counted}. {said} {wide}"
+
+
+def print_variance(console: "Console", found: Variance) -> None:
+    """Both tables, with what they are of."""
+    unit = " in points" if found.metric in SHARES else ""
+    console.print(f"{found.metric} of one training, standard deviations{unit}:")
+    _print_table(console, *component_rows(found), left=(0, 4))
+    console.print("\nwhat to repeat:")
+    _print_table(console, *repeat_rows(found))
+    console.print(advice(found), soft_wrap=True)
+
+
+def _print_table(
+    console: "Console", headers: Sequence[str], lines: Sequence[Sequence[str]], left: Sequence[int] = ()
+) -> None:
+    from rich import box
+    from rich.table import Table
+
+    table = Table(*headers, box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 2, 0, 0))
+    for place, column in enumerate(table.columns):
+        column.justify = "left" if place in left else "right"
+    for line in lines:
+        table.add_row(*line)
+    console.print(table)
+
+
+def write_variance(path: str | Path, found: Variance) -> Path:
+    """A bar for each source's standard deviation with its interval; to a new file ``.png``, ``.svg`` or ``.pdf``.
+
+    Raises:
+      InputError: if the file is there already or has another ending.
+    """
+    from matplotlib.figure import Figure
+
+    path = check_picture(path)
+    figure = Figure((7, 1 + 0.5 * len(found.components)), layout="constrained")
+    axes = figure.add_subplot()
+    factor = 100 if found.metric in SHARES else 1
+    std, low, high = (
+        factor * np.sqrt([getattr(one, name) for one in found.components]) for name in ("variance", "low", "high")
+    )
+    places = np.arange(len(std))[::-1]
+    axes.barh(places, std, 0.55, color=BLUE, alpha=0.75)
+    axes.hlines(places, low, high, color="0.2", linewidth=1.5)
+    axes.set_yticks(places, [one.name for one in found.components])
+    axes.set_xlim(0, 1.05 * max(float(high.max()), 1e-12))
+    axes.set_xlabel(f"standard deviation of the {found.metric}" + (", points" if factor == 100 else ""))
+    axes.set_title(f"{found.data['name']}, {found.model['name']}", loc="left", parse_math=False)
+    axes.spines[["top", "right"]].set_visible(False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    return path
