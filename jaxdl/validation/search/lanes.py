@@ -34,8 +34,8 @@ SCORES = "scores.json"
 def lane_bytes(setup: Setup, lane: Lane) -> int:
     """About how many bytes one lane takes on the device beside the data.
 
-    Its state, and the most that is alive at once while a step is computed as it is written down. (A compiler may need less:
-    it computes many values where they are used.)
+    Its state, and the most that is alive at once while a step is computed as it is written down. (A compiler may need
+    less: it computes many values where they are used.)
     """
     state = jax.eval_shape(lambda: setup.initial_states([lane])[0])
     batch = jax.tree.map(

@@ -20,7 +20,7 @@ from jaxdl.validation.leakage import check_leaks
 from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.validation.result import OutOfFold, Result
 from jaxdl.validation.search.climb import climb
-from jaxdl.validation.search.configurations import Configuration, configure, group, model_of
+from jaxdl.validation.search.configurations import Configuration, Group, configure, group, model_of
 from jaxdl.validation.search.evaluate import INNER, OUTER, Evaluation, Part, Scores, Trained
 from jaxdl.validation.search.inner import as_one, inner_splits, number_parts
 from jaxdl.validation.search.result import SearchResult
@@ -118,6 +118,7 @@ def search(
         raise InputError(f"seeds is {seeds!r}; expected a whole number of at least 1")
     if memory is not None and memory <= 0:
         raise InputError(f"memory is {memory}; expected more than 0 bytes")
+    outer = split_source(source, splitter, folds, plan.seed, splitting)
     if isinstance(init, Checkpoint):
         source = arrange_columns(source, init.card.columns)
     dimensions = make_space(space, model_of(init))
@@ -126,7 +127,6 @@ def search(
     if strategy == "halving":
         _check_halving(dimensions, plan)
         rungs = halving_rungs(len(configurations), plan.epochs, eta)
-    outer = split_source(source, splitter, folds, plan.seed, splitting)
     splits, divisions = {OUTER: outer}, {ALL: [(OUTER, fold) for fold in range(len(outer))]}
     if nested:
         by_fold = inner_splits(source, outer, splitter, splitting, inner_splitter, inner_folds, plan.seed)
@@ -142,10 +142,12 @@ def search(
         asked |= {"fold_strategy": fold_strategy, "memory": memory}
         asked |= {"allow": list(allow)} if allow else {}
         work.claim({"call": "search", **asked, **describe_run(init, source, plan)}, environment())
-    for split in splits.values():
-        check_leaks(init, source, split, allow=allow)
-    repeats = range(plan.seed, plan.seed + seeds)
     groups = group(configurations, source)
+    for start in {id(one.first.init): one.first.init for one in groups}.values():
+        check_leaks(start, source, outer, allow=allow)
+    if nested:
+        check_leaks(init, source, splits[INNER], allow=allow)
+    repeats = range(plan.seed, plan.seed + seeds)
     evaluation = Evaluation(
         source, splits, groups, repeats, fold_strategy, memory, image_size, streaming, workers, work, on_steps
     )
@@ -155,29 +157,21 @@ def search(
     choices = [chosen[fold] for fold in range(len(outer))] if nested else []
     taken = choices or [final.number] * len(outer)
     seed_scores = _seed_scores(evaluation, climbed.table, taken)
-    results = []
-    for place, members in enumerate(groups):
-        numbers = {n: members.hyper(configurations[n]) for n in taken if configurations[n] in members.configurations}
-        mine = [fold for fold, number in enumerate(taken) if number in numbers]
-        if mine:
-            results.append(
-                cross_validate(
-                    members.first.init,
-                    source,
-                    members.first.plan,
-                    splitter=outer,
-                    fold_strategy=fold_strategy,
-                    only_folds=mine,
-                    image_size=image_size,
-                    progress=progress,
-                    on_steps=on_steps,
-                    streaming=streaming,
-                    workers=workers,
-                    work=_below(work, f"outer-{place}"),
-                    allow=allow,
-                    numbers={fold: numbers[taken[fold]] for fold in mine},
-                )
-            )
+    results = _train_outer(
+        groups,
+        configurations,
+        taken,
+        source,
+        work,
+        splitter=outer,
+        fold_strategy=fold_strategy,
+        image_size=image_size,
+        progress=progress,
+        on_steps=on_steps,
+        streaming=streaming,
+        workers=workers,
+        allow=allow,
+    )
     result = _join(results, [configurations[number] for number in taken], final, time.perf_counter() - begin)
     return SearchResult(
         nested=nested,
@@ -235,6 +229,34 @@ def _seed_scores(evaluation: Evaluation, table: Mapping[Trained, Scores], taken:
     missing = [(n, part) for n, part in wanted if any((n, part, seed) not in table for seed in others)]
     table = {**table, **(evaluation.run(missing, "chosen") if missing else {})}
     return [[table[n, part, seed] for n, part in wanted] for seed in others]
+
+
+def _train_outer(
+    groups: Sequence[Group],
+    configurations: Sequence[Configuration],
+    taken: Sequence[int],
+    source: Source,
+    work: RunFolder | None,
+    **options: Any,
+) -> list[Result]:
+    """Cross-validates the outer folds with what each took; those of a group at once."""
+    results = []
+    for place, members in enumerate(groups):
+        numbers = {n: members.hyper(configurations[n]) for n in taken if configurations[n] in members.configurations}
+        mine = [fold for fold, number in enumerate(taken) if number in numbers]
+        if mine:
+            results.append(
+                cross_validate(
+                    members.first.init,
+                    source,
+                    members.first.plan,
+                    only_folds=mine,
+                    numbers={fold: numbers[taken[fold]] for fold in mine},
+                    work=_below(work, f"outer-{place}"),
+                    **options,
+                )
+            )
+    return results
 
 
 def _join(results: Sequence[Result], taken: Sequence[Configuration], final: Configuration, seconds: float) -> Result:
