@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from jaxdl.validation.ensemble import EnsembleCheckpoint, ensemble
     from jaxdl.validation.ensemble_files import load_ensemble, save_ensemble
     from jaxdl.validation.learning_curve import learning_curve, load_learning_curve
+    from jaxdl.validation.probes.frozen import extract_features, probe_checkpoint, with_head
+    from jaxdl.validation.probes.probe import probe
     from jaxdl.validation.result import load_result
     from jaxdl.validation.search.result import load_search
     from jaxdl.validation.search.search import search
     from jaxdl.validation.search.space import Choice, LogUniform, Uniform
+    from jaxdl.validation.variance import load_variance, variance
     from jaxdl.weights.checkpoint import Checkpoint, from_model, replace_head, restore, save
     from jaxdl.weights.convert import convert, export
     from jaxdl.weights.pretrained import load_pretrained
@@ -43,6 +46,7 @@ __all__ = [
     "data",
     "ensemble",
     "export",
+    "extract_features",
     "find_learning_rate",
     "finetune",
     "from_model",
@@ -53,14 +57,19 @@ __all__ = [
     "load_pretrained",
     "load_result",
     "load_search",
+    "load_variance",
     "predict",
     "pretrain",
+    "probe",
+    "probe_checkpoint",
     "replace_head",
     "restore",
     "save",
     "save_ensemble",
     "search",
     "train",
+    "variance",
+    "with_head",
     "write_page",
     "write_run_report",
 ]
@@ -82,6 +91,7 @@ _PUBLIC = {
     "data": "jaxdl.data",
     "ensemble": "jaxdl.validation.ensemble",
     "export": "jaxdl.weights.convert",
+    "extract_features": "jaxdl.validation.probes.frozen",
     "find_learning_rate": "jaxdl.training.range_test",
     "from_model": "jaxdl.weights.checkpoint",
     "finetune": "jaxdl.training.transfer",
@@ -92,14 +102,19 @@ _PUBLIC = {
     "load_pretrained": "jaxdl.weights.pretrained",
     "load_result": "jaxdl.validation.result",
     "load_search": "jaxdl.validation.search.result",
+    "load_variance": "jaxdl.validation.variance",
     "predict": "jaxdl.training.predict",
     "pretrain": "jaxdl.training.transfer",
+    "probe": "jaxdl.validation.probes.probe",
+    "probe_checkpoint": "jaxdl.validation.probes.frozen",
     "replace_head": "jaxdl.weights.checkpoint",
     "restore": "jaxdl.weights.checkpoint",
     "save": "jaxdl.weights.checkpoint",
     "save_ensemble": "jaxdl.validation.ensemble_files",
     "search": "jaxdl.validation.search.search",
     "train": "jaxdl.training.transfer",
+    "with_head": "jaxdl.validation.probes.frozen",
+    "variance": "jaxdl.validation.variance",
     "write_page": "jaxdl.report.page",
     "write_run_report": "jaxdl.report.run_page",
 }

@@ -23,12 +23,14 @@ from jaxdl.commands.inspect import inspect_command
 from jaxdl.commands.learning_curve import learning_curve_command
 from jaxdl.commands.models import models_command
 from jaxdl.commands.predict import predict_command
+from jaxdl.commands.probe import probe_command
 from jaxdl.commands.report import report_command
 from jaxdl.commands.run import INTERRUPTED, TERMINATED, Terminated, command_line
 from jaxdl.commands.search import search_command
 from jaxdl.commands.show import show_command
 from jaxdl.commands.split import split_command
 from jaxdl.commands.train import finetune_command, pretrain_command
+from jaxdl.commands.variance import variance_command
 from jaxdl.errors import InputError, check_choice
 from jaxdl.training.resume import Interrupted
 from jaxdl.weights.files import cache_folder
@@ -41,7 +43,9 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "cross-validate": cross_validate_command,
     "search": search_command,
     "learning-curve": learning_curve_command,
+    "variance": variance_command,
     "ensemble": ensemble_command,
+    "probe": probe_command,
     "predict": predict_command,
     "convert": convert_command,
     "export": export_command,

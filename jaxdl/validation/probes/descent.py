@@ -1,0 +1,286 @@
+"""Many penalised linear problems on the same features, brought to their optimum together.
+
+A lane is one problem: a weight vector for every output it has. All lanes share one matrix of features, so that an
+iteration is two matrix products whatever the number of lanes. Each lane takes L-BFGS steps (Nocedal 1980) whose first
+guess of the inverse Hessian knows the features' covariance: the Hessian is close to (curvature of the loss) ×
+covariance + penalty. (Böhning and Lindsay 1988 put the largest curvature there is; here it is the mean over examples at
+the present point.) The logits' change along a direction is known from its one matrix product, so that trying a
+step length costs no further one.
+"""
+
+from collections.abc import Callable
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+MEMORY = 10  # pairs of steps and changes of the gradient that are kept
+LEADING = 128  # directions of the covariance that the first guess knows
+LINE_TRIALS = 12
+LINE_SHARE = 0.5  # a step is taken once the slope along it has fallen to this share
+FLAT = 1e-9  # added to the curvature: directions in which nothing varies
+
+Slopes = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
+Point = tuple[jax.Array, jax.Array]  # of kernel [columns, lanes, outputs] and bias [lanes, outputs]
+
+
+def softmax_slopes(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of the cross-entropy: derivative and (diagonal) second derivative by the logits; `targets` are one-hot."""
+    p = jax.nn.softmax(logits, axis=-1)
+    return p - targets, p * (1 - p)
+
+
+def sigmoid_slopes(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """The same for two classes told apart by one logit; `targets` are 0 or 1."""
+    p = jax.nn.sigmoid(logits)
+    return p - targets, p * (1 - p)
+
+
+def hinge_slopes(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """Of the squared hinge max(0, 1 − target × logit)²; `targets` are ±1."""
+    slack = jnp.maximum(1 - targets * logits, 0)
+    return -2 * targets * slack, 2.0 * (slack > 0)
+
+
+SLOPES: dict[str, Slopes] = {"softmax": softmax_slopes, "sigmoid": sigmoid_slopes, "hinge": hinge_slopes}
+
+
+class Problem(NamedTuple):
+    """Features of a fold's training part, centred.
+
+    Attributes:
+      features: ``[examples, columns]``; zero for rows that only pad.
+      weight: 1 for an example, 0 for padding.
+      targets: ``[examples, lanes or 1, outputs]``, as the loss takes them.
+      directions: ``[columns, leading]``, orthonormal, along which the features vary most.
+      variance: along each of them.
+      rest: mean variance along all others.
+    """
+
+    features: Float[Array, "examples columns"]
+    weight: Float[Array, " examples"]
+    targets: Float[Array, "examples lanes outputs"]
+    directions: Float[Array, "columns leading"]
+    variance: Float[Array, " leading"]
+    rest: Float[Array, ""]
+
+
+class Solution(NamedTuple):
+    """Of `minimise`.
+
+    Attributes:
+      kernel: of the centred features.
+      bias: of them, too.
+      gradient: largest entry of each lane's gradient.
+      steps: that each lane took.
+    """
+
+    kernel: Float[Array, "columns lanes outputs"]
+    bias: Float[Array, "lanes outputs"]
+    gradient: Float[Array, " lanes"]
+    steps: Int[Array, " lanes"]
+
+
+def leading_directions(features: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+    """`Problem`'s directions, variance and rest, by two rounds of subspace iteration (Halko et al. 2011).
+
+    They only have to be near: where the minimum is does not depend on them.
+    """
+    count, columns = weight.sum(), features.shape[1]
+    basis = jax.random.normal(jax.random.key(0), (columns, min(LEADING, columns)), features.dtype)
+    for _ in range(2):
+        basis = jnp.linalg.qr(features.T @ (features @ basis))[0]
+    small = features @ basis
+    variance, turn = jnp.linalg.eigh(small.T @ small / count)
+    variance = jnp.maximum(variance, 0)
+    rest = jnp.maximum(jnp.square(features).sum() / count - variance.sum(), 0) / max(1, columns - len(variance))
+    return basis @ turn, variance, rest
+
+
+class _State(NamedTuple):
+    count: Int[Array, ""]
+    point: Point
+    logits: jax.Array
+    curvature: Float[Array, "lanes outputs"]
+    slope: Point
+    moved: Point  # the last steps, the newest at count − 1
+    turned: Point  # and by how much they changed the gradient
+    rate: jax.Array  # 1 / <moved, turned>, or 0 for a pair that is not there
+    done: Bool[Array, " lanes"]
+    steps: Int[Array, " lanes"]
+
+
+def minimise(
+    problem: Problem, penalties: Float[Array, " lanes"], start: Point, *, loss: str, tolerance: float, most: int
+) -> Solution:
+    """The minimum of ``mean(loss) + penalty / (2 examples) × |kernel|²`` for every lane; the bias is not penalised.
+
+    Args:
+      problem: features and targets.
+      penalties: of each lane.
+      start: kernel ``[columns, lanes, outputs]`` and bias ``[lanes, outputs]`` to begin with.
+      loss: a name of `SLOPES`.
+      tolerance: a lane is done when no entry of its gradient is larger.
+      most: steps at the most; of lanes that are not done by then the gradient tells.
+    """
+    tools = _Tools(problem, penalties, SLOPES[loss])
+    logits = tools.logits(start)
+    curvature, slope = tools.look(start, *tools.residual(logits))
+    pairs = jax.tree.map(lambda a: jnp.zeros((MEMORY, *a.shape), a.dtype), start)
+    first = _State(
+        count=jnp.zeros((), jnp.int32),
+        point=start,
+        logits=logits,
+        curvature=curvature,
+        slope=slope,
+        moved=pairs,
+        turned=pairs,
+        rate=jnp.zeros((MEMORY, len(penalties)), logits.dtype),
+        done=_largest(slope) <= tolerance,
+        steps=jnp.zeros(len(penalties), jnp.int32),
+    )
+    unfinished = lambda state: (state.count < most) & ~state.done.all()  # noqa: E731
+    last = jax.lax.while_loop(unfinished, partial(_step, tools, tolerance), first)
+    return Solution(*last.point, _largest(last.slope), last.steps)
+
+
+class _Tools:
+    """The sums over examples that a step needs."""
+
+    def __init__(self, problem: Problem, penalties: jax.Array, slopes: Slopes):
+        self.problem, self.slopes = problem, slopes
+        self.examples = problem.weight.sum()
+        self.penalty = (penalties / self.examples)[:, None]  # [lanes, 1], as the share of one example
+
+    def logits(self, point: Point) -> jax.Array:
+        return _times(self.problem.features, point[0]) + point[1]
+
+    def residual(self, logits: jax.Array) -> tuple[jax.Array, jax.Array]:
+        residual, curvature = self.slopes(logits, self.problem.targets)
+        weight = self.problem.weight[:, None, None]
+        return residual * weight, curvature * weight
+
+    def look(self, point: Point, residual: jax.Array, curvature: jax.Array) -> tuple[jax.Array, Point]:
+        """The loss's mean curvature for each output, and the gradient, from what `residual` gave."""
+        products = _times(self.problem.features.T, residual) / self.examples
+        slope = products + self.penalty * point[0], residual.sum(0) / self.examples
+        return curvature.sum(0) / self.examples, slope
+
+    def look_along(
+        self, state: _State, direction: Point, along: jax.Array, t: jax.Array
+    ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+        """At the step length `t` ``[lanes]`` the derivative by it, and `residual`; `along` is how the logits change."""
+        residual, curvature = self.residual(state.logits + t[:, None] * along)
+        kernel = state.point[0] + t[:, None] * direction[0]
+        pull = (self.penalty * kernel * direction[0]).sum((0, 2))
+        return (residual * along).sum((0, 2)) / self.examples + pull, (residual, curvature)
+
+    def precondition(self, curvature: jax.Array, way: Point) -> Point:
+        """The first guess of the inverse Hessian times `way`."""
+        inverse = lambda variance: 1 / (curvature * variance + self.penalty + FLAT)  # noqa: E731
+        kernel, bias = way
+        rest = inverse(self.problem.rest)
+        leading = inverse(self.problem.variance[:, None, None]) - rest
+        more = _times(self.problem.directions, leading * _times(self.problem.directions.T, kernel))
+        return rest * kernel + more, bias / (curvature + FLAT)
+
+
+def _step(tools: _Tools, tolerance: float, state: _State) -> _State:
+    direction = _direction(tools, state)
+    along = tools.logits(direction)
+    t, found = _length(tools, state, direction, along)
+    moved = jax.tree.map(lambda way: t[:, None] * way, direction)
+    point = jax.tree.map(jnp.add, state.point, moved)
+    logits = state.logits + t[:, None] * along
+    curvature, slope = tools.look(point, *found)
+    turned = jax.tree.map(jnp.subtract, slope, state.slope)
+    bend = _inner(moved, turned)
+    place = state.count % MEMORY
+    keep = lambda kept, new: kept.at[place].set(new)  # noqa: E731
+    return _State(
+        count=state.count + 1,
+        point=point,
+        logits=logits,
+        curvature=curvature,
+        slope=slope,
+        moved=jax.tree.map(keep, state.moved, moved),
+        turned=jax.tree.map(keep, state.turned, turned),
+        rate=keep(state.rate, jnp.where(bend > 0, 1 / jnp.where(bend > 0, bend, 1), 0)),
+        done=state.done | (_largest(slope) <= tolerance),
+        steps=state.steps + ~state.done,
+    )
+
+
+def _times(matrix: jax.Array, lanes: jax.Array) -> jax.Array:
+    """One matrix product for all lanes: ``[a, b]`` times ``[b, lanes, outputs]``."""
+    return (matrix @ lanes.reshape(len(lanes), -1)).reshape(-1, *lanes.shape[1:])
+
+
+def _inner(one: Point, two: Point) -> jax.Array:
+    """Lane by lane ``[lanes]``."""
+    return (one[0] * two[0]).sum((0, 2)) + (one[1] * two[1]).sum(-1)
+
+
+def _largest(slope: Point) -> jax.Array:
+    return jnp.maximum(jnp.abs(slope[0]).max((0, 2)), jnp.abs(slope[1]).max(-1))
+
+
+def _direction(tools: _Tools, state: _State) -> Point:
+    """Minus the inverse Hessian, as the kept pairs correct it, times the gradient (the two loops of L-BFGS)."""
+
+    def add(one: Point, factor: jax.Array, two: Point) -> Point:
+        return jax.tree.map(lambda a, b: a + factor[:, None] * b, one, two)
+
+    def pair(back: jax.Array) -> tuple[jax.Array, Point, Point]:
+        place = (state.count - 1 - back) % MEMORY
+        moved, turned = jax.tree.map(lambda kept: kept[place], (state.moved, state.turned))
+        return state.rate[place], moved, turned
+
+    def newest_first(back: jax.Array, held: tuple[Point, jax.Array]) -> tuple[Point, jax.Array]:
+        way, shares = held
+        rate, moved, turned = pair(back)
+        share = rate * _inner(moved, way)
+        return add(way, -share, turned), shares.at[back].set(share)
+
+    def oldest_first(index: jax.Array, way: Point) -> Point:
+        back = kept - 1 - index
+        rate, moved, turned = pair(back)
+        return add(way, shares[back] - rate * _inner(turned, way), moved)
+
+    kept = jnp.minimum(state.count, MEMORY)
+    way, shares = jax.lax.fori_loop(0, kept, newest_first, (state.slope, jnp.zeros_like(state.rate)))
+    way = jax.lax.fori_loop(0, kept, oldest_first, tools.precondition(state.curvature, way))
+    return jax.tree.map(jnp.negative, way)
+
+
+def _length(
+    tools: _Tools, state: _State, direction: Point, along: jax.Array
+) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
+    """A step length of each lane, 0 for one that is done, and `_Tools.residual` there.
+
+    The loss is convex, so that its slope along a line only grows: a root is bracketed and closed in on by the secant.
+    """
+    begin = _inner(state.slope, direction)
+    measure = partial(tools.look_along, state, direction, along)
+
+    def wanting(slope: jax.Array) -> jax.Array:
+        return (jnp.abs(slope) > LINE_SHARE * jnp.abs(begin)) & ~state.done
+
+    def again(held: tuple) -> tuple:
+        count, t, (slope, _), low, low_slope, high, high_slope = held
+        search, short = wanting(slope), slope < 0
+        low, low_slope = (jnp.where(search & short, *pair) for pair in ((t, low), (slope, low_slope)))
+        high, high_slope = (jnp.where(search & ~short, *pair) for pair in ((t, high), (slope, high_slope)))
+        width = high - low
+        between = low + jnp.clip(width * low_slope / (low_slope - high_slope), 0.1 * width, 0.9 * width)
+        beyond = jnp.where(slope > begin, jnp.clip(t * begin / (begin - slope), 1.5 * t, 10 * t), 10 * t)
+        t = jnp.where(search, jnp.where(jnp.isfinite(high), between, beyond), t)
+        return count + 1, t, measure(t), low, low_slope, high, high_slope
+
+    nought = jnp.zeros_like(begin)
+    first = jnp.where(state.done, 0, nought + 1)
+    held = (jnp.zeros((), jnp.int32), first, measure(first), nought, begin, nought + jnp.inf, nought)
+    held = jax.lax.while_loop(lambda held: (held[0] < LINE_TRIALS) & wanting(held[2][0]).any(), again, held)
+    return held[1], held[2][1]

@@ -1,0 +1,179 @@
+"""What heads on frozen features have come to."""
+
+import dataclasses
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdl.tasks import choose_task
+from jaxdl.validation.probes.heads import HEADS
+from jaxdl.validation.result import OutOfFold, Result
+from jaxdl.validation.splits import Split
+from jaxdl.weights.checkpoint import environment
+from jaxdl.weights.files import check_free, written_whole
+
+PROBE = "probe.json"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class HeadResult:
+    """One kind of head.
+
+    Attributes:
+      name: of the head.
+      grid: penalties, from the strongest; or numbers of neighbours, from the largest; a single 0 where there are none.
+      outputs: ``float32[grid, rows, classes or 1]``: logits, decision values or numbers of examples that were not
+        trained on, fold after fold.
+      scores: ``[grid, folds]``, of the metric.
+      chosen: place in the grid that all folds together choose.
+      by_fold: place that the inner folds of each fold's training part choose; None without these.
+      seconds: of all its fits.
+      gradient: the largest entry of a gradient that was left; None of a head that is not iterated.
+      notes: what there is to know about its numbers.
+      approximation: of an approximate leave-one-out how far it is from true refits; None where all is exact.
+    """
+
+    name: str
+    grid: np.ndarray
+    outputs: np.ndarray
+    scores: np.ndarray
+    chosen: int
+    by_fold: Sequence[int] | None
+    seconds: float
+    gradient: float | None
+    notes: Sequence[str]
+    approximation: Mapping[str, Any] | None = None
+
+    @property
+    def nested(self) -> bool:
+        """Whether its score is of examples that had no say in any choice."""
+        return self.by_fold is not None or len(self.grid) == 1
+
+    @property
+    def best(self) -> float | None:
+        """The penalty (or number of neighbours) that all folds together choose; None if there is no grid."""
+        return float(self.grid[self.chosen]) if HEADS[self.name].grid else None
+
+    def taken(self, fold: int) -> int:
+        """The place in the grid that counts in `fold`."""
+        return self.chosen if self.by_fold is None else self.by_fold[fold]
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class ProbeResult:
+    """Of `probe`.
+
+    Attributes:
+      heads: by name, in the order asked for.
+      split: the outer folds, those of all repeats in a row.
+      labels: class or number of every example.
+      class_names: empty for numbers.
+      settings: what was asked for, as plain values.
+      init: of which the features are, as in `validation.result.Result`.
+      model: of which the features are.
+      data: name of the source.
+      feature_seconds: of the backbone's pass over the data.
+      leaks: see `validation.result.Result`.
+    """
+
+    heads: Mapping[str, HeadResult]
+    split: Split
+    labels: np.ndarray
+    class_names: tuple[str, ...]
+    settings: Mapping[str, Any]
+    init: Mapping[str, Any]
+    model: Mapping[str, Any]
+    data: str
+    feature_seconds: float = 0.0
+    leaks: Sequence[Mapping[str, Any]] = ()
+
+    @property
+    def metric(self) -> str:
+        return choose_task(self.class_names).metric
+
+    def result(self, head: str) -> Result:
+        """One head as the result of a cross-validation: in each fold with the penalty that its inner folds chose."""
+        found, task = self.heads[head], choose_task(self.class_names)
+        rows, kept, begin = [], [], 0
+        for fold, (train, test) in enumerate(zip(self.split.train, self.split.test, strict=True)):
+            place = found.taken(fold)
+            outputs = found.outputs[place, begin : begin + len(test)]
+            begin += len(test)
+            row = {"fold": fold, "train": len(train), "test": len(test), **task.evaluate(outputs, self.labels[test])}
+            if self.class_names and not HEADS[head].probabilistic:
+                del row["loss"]  # of decision values it means nothing
+            if HEADS[head].grid:
+                row[HEADS[head].grid] = float(found.grid[place])
+            rows.append(row | {"seconds": found.seconds / len(self.split)})
+            kept.append(outputs)
+        if not self.class_names and len(rows) > 1 and all(row["test"] == 1 for row in rows):
+            scores = [task.evaluate(np.concatenate(kept), self.labels[np.concatenate(self.split.test)])[task.metric]]
+        else:
+            scores = [row[task.metric] for row in rows]
+        index = np.concatenate(self.split.test)
+        reason = "; ".join([HEADS[head].note, *found.notes])
+        return Result(
+            task=task.name,
+            metric=task.metric,
+            mean=float(np.mean(scores)),
+            std=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
+            folds=rows,
+            fold_strategy={"name": "probe", "reason": reason},
+            split=self.split.as_dict(),
+            init=self.init,
+            model=self.model,
+            plan={"head": head, **self.settings},
+            data={"name": self.data, "examples": len(self.labels), "class_names": list(self.class_names)},
+            cached=True,
+            environment=environment(),
+            seconds=found.seconds + self.feature_seconds,
+            out_of_fold=OutOfFold(
+                index,
+                np.repeat(np.arange(len(rows)), [len(t) for t in self.split.test]),
+                self.labels[index],
+                np.concatenate(kept),
+            ),
+            curves=(),
+            leaks=self.leaks,
+        )
+
+    def as_dict(self) -> dict[str, Any]:
+        """Grids, scores and choices of all heads, for JSON."""
+        heads = {
+            name: {
+                "grid": found.grid.tolist(),
+                "scores": found.scores.tolist(),
+                "chosen": found.best,
+                "chosen_by_fold": None if found.by_fold is None else [float(found.grid[i]) for i in found.by_fold],
+                "nested": found.nested,
+                "seconds": found.seconds,
+                "gradient": found.gradient,
+                "notes": list(found.notes),
+                "approximation": found.approximation,
+            }
+            for name, found in self.heads.items()
+        }
+        held = {"metric": self.metric, "data": self.data, "split": self.split.as_dict(), "settings": self.settings}
+        return {**held, "feature_seconds": self.feature_seconds, "heads": heads}
+
+    def save(self, path: str | Path) -> Path:
+        """Writes a folder: ``probe.json``, the outputs of the whole grid, and for each head a folder as `Result.save`.
+
+        Raises:
+          InputError: if something is there already.
+        """
+        path = check_free(path)
+        with written_whole(path) as work:
+            self.write_to(work)
+        return path
+
+    def write_to(self, folder: Path) -> None:
+        """The files of `save`, into a folder that is there."""
+        (folder / PROBE).write_text(json.dumps(self.as_dict(), indent=1) + "\n")
+        for name, found in self.heads.items():
+            (folder / name).mkdir()
+            self.result(name).write_to(folder / name)
+            np.savez_compressed(folder / name / "grid.npz", grid=found.grid, outputs=found.outputs, scores=found.scores)

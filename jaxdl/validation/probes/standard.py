@@ -1,0 +1,66 @@
+"""The training part of a fold, standardised: mean and scale are its own."""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+CONSTANT = 1e-10  # a spread below this share of a column's size is rounding
+
+
+class Standard(NamedTuple):
+    """Standardised features.
+
+    Attributes:
+      mean: of each column over the training part.
+      scale: its standard deviation there (of all, not n − 1); 1 for a column that is constant, or if not asked for.
+      train: ``[train, columns]``; zero for rows that only pad.
+      weight: 1 for an example of `train`, 0 for padding.
+      test: ``[test, columns]``, by the training part's mean and scale.
+    """
+
+    mean: Float[Array, " columns"]
+    scale: Float[Array, " columns"]
+    train: Float[Array, "train columns"]
+    weight: Float[Array, " train"]
+    test: Float[Array, "test columns"]
+
+
+@partial(jax.jit, static_argnames="scaled")
+def standardise(
+    features: Float[Array, "examples columns"],
+    train: Int[Array, " train"],
+    weight: Float[Array, " train"],
+    test: Int[Array, " test"],
+    *,
+    scaled: bool = True,
+) -> Standard:
+    """Fits mean and scale to the rows `train` alone, as scikit-learn's StandardScaler does.
+
+    Args:
+      features: of all examples.
+      train: rows of the training part; padded by any.
+      weight: 0 for those that only pad, else 1; of the type to compute in.
+      test: rows to be brought to the same scale.
+      scaled: whether to divide by the scale.
+    """
+    x = features[train].astype(weight.dtype)
+    count = weight.sum()
+    mean = weight @ x / count
+    x = (x - mean) * weight[:, None]
+    # what rounding has left of the mean is large beside the spread of a column with a large mean
+    rest = x.sum(0) / count
+    mean, x = mean + rest, (x - rest) * weight[:, None]
+    scale = jnp.ones_like(mean)
+    if scaled:
+        scale = usable_scale(jnp.sqrt(jnp.square(x).sum(0) / count), jnp.abs(mean))
+    test_x = (features[test].astype(weight.dtype) - mean) / scale
+    return Standard(mean, scale, x / scale, weight, test_x)
+
+
+def usable_scale(spread: jax.Array, size: jax.Array) -> jax.Array:
+    """`spread`, or 1 where it is nothing but the rounding of numbers of that `size`."""
+    least = CONSTANT if spread.dtype == jnp.float64 else 1e-6
+    return jnp.where(spread > least * size, spread, 1)

@@ -1,0 +1,231 @@
+"""Heads on frozen features, held to scikit-learn's and to refits by hand."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from scipy.special import softmax
+from sklearn import linear_model, neighbors, preprocessing, svm
+
+from jaxdl.errors import InputError
+from jaxdl.validation.probes import approximate, linear
+from jaxdl.validation.probes.mlp import fit_mlp
+from jaxdl.validation.probes.neighbours import knn, nearest_mean
+from jaxdl.validation.probes.ridge import fit_ridge, ridge_leaving_one_out, ridge_targets
+from jaxdl.validation.probes.standard import standardise
+
+PENALTIES = np.array([100.0, 1.0, 0.03])
+
+
+def examples(n: int, d: int, classes: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Classes that overlap, in features of unequal spread that depend on one another; one of them is constant."""
+    random = np.random.default_rng(seed)
+    mixing = random.normal(size=(d, d)) * np.arange(1, d + 1) ** -0.7
+    labels = random.permutation(n) % classes
+    x = (random.normal(size=(classes, d)) * 0.6)[labels] + random.normal(size=(n, d))
+    x = x @ mixing.T + 3
+    x[:, 0] = 7
+    return np.float32(x), labels
+
+
+def standard_of(x: np.ndarray, train: np.ndarray, test: np.ndarray, *, padding: int = 0, dtype=np.float64):
+    rows = np.concatenate([train, np.repeat(train[:1], padding)])
+    weight = (np.arange(len(rows)) < len(train)).astype(dtype)
+    return rows, standardise(jnp.asarray(x), jnp.asarray(rows), jnp.asarray(weight), jnp.asarray(test))
+
+
+def scaled(x: np.ndarray, train: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    scaler = preprocessing.StandardScaler().fit(x[train].astype(np.float64))
+    return scaler.transform(x.astype(np.float64)), scaler.scale_
+
+
+TRAIN, TEST = np.arange(0, 160), np.arange(160, 200)
+
+
+def test_standardisation_is_scikit_learns_whatever_the_padding():
+    x, _ = examples(200, 12, 3)
+    with jax.enable_x64(True):
+        _, standard = standard_of(x, TRAIN, TEST, padding=9)
+    wanted, scale = scaled(x, TRAIN)
+    np.testing.assert_allclose(standard.train[:160], wanted[TRAIN], atol=1e-12)
+    np.testing.assert_allclose(standard.test, wanted[TEST], atol=1e-12)
+    np.testing.assert_allclose(standard.scale, scale)
+    assert not np.asarray(standard.train[160:]).any()
+
+
+@pytest.mark.parametrize(("d", "classes"), [(12, 3), (300, 4), (12, 2), (12, 0)])
+def test_ridge_equals_refits(d, classes):
+    """With fewer and with more columns than rows, of classes and of numbers."""
+    x, labels = examples(200, d, classes or 3)
+    if not classes:
+        labels = x[:, 1:4].sum(1) + np.random.default_rng(1).normal(size=200)
+    with jax.enable_x64(True):
+        rows, standard = standard_of(x, TRAIN, TEST, padding=5)
+        path = fit_ridge(standard, ridge_targets(labels[rows], classes), PENALTIES)
+        found = np.asarray(path.predict(standard.test))
+    inputs, _ = scaled(x, TRAIN)
+    for place, penalty in enumerate(PENALTIES):
+        kind = linear_model.RidgeClassifier if classes else linear_model.Ridge
+        model = kind(alpha=penalty, solver="svd").fit(inputs[TRAIN], labels[TRAIN])
+        wanted = model.decision_function(inputs[TEST]) if classes else model.predict(inputs[TEST])
+        np.testing.assert_allclose(found[place], np.reshape(wanted, (40, -1)), atol=1e-8)
+        np.testing.assert_allclose(path.kernel[place].T, np.atleast_2d(model.coef_), atol=1e-8)
+
+
+@pytest.mark.parametrize("d", [12, 90])
+def test_ridge_without_one_example_equals_refits(d):
+    x, labels = examples(60, d, 3)
+    targets = ridge_targets(labels, 3)
+    everything = np.arange(60)
+    with jax.enable_x64(True):
+        _, standard = standard_of(x, everything, everything[:1])
+        left_out = np.asarray(ridge_leaving_one_out(standard, targets, PENALTIES).predictions)
+    inputs, _ = scaled(x, everything)
+    for place, penalty in enumerate(PENALTIES):
+        for i in everything[::7]:
+            rest = np.delete(everything, i)
+            model = linear_model.Ridge(alpha=penalty, solver="svd").fit(inputs[rest], targets[rest])
+            np.testing.assert_allclose(left_out[place, i], model.predict(inputs[i : i + 1])[0], atol=1e-8)
+
+
+def _logistic_loss(kernel, bias, x, labels, penalty):
+    """And its gradient by the kernel, of the mean loss."""
+    p = softmax(x @ kernel + bias, axis=1)
+    n = len(labels)
+    loss = -np.log(p[np.arange(n), labels]).mean() + penalty / 2 / n * np.square(kernel).sum()
+    return loss, x.T @ (p - np.eye(p.shape[1])[labels]) / n + penalty / n * kernel
+
+
+@pytest.mark.parametrize(("d", "classes"), [(12, 3), (12, 2), (300, 4)])
+def test_logistic_regression_ends_at_scikit_learns_optimum(d, classes):
+    x, labels = examples(200, d, classes)
+    with jax.enable_x64(True):
+        rows, standard = standard_of(x, TRAIN, TEST, padding=5)
+        path = jax.tree.map(np.asarray, linear.fit_logistic(standard, labels[rows], classes, PENALTIES, tolerance=1e-9))
+    assert (path.gradient <= 1e-9).all()
+    inputs, _ = scaled(x, TRAIN)
+    for place, penalty in enumerate(PENALTIES):
+        model = linear_model.LogisticRegression(C=1 / penalty, tol=1e-9, max_iter=20_000)
+        model.fit(inputs[TRAIN], labels[TRAIN])
+        np.testing.assert_allclose(path.kernel[place].T, model.coef_, atol=2e-5)
+        np.testing.assert_allclose(path.bias[place], model.intercept_, atol=1e-4)
+        if classes > 2:
+            kernel, bias = (np.asarray(part[place]) for part in (path.kernel, path.bias))
+            loss, gradient = _logistic_loss(kernel, bias, inputs[TRAIN], labels[TRAIN], penalty)
+            theirs, _ = _logistic_loss(model.coef_.T, model.intercept_, inputs[TRAIN], labels[TRAIN], penalty)
+            assert loss <= theirs + 1e-12
+            assert np.abs(gradient).max() < 2e-9
+
+
+def test_float32_reaches_scikit_learns_tolerance():
+    """In the precision that is used, and with the gradient measured by somebody else."""
+    x, labels = examples(200, 40, 4)
+    rows, standard = standard_of(x, TRAIN, TEST, padding=5, dtype=np.float32)
+    path = linear.fit_logistic(standard, labels[rows], 4, PENALTIES)
+    assert path.kernel.dtype == np.float32
+    inputs, _ = scaled(x, TRAIN)
+    for place, penalty in enumerate(PENALTIES):
+        kernel, bias = (np.asarray(part[place], np.float64) for part in (path.kernel, path.bias))
+        _, gradient = _logistic_loss(kernel, bias, inputs[TRAIN], labels[TRAIN], penalty)
+        assert np.abs(gradient).max() < 1.05e-4
+        assert abs(path.gradient[place] - np.abs(gradient).max()) < 1e-5
+    assert path.steps.sum() < 200
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_svm_ends_at_scikit_learns_optimum(classes):
+    """LinearSVC penalises the bias as the weight of a column of intercept_scaling: with a large one hardly at all."""
+    x, labels = examples(200, 12, classes)
+    with jax.enable_x64(True):
+        rows, standard = standard_of(x, TRAIN, TEST, padding=5)
+        path = jax.tree.map(np.asarray, linear.fit_svm(standard, labels[rows], classes, PENALTIES, tolerance=1e-9))
+    inputs, _ = scaled(x, TRAIN)
+    for place, penalty in enumerate(PENALTIES):
+        model = svm.LinearSVC(C=1 / penalty, dual=False, tol=1e-10, max_iter=100_000, intercept_scaling=1e3)
+        model.fit(inputs[TRAIN], labels[TRAIN])
+        np.testing.assert_allclose(path.kernel[place].T, model.coef_, atol=1e-4)
+        np.testing.assert_allclose(path.bias[place], model.intercept_, atol=1e-4)
+        signs = np.eye(classes)[labels[TRAIN]][:, -path.kernel.shape[-1] :] * 2 - 1
+        slack = np.maximum(1 - signs * (inputs[TRAIN] @ np.asarray(path.kernel[place]) + path.bias[place]), 0)
+        gradient = -2 * inputs[TRAIN].T @ (signs * slack) + penalty * np.asarray(path.kernel[place])
+        assert np.abs(gradient).max() / 160 < 2e-9
+
+
+def test_penalties_together_end_where_each_ends_alone():
+    x, labels = examples(200, 12, 3)
+    penalties = np.logspace(2, -1, 11)
+    rows, standard = standard_of(x, TRAIN, TEST, dtype=np.float32)
+    together = linear.fit_logistic(standard, labels[rows], 3, penalties, tolerance=1e-6)
+    for place in (0, 5, 10):
+        alone = linear.fit_logistic(standard, labels[rows], 3, penalties[place : place + 1], tolerance=1e-6)
+        np.testing.assert_allclose(together.kernel[place], alone.kernel[0], atol=2e-3)
+
+
+@pytest.mark.parametrize("loss", ["softmax", "sigmoid", "hinge"])
+def test_approximate_leave_one_out_is_near_to_refits(loss):
+    """And nearer by far than the fit that has seen the example."""
+    classes, penalties = (3 if loss == "softmax" else 2), np.array([10.0, 1.0])
+    x, labels = examples(100, 8, classes)
+    everything = np.arange(100)
+    fit = linear.fit_svm if loss == "hinge" else linear.fit_logistic
+    with jax.enable_x64(True):
+        _, standard = standard_of(x, everything, everything[:1])
+        targets = np.eye(classes)[labels]
+        targets = {"softmax": targets, "sigmoid": targets[:, 1:], "hinge": targets[:, 1:] * 2 - 1}[loss]
+        path = fit(standard, labels, classes, penalties, tolerance=1e-9)
+        found = approximate.leave_one_out(standard, targets, path, penalties, loss=loss)
+        seen = np.asarray(path.predict(standard.train))
+        errors = []
+        for i in everything[::10]:
+            weight = jnp.ones(100).at[i].set(0)
+            rest = standard._replace(train=standard.train * weight[:, None], weight=weight)
+            refit = np.asarray(fit(rest, labels, classes, penalties, tolerance=1e-9).predict(standard.train))[:, i]
+            errors.append((np.abs(found[:, i] - refit).max(), np.abs(seen[:, i] - refit).max()))
+    close, far = np.mean(errors, axis=0)
+    assert close < 0.1 * far
+
+
+def test_approximate_leave_one_out_refuses_what_would_not_fit():
+    x, labels = examples(30, 12, 3)
+    with jax.enable_x64(True):
+        _, standard = standard_of(x, np.arange(30), np.arange(1))
+        path = linear.Path(np.zeros((1, 12, 1000)), np.zeros((1, 1000)), np.zeros(1), np.zeros(1))
+        with pytest.raises(InputError, match="13000 unknowns"):
+            approximate.leave_one_out(standard, np.eye(1000)[labels], path, PENALTIES[:1], loss="softmax")
+
+
+def test_neighbours_and_means_are_scikit_learns():
+    x, labels = examples(200, 12, 3)
+    counts = np.array([1, 4, 25])
+    rows, standard = standard_of(x, TRAIN, TEST, padding=5, dtype=np.float32)
+    votes = knn(standard, labels[rows], 3, counts)
+    numbers = knn(standard, x[rows, 1], 0, counts)
+    inputs, _ = scaled(x, TRAIN)
+    for place, k in enumerate(counts):
+        model = neighbors.KNeighborsClassifier(k).fit(inputs[TRAIN], labels[TRAIN])
+        assert (votes[place].argmax(-1) == model.predict(inputs[TEST])).mean() >= 0.97  # ties of distance may differ
+        shares = model.predict_proba(inputs[TEST])
+        np.testing.assert_allclose(np.exp(votes[place]), (k * shares + 1 / 3) / (k + 1), atol=0.3 / k)
+        regression = neighbors.KNeighborsRegressor(k).fit(inputs[TRAIN], x[TRAIN, 1])
+        assert np.mean(np.abs(numbers[place, :, 0] - regression.predict(inputs[TEST])) < 1e-4) >= 0.97
+    model = neighbors.NearestCentroid().fit(inputs[TRAIN], labels[TRAIN])
+    found = np.asarray(nearest_mean(standard, labels[rows], classes=3))
+    assert (found[0].argmax(-1) == model.predict(inputs[TEST])).all()
+
+
+def test_perceptron_learns_what_no_linear_head_can():
+    random = np.random.default_rng(0)
+    x = random.normal(size=(400, 2)).astype(np.float32)
+    labels = (x[:, 0] * x[:, 1] > 0).astype(int)
+    train, test = np.arange(300), np.arange(300, 400)
+    rows, standard = standard_of(x, train, test, padding=7, dtype=np.float32)
+    penalties = np.array([1000.0, 0.1])
+    outputs, losses = fit_mlp(standard, labels[rows], 2, penalties, jax.random.key(0))
+    right = (outputs.argmax(-1) == labels[test]).mean(-1)
+    linear_right = (linear.fit_logistic(standard, labels[rows], 2, penalties).predict(standard.test)[..., 0] > 0) == (
+        labels[test] == 1
+    )
+    assert right[1] > 0.93 > 0.7 > linear_right.mean()
+    assert losses[1] < losses[0]  # the penalty holds it back
+    alone, _ = fit_mlp(standard, labels[rows], 2, penalties[1:], jax.random.key(0))
+    np.testing.assert_allclose(alone[0], outputs[1], atol=0.05)  # mapped or not: another order of sums, 180 Adam steps
