@@ -82,9 +82,7 @@ def search_command(
     Args:
       data: digits[:5-9], a folder of class folders (of splits its train/), FILE.npz, FILE.csv[:TARGET], tfds:NAME.
       out: folder for the results; new, or that of the same command, which then goes on.
-      space: what to try: learning_rate=log:1e-4:1e-1 weight_decay=0,1e-4 freeze_through=none,body label_smoothing=0:0.2
-        (any option of training), stage_lr.head=1,10, model.dropout=0:0.5, model=NAME,NAME or init=CKPT,CKPT; a range
-        may say how many points a grid takes of it (0:0.2:3). Or a JSON file of these.
+      space: as learning_rate=log:1e-4:1e-1 freeze_through=none,body model.dropout=0:0.5:3 (3 points), or a JSON file.
       init: checkpoint that every training starts from.
       model: name of a model to train from scratch, instead of --init.
       strategy: all combinations (grid), --trials draws (random), or the better ones for longer and longer (halving).
