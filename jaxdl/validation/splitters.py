@@ -148,6 +148,7 @@ def make_splitter(
 
 def check_possible(source: Source, kind: str, folds: int, options: dict[str, Any]) -> None:
     """Raises InputError where `source` lacks what the splitter needs, in words that scikit-learn does not have."""
+    check_count("folds", folds, 1)
     if "stratified" in kind:
         _check_stratified(source, kind, folds)
     if kind in GROUPED and source.groups is None:

@@ -1,15 +1,22 @@
 """Divisions of the data."""
 
 import dataclasses
+import json
+import shutil
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from sklearn import model_selection as sk
+from sklearn.linear_model import RidgeClassifier
 
 from jaxdl import data
+from jaxdl.data.split_hash import hash_indices
 from jaxdl.errors import InputError
-from jaxdl.validation.splits import SPLITTERS, split_source
-from jaxdl.validation.splitters import UNSHUFFLED
+from jaxdl.validation.splits import SPLITTERS, Splitting, load_split, split_source
+from jaxdl.validation.splitters import GROUPED, UNSHUFFLED
+from jaxdl.validation.time_splits import CombinatorialPurgedKFold, PurgedKFold, PurgedTimeSeriesSplit
 
 SOURCE = dataclasses.replace(
     data.subset(data.digits(range(4)), np.arange(120)),
@@ -109,3 +116,238 @@ class Overlapping:
 def test_impossible_divisions_are_refused(source, splitter, folds, message):
     with pytest.raises(InputError, match=message):
         split_source(source, splitter, folds, 0)
+
+
+def labelled(source=SOURCE):
+    return np.zeros(len(source)), source.labels, source.groups
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "theirs"),
+    [
+        ("stratified", {}, sk.StratifiedKFold(4, shuffle=True, random_state=3)),
+        ("kfold", {}, sk.KFold(4, shuffle=True, random_state=3)),
+        ("group", {}, sk.GroupKFold(4, shuffle=True, random_state=3)),
+        ("stratified-group", {}, sk.StratifiedGroupKFold(4, shuffle=True, random_state=3)),
+        ("leave-one-out", {}, sk.LeaveOneOut()),
+        ("leave-groups-out", {}, sk.LeaveOneGroupOut()),
+        ("leave-groups-out", {"test_groups": 2}, sk.LeavePGroupsOut(2)),
+        ("monte-carlo", {"test_fraction": 0.3}, sk.StratifiedShuffleSplit(4, test_size=0.3, random_state=3)),
+        ("repeated-stratified", {}, sk.RepeatedStratifiedKFold(n_splits=4, n_repeats=5, random_state=3)),
+        ("repeated-kfold", {"repeats": 2}, sk.RepeatedKFold(n_splits=4, n_repeats=2, random_state=3)),
+        ("holdout", {}, sk.StratifiedShuffleSplit(1, test_size=0.2, random_state=3)),
+    ],
+)
+def test_names_stand_for_scikit_learns_splitters(kind, options, theirs):
+    split = split_source(SOURCE, kind, 4, 3, Splitting(**options))
+    expected = list(theirs.split(*labelled()))
+    for (train, test), mine, held in zip(expected, split.train, split.test, strict=True):
+        np.testing.assert_array_equal(train, mine)
+        np.testing.assert_array_equal(test, held)
+
+
+@pytest.mark.parametrize(
+    ("kind", "options", "ours"),
+    [
+        ("time-series", {"gap": 3}, None),
+        ("time-series", {"gap": 3, "horizon": 4}, PurgedTimeSeriesSplit(4, gap=3, times=SOURCE.times, horizon=4)),
+        ("purged", {"horizon": 4, "embargo": 2}, PurgedKFold(4, times=SOURCE.times, horizon=4, embargo=2)),
+        ("combinatorial-purged", {"test_groups": 3}, CombinatorialPurgedKFold(4, 3, times=SOURCE.times)),
+    ],
+)
+def test_names_stand_for_ours(kind, options, ours):
+    split = split_source(SOURCE, kind, 4, 3, Splitting(**options))
+    if ours is None:
+        order = np.argsort(SOURCE.times)
+        pairs = [(order[a], order[b]) for a, b in sk.TimeSeriesSplit(4, gap=3).split(order)]
+    else:
+        pairs = list(ours.split(SOURCE.labels))
+        named = split.as_dict()
+        mine = split_source(SOURCE, ours, 0, 0).as_dict()
+        assert {key for key in named if named[key] != mine[key]} == {"kind", "options"}
+    for (train, test), mine, held in zip(pairs, split.train, split.test, strict=True):
+        np.testing.assert_array_equal(train, mine)
+        np.testing.assert_array_equal(test, held)
+    assert split.seed is None
+
+
+@pytest.mark.parametrize("kind", GROUPED)
+def test_splitters_of_groups_keep_them_whole(kind):
+    options = Splitting(test_groups=2) if kind == "leave-groups-out" else None
+    split = split_source(SOURCE, kind, 4, 0, options)
+    for train, test in zip(split.train, split.test, strict=True):
+        assert not set(SOURCE.groups[train]) & set(SOURCE.groups[test])
+        assert len(train) + len(test) == 120
+
+
+@pytest.mark.parametrize(
+    ("kind", "folds", "seed", "options", "message"),
+    [
+        ("kfold", 2.5, 0, {}, "folds is 2.5; expected a whole number"),
+        ("kfold", True, 0, {}, "folds is True; expected a whole number"),
+        ("purged", 1, 0, {}, "'purged' needs at least 2"),
+        ("monte-carlo", 0, 0, {}, "folds is 0; expected at least 1"),
+        ("kfold", 3, -1, {}, "seed is -1; expected at least 0"),
+        ("kfold", 3, 2**32, {}, "seed is 4294967296; expected at most"),
+        ("kfold", 3, 0.5, {}, "seed is 0.5; expected a whole number"),
+        ("kfold", 3, 0, {"repeats": 2}, "'kfold' has no such option; it is for repeated-stratified and repeated-kfold"),
+        ("repeated-kfold", 3, 0, {"repeats": 0}, "repeats is 0; expected at least 1"),
+        ("repeated-kfold", 3, 0, {"repeats": 1.5}, "repeats is 1.5; expected a whole number"),
+        ("repeated-stratified", 50, 0, {}, "fewer than 50 folds"),
+        ("time-series", 3, 0, {"gap": -1}, "gap is -1; expected at least 0"),
+        ("time-series", 3, 0, {"gap": 100}, "cannot be divided by time-series"),
+        ("time-series", 3, 0, {"embargo": 1}, "it is for purged and combinatorial-purged"),
+        ("purged", 3, 0, {"horizon": -2}, "horizon is -2; expected a time from 0"),
+        ("purged", 3, 0, {"horizon": float("nan")}, "horizon is nan"),
+        ("purged", 3, 0, {"horizon": 500}, "fold 0 has nothing left to train on"),
+        ("combinatorial-purged", 4, 0, {"test_groups": 4}, "expected fewer than the 4 blocks"),
+        ("combinatorial-purged", 40, 0, {"test_groups": 20}, "at most 10000 folds"),
+        ("leave-groups-out", 4, 0, {"test_groups": 18}, "expected fewer than the 18 groups"),
+        ("leave-groups-out", 4, 0, {"test_groups": 9}, "48620 ways; expected at most 10000"),
+        ("holdout", 1, 0, {"test_fraction": 1.0}, "test_fraction is 1.0; expected a share between 0 and 1"),
+        ("holdout", 1, 0, {"test_fraction": 0.001}, "cannot be divided by holdout"),
+        (sk.KFold(3), 1, 0, {"gap": 1}, "options are for splitters by name; KFold has its own"),
+    ],
+)
+def test_options_out_of_range_are_refused(kind, folds, seed, options, message):
+    with pytest.raises(InputError, match=message):
+        split_source(SOURCE, kind, folds, seed, Splitting(**options))
+
+
+numbers = st.one_of(st.none(), st.integers(-3, 130), st.floats(allow_nan=True), st.booleans(), st.just("3"))
+
+
+@settings(max_examples=150, deadline=None)
+@given(
+    st.sampled_from(SPLITTERS),
+    numbers,
+    st.one_of(st.integers(-2, 4), numbers),
+    st.dictionaries(st.sampled_from([f.name for f in dataclasses.fields(Splitting)]), numbers, max_size=2),
+)
+def test_any_option_divides_or_is_refused_in_words(kind, folds, seed, options):
+    try:
+        split = split_source(SOURCE, kind, folds, seed, Splitting(**options))
+    except InputError:
+        return
+    for train, test in zip(split.train, split.test, strict=True):
+        assert len(train)
+        assert len(test)
+        assert not set(train) & set(test)
+
+
+# The manifest, and the same folds again
+
+
+def test_the_manifest_tells_what_folds_rest_on():
+    split = split_source(SOURCE, "monte-carlo", 3, 5)
+    held = json.loads(json.dumps(split.as_dict()))
+    parts = [part for pair in zip(split.train, split.test, strict=True) for part in pair]
+    assert held == {
+        "kind": "monte-carlo",
+        "k": 3,
+        "seed": 5,
+        "sha256": hash_indices(parts),
+        "examples": 120,
+        "options": {"test_fraction": 0.2},
+        "groups_sha256": held["groups_sha256"],
+        "times_sha256": None,
+        "sizes": [{"train": 96, "test": 24}] * 3,
+    }
+
+    def groups(values, kind="monte-carlo"):
+        return split_source(dataclasses.replace(SOURCE, groups=values), kind, 3, 5).groups_sha256
+
+    assert groups(np.array([f"patient {g}" for g in SOURCE.groups])) == held["groups_sha256"]  # called otherwise
+    assert groups(SOURCE.groups // 2) != held["groups_sha256"]
+    assert groups(None) is None
+    later = dataclasses.replace(SOURCE, times=SOURCE.times + 1)
+    ours, other = (split_source(source, "purged", 3, 0).as_dict() for source in (SOURCE, later))
+    assert ours["sha256"] == other["sha256"]
+    assert ours["times_sha256"] != other["times_sha256"]
+    assert "sizes" not in split_source(SOURCE, "leave-one-out", 1, 0).as_dict()
+
+
+@pytest.mark.parametrize("kind", SPLITTERS)
+def test_folds_come_back_from_a_file(kind, tmp_path):
+    split = split_source(SOURCE, kind, 3, 1)
+    path = split.save(tmp_path / "folds" / "split.npz", SOURCE)
+    for way in (path, str(path.parent), load_split(path)):
+        again = split_source(SOURCE, way, 99, 99)
+        assert again.as_dict() == split.as_dict()
+        for side in ("train", "test"):
+            for one, other in zip(getattr(split, side), getattr(again, side), strict=True):
+                np.testing.assert_array_equal(one, other)
+    if kind == "leave-one-out":
+        with np.load(path) as file:
+            assert file["train"].size == 0  # n² numbers are not written
+    with pytest.raises(InputError, match="left as it is"):
+        split.save(path)
+    with pytest.raises(InputError, match="options are for splitters by name"):
+        split_source(SOURCE, path, 3, 1, Splitting(gap=1))
+
+
+def test_folds_are_not_used_on_other_examples(tmp_path):
+    path = split_source(SOURCE, "stratified", 3, 1).save(tmp_path / "split.npz", SOURCE)
+    x = SOURCE.x.copy()
+    x[0, 0, 0] += 1
+    turned = data.subset(SOURCE, np.arange(120)[::-1])
+    for other in (dataclasses.replace(SOURCE, x=x), dataclasses.replace(SOURCE, groups=None), turned):
+        with pytest.raises(InputError, match="made of other examples"):
+            split_source(other, path, 3, 1)
+    with pytest.raises(InputError, match=r"one of 120 examples, but .* has 119"):
+        split_source(data.subset(SOURCE, np.arange(119)), path, 3, 1)
+    with pytest.raises(InputError, match="one of 120 examples, not of 7"):
+        next(load_split(path).split(np.zeros(7)))
+
+
+def test_a_copy_of_images_is_divided_alike(tmp_path):
+    from PIL import Image
+
+    for name in "ab":
+        (tmp_path / "one" / name).mkdir(parents=True)
+        for i in range(4):
+            Image.new("RGB", (8, 8), (20 * i, ord(name), 9)).save(tmp_path / "one" / name / f"{i}.png")
+    shutil.copytree(tmp_path / "one", tmp_path / "two", copy_function=shutil.copyfile)  # with new times of change
+    one, two = data.folder(tmp_path / "one"), data.folder(tmp_path / "two")
+    split = split_source(one, "stratified", 2, 0)
+    path = split.save(tmp_path / "split.npz", one)
+    assert split_source(two, path, 2, 0).sha256 == split.sha256
+    (tmp_path / "two" / "a" / "0.png").rename(tmp_path / "two" / "a" / "9.png")
+    with pytest.raises(InputError, match="made of other examples"):
+        split_source(data.folder(tmp_path / "two"), path, 2, 0)
+
+
+def test_damaged_files_are_refused(tmp_path):
+    split = split_source(SOURCE, "stratified", 3, 1)
+    path = split.save(tmp_path / "split.npz")
+    with np.load(path) as file:
+        whole = dict(file)
+    swapped = whole | {"test": whole["test"][::-1]}
+    newer = whole | {"manifest": np.array(json.dumps(json.loads(str(whole["manifest"])) | {"format": 2}))}
+    lacking = {name: array for name, array in whole.items() if name != "test_sizes"}
+    objects = whole | {"test": np.array([print], object)}
+    for held, message in ((swapped, "not those that its hash is of"), (newer, "update jaxdl"), (lacking, "no whole")):
+        np.savez(tmp_path / "bad.npz", **held)
+        with pytest.raises(InputError, match=message):
+            load_split(tmp_path / "bad.npz")
+    np.savez(tmp_path / "bad.npz", **objects)
+    with pytest.raises(InputError, match="no whole split"):
+        load_split(tmp_path / "bad.npz")
+    (tmp_path / "bad.npz").write_bytes(path.read_bytes()[:200])
+    with pytest.raises(InputError, match="no whole split"):
+        load_split(tmp_path / "bad.npz")
+    with pytest.raises(InputError, match="there is no split"):
+        load_split(tmp_path / "empty")
+    with pytest.raises(InputError, match=r"unknown splitter 'gone\.npz'"):
+        split_source(SOURCE, "gone.npz", 3, 1)
+
+
+def test_scikit_learn_works_on_the_same_folds():
+    """The same split for another library's method: its scores are those of fits by hand."""
+    split = split_source(SOURCE, "repeated-stratified", 3, 1, Splitting(repeats=2))
+    x, model = SOURCE.x.reshape(120, -1) / 255, RidgeClassifier()
+    scores = sk.cross_val_score(model, x, SOURCE.labels, cv=split)
+    y = SOURCE.labels
+    by_hand = [model.fit(x[a], y[a]).score(x[b], y[b]) for a, b in zip(split.train, split.test, strict=True)]
+    np.testing.assert_allclose(scores, by_hand)
+    assert split.get_n_splits() == len(scores) == 6
