@@ -47,12 +47,13 @@ def advice(found: Variance) -> str:
     variances = {one.name: one.variance for one in found.components}
     by_split = sum(variances.get(name, 0.0) for name in (DATA, DATA_PLANS))
     floor = float(np.sqrt(by_split / splits))
+    unit = " points" if found.metric in SHARES else ""
     now = standard_deviation(variances, splits, seeds)
     alone = standard_deviation(variances, splits * seeds, 1)
     said = (
         f"The mean score of one plan over these {splits} splits with {seeds} seeds each varies by "
-        f"{_spread(found, now)}; more seeds on the same splits never bring it below {_spread(found, floor)}, as many "
-        f"trainings on a split each bring it to {_spread(found, alone)}."
+        f"{_spread(found, now)}{unit}; more seeds on the same splits never bring it below {_spread(found, floor)}, as "
+        f"many trainings on a split each bring it to {_spread(found, alone)}."
     )
     wide = "The splits divide the same examples: another data set would vary more than this."
     counted = f"{plans} configuration{'s' if plans > 1 else ''}"

@@ -1,6 +1,5 @@
 """Into what the variance of a score divides."""
 
-import dataclasses
 import json
 
 import numpy as np
