@@ -201,7 +201,7 @@ def test_val_is_held_out_where_there_is_one():
 
 
 def test_finetune_keeps_the_head_for_the_same_classes(tmp_path, home):
-    options = "--epochs 1 --learning-rate 1e-12 --weight-decay 0 --validation-fraction 0.2"
+    options = "--epochs 1 --learning-rate 1e-12 --weight-decay 0 --validation-fraction 0.2 --allow parent"
     said = jaxdl_command(f"finetune --init pretrained --data full.npz {options} --out {tmp_path / 'kept'}")
     assert "held out: accuracy" in said
     jaxdl_command(f"finetune --init pretrained --data full.npz --head fresh {options} --out {tmp_path / 'fresh'}")

@@ -288,23 +288,27 @@ def _with_validation(source: Source, validation: Source | None) -> tuple[Source,
 
 
 def hold_out(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:
-    """Divides `source` at random, by class where there are any: one to train on, `fraction` of it to measure on.
+    """Divides `source` at random: one to train on, `fraction` of it to measure on.
+
+    Where it has groups they stay whole; else it is divided by class where there are any.
 
     Raises:
       InputError: if a part would lack a class, or `fraction` is not between 0 and 1.
     """
-    from sklearn.model_selection import train_test_split
+    from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
     check_labelled(source, purpose="a validation part")
     if not 0 < fraction < 1:
         raise InputError(f"the validation fraction is {fraction}; expected more than 0 and less than 1")
+    everything, classes = np.arange(len(source)), source.labels if source.class_names else None
     try:
-        train, held = train_test_split(
-            np.arange(len(source)),
-            test_size=fraction,
-            stratify=source.labels if source.class_names else None,
-            random_state=seed,
-        )
+        if source.groups is not None:
+            divide = GroupShuffleSplit(1, test_size=fraction, random_state=seed)
+            train, held = next(divide.split(everything, groups=source.groups))
+            if classes is not None and len(np.unique(classes[train])) < len(np.unique(classes)):
+                raise ValueError("with its groups kept whole, a class would have no example to train on")
+        else:
+            train, held = train_test_split(everything, test_size=fraction, stratify=classes, random_state=seed)
     except ValueError as error:
         raise InputError(f"{source.name} cannot be divided by {fraction}: {error}") from error
     return subset(source, np.sort(train)), subset(source, np.sort(held))

@@ -17,6 +17,7 @@ LeakName = Literal["groups", "times", "duplicates", "near-duplicates", "parent"]
 LEAKS = get_args(LeakName)
 # These train on both sides of a test part, and leave out what would leak between them.
 PURGED = ("purged", "combinatorial-purged", "PurgedKFold", "CombinatorialPurgedKFold")
+NEW = "\n  "
 SHOWN = 3  # examples that a message names
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
@@ -97,7 +98,7 @@ def check_leaks(
     if copies.alike is None and holds_pictures(source):
         why = "allowed" if "near-duplicates" in allow else f"there are more than {LARGEST:,} images"
         found.append(Leak("near-duplicates", None, f"near-duplicates were not looked for: {why}"))
-    return _refuse(source, found, allow)
+    return _refuse(source, found, allow, held_out=isinstance(split, _Parts))
 
 
 def check_validation(init: Init, source: Source, validation: Source, *, allow: Iterable[str] = ()) -> list[Leak]:
@@ -129,16 +130,20 @@ def check_allowed(allow: Iterable[str]) -> tuple[str, ...]:
     return tuple(name for name in LEAKS if name in allow)
 
 
-def _refuse(source: Source, found: Sequence[Leak], allow: Sequence[str]) -> list[Leak]:
+def _refuse(source: Source, found: Sequence[Leak], allow: Sequence[str], *, held_out: bool) -> list[Leak]:
     refused = [leak for leak in found if leak.examples and leak.name not in allow]
     if not refused:
         return list(found)
-    lines = [f"{leak.said}. {REMEDIES[leak.name]}" for leak in refused]
     names = [leak.name for leak in refused]
+    listed = [leak.said for leak in refused]
+    remedies = ["Remove them, or give a part of your own to measure on"]
+    if not held_out:
+        remedies = list(dict.fromkeys(REMEDIES[name] for name in names))
+    alone = len(refused) == 1
     raise InputError(
-        f"the score on {source.name} would be too good:\n  "
-        + "\n  ".join(lines)
-        + f"\nTo go on all the same: --allow {' '.join(names)}, from Python allow=({', '.join(map(repr, names))},)"
+        f"the score on {source.name} would be too good{': ' if alone else ':' + NEW}{NEW.join(listed)}"
+        f"{'. ' if alone else chr(10)}{'. '.join(remedies)}. To go on all the same: --allow {' '.join(names)}, from "
+        f"Python allow=({', '.join(map(repr, names))},)"
     )
 
 
@@ -167,8 +172,8 @@ def _of_times(source: Source, folds: Folds, kind: str) -> Iterator[Leak]:
         yield Leak(
             "times",
             len(leaked),
-            f"times: {_tested(leaked)} that are older than some that the same fold trains on "
-            f"({_shown(source, leaked)}); what comes later tells of what came before",
+            f"times: {_tested(leaked)} {'that are' if len(leaked) > 1 else 'that is'} older than some that the same "
+            f"fold trains on ({_shown(source, leaked)}); what comes later tells of what came before",
         )
 
 
@@ -187,12 +192,19 @@ def _of_copies(source: Source, folds: Folds, copies: Copies) -> Iterator[Leak]:
             like[one[held[two]]] = True
         return like & ~held
 
-    kinds: list[tuple[str, str, Callable[[np.ndarray], np.ndarray], Callable[[int], np.ndarray]]] = [
-        ("duplicates", "are exact copies of", trained, lambda one: np.array([one]))
+    kinds: list[tuple[str, tuple[str, str], Callable[[np.ndarray], np.ndarray], Callable[[int], np.ndarray]]] = [
+        ("duplicates", ("is an exact copy of", "are exact copies of"), trained, lambda one: np.array([one]))
     ]
     if copies.alike is not None and len(copies.alike):
         around = np.concatenate([copies.alike, copies.alike[:, ::-1]])
-        kinds.append(("near-duplicates", "look the same as", alike, lambda one: around[around[:, 0] == one, 1]))
+        kinds.append(
+            (
+                "near-duplicates",
+                ("looks the same as", "look the same as"),
+                alike,
+                lambda one: around[around[:, 0] == one, 1],
+            )
+        )
     for name, are, leaks, partners in kinds:
         with_copy: Mapping[int, int] = {}
         hits = []
@@ -205,7 +217,7 @@ def _of_copies(source: Source, folds: Folds, copies: Copies) -> Iterator[Leak]:
             yield Leak(
                 name,
                 len(leaked),
-                f"{name}: {_tested(leaked)} that {are} some that the same fold trains on "
+                f"{name}: {_tested(leaked)} that {are[len(leaked) > 1]} some that the same fold trains on "
                 f"({_shown(source, sorted(with_copy), with_copy)})",
             )
 
