@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from jaxdl.validation.search.result import load_search
     from jaxdl.validation.search.search import search
     from jaxdl.validation.search.space import Choice, LogUniform, Uniform
+    from jaxdl.validation.splits import Splitting, load_split
+    from jaxdl.validation.statistics.compare import compare
     from jaxdl.validation.variance import load_variance, variance
     from jaxdl.weights.checkpoint import Checkpoint, from_model, replace_head, restore, save
     from jaxdl.weights.convert import convert, export
@@ -39,7 +41,9 @@ __all__ = [
     "LogUniform",
     "Plan",
     "RunFolder",
+    "Splitting",
     "Uniform",
+    "compare",
     "convert",
     "create",
     "cross_validate",
@@ -57,6 +61,7 @@ __all__ = [
     "load_pretrained",
     "load_result",
     "load_search",
+    "load_split",
     "load_variance",
     "predict",
     "pretrain",
@@ -84,7 +89,9 @@ _PUBLIC = {
     "Plan": "jaxdl.training.plan",
     "LogUniform": "jaxdl.validation.search.space",
     "RunFolder": "jaxdl.training.resume",
+    "Splitting": "jaxdl.validation.splits",
     "Uniform": "jaxdl.validation.search.space",
+    "compare": "jaxdl.validation.statistics.compare",
     "convert": "jaxdl.weights.convert",
     "create": "jaxdl.models",
     "cross_validate": "jaxdl.validation.crossval",
@@ -102,6 +109,7 @@ _PUBLIC = {
     "load_pretrained": "jaxdl.weights.pretrained",
     "load_result": "jaxdl.validation.result",
     "load_search": "jaxdl.validation.search.result",
+    "load_split": "jaxdl.validation.splits",
     "load_variance": "jaxdl.validation.variance",
     "predict": "jaxdl.training.predict",
     "pretrain": "jaxdl.training.transfer",

@@ -13,6 +13,7 @@ from absl import logging
 from rich.table import Table
 
 from jaxdl.cli_options import registry
+from jaxdl.commands.compare import compare_command
 from jaxdl.commands.console import console, errors
 from jaxdl.commands.convert import convert_command, export_command
 from jaxdl.commands.crossval import cross_validate_command
@@ -41,6 +42,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "finetune": finetune_command,
     "split": split_command,
     "cross-validate": cross_validate_command,
+    "compare": compare_command,
     "search": search_command,
     "learning-curve": learning_curve_command,
     "variance": variance_command,

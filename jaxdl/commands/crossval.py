@@ -28,7 +28,7 @@ from jaxdl.commands.run import as_streaming, make_loggers, open_run, without_bro
 from jaxdl.data.source import Source, check_labelled
 from jaxdl.errors import check_choice
 from jaxdl.report.run_page import PAGE, write_run_report
-from jaxdl.report.table import print_table, results_table
+from jaxdl.report.table import measure, print_table, results_table
 from jaxdl.training.plan import Plan
 from jaxdl.training.resume import AlreadyFinished, RunFolder
 from jaxdl.training.setup import Init
@@ -138,6 +138,12 @@ def _write(run: RunFolder, result: Result, split: Split, source: Source) -> None
 def _tell(result: Result, network: Init, source: Source, out: Path) -> None:
     name = "fine-tuning" if isinstance(network, Checkpoint) else "from scratch"
     print_table(console, results_table({name: result}))
+    if result.interval:
+        low, high = (measure(result.metric, result.interval[end]) for end in ("low", "high"))
+        console.print(
+            f"{result.interval['level']:.0%} interval: {low} to {high} ({result.interval['method']}), for "
+            f"{result.interval['about']}."
+        )
     for row in result.folds if len(result.folds) <= MOST_FOLDS else ():
         console.print(
             f"fold {row['fold']}: {result.metric} {score(row[result.metric], 3)}, loss {score(row['loss'], 3)} "

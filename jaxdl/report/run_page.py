@@ -24,6 +24,7 @@ from jaxdl.report.markup import (
 from jaxdl.report.network import show_activity, show_gradients, show_stages
 from jaxdl.report.run import Run, load_run
 from jaxdl.report.search import show_search
+from jaxdl.report.sure import show_sure
 from jaxdl.report.table import MEASURES, describe_environment, flat_plan, how_made, measure, plain, results_table
 from jaxdl.report.trust import show_classes, show_doubtful, show_regression, show_reliability
 from jaxdl.validation.search.result import SEARCH
@@ -88,6 +89,7 @@ def _sections(run: Run) -> list[Section]:
         results = {name: run.result}
         parts += [
             ("The answer", lambda: show_answer(results_table(results), results)),
+            ("How sure is the number?", lambda: show_sure(run.result)),
             ("Each fold", lambda: show_scores(results, {})),
         ]
     else:

@@ -23,6 +23,7 @@ from jaxdl.validation.leakage import check_leaks
 from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.validation.result import OutOfFold, Result
 from jaxdl.validation.splits import Splitting, split_source
+from jaxdl.validation.statistics.summary import summarised
 from jaxdl.weights.checkpoint import Checkpoint, environment
 
 
@@ -143,7 +144,7 @@ def cross_validate(
         logits=np.concatenate(run.logits),
     )
     name, arguments = describe(setup.model)
-    return Result(
+    result = Result(
         task=setup.task.name,
         metric=setup.task.metric,
         mean=float(np.mean(scores)),
@@ -164,6 +165,7 @@ def cross_validate(
         models=run.models,
         leaks=[leak.as_dict() for leak in leaks],
     )
+    return summarised(result, source.groups)
 
 
 def _describe_numbers(numbers: Mapping[int, Hyper] | None) -> dict[str, Any]:

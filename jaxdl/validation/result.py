@@ -62,6 +62,9 @@ class Result:
       curves: rows as in `training.transfer.train`, with ``fold``.
       models: the folds' networks, where they were to be kept; `save` does not write them.
       leaks: that were found and allowed, or not looked for: ``{"name", "examples", "said"}``; see `leakage.Leak`.
+      interval: for the score, as plain values; see `statistics.intervals.Interval`. None where there is none.
+      metrics: more of them, pooled and by fold; see `statistics.metrics.measure`. None in results of older releases.
+      calibration: see `statistics.metrics.calibrate`.
     """
 
     task: str
@@ -83,6 +86,9 @@ class Result:
     streamed: str | None = None
     models: Sequence[Checkpoint] | None = None
     leaks: Sequence[Mapping[str, Any]] = ()
+    interval: Mapping[str, Any] | None = None
+    metrics: Mapping[str, Any] | None = None
+    calibration: Mapping[str, Any] | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:

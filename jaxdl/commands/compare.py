@@ -1,0 +1,78 @@
+"""``jaxdl compare``."""
+
+import json
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+from rich.table import Table
+
+from jaxdl.cli_options import Debug, option
+from jaxdl.commands.console import console, score
+from jaxdl.errors import InputError
+from jaxdl.report.compare import draw_comparison
+from jaxdl.validation.result import load_result
+from jaxdl.validation.statistics.compare import Comparison, Test, compare
+
+PICTURE, NUMBERS = ".png", ".json"
+
+
+def compare_command(
+    runs: Annotated[
+        tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN RUN ...", help_behavior_hint="")
+    ],
+    /,
+    *,
+    test: Test = "corrected-t",
+    alpha: float = 0.05,
+    seed: int = 0,
+    out: Annotated[Path | None, option("FILE")] = None,
+    debug: Debug = False,
+) -> None:
+    """Tell which results on the same folds differ.
+
+    Args:
+      runs: folders of cross-validate, on the same folds.
+      test: of the folds' scores (corrected-t), or of the held-out predictions (mcnemar, bootstrap).
+      alpha: chance of finding a difference anywhere where there is none; Holm's correction keeps it.
+      seed: of the bootstrap.
+      out: file for a picture (.png) or the numbers (.json); it must not exist yet.
+      debug: show the traceback of an error.
+    """
+    if out is not None and (out.suffix not in (PICTURE, NUMBERS) or out.exists()):
+        raise InputError(f"--out is '{out}'; expected the name of a new {PICTURE} or {NUMBERS} file")
+    names = [str(run) for run in runs]
+    if len(set(names)) < len(names):
+        raise InputError("a run is named twice; expected different ones")
+    found = compare({name: load_result(name) for name in names}, test=test, alpha=alpha, seed=seed)
+    _tell(found)
+    if out is not None and out.suffix == PICTURE:
+        draw_comparison(found, out)
+    elif out is not None:
+        out.write_text(json.dumps(found.as_dict(), indent=1) + "\n")
+    if out is not None:
+        console.print(f"written to {out}", soft_wrap=True)
+
+
+def _tell(found: Comparison) -> None:
+    table = Table(box=None, pad_edge=False)
+    for title, side in (("run", "left"), (found.metric, "right"), ("lowest fold", "right"), ("highest", "right")):
+        table.add_column(title, justify=side)
+    table.add_column("differ")
+    for name, mean in found.scores.items():
+        folds = found.folds[name]
+        table.add_row(name, score(mean), score(min(folds)), score(max(folds)), found.letters[name])
+    console.print(table)
+    pairs = Table(box=None, pad_edge=False)
+    for title, side in (("pair", "left"), ("difference", "right"), ("p", "right"), ("p by Holm", "right")):
+        pairs.add_column(title, justify=side)
+    for pair in found.pairs:
+        pairs.add_row(
+            f"{pair.first} – {pair.second}", f"{pair.difference:+.4f}", score(pair.p, 3), score(pair.adjusted, 3)
+        )
+    console.print()
+    console.print(pairs)
+    console.print(
+        f"Runs that share a letter do not differ at {found.alpha:g} ({found.test}, Holm's correction for "
+        f"{len(found.pairs)} pair{'s' if len(found.pairs) > 1 else ''})."
+    )

@@ -1,0 +1,1 @@
+"""What the held-out predictions say, and how sure it is."""

@@ -1,0 +1,169 @@
+"""How far a cross-validated score may be trusted: 95 % intervals by name.
+
+What they are worth is measured on simulated problems whose truth is known: `experiments/coverage.py`. The spread of the
+folds' scores divided by √K is no standard error, because the folds' training parts overlap (Bengio & Grandvalet 2004);
+an interval made of it misses the truth several times as often as it claims.
+"""
+
+import dataclasses
+from collections.abc import Sequence
+from typing import Any, Literal, get_args
+
+import numpy as np
+
+from jaxdl.errors import InputError, check_choice
+from jaxdl.validation.result import Result
+
+Method = Literal["auto", "corrected-t", "bootstrap"]
+METHODS = get_args(Method)
+DRAWS = 2000
+ABOUT = {
+    "corrected-t": (
+        "{metric} on new examples of the same kind, of networks trained as the folds were, on about {train} examples; "
+        "other training examples, other test examples and the overlap of the folds are allowed for"
+    ),
+    "bootstrap": (
+        "{metric} on new examples of the same kind, of the very networks that were trained here; other training "
+        "examples are not allowed for"
+    ),
+}
+BOUNDS = {"accuracy": (0.0, 1.0), "r2": (-np.inf, 1.0)}
+
+
+@dataclasses.dataclass(frozen=True)
+class Interval:
+    """Where a score lies, in `level` of all cases.
+
+    Attributes:
+      low, high: its ends, in the units of the score.
+      level: how often such intervals hold the truth, as they claim.
+      method: by which it was made.
+      about: what it is about, in words.
+    """
+
+    low: float
+    high: float
+    level: float
+    method: str
+    about: str
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values, for JSON."""
+        return dataclasses.asdict(self)
+
+
+def interval(
+    result: Result, method: Method = "auto", *, level: float = 0.95, groups: np.ndarray | None = None, seed: int = 0
+) -> Interval | None:
+    """An interval for the score of a result, its mean over folds.
+
+    Args:
+      result: of `cross_validate`.
+      method: ``corrected-t`` (Nadeau & Bengio 2003), ``bootstrap`` (over the held-out predictions), or ``auto``: the
+        former, or for a single fold the latter.
+      level: how often it is to hold the truth.
+      groups: of every example of the source, which the bootstrap then draws whole; None for none.
+      seed: of the bootstrap.
+
+    Returns:
+      The interval; None where there is nothing to tell it from: a bootstrap of one example, folds without a score.
+
+    Raises:
+      InputError: for an unknown method, a level that is none, or a method that needs more folds.
+    """
+    check_choice("method", method, METHODS)
+    if not 0 < level < 1:
+        raise InputError(f"level is {level}; expected a share between 0 and 1, such as 0.95")
+    scores = np.array([fold[result.metric] for fold in result.folds], np.float64)
+    if method == "auto":
+        method = "corrected-t" if len(scores) > 1 else "bootstrap"
+    if not np.isfinite(scores).all():
+        return None
+    train = float(np.mean([fold["train"] for fold in result.folds]))
+    if method == "corrected-t":
+        if len(scores) < 2:
+            raise InputError("the method 'corrected-t' needs 2 folds or more; use 'bootstrap'")
+        share = float(np.mean([fold["test"] / fold["train"] for fold in result.folds]))
+        ends = corrected_t(scores, share, level)
+    else:
+        held = result.out_of_fold
+        if len(np.unique(held.index)) < 2:
+            return None
+        ends = _bootstrap(result, level, None if groups is None else np.asarray(groups)[held.index], seed)
+    low, high = np.clip(ends, *BOUNDS.get(result.metric, (-np.inf, np.inf)))
+    about = ABOUT[method].format(metric=result.metric, train=round(train))
+    return Interval(float(low), float(high), level, method, about)
+
+
+def corrected_t(scores: Sequence[float], share: float, level: float = 0.95) -> tuple[float, float]:
+    """Student's interval with Nadeau and Bengio's variance: mean ± t · √((1/K + test/train) · s²), K - 1 degrees.
+
+    Args:
+      scores: of the K folds.
+      share: size of a test part ÷ that of its training part.
+      level: of the interval.
+    """
+    from scipy.stats import t
+
+    scores = np.asarray(scores, np.float64)
+    k = len(scores)
+    half = t.ppf((1 + level) / 2, k - 1) * np.sqrt((1 / k + share) * scores.var(ddof=1))
+    return float(scores.mean() - half), float(scores.mean() + half)
+
+
+def naive(scores: Sequence[float]) -> tuple[float, float]:
+    """mean ± 1.96 · s/√K, as is often printed. For contrast only: see the module."""
+    scores = np.asarray(scores, np.float64)
+    half = 1.96 * scores.std(ddof=1) / np.sqrt(len(scores))
+    return float(scores.mean() - half), float(scores.mean() + half)
+
+
+def _bootstrap(result: Result, level: float, groups: np.ndarray | None, seed: int) -> tuple[float, float]:
+    """Percentiles of the pooled score over examples, or whole groups, drawn anew."""
+    from jaxdl.validation.statistics.compare import pooled
+
+    held = result.out_of_fold
+    weights = drawn_weights(held.index if groups is None else groups, DRAWS, seed)
+    drawn = pooled(result, weights)
+    return tuple(np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]))
+
+
+def drawn_weights(units: np.ndarray, draws: int, seed: int) -> np.ndarray:
+    """How often each row is drawn, ``float64[draws, rows]``: rows with the same unit (example, group) come together."""
+    distinct, place = np.unique(units, return_inverse=True)
+    n = len(distinct)
+    drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
+    return drawn[:, place].astype(np.float64)
+
+
+def nested(
+    outer: np.ndarray, inner: np.ndarray, fold: np.ndarray, estimate: float, level: float = 0.95
+) -> tuple[float, float]:
+    """Interval of Bates, Hastie & Tibshirani, "Cross-validation: what does it estimate and how well does it do it?".
+
+    (JASA 2024.) For losses that are means over examples; the target is the model trained on all n examples.
+
+    Args:
+      outer: of each repeat, the loss of each example by the model that did not train on its fold, ``[repeats, n]``.
+      inner: ``[repeats, K, n]``: the loss of each example by the model that trained neither on its fold nor on fold k;
+        NaN for the examples of fold k itself.
+      fold: of each example, ``int[repeats, n]``.
+      estimate: the mean loss of the ordinary cross-validation.
+      level: of the interval.
+    """
+    from scipy.stats import norm
+
+    _, k, n = inner.shape
+    mine = fold[:, None, :] == np.arange(k)[:, None]
+    sizes = mine.sum(-1)
+    mean_outer = (outer[:, None] * mine).sum(-1) / sizes
+    variance = (np.square(outer[:, None] - mean_outer[..., None]) * mine).sum(-1) / np.maximum(sizes - 1, 1) / sizes
+    mean_inner = np.nanmean(inner, -1)
+    error = float((np.square(mean_inner - mean_outer) - variance).mean())
+    plain = float(outer.std(-1, ddof=1).mean() / np.sqrt(n))
+    spread = np.sqrt((k - 1) / k * max(error, 0.0))
+    spread = float(np.clip(spread, plain, plain * np.sqrt(k)))
+    found = float(mean_inner.mean())
+    centre = found - (1 + (k - 2) / k) * (found - estimate)
+    half = norm.ppf((1 + level) / 2) * spread
+    return centre - half, centre + half

@@ -1,0 +1,45 @@
+"""``jaxdl compare`` from the command line."""
+
+import json
+
+import pytest
+from command_line import jaxdl_command, refused
+
+ARGUMENTS = "cross-validate --model mlp --model-arguments hidden=[8] --data digits:0-2 --folds 3"
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs")
+    jaxdl_command(f"{ARGUMENTS} --epochs 1 --learning-rate 1e-4 --out {folder}/short")
+    jaxdl_command(f"{ARGUMENTS} --epochs 4 --learning-rate 1e-2 --out {folder}/long")
+    jaxdl_command(f"{ARGUMENTS} --epochs 1 --seed 1 --out {folder}/other")
+    return folder
+
+
+def test_it_tells_which_runs_differ_and_writes_both_files(runs, tmp_path):
+    shown = jaxdl_command(f"compare {runs}/short {runs}/long --out {tmp_path}/numbers.json")
+    assert "Holm" in shown
+    found = json.loads((tmp_path / "numbers.json").read_text())
+    assert list(found["scores"]) == [f"{runs}/long", f"{runs}/short"]
+    assert found["pairs"][0]["p"] < 0.05
+    assert found["letters"] == {f"{runs}/long": "a", f"{runs}/short": "b"}
+    jaxdl_command(f"compare {runs}/short {runs}/long --out {tmp_path}/picture.png")
+    assert (tmp_path / "picture.png").read_bytes()[:4] == b"\x89PNG"
+
+
+@pytest.mark.parametrize(
+    ("names", "options", "said"),
+    [
+        ("short", "", "expected at least 2"),
+        ("short short", "", "named twice"),
+        ("short other", "", "rest on other folds"),
+        ("short nowhere", "", "is not a result of cross-validate"),
+        ("short long", "--test mcnemarr", "mcnemar"),
+        ("short long", "--alpha 5", "alpha is 5"),
+        ("short long", "--out picture.gif", "expected the name of a new"),
+    ],
+)
+def test_mistakes_end_in_one_message(runs, names, options, said):
+    line = " ".join(f"{runs}/{name}" for name in names.split())
+    assert said in refused(f"compare {line} {options}")

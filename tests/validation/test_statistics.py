@@ -1,0 +1,267 @@
+"""Intervals, comparisons, metrics and calibration of results, against closed forms, scipy and scikit-learn."""
+
+import dataclasses
+import itertools
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+from sklearn import metrics as sk
+
+import jaxdl
+from jaxdl.data import digits, subset
+from jaxdl.errors import InputError
+from jaxdl.tasks.classification import probabilities
+from jaxdl.validation.result import OutOfFold, Result
+from jaxdl.validation.statistics import intervals
+from jaxdl.validation.statistics.compare import compare, holm, letters
+from jaxdl.validation.statistics.metrics import calibrate, fit_temperature, measure
+from jaxdl.validation.statistics.summary import summarised
+
+
+def _result(label, logits, folds=5, names=("a", "b", "c"), sha="same", metric=None):
+    """As `cross_validate` would have made it, every `folds`-th example in the same fold."""
+    n = len(label)
+    fold = np.arange(n) % folds
+    order = np.argsort(fold, kind="stable")
+    held = OutOfFold(order, fold[order], np.asarray(label)[order], np.asarray(logits, np.float32)[order])
+    metric = metric or ("accuracy" if names else "r2")
+    rows = []
+    for k in range(folds):
+        mine = held.fold == k
+        if names:
+            value = float((held.predicted[mine] == held.label[mine]).mean())
+        else:
+            value = sk.r2_score(held.label[mine], held.predicted[mine])
+        rows.append({"fold": k, "train": int(n - mine.sum()), "test": int(mine.sum()), metric: value})
+    scores = [row[metric] for row in rows]
+    empty = dict(
+        fold_strategy={"name": "loop", "reason": ""}, init={"kind": "scratch"}, model={}, plan={}, environment={}
+    )
+    return Result(
+        task="classification" if names else "regression",
+        metric=metric,
+        mean=float(np.mean(scores)),
+        std=float(np.std(scores, ddof=1)) if folds > 1 else None,
+        folds=rows,
+        split={"kind": "kfold", "k": folds, "seed": 0, "sha256": sha},
+        data={"name": "made", "examples": n, "class_names": list(names)},
+        cached=False,
+        seconds=0.0,
+        out_of_fold=held,
+        curves=[],
+        **empty,
+    )
+
+
+def _drawn(n=60, strength=1.0, seed=0, classes=3):
+    rng = np.random.default_rng(seed)
+    label = rng.integers(classes, size=n)
+    return label, rng.normal(size=(n, classes)) + strength * np.eye(classes)[label]
+
+
+def test_corrected_t_is_its_formula():
+    scores = [0.7, 0.8, 0.75, 0.9]
+    low, high = intervals.corrected_t(scores, 1 / 3)
+    variance = sum((s - 0.7875) ** 2 for s in scores) / 3
+    half = 3.182446305284263 * ((1 / 4 + 1 / 3) * variance) ** 0.5  # t of 3 degrees of freedom, from a table
+    assert (low, high) == (pytest.approx(0.7875 - half), pytest.approx(0.7875 + half))
+
+
+def test_a_result_says_its_interval_and_what_it_is_about():
+    result = _result(*_drawn())
+    found = intervals.interval(result)
+    scores = [fold["accuracy"] for fold in result.folds]
+    assert found.method == "corrected-t"
+    assert (found.low, found.high) == pytest.approx(np.clip(intervals.corrected_t(scores, 12 / 48), 0, 1))
+    assert "about 48 examples" in found.about
+    alone = intervals.interval(_result(*_drawn(), folds=1))
+    assert alone.method == "bootstrap"
+    with pytest.raises(InputError, match="needs 2 folds"):
+        intervals.interval(_result(*_drawn(), folds=1), "corrected-t")
+    with pytest.raises(InputError, match="level is 95"):
+        intervals.interval(result, level=95)
+
+
+def test_the_bootstrap_agrees_with_scipys():
+    label, logits = _drawn(200)
+    result = _result(label, logits)
+    right = (logits.argmax(1) == label).astype(float)
+    theirs = stats.bootstrap((right,), np.mean, method="percentile", n_resamples=4000, rng=np.random.default_rng(1))
+    found = intervals.interval(result, "bootstrap")
+    assert (found.low, found.high) == pytest.approx(tuple(theirs.confidence_interval), abs=0.012)
+
+
+def test_the_bootstrap_draws_groups_whole():
+    rng = np.random.default_rng(0)
+    groups = np.repeat(np.arange(12), 10)
+    label = np.repeat(rng.integers(2, size=12), 10)  # a group is right or wrong as a whole
+    right = np.repeat(np.arange(12) % 3 > 0, 10)
+    logits = np.eye(2)[np.where(right, label, 1 - label)]
+    result = _result(label, logits, names=("a", "b"))
+    alone, whole = intervals.interval(result, "bootstrap"), intervals.interval(result, "bootstrap", groups=groups)
+    ratio = (whole.high - whole.low) / (alone.high - alone.low)
+    assert 2.4 < ratio < 3.9  # √10, for ten copies of one draw
+
+
+def test_corrected_t_covers_where_the_naive_interval_does_not():
+    rng = np.random.default_rng(0)
+    hits = {"naive": 0, "corrected": 0}
+    for _ in range(
+        400
+    ):  # the mean of a sample as a "model" that foretells new draws; its true mean squared error is known
+        y = rng.normal(size=40)
+        truths, scores = [], []
+        for part in np.split(rng.permutation(40), 5):
+            mean = np.delete(y, part).mean()
+            scores.append(np.square(y[part] - mean).mean())
+            truths.append(1 + mean**2)
+        for name, (low, high) in {
+            "naive": intervals.naive(scores),
+            "corrected": intervals.corrected_t(scores, 8 / 32),
+        }.items():
+            hits[name] += low <= np.mean(truths) <= high
+    assert hits["naive"] / 400 < 0.88
+    assert hits["corrected"] / 400 > 0.92
+
+
+def test_nested_is_its_formula_in_numbers_small_enough_to_check():
+    fold = np.array([[0, 0, 1, 1]])
+    outer = np.array([[1.0, 3.0, 2.0, 6.0]])
+    inner = np.array([[[np.nan, np.nan, 1.0, 2.0], [3.0, 5.0, np.nan, np.nan]]])
+    low, high = intervals.nested(outer, inner, fold, estimate=3.0)
+    # fold 0: (1.5 - 2)² less 2/2; fold 1: (4 - 4)² less 8/2
+    mse = np.mean([0.25 - 1.0, 0.0 - 4.0])
+    plain = np.std([1, 3, 2, 6], ddof=1) / 2
+    spread = min(max(np.sqrt(0.5 * max(mse, 0)), plain), plain * np.sqrt(2))
+    centre = 2.75 - 1.0 * (2.75 - 3.0)
+    assert (low, high) == (pytest.approx(centre - 1.959964 * spread), pytest.approx(centre + 1.959964 * spread))
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_metrics_are_scikit_learns(classes):
+    label, logits = _drawn(classes=classes)
+    result = _result(label, logits, names=("a", "b", "c")[:classes])
+    found = measure(result)
+    logits = logits.astype(np.float32)
+    chances = probabilities(logits)
+    wanted = {
+        "accuracy": sk.accuracy_score(label, logits.argmax(1)),
+        "balanced_accuracy": sk.balanced_accuracy_score(label, logits.argmax(1)),
+        "macro_f1": sk.f1_score(label, logits.argmax(1), average="macro"),
+        "auc": sk.roc_auc_score(label, chances[:, 1] if classes == 2 else chances, multi_class="ovr"),
+        "log_loss": sk.log_loss(label, chances),
+    }
+    for name, value in wanted.items():
+        assert found["pooled"][name] == pytest.approx(value, rel=1e-6), name
+    brier = (
+        2 * sk.brier_score_loss(label, chances[:, 1])
+        if classes == 2
+        else np.square(chances - np.eye(3)[label]).sum(1).mean()
+    )
+    assert found["pooled"]["brier"] == pytest.approx(brier)
+    assert found["folds"]["accuracy"] == [fold["accuracy"] for fold in result.folds]
+    assert found["undefined"] == {}
+
+
+def test_numbers_have_their_own_metrics_and_what_is_undefined_says_why():
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=30).astype(np.float32)
+    outputs = (target + rng.normal(size=30))[:, None]
+    result = _result(target, outputs, names=())
+    found = measure(result)
+    assert found["pooled"]["r2"] == pytest.approx(sk.r2_score(target, outputs[:, 0]), rel=1e-5)
+    assert found["pooled"]["mae"] == pytest.approx(sk.mean_absolute_error(target, outputs[:, 0]), rel=1e-5)
+    assert calibrate(result) is None
+    single = measure(_result(np.arange(6) % 3, np.eye(3)[np.arange(6) % 3], folds=6))  # a fold tests one example
+    assert single["folds"]["auc"] == [None] * 6
+    assert "single class" in single["undefined"]["auc"]
+    assert json.loads(json.dumps(single, allow_nan=False)) == single
+
+
+def test_temperature_is_that_of_a_grid_and_is_fitted_on_the_other_folds():
+    label, logits = _drawn(300, strength=2.0)
+    overconfident = 3.0 * logits
+    grid = np.linspace(0.5, 20, 4000)
+    best = grid[np.argmin([sk.log_loss(label, probabilities(overconfident / t)) for t in grid])]
+    assert fit_temperature(label, overconfident) == pytest.approx(best, rel=5e-3)
+    result = _result(label, overconfident)
+    found = calibrate(result)
+    assert found["after"]["log_loss"] < found["before"]["log_loss"]
+    held = result.out_of_fold
+    for k, temperature in enumerate(found["temperatures"]):
+        others = held.fold != k
+        assert temperature == pytest.approx(fit_temperature(held.label[others], held.logits[others].astype(float)))
+    # a fold's own labels have no say in its temperature
+    spoiled = held.label.copy()
+    spoiled[held.fold == 2] = (spoiled[held.fold == 2] + 1) % 3
+    changed = calibrate(dataclasses.replace(result, out_of_fold=dataclasses.replace(held, label=spoiled)))
+    assert changed["temperatures"][2] == found["temperatures"][2]
+    assert changed["temperatures"][1] != found["temperatures"][1]
+
+
+def _by_closed_testing(p):
+    """Holm's adjusted p is the largest Bonferroni p over all intersections that hold the hypothesis."""
+    places = range(len(p))
+    subsets = [s for size in range(1, len(p) + 1) for s in itertools.combinations(places, size)]
+    return [max(min(1, len(s) * min(p[i] for i in s)) for s in subsets if place in s) for place in places]
+
+
+@pytest.mark.parametrize("p", [[0.01, 0.04, 0.03], [0.5, 0.001, 0.02], [0.2, 0.2, 0.9], [0.01]])
+def test_holm_is_a_closed_test(p):
+    np.testing.assert_allclose(holm(p), _by_closed_testing(p))
+
+
+def test_letters_are_shared_by_just_those_that_do_not_differ():
+    rng = np.random.default_rng(0)
+    names = list("ABCDE")
+    pairs = list(itertools.combinations(names, 2))
+    for _ in range(50):
+        different = {pair for pair in pairs if rng.random() < 0.5}
+        given = letters(names, different)
+        for pair in pairs:
+            assert bool(set(given[pair[0]]) & set(given[pair[1]])) == (pair not in different), (different, given)
+
+
+def test_pairs_are_tested_as_by_hand():
+    label, logits = _drawn(100)
+    better = logits + 1.5 * np.eye(3)[label]
+    one, two = _result(label, better), _result(label, logits)
+    differences = np.subtract(*([fold["accuracy"] for fold in r.folds] for r in (one, two)))
+    found = compare({"worse": two, "better": one})
+    t = differences.mean() / np.sqrt((1 / 5 + 20 / 80) * differences.var(ddof=1))
+    assert list(found.scores) == ["better", "worse"]
+    assert found.pairs[0].p == pytest.approx(2 * stats.t.sf(t, 4))
+    right = [(r.out_of_fold.predicted == r.out_of_fold.label) for r in (one, two)]
+    won, lost = (right[0] & ~right[1]).sum(), (right[1] & ~right[0]).sum()
+    exact = compare({"worse": two, "better": one}, test="mcnemar").pairs[0]
+    assert exact.p == pytest.approx(min(1, 2 * stats.binom.cdf(min(won, lost), won + lost, 0.5)))
+    assert compare({"worse": two, "better": one}, test="bootstrap").pairs[0].p < 0.01
+    same = compare({"one": one, "again": dataclasses.replace(one)})
+    assert (same.pairs[0].p, same.letters) == (1.0, {"one": "a", "again": "a"})
+
+
+def test_what_cannot_be_compared_is_refused():
+    label, logits = _drawn()
+    one = _result(label, logits)
+    with pytest.raises(InputError, match="rest on other folds"):
+        compare({"one": one, "two": _result(label, logits, sha="other")})
+    with pytest.raises(InputError, match="other labels"):
+        compare({"one": one, "two": _result((label + 1) % 3, logits)})
+    with pytest.raises(InputError, match="expected at least 2"):
+        compare({"one": one})
+    numbers = _result(label.astype(np.float32), logits[:, :1], names=())
+    with pytest.raises(InputError, match="for classes"):
+        compare({"one": numbers, "two": numbers}, test="mcnemar")
+
+
+def test_cross_validate_says_all_of_it_and_saves_it(tmp_path):
+    source = subset(digits(range(3)), np.arange(90))
+    result = jaxdl.cross_validate(jaxdl.create("mlp", 3, hidden=(8,)), source, jaxdl.Plan(epochs=2), folds=3)
+    again = summarised(dataclasses.replace(result, interval=None, metrics=None, calibration=None))
+    assert (result.interval, result.metrics, result.calibration) == (again.interval, again.metrics, again.calibration)
+    assert result.metrics["folds"]["accuracy"] == pytest.approx([fold["accuracy"] for fold in result.folds])
+    loaded = jaxdl.load_result(result.save(tmp_path / "run"))
+    assert loaded.interval == result.interval
+    assert loaded.metrics == result.metrics
