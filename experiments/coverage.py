@@ -15,7 +15,7 @@ import time
 import numpy as np
 from simulation import Problem, simulate
 
-from jaxdl.validation.statistics.intervals import corrected_t, drawn_weights, naive, nested
+from jaxdl.validation.statistics.intervals import corrected_t, drawn_weights, naive, nested, wider
 
 PROBLEMS = {
     "classes, n 50, p 20, K 5": Problem(50, 20, 5),
@@ -31,8 +31,8 @@ PROBLEMS = {
     "numbers, n 400, p 60, K 10": Problem(400, 60, 10, classes=False),
     "heavy tails, n 400, p 20, K 5": Problem(400, 20, 5, classes=False, tails=5.0),
 }
-METHODS = ("naive", "t over folds", "bootstrap", "nested", "corrected-t")
-DEFAULT = "corrected-t"
+METHODS = ("naive", "t over folds", "bootstrap", "nested", "corrected-t", "wider")
+DEFAULT = "wider"
 WANTED = (0.93, 0.985)
 
 
@@ -51,6 +51,7 @@ def intervals(problem: Problem, found: dict[str, np.ndarray], place: int, weight
         "t over folds": (scores.mean() - half, scores.mean() + half),
         "bootstrap": tuple(np.quantile(drawn, [0.025, 0.975])),
         "corrected-t": corrected_t(scores, share),
+        "wider": wider(scores, share, drawn.std(ddof=1)),
     }
     if "inner" in found:
         made["nested"] = nested(found["outer"][place], found["inner"][place], found["outer_fold"][place], loss.mean())
@@ -78,7 +79,7 @@ def draw(rows: dict[str, dict[str, tuple[float, float, float]]], path: str) -> N
     figure = Figure(figsize=(9, 5), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True)
-    marks = dict(zip(METHODS, "xs^vo", strict=True))
+    marks = dict(zip(METHODS, "xs^vdo", strict=True))
     for method in METHODS:
         style = dict(marker=marks[method], linestyle="none", label=method, markersize=7 if method == DEFAULT else 5)
         style["color"] = {"naive": "tab:red", DEFAULT: "tab:blue"}.get(method, "0.55")

@@ -71,9 +71,8 @@ def test_corrected_t_is_its_formula():
 
 def test_a_result_says_its_interval_and_what_it_is_about():
     result = _result(*_drawn())
-    found = intervals.interval(result)
+    found = intervals.interval(result, "corrected-t")
     scores = [fold["accuracy"] for fold in result.folds]
-    assert found.method == "corrected-t"
     assert (found.low, found.high) == pytest.approx(np.clip(intervals.corrected_t(scores, 12 / 48), 0, 1))
     assert "about 48 examples" in found.about
     alone = intervals.interval(_result(*_drawn(), folds=1))
@@ -82,6 +81,18 @@ def test_a_result_says_its_interval_and_what_it_is_about():
         intervals.interval(_result(*_drawn(), folds=1), "corrected-t")
     with pytest.raises(InputError, match="level is 95"):
         intervals.interval(result, level=95)
+
+
+def test_folds_that_agree_do_not_make_the_interval_narrow():
+    label = np.repeat([0, 1], [90, 10])  # all are said to be of the common class: every fold has the same score
+    result = _result(label, np.tile([1.0, 0.0], (100, 1)), names=("common", "rare"))
+    result = dataclasses.replace(result, folds=[{**fold, "accuracy": 0.9} for fold in result.folds])
+    corrected, found = intervals.interval(result, "corrected-t"), intervals.interval(result)
+    assert (corrected.low, corrected.high) == pytest.approx((0.9, 0.9))
+    assert found.method == "wider"
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * np.sqrt(0.9 * 0.1 / 100), rel=0.05)
+    scores = [0.5, 0.7, 0.9]
+    assert intervals.wider(scores, 0.5, 0.01) == pytest.approx(intervals.corrected_t(scores, 0.5))
 
 
 def test_the_bootstrap_agrees_with_scipys():

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdl.errors import InputError, check_choice
 from jaxdl.validation.result import Result
-from jaxdl.validation.statistics.intervals import drawn_weights
+from jaxdl.validation.statistics.intervals import drawn_weights, pooled
 
 Test = Literal["corrected-t", "mcnemar", "bootstrap"]
 TESTS = get_args(Test)
@@ -167,18 +167,6 @@ def paired_bootstrap(first: Result, second: Result, weights: np.ndarray) -> tupl
     low, high = (drawn <= 0).sum() + 1, (drawn >= 0).sum() + 1  # the sample itself is one of the draws
     p = min(1.0, 2 * min(low, high) / (len(drawn) + 1))
     return float((pooled(first, every) - pooled(second, every))[0]), float(p)
-
-
-def pooled(result: Result, weights: np.ndarray) -> np.ndarray:
-    """The score (accuracy, or R²) over all rows under each of the weightings."""
-    held = result.out_of_fold
-    total = weights.sum(1)
-    if result.class_names:
-        return weights @ (held.predicted == held.label) / total
-    target = held.label.astype(np.float64)
-    error = weights @ np.square(held.logits[:, 0] - target)
-    variance = weights @ np.square(target) - np.square(weights @ target) / total
-    return 1 - error / np.maximum(variance, 1e-30)
 
 
 def holm(p: Sequence[float]) -> np.ndarray:

@@ -14,14 +14,16 @@ import numpy as np
 from jaxdl.errors import InputError, check_choice
 from jaxdl.validation.result import Result
 
-Method = Literal["auto", "corrected-t", "bootstrap"]
+Method = Literal["auto", "wider", "corrected-t", "bootstrap"]
 METHODS = get_args(Method)
 DRAWS = 2000
+FOLDS = (
+    "{metric} on new examples of the same kind, of networks trained as the folds were, on about {train} examples; "
+    "other training examples, other test examples and the overlap of the folds are allowed for"
+)
 ABOUT = {
-    "corrected-t": (
-        "{metric} on new examples of the same kind, of networks trained as the folds were, on about {train} examples; "
-        "other training examples, other test examples and the overlap of the folds are allowed for"
-    ),
+    "wider": FOLDS,
+    "corrected-t": FOLDS,
     "bootstrap": (
         "{metric} on new examples of the same kind, of the very networks that were trained here; other training "
         "examples are not allowed for"
@@ -59,8 +61,10 @@ def interval(
 
     Args:
       result: of `cross_validate`.
-      method: ``corrected-t`` (Nadeau & Bengio 2003), ``bootstrap`` (over the held-out predictions), or ``auto``: the
-        former, or for a single fold the latter.
+      method: ``corrected-t`` (Nadeau & Bengio 2003); ``bootstrap``, over the held-out predictions; ``wider``, mean ±
+        the larger of the former's half width and 1.96 standard errors of the latter, because folds that agree by
+        chance, or by stratification where a class is rare, make the former far too narrow; ``auto``: wider, or for a
+        single fold bootstrap.
       level: how often it is to hold the truth.
       groups: of every example of the source, which the bootstrap then draws whole; None for none.
       seed: of the bootstrap.
@@ -76,20 +80,21 @@ def interval(
         raise InputError(f"level is {level}; expected a share between 0 and 1, such as 0.95")
     scores = np.array([fold[result.metric] for fold in result.folds], np.float64)
     if method == "auto":
-        method = "corrected-t" if len(scores) > 1 else "bootstrap"
+        method = "wider" if len(scores) > 1 else "bootstrap"
     if not np.isfinite(scores).all():
         return None
     train = float(np.mean([fold["train"] for fold in result.folds]))
-    if method == "corrected-t":
-        if len(scores) < 2:
-            raise InputError("the method 'corrected-t' needs 2 folds or more; use 'bootstrap'")
-        share = float(np.mean([fold["test"] / fold["train"] for fold in result.folds]))
-        ends = corrected_t(scores, share, level)
-    else:
-        held = result.out_of_fold
+    if method != "bootstrap" and len(scores) < 2:
+        raise InputError(f"the method '{method}' needs 2 folds or more; use 'bootstrap'")
+    held, ends, drawn = result.out_of_fold, (np.nan, np.nan), None
+    if method != "corrected-t":
         if len(np.unique(held.index)) < 2:
             return None
-        ends = _bootstrap(result, level, None if groups is None else np.asarray(groups)[held.index], seed)
+        drawn = pooled(result, drawn_weights(held.index if groups is None else groups[held.index], DRAWS, seed))
+        ends = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    if method != "bootstrap":
+        share = float(np.mean([fold["test"] / fold["train"] for fold in result.folds]))
+        ends = corrected_t(scores, share, level) if drawn is None else wider(scores, share, drawn.std(ddof=1), level)
     low, high = np.clip(ends, *BOUNDS.get(result.metric, (-np.inf, np.inf)))
     about = ABOUT[method].format(metric=result.metric, train=round(train))
     return Interval(float(low), float(high), level, method, about)
@@ -111,6 +116,22 @@ def corrected_t(scores: Sequence[float], share: float, level: float = 0.95) -> t
     return float(scores.mean() - half), float(scores.mean() + half)
 
 
+def wider(scores: Sequence[float], share: float, error: float, level: float = 0.95) -> tuple[float, float]:
+    """mean ± the larger of `corrected_t`'s half width and that of a normal variable with a standard `error`.
+
+    Args:
+      scores: of the K folds.
+      share: size of a test part ÷ that of its training part.
+      error: standard error of the score over test examples, such as a bootstrap's standard deviation.
+      level: of the interval.
+    """
+    from scipy.stats import norm
+
+    low, high = corrected_t(scores, share, level)
+    half = max((high - low) / 2, float(norm.ppf((1 + level) / 2) * error))
+    return (low + high) / 2 - half, (low + high) / 2 + half
+
+
 def naive(scores: Sequence[float]) -> tuple[float, float]:
     """mean ± 1.96 · s/√K, as is often printed. For contrast only: see the module."""
     scores = np.asarray(scores, np.float64)
@@ -118,14 +139,15 @@ def naive(scores: Sequence[float]) -> tuple[float, float]:
     return float(scores.mean() - half), float(scores.mean() + half)
 
 
-def _bootstrap(result: Result, level: float, groups: np.ndarray | None, seed: int) -> tuple[float, float]:
-    """Percentiles of the pooled score over examples, or whole groups, drawn anew."""
-    from jaxdl.validation.statistics.compare import pooled
-
-    held = result.out_of_fold
-    weights = drawn_weights(held.index if groups is None else groups, DRAWS, seed)
-    drawn = pooled(result, weights)
-    return tuple(np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]))
+def pooled(result: Result, weights: np.ndarray) -> np.ndarray:
+    """The score (accuracy, or R²) over all held-out rows under each of the weightings ``[draws, rows]``."""
+    held, total = result.out_of_fold, weights.sum(1)
+    if result.class_names:
+        return weights @ (held.predicted == held.label) / total
+    target = held.label.astype(np.float64)
+    error = weights @ np.square(held.logits[:, 0] - target)
+    variance = weights @ np.square(target) - np.square(weights @ target) / total
+    return 1 - error / np.maximum(variance, 1e-30)
 
 
 def drawn_weights(units: np.ndarray, draws: int, seed: int) -> np.ndarray:
