@@ -42,7 +42,15 @@ def test_shell_quickstart(tmp_path, monkeypatch, capsys):
         assert program == "jaxdl"
         cli.main(arguments)
     written = {path.name for path in (tmp_path / "run").iterdir()}
-    assert written == {"result.json", "out_of_fold.npz", "metrics.jsonl", "report.html", "run.json", "folds"}
+    assert written == {
+        "result.json",
+        "out_of_fold.npz",
+        "metrics.jsonl",
+        "report.html",
+        "run.json",
+        "folds",
+        "split.npz",
+    }
     assert len((tmp_path / "predictions.csv").read_text().splitlines()) == 897
     assert "accuracy" in capsys.readouterr().out
 

@@ -90,7 +90,7 @@ def test_folds_that_agree_do_not_make_the_interval_narrow():
     corrected, found = intervals.interval(result, "corrected-t"), intervals.interval(result)
     assert (corrected.low, corrected.high) == pytest.approx((0.9, 0.9))
     assert found.method == "wider"
-    assert (found.high - found.low) / 2 == pytest.approx(1.96 * np.sqrt(0.9 * 0.1 / 100), rel=0.05)
+    assert (found.high - found.low) / 2 == pytest.approx(1.96 * np.sqrt(1.25 * 0.9 * 0.1 / 100), rel=0.05)
     scores = [0.5, 0.7, 0.9]
     assert intervals.wider(scores, 0.5, 0.01) == pytest.approx(intervals.corrected_t(scores, 0.5))
 

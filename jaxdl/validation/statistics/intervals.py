@@ -62,7 +62,7 @@ def interval(
     Args:
       result: of `cross_validate`.
       method: ``corrected-t`` (Nadeau & Bengio 2003); ``bootstrap``, over the held-out predictions; ``wider``, mean ±
-        the larger of the former's half width and 1.96 standard errors of the latter, because folds that agree by
+        the larger of the former's half width and one made of the latter's standard error, because folds that agree by
         chance, or by stratification where a class is rare, make the former far too narrow; ``auto``: wider, or for a
         single fold bootstrap.
       level: how often it is to hold the truth.
@@ -117,7 +117,9 @@ def corrected_t(scores: Sequence[float], share: float, level: float = 0.95) -> t
 
 
 def wider(scores: Sequence[float], share: float, error: float, level: float = 0.95) -> tuple[float, float]:
-    """mean ± the larger of `corrected_t`'s half width and that of a normal variable with a standard `error`.
+    """mean ± the larger of `corrected_t`'s half width and that of a normal variable: 1.96 · √(1 + test/train) · error.
+
+    The root is Nadeau and Bengio's allowance for training parts that overlap.
 
     Args:
       scores: of the K folds.
@@ -128,7 +130,7 @@ def wider(scores: Sequence[float], share: float, error: float, level: float = 0.
     from scipy.stats import norm
 
     low, high = corrected_t(scores, share, level)
-    half = max((high - low) / 2, float(norm.ppf((1 + level) / 2) * error))
+    half = max((high - low) / 2, float(norm.ppf((1 + level) / 2) * np.sqrt(1 + share) * error))
     return (low + high) / 2 - half, (low + high) / 2 + half
 
 
