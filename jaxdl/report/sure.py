@@ -21,6 +21,13 @@ WORDS = {
 }
 
 
+METHODS = {
+    "wider": "the wider of the corrected resampled t (Nadeau & Bengio 2003) and a bootstrap of held-out predictions",
+    "corrected-t": "the corrected resampled t (Nadeau & Bengio 2003)",
+    "bootstrap": "a bootstrap of held-out predictions",
+}
+
+
 def show_sure(result: Result) -> Section:
     """Interval, metrics, calibration. Raises InputError for a result of an older release, which holds none."""
     if result.metrics is None:
@@ -36,8 +43,8 @@ def _interval(result: Result) -> str:
     low, high = (measure(result.metric, found[end]) for end in ("low", "high"))
     said = f"<p>{found['level']:.0%} interval: <b>{low} to {high}</b>, for {escaped(found['about'])}.</p>"
     small = (
-        f"Method: {found['method']}. The spread of the folds divided by √K would be narrower, and would miss the truth "
-        "several times as often as it claims, because the folds' training parts overlap."
+        f"Method: {METHODS[found['method']]}. The spread of the folds divided by √K would be narrower, and would miss the "
+        "truth several times as often as it claims, because the folds' training parts overlap."
     )
     return said + note(small)
 
