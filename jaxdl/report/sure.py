@@ -43,8 +43,8 @@ def _interval(result: Result) -> str:
     low, high = (measure(result.metric, found[end]) for end in ("low", "high"))
     said = f"<p>{found['level']:.0%} interval: <b>{low} to {high}</b>, for {escaped(found['about'])}.</p>"
     small = (
-        f"Method: {METHODS[found['method']]}. The spread of the folds divided by √K would be narrower, and would miss the "
-        "truth several times as often as it claims, because the folds' training parts overlap."
+        f"Method: {METHODS[found['method']]}. The spread of the folds divided by √K would be narrower, and would miss "
+        "the truth several times as often as it claims, because the folds' training parts overlap."
     )
     return said + note(small)
 
