@@ -550,7 +550,8 @@ def test_half_a_result_is_no_result(refused, monkeypatch, stop, tmp_path):
         (folder / "result.json").write_text("{")
         stop[0]()
 
-    command = f"cross-validate --model mlp --data good.npz --epochs 1 --folds 2 --fold-strategy loop --out {tmp_path}"
+    command = "cross-validate --model mlp --data good.npz --epochs 1 --folds 2 --fold-strategy loop"
+    command += f" --allow groups --out {tmp_path}"
     with monkeypatch.context() as patch:
         patch.setattr("jaxdl.validation.result.Result.write_to", write_half)
         assert stop[2] in refused(f"{command}/new", code=stop[1])

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl.data.source import Source, arrange_columns, check_labelled
-from jaxdl.errors import InputError
+from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
 from jaxdl.models.staged import walk_shapes
 from jaxdl.training.hyper import Hyper
@@ -24,6 +24,7 @@ from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.validation.result import OutOfFold, Result
 from jaxdl.validation.splits import Splitting, split_source
 from jaxdl.validation.statistics.summary import summarised
+from jaxdl.validation.strategy import STRATEGIES
 from jaxdl.weights.checkpoint import Checkpoint, environment
 
 
@@ -86,6 +87,7 @@ def cross_validate(
     """
     begin = time.perf_counter()
     check_labelled(source, purpose="cross-validation")
+    check_choice("fold strategy", fold_strategy, STRATEGIES)
     allow = check_allowed(allow)
     split = split_source(source, splitter, folds, plan.seed, splitting)
     if isinstance(init, Checkpoint):

@@ -25,6 +25,7 @@ from jaxdl.weights.checkpoint import restore, save
 PLAN = jaxdl.Plan(epochs=2, batch_size=16, learning_rate=3e-3)
 EVERYTHING = (
     "The answer",
+    "How sure is the number?",
     "Each fold",
     "Learning curves",
     "Which classes are confused",
