@@ -84,13 +84,18 @@ def summed_products(
 ) -> Float[Array, "channels features"]:
     """``xᵀ · gradient``, in float32 or wider, over at most `POSITIONS` at a time."""
     precise = jnp.promote_types(x.dtype, jnp.float32)
-    most = min(len(x), POSITIONS)
-    together = next((size for size in range(most, most // 2, -1) if len(x) % size == 0), most)
+
+    def product(x: Array, gradient: Array) -> Array:
+        return jnp.matmul(x.T, gradient, preferred_element_type=precise)
+
+    if len(x) <= POSITIONS:
+        return product(x, gradient)
+    together = next((size for size in range(POSITIONS, POSITIONS // 2, -1) if len(x) % size == 0), POSITIONS)
     if missing := -len(x) % together:
         x, gradient = (jnp.pad(a, ((0, missing), (0, 0))) for a in (x, gradient))
 
     def add(total: Array, part: tuple[Array, Array]) -> tuple[Array, None]:
-        return total + jnp.matmul(part[0].T, part[1], preferred_element_type=precise), None
+        return total + product(*part), None
 
     parts = jax.tree.map(lambda a: a.reshape(-1, together, a.shape[-1]), (x, gradient))
     return lax.scan(add, jnp.zeros((x.shape[-1], gradient.shape[-1]), precise), parts)[0]

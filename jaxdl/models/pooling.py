@@ -16,8 +16,8 @@ def max_pool(
 ) -> Float[Array, "batch out_height out_width channels"]:
     """The largest of each ``size × size`` window; where several are, the first has the gradient.
 
-    XLA's own gradient (select and scatter) is slow on the CPU; there this one goes offset by offset. As `convolve` it
-    has no forward mode on the CPU.
+    XLA's own gradient (select and scatter) is slow on the CPU; there, with strides, this one goes offset by offset. As
+    `convolve` it has no forward mode then.
 
     Args:
       x: what is pooled.
@@ -25,7 +25,7 @@ def max_pool(
       stride: between windows, both ways.
       padding: places before and after, of height and width, that are never the largest.
     """
-    if jax.default_backend() != "cpu":
+    if jax.default_backend() != "cpu" or stride == 1:  # such as GoogLeNet's, many and small: they only take compiling
         return _native(x, size, stride, padding)
     return _max_pool(x, size, stride, padding)
 
