@@ -1,8 +1,10 @@
-"""How often 95 % intervals of a cross-validated error hold the truth, and how wide they are.
+"""How often 95 % intervals of a cross-validated score hold the truth, and how wide they are.
 
     python experiments/coverage.py [--repetitions 1000] [--nested-repeats 3] [--picture docs/coverage.png]
 
-Simulated problems of `simulation.py`, ridge on each, the truth without noise. The interval of a cross-validation is
+Simulated problems of `simulation.py`, ridge on each, the truth without noise; the score is the accuracy, of numbers R²,
+as `cross_validate` reports it. The constants of the default were chosen on problems like the first twelve, with another
+seed, and are confirmed on the others. The interval of a cross-validation is
 about the models that it trained (on n (K-1)/K examples): that is the truth here, the mean true error of the K models.
 The last columns hold the same intervals against the model that is trained on all n examples, at which the nested
 cross-validation of Bates, Hastie and Tibshirani aims: it is better than the folds' models, much so where features are
@@ -15,7 +17,15 @@ import time
 import numpy as np
 from simulation import Problem, simulate
 
-from jaxdl.validation.statistics.intervals import corrected_t, drawn_weights, naive, nested, wider
+from jaxdl.validation.statistics.intervals import (
+    corrected_t,
+    drawn_weights,
+    naive,
+    nested,
+    out_of_fold,
+    parts_of_r2,
+    wider,
+)
 
 PROBLEMS = {
     "classes, n 50, p 20, K 5": Problem(50, 20, 5),
@@ -30,9 +40,15 @@ PROBLEMS = {
     "numbers, n 100, p 20, K 10": Problem(100, 20, 10, classes=False),
     "numbers, n 400, p 60, K 10": Problem(400, 60, 10, classes=False),
     "heavy tails, n 400, p 20, K 5": Problem(400, 20, 5, classes=False, tails=5.0),
+    "confirm: classes, n 70, p 30, K 7": Problem(70, 30, 7, signal=1.5),
+    "confirm: classes, n 200, p 40, K 3": Problem(200, 40, 3, decay=1.0, penalty=10.0),
+    "confirm: classes, n 200, p 10, K 20": Problem(200, 10, 20, signal=6.0, offset=1.0),
+    "confirm: numbers, n 80, p 15, K 4": Problem(80, 15, 4, classes=False, signal=1.0),
+    "confirm: numbers, n 200, p 40, K 10": Problem(200, 40, 10, classes=False, decay=1.0, penalty=10.0),
+    "confirm: groups of 8, heavy tails": Problem(240, 10, 5, classes=False, tails=5.0, groups=30, group_effect=0.7),
 }
-METHODS = ("naive", "t over folds", "bootstrap", "nested", "corrected-t", "wider")
-DEFAULT = "wider"
+METHODS = ("naive", "t over folds", "bootstrap", "nested", "corrected-t", "wider", "out-of-fold")
+DEFAULT = "out-of-fold"
 WANTED = (0.93, 0.985)
 
 
@@ -40,21 +56,31 @@ def intervals(problem: Problem, found: dict[str, np.ndarray], place: int, weight
     """Of one simulated data set, by method."""
     from scipy.stats import t
 
-    fold, loss, k = found["fold"][place], found["loss"][place], problem.k
+    fold, loss, k = found["fold"][place], found["loss"][place].astype(np.float64), problem.k
+    y = found["y"][place].astype(np.float64)
     sizes = np.bincount(fold, minlength=k)
-    scores = np.bincount(fold, loss, minlength=k) / sizes
+    scores = 1 - np.bincount(fold, loss, minlength=k) / sizes
+    values, scale, drawn = 1 - loss, 1.0, 1 - weights @ loss / weights.sum(1)
+    if not problem.classes:
+        values, scale = parts_of_r2(y, np.sqrt(loss)), y.var()
+        scores = np.array([1 - loss[fold == one].mean() / y[fold == one].var() for one in range(k)])
+        total = weights.sum(1)
+        variance = weights @ np.square(y) / total - np.square(weights @ y / total)
+        drawn = 1 - (1 - drawn) / variance
     share = float(np.mean(sizes / (problem.n - sizes)))
     half = t.ppf(0.975, k - 1) * scores.std(ddof=1) / np.sqrt(k)
-    drawn = weights @ loss / weights.sum(1)
+    tested = problem.n / float(np.mean(problem.n - sizes))
     made = {
         "naive": naive(scores),
         "t over folds": (scores.mean() - half, scores.mean() + half),
         "bootstrap": tuple(np.quantile(drawn, [0.025, 0.975])),
         "corrected-t": corrected_t(scores, share),
         "wider": wider(scores, share, drawn.std(ddof=1)),
+        "out-of-fold": out_of_fold(values, found["group"][place], tested, skewed=not problem.classes),
     }
     if "inner" in found:
-        made["nested"] = nested(found["outer"][place], found["inner"][place], found["outer_fold"][place], loss.mean())
+        low, high = nested(found["outer"][place], found["inner"][place], found["outer_fold"][place], loss.mean())
+        made["nested"] = 1 - high / scale, 1 - low / scale
     return made
 
 
@@ -63,10 +89,12 @@ def measure(problem: Problem, repetitions: int, repeats: int) -> dict[str, tuple
     found = simulate(problem, repetitions, repeats)
     weights = drawn_weights(found["group"][0], 1000, seed=0)  # groups are the same rows in every repetition
     made = [intervals(problem, found, place, weights) for place in range(repetitions)]
+    scale = 1.0 if problem.classes else problem.variance
+    truths = {name: 1 - found[name] / scale for name in ("truth_of_folds", "truth")}
     rows = {}
     for method in made[0]:
         low, high = np.array([one[method] for one in made]).T
-        hits = [np.mean((low <= found[truth]) & (found[truth] <= high)) for truth in ("truth_of_folds", "truth")]
+        hits = [np.mean((low <= truth) & (truth <= high)) for truth in truths.values()]
         rows[method] = float(hits[0]), float((high - low).mean()), float(hits[1])
     return rows
 
@@ -76,10 +104,10 @@ def draw(rows: dict[str, dict[str, tuple[float, float, float]]], path: str) -> N
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(9, 5), dpi=100, layout="constrained")
+    figure = Figure(figsize=(9, 6), dpi=100, layout="constrained")
     FigureCanvasAgg(figure)
     left, right = figure.subplots(1, 2, sharey=True)
-    marks = dict(zip(METHODS, "xs^vdo", strict=True))
+    marks = dict(zip(METHODS, "xs^vdPo", strict=True))
     for method in METHODS:
         style = dict(marker=marks[method], linestyle="none", label=method, markersize=7 if method == DEFAULT else 5)
         style["color"] = {"naive": "tab:red", DEFAULT: "tab:blue"}.get(method, "0.55")
@@ -107,11 +135,13 @@ def main() -> None:
     print(
         f"coverage (mean width; coverage of the model of all n) of 95 % intervals, {options.repetitions} data sets each"
     )
-    print(f"{'':32}" + "".join(f"{method:>20}" for method in METHODS))
+    print(f"{'':37}" + "".join(f"{method:>20}" for method in METHODS))
     for name, problem in PROBLEMS.items():
         row = rows[name] = measure(problem, options.repetitions, options.nested_repeats)
         cells = [f"{row[m][0]:.3f} ({row[m][1]:.3g}; {row[m][2]:.2f})" if m in row else "–" for m in METHODS]
-        print(f"{name:32}" + "".join(f"{cell:>20}" for cell in cells), flush=True)
+        print(f"{name:37}" + "".join(f"{cell:>20}" for cell in cells), flush=True)
+    passing = {m for m in METHODS if all(m in row and WANTED[0] <= row[m][0] <= WANTED[1] for row in rows.values())}
+    print(f"inside {WANTED[0]} to {WANTED[1]} on all: {', '.join(sorted(passing)) or 'none'}")
     missed = [name for name, row in rows.items() if not WANTED[0] <= row[DEFAULT][0] <= WANTED[1]]
     print(f"the default, {DEFAULT}, is outside {WANTED[0]} to {WANTED[1]} on: {', '.join(missed) or 'none'}")
     print(f"{time.perf_counter() - begin:.0f} s")

@@ -54,6 +54,11 @@ class Problem:
         return np.arange(1, self.features + 1) ** (-self.decay / 2)
 
     @property
+    def variance(self) -> float:
+        """Of a number to foretell: score, noise and the groups' effect."""
+        return self.signal**2 + 1.0 + (self.group_effect**2 if self.groups else 0.0)
+
+    @property
     def weights(self) -> np.ndarray:
         """Of the linear score: it has standard deviation `signal`, every feature the same share in it."""
         return self.signal / (np.sqrt(self.features) * self.scales)

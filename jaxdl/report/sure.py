@@ -22,6 +22,7 @@ WORDS = {
 
 
 METHODS = {
+    "out-of-fold": "the spread of held-out predictions, widened for training parts that overlap",
     "wider": "the wider of the corrected resampled t (Nadeau & Bengio 2003) and a bootstrap of held-out predictions",
     "corrected-t": "the corrected resampled t (Nadeau & Bengio 2003)",
     "bootstrap": "a bootstrap of held-out predictions",

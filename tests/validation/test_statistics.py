@@ -1,8 +1,10 @@
 """Intervals, comparisons, metrics and calibration of results, against closed forms, scipy and scikit-learn."""
 
 import dataclasses
+import importlib.util
 import itertools
 import json
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -75,8 +77,9 @@ def test_a_result_says_its_interval_and_what_it_is_about():
     scores = [fold["accuracy"] for fold in result.folds]
     assert (found.low, found.high) == pytest.approx(np.clip(intervals.corrected_t(scores, 12 / 48), 0, 1))
     assert "about 48 examples" in found.about
-    alone = intervals.interval(_result(*_drawn(), folds=1))
-    assert alone.method == "bootstrap"
+    held_out = _result(*_drawn(), folds=1)
+    alone = intervals.interval(dataclasses.replace(held_out, folds=[{**held_out.folds[0], "train": 240}]))
+    assert alone.method == "out-of-fold"
     with pytest.raises(InputError, match="needs 2 folds"):
         intervals.interval(_result(*_drawn(), folds=1), "corrected-t")
     with pytest.raises(InputError, match="level is 95"):
@@ -87,12 +90,70 @@ def test_folds_that_agree_do_not_make_the_interval_narrow():
     label = np.repeat([0, 1], [90, 10])  # all are said to be of the common class: every fold has the same score
     result = _result(label, np.tile([1.0, 0.0], (100, 1)), names=("common", "rare"))
     result = dataclasses.replace(result, folds=[{**fold, "accuracy": 0.9} for fold in result.folds])
-    corrected, found = intervals.interval(result, "corrected-t"), intervals.interval(result)
+    corrected, found = intervals.interval(result, "corrected-t"), intervals.interval(result, "wider")
     assert (corrected.low, corrected.high) == pytest.approx((0.9, 0.9))
-    assert found.method == "wider"
+    default = intervals.interval(result)
+    assert default.method == "out-of-fold"
+    assert default.high - default.low > 0.1
+    timed = dataclasses.replace(result, split={**result.split, "kind": "time-series"})
+    assert intervals.interval(timed).method == "wider"
     assert (found.high - found.low) / 2 == pytest.approx(1.96 * np.sqrt(1.25 * 0.9 * 0.1 / 100), rel=0.05)
     scores = [0.5, 0.7, 0.9]
     assert intervals.wider(scores, 0.5, 0.01) == pytest.approx(intervals.corrected_t(scores, 0.5))
+
+
+@pytest.mark.parametrize("right", [3000, 2990, 1700])
+def test_out_of_fold_is_wilsons_interval_where_nothing_is_added(right):
+    values = np.arange(3000) < right
+    theirs = stats.binomtest(right, 3000).proportion_ci(method="wilson")
+    found = intervals.out_of_fold(values.astype(float), np.arange(3000), share=0.0)
+    assert found == pytest.approx((theirs.low, theirs.high), abs=5e-5)  # t, not normal
+
+
+def test_out_of_fold_adds_a_third_of_nadeau_and_bengios_variance():
+    values = np.repeat([0.0, 1.0], 5000)
+    low, high = intervals.out_of_fold(values, np.arange(10_000), share=1.25)
+    assert (high - low) / 2 == pytest.approx(1.96 * 0.005 * np.sqrt(1 + 1.25 / 3), rel=1e-3)
+
+
+def test_rows_of_a_unit_count_once():
+    """Copies of an example, or members of a group that are all alike, bring nothing."""
+    rng = np.random.default_rng(0)
+    values = rng.normal(size=30) ** 2
+    whole = intervals.out_of_fold(values, np.arange(30), 1.25, skewed=True)
+    copied = intervals.out_of_fold(np.tile(values, 7), np.tile(np.arange(30), 7), 1.25, skewed=True)
+    assert copied == pytest.approx(whole)
+    label, logits = _drawn(60)
+    groups = np.arange(60) // 6
+    logits += 4 * np.random.default_rng(1).normal(size=(10, 3))[groups]
+    alone, grouped = (intervals.interval(_result(label, logits), groups=g) for g in (None, groups))
+    assert grouped.high - grouped.low > 1.2 * (alone.high - alone.low)
+
+
+def test_parts_of_r2_have_its_value_and_its_spread():
+    rng = np.random.default_rng(0)
+    target = rng.normal(size=4000)
+    result = _result(target, (target + rng.standard_t(8, size=4000))[:, None] * 0.8, names=())
+    found = intervals.parts(result)
+    held = result.out_of_fold
+    assert found.mean() == pytest.approx(sk.r2_score(held.label, held.predicted))
+    drawn = intervals.pooled(result, intervals.drawn_weights(held.index, 1000, seed=0))
+    assert found.std() / np.sqrt(4000) == pytest.approx(drawn.std(), rel=0.1)
+    interval = intervals.interval(result)
+    assert interval.low < found.mean() < interval.high < 1
+
+
+@pytest.mark.parametrize("numbers", [False, True])
+def test_the_default_covers_on_simulated_problems_where_the_naive_interval_does_not(numbers, monkeypatch):
+    folder = Path(__file__).parents[2] / "experiments"
+    monkeypatch.syspath_prepend(str(folder))
+    spec = importlib.util.spec_from_file_location("coverage_of_intervals", folder / "coverage.py")
+    coverage = importlib.util.module_from_spec(spec)  # there is a package of the script's own name
+    spec.loader.exec_module(coverage)
+    rows = coverage.measure(coverage.Problem(50, 8, 5, classes=not numbers), 200, 0)
+    assert rows[coverage.DEFAULT][0] >= stats.binom.ppf(0.001, 200, 0.93) / 200
+    assert rows["naive"][0] < stats.binom.ppf(0.999, 200, 0.85) / 200
+    assert rows[coverage.DEFAULT][1] < 0.75 * rows["wider"][1]
 
 
 def test_the_bootstrap_agrees_with_scipys():

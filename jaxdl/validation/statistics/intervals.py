@@ -13,15 +13,21 @@ import numpy as np
 
 from jaxdl.errors import InputError, check_choice
 from jaxdl.validation.result import Result
+from jaxdl.validation.splitters import TIMED
 
-Method = Literal["auto", "wider", "corrected-t", "bootstrap"]
+Method = Literal["auto", "out-of-fold", "wider", "corrected-t", "bootstrap"]
 METHODS = get_args(Method)
 DRAWS = 2000
+# Measured by experiments/coverage.py: what training anew adds to the variance of a score, in variances of a score on as
+# many test examples as there are training examples (Nadeau & Bengio's correction is 1, none is 0). R² is skewed, and
+# asks for more where units are few.
+OVERLAP, SKEW = 1 / 3, 25.0
 FOLDS = (
     "{metric} on new examples of the same kind, of networks trained as the folds were, on about {train} examples; "
     "other training examples, other test examples and the overlap of the folds are allowed for"
 )
 ABOUT = {
+    "out-of-fold": FOLDS,
     "wider": FOLDS,
     "corrected-t": FOLDS,
     "bootstrap": (
@@ -57,16 +63,17 @@ class Interval:
 def interval(
     result: Result, method: Method = "auto", *, level: float = 0.95, groups: np.ndarray | None = None, seed: int = 0
 ) -> Interval | None:
-    """An interval for the score of a result, its mean over folds.
+    """An interval for the score of a result: its mean over folds, or for ``out-of-fold`` that of all rows together.
 
     Args:
       result: of `cross_validate`.
-      method: ``corrected-t`` (Nadeau & Bengio 2003); ``bootstrap``, over the held-out predictions; ``wider``, mean ±
-        the larger of the former's half width and one made of the latter's standard error, because folds that agree by
-        chance, or by stratification where a class is rare, make the former far too narrow; ``auto``: wider, or for a
-        single fold bootstrap.
+      method: ``out-of-fold``: see `out_of_fold`; ``corrected-t`` (Nadeau & Bengio 2003); ``bootstrap``, over the
+        held-out predictions; ``wider``, mean ± the larger of the half width of corrected-t and one made of the
+        bootstrap's standard error, because folds that agree by chance, or by stratification where a class is rare,
+        make the former far too narrow; ``auto``: out-of-fold, but wider for folds in the order of time, where examples
+        are not independent.
       level: how often it is to hold the truth.
-      groups: of every example of the source, which the bootstrap then draws whole; None for none.
+      groups: of every example of the source, which out-of-fold and the bootstrap then take whole; None for none.
       seed: of the bootstrap.
 
     Returns:
@@ -80,24 +87,88 @@ def interval(
         raise InputError(f"level is {level}; expected a share between 0 and 1, such as 0.95")
     scores = np.array([fold[result.metric] for fold in result.folds], np.float64)
     if method == "auto":
-        method = "wider" if len(scores) > 1 else "bootstrap"
+        timed = len(scores) > 1 and result.split["kind"] in (*TIMED, "TimeSeriesSplit")
+        method = "wider" if timed else "out-of-fold"
     if not np.isfinite(scores).all():
         return None
     train = float(np.mean([fold["train"] for fold in result.folds]))
-    if method != "bootstrap" and len(scores) < 2:
+    if method in ("corrected-t", "wider") and len(scores) < 2:
         raise InputError(f"the method '{method}' needs 2 folds or more; use 'bootstrap'")
     held, ends, drawn = result.out_of_fold, (np.nan, np.nan), None
     if method != "corrected-t":
         if len(np.unique(held.index)) < 2:
             return None
-        drawn = pooled(result, drawn_weights(held.index if groups is None else groups[held.index], DRAWS, seed))
-        ends = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    if method != "bootstrap":
+        units = held.index if groups is None else groups[held.index]
+        if method == "out-of-fold":
+            if len(np.unique(units)) < 2:
+                return None
+            share = len(np.unique(held.index)) / train
+            ends = out_of_fold(parts(result), units, share, level, skewed=not result.class_names)
+        else:
+            drawn = pooled(result, drawn_weights(units, DRAWS, seed))
+            ends = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    if method in ("corrected-t", "wider"):
         share = float(np.mean([fold["test"] / fold["train"] for fold in result.folds]))
         ends = corrected_t(scores, share, level) if drawn is None else wider(scores, share, drawn.std(ddof=1), level)
     low, high = np.clip(ends, *BOUNDS.get(result.metric, (-np.inf, np.inf)))
     about = ABOUT[method].format(metric=result.metric, train=round(train))
     return Interval(float(low), float(high), level, method, about)
+
+
+def out_of_fold(
+    values: np.ndarray, units: np.ndarray, share: float, level: float = 0.95, *, skewed: bool = False
+) -> tuple[float, float]:
+    """Interval of a mean over held-out rows, widened for training parts that are others and overlap.
+
+    The variance is that of a mean of G independent units, G/(G - 1) · Σ over units (Σ of its rows' deviations)² / N²,
+    times 1 + ρ · share. The K scores of folds, which are few and may agree by chance, have no part in it. Nadeau and
+    Bengio's correction, written for examples, has ρ = 1; ρ = `OVERLAP` was enough in simulations. The quantile is that
+    of Student's t with G - 1 degrees. For shares it is solved as by Wilson (1927), with as many examples as give the
+    variance found, so that it is no point where all are right; for R² it is symmetric in log(1 - R²).
+
+    Args:
+      values: of each row, so that their mean is the score; of shares from 0 to 1, else see `parts`.
+      units: the example or group of each row; units are independent, rows of one are not.
+      share: number of distinct examples that were tested ÷ size of a training part.
+      level: of the interval.
+      skewed: whether the values are those of R².
+    """
+    from scipy.stats import t
+
+    _, place = np.unique(units, return_inverse=True)
+    count, mean = int(place.max()) + 1, float(values.mean())
+    sums = np.bincount(place, values - mean)
+    added = 1 + (OVERLAP + (SKEW / count if skewed else 0.0)) * share
+    variance = added * count / (count - 1) * float(np.square(sums).sum()) / len(values) ** 2
+    quantile = float(t.ppf((1 + level) / 2, count - 1))
+    if skewed:
+        factor = np.exp(quantile * np.sqrt(variance) / max(1 - mean, 1e-12))
+        return 1 - (1 - mean) * factor, 1 - (1 - mean) / factor
+    effective = mean * (1 - mean) / variance if variance > 0 else count / added
+    square = quantile**2 / effective
+    centre = (mean + square / 2) / (1 + square)
+    half = np.sqrt(square * mean * (1 - mean) + square**2 / 4) / (1 + square)
+    return float(centre - half), float(centre + half)
+
+
+def parts(result: Result) -> np.ndarray:
+    """A value for each held-out row, whose mean is the pooled score and whose spread is that score's.
+
+    Of classes 1 where the row is right, else 0. Of numbers R² less the row's influence on it: with e the error, c the
+    distance from the mean target, θ = Σe² / Σc², it is 1 - θ - (e² - θ c²) / mean(c²) (the delta method).
+    """
+    held = result.out_of_fold
+    if result.class_names:
+        return (held.predicted == held.label).astype(np.float64)
+    target = held.label.astype(np.float64)
+    return parts_of_r2(target, held.logits[:, 0] - target)
+
+
+def parts_of_r2(target: np.ndarray, error: np.ndarray) -> np.ndarray:
+    """See `parts`."""
+    squares, distances = np.square(error), np.square(target - target.mean())
+    ratio = squares.mean() / max(distances.mean(), 1e-30)
+    return 1 - ratio - (squares - ratio * distances) / max(distances.mean(), 1e-30)
 
 
 def corrected_t(scores: Sequence[float], share: float, level: float = 0.95) -> tuple[float, float]:
