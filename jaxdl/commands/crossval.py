@@ -24,7 +24,7 @@ from jaxdl.cli_options import (
     option,
 )
 from jaxdl.commands.console import console, display, score, start_of
-from jaxdl.commands.run import as_streaming, make_loggers, open_run, without_broken
+from jaxdl.commands.run import as_streaming, make_loggers, open_run, whole_result, without_broken
 from jaxdl.data.source import Source, check_labelled
 from jaxdl.errors import check_choice
 from jaxdl.report.run_page import PAGE, write_run_report
@@ -126,13 +126,11 @@ def cross_validate_command(
 
 
 def _write(run: RunFolder, result: Result, split: Split, source: Source) -> None:
-    made = run.fresh("result")
-    made.mkdir(parents=True)
-    result.write_to(made)
-    split.save(made / SPLIT, source)
-    for fold, checkpoint in zip(result.folds, result.models or (), strict=False):
-        save(checkpoint, made / "folds" / str(fold["fold"]))
-    run.place(made, last=RESULT)
+    with whole_result(run, RESULT) as made:
+        result.write_to(made)
+        split.save(made / SPLIT, source)
+        for fold, checkpoint in zip(result.folds, result.models or (), strict=False):
+            save(checkpoint, made / "folds" / str(fold["fold"]))
 
 
 def _tell(result: Result, network: Init, source: Source, out: Path) -> None:

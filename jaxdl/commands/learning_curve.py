@@ -21,7 +21,7 @@ from jaxdl.cli_options import (
     TrainingOptions,
 )
 from jaxdl.commands.console import console, display, start_of
-from jaxdl.commands.run import as_streaming, open_run, refuse_loggers, without_broken
+from jaxdl.commands.run import as_streaming, open_run, refuse_loggers, whole_result, without_broken
 from jaxdl.report.learning_curve import outlook, print_curve, write_learning_curve
 from jaxdl.training.plan import Plan
 from jaxdl.training.resume import AlreadyFinished
@@ -98,11 +98,9 @@ def learning_curve_command(
             except AlreadyFinished as finished:
                 console.print(str(finished), soft_wrap=True)
                 return
-        made = run.fresh("result")
-        made.mkdir(parents=True)
-        curve.write_to(made)
-        write_learning_curve(made / PICTURE, curve)
-        run.place(made, last=CURVE)
+        with whole_result(run, CURVE) as made:
+            curve.write_to(made)
+            write_learning_curve(made / PICTURE, curve)
         run.finish(broken=broken)
     print_curve(console, curve)
     console.print(outlook(curve), soft_wrap=True)

@@ -99,6 +99,15 @@ def _check(running: Running) -> None:
     check_choice("stream", running.stream, STREAMING)
 
 
+@contextlib.contextmanager
+def whole_result(run: RunFolder, last: str) -> Iterator[Path]:
+    """A fresh folder for what a command found; at its end all of it goes into the run's, the file `last` last."""
+    made = run.fresh("result")
+    made.mkdir(parents=True)
+    yield made
+    run.place(made, last=last)
+
+
 def without_broken(source: Source, running: Running) -> tuple[Source, list[list[str]]]:
     """`source` without the files that cannot be read, and what these are, where that was asked for."""
     if not running.skip_broken:

@@ -26,7 +26,7 @@ from jaxdl.cli_options import (
     option,
 )
 from jaxdl.commands.console import console, display, start_of
-from jaxdl.commands.run import as_streaming, make_loggers, open_run, without_broken
+from jaxdl.commands.run import as_streaming, make_loggers, open_run, whole_result, without_broken
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.models import describe
@@ -148,11 +148,9 @@ def search_command(
                 return
             if finetune:
                 _train_final(run, found, source, image_size, running)
-        made = run.fresh("result")
-        made.mkdir(parents=True)
-        found.write_to(made)
-        split_source(source, splitter, folds, plan.seed, splitting).save(made / SPLIT, source)
-        run.place(made, last=RESULT)
+        with whole_result(run, RESULT) as made:
+            found.write_to(made)
+            split_source(source, splitter, folds, plan.seed, splitting).save(made / SPLIT, source)
         run.finish(broken=broken)
     write_run_report(run.path, source)
     _tell(found, run.path)

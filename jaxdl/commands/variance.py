@@ -22,7 +22,7 @@ from jaxdl.cli_options import (
     option,
 )
 from jaxdl.commands.console import console, display, start_of
-from jaxdl.commands.run import as_streaming, open_run, refuse_loggers, without_broken
+from jaxdl.commands.run import as_streaming, open_run, refuse_loggers, whole_result, without_broken
 from jaxdl.report.variance import print_variance, write_variance
 from jaxdl.training.plan import Plan
 from jaxdl.training.resume import AlreadyFinished
@@ -104,11 +104,9 @@ def variance_command(
             except AlreadyFinished as finished:
                 console.print(str(finished), soft_wrap=True)
                 return
-        made = run.fresh("result")
-        made.mkdir(parents=True)
-        found.write_to(made)
-        write_variance(made / PICTURE, found)
-        run.place(made, last=VARIANCE)
+        with whole_result(run, VARIANCE) as made:
+            found.write_to(made)
+            write_variance(made / PICTURE, found)
         run.finish(broken=broken)
     print_variance(console, found)
     console.print(f"results and {PICTURE} in {run.path}", soft_wrap=True)
