@@ -129,7 +129,10 @@ def show_confusion(method: str, result: Result) -> Section:
 
 def show_wrong(method: str, result: Result, source: Source | None) -> Section:
     """The examples given a wrong class with the largest probability."""
-    title, rows = "Most confidently wrong", most_wrong(result.out_of_fold, MOST_WRONG)
+    title = "Most confidently wrong"
+    if not result.probabilistic:
+        return Section(title, note("The outputs are decision values: there are no probabilities to go by."))
+    rows = most_wrong(result.out_of_fold, MOST_WRONG)
     if not rows:
         total = len(result.out_of_fold.index)
         said = f"No prediction was wrong: “{escaped(method)}” is right for all {total} held-out examples."

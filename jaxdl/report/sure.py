@@ -58,7 +58,7 @@ def _metrics(found: dict[str, Any], title: str) -> str:
         lines.append([WORDS[name], "–" if pooled is None else f"{pooled:.4g}", *ends])
     table = make_table(["metric", "all held-out predictions", "lowest fold", "highest fold"], lines, "numbers")
     why = "".join(note(f"{WORDS[name]}: {reason}.") for name, reason in found["undefined"].items())
-    return in_scroll(table, title) + why
+    return in_scroll(table, title) + why + (note(found["left_out"]) if "left_out" in found else "")
 
 
 def _calibration(found: dict[str, Any] | None) -> str:

@@ -12,6 +12,7 @@ from jaxdl.report.run import Run
 from jaxdl.report.table import percent
 from jaxdl.tasks.classification import probabilities
 from jaxdl.validation.result import Result
+from jaxdl.validation.statistics.metrics import NO_PROBABILITIES
 
 LISTED = 30  # classes; of more, those with the lowest F1 are shown and the others folded away
 WORST = 10
@@ -50,6 +51,9 @@ def _class_table(names: Sequence[str], scores: ClassScores, order: np.ndarray, *
 
 def show_reliability(result: Result) -> Section:
     """Whether predictions made with a probability of 80 % are right four times out of five."""
+    title = "Can the probabilities be believed?"
+    if not result.probabilistic:
+        return Section(title, note(NO_PROBABILITIES))
     held = result.out_of_fold
     found = reliability(probabilities(held.logits), held.label)
     sure, right = float(probabilities(held.logits).max(-1).mean()), float((held.predicted == held.label).mean())
@@ -66,12 +70,15 @@ def show_reliability(result: Result) -> Section:
         "few predictions scatter by chance."
     )
     grid = f'<div class="grid wide"><div>{diagram}</div><div>{counts}</div></div>'
-    return Section("Can the probabilities be believed?", f"<p>{said}</p>{grid}{note(small)}")
+    return Section(title, f"<p>{said}</p>{grid}{note(small)}")
 
 
 def show_doubtful(run: Run) -> Section:
     """The examples of which the networks were least certain."""
-    rows, title = least_certain(run.result.out_of_fold, EXAMPLES), "Least certain"
+    title = "Least certain"
+    if not run.result.probabilistic:
+        return Section(title, note("The outputs are decision values: there are no probabilities to go by."))
+    rows = least_certain(run.result.out_of_fold, EXAMPLES)
     said = "Held-out examples whose most probable class has the smallest probability, right or wrong."
     return Section(title, f"<p>{said}</p>{list_examples(rows, run.class_names, run.source, title)}")
 

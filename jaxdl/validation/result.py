@@ -13,6 +13,7 @@ from jaxdl.weights.checkpoint import Checkpoint
 from jaxdl.weights.files import check_free, written_whole
 
 RESULT, PREDICTIONS, CURVES = "result.json", "out_of_fold.npz", "metrics.jsonl"
+LOGITS, DECISION_VALUES = "logits", "decision values"  # what outputs may be
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -24,17 +25,29 @@ class OutOfFold:
       fold: that predicted it.
       label: its class, or its number.
       logits: ``float32[rows, classes]``; of a regression the predicted numbers, ``float32[rows, 1]``.
+      group: number of the group that it belongs to; None where the source has no groups.
     """
 
     index: np.ndarray
     fold: np.ndarray
     label: np.ndarray
     logits: np.ndarray
+    group: np.ndarray | None = None
 
     @property
     def predicted(self) -> np.ndarray:
         """The class with the largest logit, or the number."""
         return self.logits[:, 0] if self.label.dtype.kind == "f" else self.logits.argmax(-1)
+
+    @property
+    def unit(self) -> np.ndarray:
+        """What is independent from row to row: the group, or the example where there are none."""
+        return self.index if self.group is None else self.group
+
+    def as_dict(self) -> dict[str, np.ndarray]:
+        """The columns that there are, by name."""
+        held = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
+        return {name: column for name, column in held.items() if column is not None}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -65,6 +78,8 @@ class Result:
       interval: for the score, as plain values; see `statistics.intervals.Interval`. None where there is none.
       metrics: more of them, pooled and by fold; see `statistics.metrics.measure`. None in results of older releases.
       calibration: see `statistics.metrics.calibrate`.
+      outputs: what `OutOfFold.logits` holds: ``"logits"``, or ``"decision values"``, of which no probabilities come
+        (as of a ridge classifier or a support vector machine).
     """
 
     task: str
@@ -89,6 +104,12 @@ class Result:
     interval: Mapping[str, Any] | None = None
     metrics: Mapping[str, Any] | None = None
     calibration: Mapping[str, Any] | None = None
+    outputs: str = LOGITS
+
+    @property
+    def probabilistic(self) -> bool:
+        """Whether the outputs give a probability to each class."""
+        return bool(self.class_names) and self.outputs == LOGITS
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -119,7 +140,7 @@ class Result:
     def write_to(self, folder: Path) -> None:
         """The files of `save`, into a folder that is there."""
         (folder / RESULT).write_text(json.dumps(self.as_dict(), indent=1) + "\n")
-        np.savez_compressed(folder / PREDICTIONS, **dataclasses.asdict(self.out_of_fold))
+        np.savez_compressed(folder / PREDICTIONS, **self.out_of_fold.as_dict())
         (folder / CURVES).write_text("".join(json.dumps(row) + "\n" for row in self.curves))
 
 
@@ -135,7 +156,7 @@ def load_result(path: str | Path) -> Result:
     try:
         held = json.loads((path / RESULT).read_text())
         with np.load(path / PREDICTIONS, allow_pickle=False) as file:
-            out_of_fold = OutOfFold(**{f.name: file[f.name] for f in dataclasses.fields(OutOfFold)})
+            out_of_fold = OutOfFold(**{name: file[name] for name in file.files})
         curves = [json.loads(line) for line in (path / CURVES).read_text().splitlines()]
         return Result(**held, out_of_fold=out_of_fold, curves=curves)
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:

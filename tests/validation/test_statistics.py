@@ -14,6 +14,9 @@ from sklearn import metrics as sk
 import jaxdl
 from jaxdl.data import digits, subset
 from jaxdl.errors import InputError
+from jaxdl.report.answer import show_wrong
+from jaxdl.report.sure import show_sure
+from jaxdl.report.trust import show_reliability
 from jaxdl.tasks.classification import probabilities
 from jaxdl.validation.result import OutOfFold, Result
 from jaxdl.validation.statistics import intervals
@@ -235,6 +238,34 @@ def test_metrics_are_scikit_learns(classes):
     assert found["pooled"]["brier"] == pytest.approx(brier)
     assert found["folds"]["accuracy"] == [fold["accuracy"] for fold in result.folds]
     assert found["undefined"] == {}
+
+
+@pytest.mark.parametrize("classes", [2, 3])
+def test_decision_values_have_no_probabilities(classes, tmp_path):
+    label, decisions = _drawn(classes=classes)
+    result = dataclasses.replace(_result(label, decisions, names="abc"[:classes]), outputs="decision values")
+    found = summarised(result)
+    assert list(found.metrics["pooled"]) == ["accuracy", "balanced_accuracy", "macro_f1", "auc"]
+    assert "decision values" in found.metrics["left_out"]
+    assert found.calibration is None
+    decisions = decisions.astype(np.float32)
+    of_class = [decisions[:, 1] - decisions[:, 0]] if classes == 2 else decisions.T
+    areas = [sk.roc_auc_score(label == (c if classes > 2 else 1), d) for c, d in enumerate(of_class)]
+    assert found.metrics["pooled"]["auc"] == pytest.approx(np.mean(areas))
+    assert jaxdl.load_result(found.save(tmp_path / "run")).outputs == "decision values"
+    for section in (show_reliability(found), show_wrong("ridge", found, None)):
+        assert "decision values" in section.body
+    assert "decision values" in show_sure(found).body
+
+
+def test_a_result_of_an_older_release_is_read(tmp_path):
+    path = summarised(_result(*_drawn())).save(tmp_path / "run")
+    held = json.loads((path / "result.json").read_text())
+    for name in ("outputs", "selected", "metrics", "interval", "calibration"):
+        held.pop(name, None)
+    (path / "result.json").write_text(json.dumps(held))
+    loaded = jaxdl.load_result(path)
+    assert (loaded.outputs, loaded.metrics, loaded.out_of_fold.group) == ("logits", None, None)
 
 
 def test_numbers_have_their_own_metrics_and_what_is_undefined_says_why():

@@ -6,6 +6,7 @@ et al. 2017, arXiv:1706.04599), whose temperature scaling this is, too.
 
 import warnings
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,11 @@ from jaxdl.validation.result import Result
 
 BINS = 15  # of the expected calibration error
 Value = float | None
+PROBABILISTIC = ("log_loss", "brier", "expected_calibration_error")
+NO_PROBABILITIES = (
+    "The outputs are decision values, of which no probabilities come: log loss, Brier score, calibration error and "
+    "temperature are left out."
+)
 
 
 def measure(result: Result) -> dict[str, Any]:
@@ -24,11 +30,16 @@ def measure(result: Result) -> dict[str, Any]:
       ``pooled``: by name, over all out-of-fold rows; ``folds``: by name a list with the value of each fold;
       ``undefined``: by name why a value is None. Of classes: ``accuracy, balanced_accuracy, macro_f1, auc`` (one
       against the rest, mean over classes; of two classes the usual one), ``log_loss`` (nats), ``brier`` (sum over
-      classes, from 0 to 2), ``expected_calibration_error``. Of numbers: ``mse, mae, r2``.
+      classes, from 0 to 2), ``expected_calibration_error``. Of numbers: ``mse, mae, r2``. Of decision values what needs
+      probabilities is left out, and ``left_out`` says why; AUC ranks by the decision value of a class.
     """
     held = result.out_of_fold
-    classes = len(result.class_names)
-    metrics = CLASSIFICATION if classes else REGRESSION
+    metrics = CLASSIFICATION if result.class_names else REGRESSION
+    left_out = {}
+    if result.class_names and not result.probabilistic:
+        metrics = {name: metric for name, metric in metrics.items() if name not in PROBABILISTIC}
+        metrics["auc"] = partial(_auc, chances_of=_ranks)
+        left_out = {"left_out": NO_PROBABILITIES}
     reasons: dict[str, str] = {}
 
     def values(rows: np.ndarray) -> dict[str, Value]:
@@ -43,6 +54,7 @@ def measure(result: Result) -> dict[str, Any]:
         "pooled": pooled,
         "folds": {name: [fold[name] for fold in by_fold] for name in metrics},
         "undefined": reasons,
+        **left_out,
     }
 
 
@@ -62,13 +74,20 @@ def _macro_f1(labels: np.ndarray, logits: np.ndarray) -> float:
     return float(f1_score(labels, logits.argmax(1), labels=np.unique(labels), average="macro", zero_division=0))
 
 
-def _auc(labels: np.ndarray, logits: np.ndarray) -> Value:
+def _ranks(decisions: np.ndarray) -> np.ndarray:
+    """What examples are ranked by: of two classes the difference says it all."""
+    return decisions if decisions.shape[1] > 2 else decisions - decisions[:, ::-1]
+
+
+def _auc(
+    labels: np.ndarray, logits: np.ndarray, chances_of: Callable[[np.ndarray], np.ndarray] = probabilities
+) -> Value:
     from sklearn.metrics import roc_auc_score
 
     occurring = np.unique(labels)
     if len(occurring) < 2:
         return None
-    chances = probabilities(logits)
+    chances = chances_of(logits)
     if logits.shape[1] == 2:
         return float(roc_auc_score(labels, chances[:, 1]))
     return float(np.mean([roc_auc_score(labels == label, chances[:, label]) for label in occurring]))
@@ -142,10 +161,11 @@ def calibrate(result: Result) -> dict[str, Any] | None:
 
     Returns:
       ``temperatures`` of each fold, and ``before`` and ``after``: ``log_loss``, ``brier`` and
-      ``expected_calibration_error`` of the pooled rows. None for numbers, or where there is one fold alone.
+      ``expected_calibration_error`` of the pooled rows. None for numbers and decision values, or where there is one
+      fold alone.
     """
     held = result.out_of_fold
-    if not result.class_names or len(result.folds) < 2:
+    if not result.probabilistic or len(result.folds) < 2:
         return None
     logits = held.logits.astype(np.float64)
     scaled, temperatures = logits.copy(), []
@@ -157,9 +177,8 @@ def calibrate(result: Result) -> dict[str, Any] | None:
             return None
         temperatures.append(fit_temperature(held.label[others], logits[others]))
         scaled[mine] = logits[mine] / temperatures[-1]
-    names = ("log_loss", "brier", "expected_calibration_error")
     return {
         "temperatures": temperatures,
-        "before": {name: CLASSIFICATION[name](held.label, logits) for name in names},
-        "after": {name: CLASSIFICATION[name](held.label, scaled) for name in names},
+        "before": {name: CLASSIFICATION[name](held.label, logits) for name in PROBABILISTIC},
+        "after": {name: CLASSIFICATION[name](held.label, scaled) for name in PROBABILISTIC},
     }
