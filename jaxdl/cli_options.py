@@ -56,6 +56,39 @@ Training = _options("Training", Plan, LEFT_OUT)
 Dividing = _options("Dividing", Splitting, SPLITTING_LEFT_OUT)
 
 
+ModelName = Annotated[str, tyro.conf.arg(metavar="NAME")]
+Spec = Annotated[str, tyro.conf.arg(metavar="SPEC")]
+NewCheckpoint = Annotated[Path, tyro.conf.arg(metavar="CKPT")]
+InitOption = Annotated[Path | None, option("CKPT")]
+ModelOption = Annotated[str | None, option("NAME")]
+SizeOption = Annotated[int | None, option("INT")]
+TaskOption = Annotated[Literal["auto", "classification", "regression"], option()]
+AllowOption = Annotated[tuple[str, ...], option("LEAK ...")]
+ModelArguments = Annotated[tuple[str, ...], option("NAME=VALUE ...")]
+Debug = Annotated[tyro.conf.FlagCreatePairsOff[bool], option()]
+
+
+@dataclasses.dataclass(frozen=True)
+class Subject:
+    """What is trained, and on what.
+
+    Attributes:
+      data: digits[:5-9], a folder of class folders (of splits its train/), FILE.npz, FILE.csv[:TARGET], tfds:NAME.
+      init: checkpoint to start from, or hf:OWNER/NAME of published weights.
+      model: name of a model to train from scratch, instead of --init.
+      model_arguments: arguments of --model, such as activation=tanh features=[16,32].
+      image_size: side in pixels that images are brought to; by default the checkpoint's, or the images' own.
+      task: whether the target column of a .csv names classes or is a number to foretell; auto looks at it.
+    """
+
+    data: Spec
+    init: InitOption = None
+    model: ModelOption = None
+    model_arguments: ModelArguments = ()
+    image_size: SizeOption = None
+    task: TaskOption = "auto"
+
+
 @dataclasses.dataclass(frozen=True)
 class Running:
     """How a run is carried out; none of it changes the numbers.
@@ -82,16 +115,7 @@ class Running:
 RunningOptions = tyro.conf.OmitArgPrefixes[Running]
 DividingOptions = tyro.conf.OmitArgPrefixes[Dividing]
 TrainingOptions = tyro.conf.OmitArgPrefixes[Training]
-ModelName = Annotated[str, tyro.conf.arg(metavar="NAME")]
-Spec = Annotated[str, tyro.conf.arg(metavar="SPEC")]
-NewCheckpoint = Annotated[Path, tyro.conf.arg(metavar="CKPT")]
-InitOption = Annotated[Path | None, option("CKPT")]
-ModelOption = Annotated[str | None, option("NAME")]
-SizeOption = Annotated[int | None, option("INT")]
-TaskOption = Annotated[Literal["auto", "classification", "regression"], option()]
-AllowOption = Annotated[tuple[str, ...], option("LEAK ...")]
-ModelArguments = Annotated[tuple[str, ...], option("NAME=VALUE ...")]
-Debug = Annotated[tyro.conf.FlagCreatePairsOff[bool], option()]
+SubjectOptions = tyro.conf.OmitArgPrefixes[Subject]
 
 
 registry = tyro.constructors.ConstructorRegistry()

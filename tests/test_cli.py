@@ -20,12 +20,13 @@ from rich.console import Console
 
 import jaxdl
 from jaxdl import cli
-from jaxdl.cli_options import Running
+from jaxdl.cli_options import Running, Subject
 from jaxdl.commands import console, crossval, train
 from jaxdl.data.split_hash import hash_indices
 from jaxdl.training.plan import Plan
 from jaxdl.validation.result import load_result
 from jaxdl.validation.splits import SPLIT
+from jaxdl.validation.splitters import Splitting
 
 FEW = "--epochs 1 --model-arguments hidden=[8]"
 CLASSES = ("ants & bees", "wasps, big")
@@ -103,18 +104,32 @@ def test_every_option_is_explained_in_one_line(command):
 
 
 def options_of(said):
-    return re.findall(r"^[ │]*(--[a-z][a-z-]+)", said, re.MULTILINE)
+    return re.findall(r"^[ │]*(--[a-z][a-z-]+)(?=[\s,])", said, re.MULTILINE)
 
 
 def fields_of(kind):
     return [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(kind)]
 
 
-@pytest.mark.parametrize("command", ["pretrain", "finetune", "cross-validate", "find-lr"])
-def test_training_options_are_the_same_everywhere(command):
-    training, _, running = jaxdl_command(f"{command} --help").split("training options")[1].partition("running options")
-    assert options_of(training) == fields_of(Plan)
-    assert options_of(running) == ([] if command == "find-lr" else fields_of(Running))
+KINDS = {"subject": Subject, "dividing": Splitting, "training": Plan, "running": Running}
+
+
+@pytest.mark.parametrize(
+    ("command", "without"),
+    [
+        ("pretrain", {"subject", "dividing"}),
+        ("finetune", {"dividing"}),
+        ("cross-validate", set()),
+        ("search", set()),
+        ("learning-curve", {"dividing"}),
+        ("variance", {"dividing"}),
+        ("find-lr", {"dividing", "running"}),
+    ],
+)
+def test_options_are_the_same_everywhere(command, without):
+    boxes = re.split(r"(\w+) options\b", jaxdl_command(f"{command} --help"))
+    shown = {name: options_of(said) for name, said in zip(boxes[1::2], boxes[2::2], strict=True) if name in KINDS}
+    assert shown == {name: fields_of(kind) for name, kind in KINDS.items() if name not in without}
 
 
 def test_options_reach_the_plan(monkeypatch):
@@ -532,10 +547,10 @@ def stop(*arguments, **named):
     raise KeyboardInterrupt
 
 
-@pytest.mark.parametrize("place", ["sources.load", "start_of", "cross_validate"])
+@pytest.mark.parametrize("place", ["run.sources.load", "run.start_of", "crossval.cross_validate"])
 def test_interruption_before_anything_is_saved_leaves_nothing(monkeypatch, tmp_path, place):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(f"jaxdl.commands.crossval.{place}", stop)
+    monkeypatch.setattr(f"jaxdl.commands.{place}", stop)
     np.savez("d.npz", x=np.eye(8, dtype=np.float32), y=np.arange(8) % 2)
     line = f"cross-validate --model mlp --data d.npz {FEW} --folds 2 --fold-strategy vmap --out o"
     assert call(line) == (130, "", "jaxdl: interrupted\n")

@@ -10,7 +10,7 @@ import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 
-from jaxdl.cli_options import parse_arguments
+from jaxdl.cli_options import Subject, parse_arguments
 from jaxdl.commands.loggers import Logger
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
@@ -22,15 +22,15 @@ console = Console(markup=False, emoji=False)  # a path or a class may be called 
 errors = Console(stderr=True, markup=False, emoji=False)
 
 
-def start_of(init: Path | None, model: str | None, source: Source, model_arguments: Sequence[str]) -> Init:
+def start_of(subject: Subject, source: Source) -> Init:
     """What training starts from: a checkpoint, or a fresh model for the classes of `source`."""
-    if (init is None) == (model is None):
+    if (subject.init is None) == (subject.model is None):
         raise InputError("give either --init CHECKPOINT or --model NAME")
-    if init is None:
-        return create(model, max(1, len(source.class_names)), **parse_arguments(model_arguments))
-    if model_arguments:
+    if subject.init is None:
+        return create(subject.model, max(1, len(source.class_names)), **parse_arguments(subject.model_arguments))
+    if subject.model_arguments:
         raise InputError("--model-arguments go with --model; a checkpoint knows its own")
-    return load_pretrained(init)
+    return load_pretrained(subject.init)
 
 
 class Display:

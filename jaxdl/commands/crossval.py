@@ -11,20 +11,15 @@ from jaxdl.cli_options import (
     Debug,
     Dividing,
     DividingOptions,
-    InitOption,
-    ModelArguments,
-    ModelOption,
     Running,
     RunningOptions,
-    SizeOption,
-    Spec,
-    TaskOption,
+    SubjectOptions,
     Training,
     TrainingOptions,
     option,
 )
-from jaxdl.commands.console import console, display, score, start_of
-from jaxdl.commands.run import as_streaming, make_loggers, open_run, whole_result, without_broken
+from jaxdl.commands.console import console, display, score
+from jaxdl.commands.run import carried_out, load_subject, make_loggers, open_run, whole_result
 from jaxdl.data.source import Source, check_labelled
 from jaxdl.errors import check_choice
 from jaxdl.report.run_page import PAGE, write_run_report
@@ -44,10 +39,8 @@ MOST_FOLDS = 20  # with more, they are not listed one by one, nor are their netw
 
 def cross_validate_command(
     *,
-    data: Spec,
+    subject: SubjectOptions,
     out: Annotated[Path, tyro.conf.arg(metavar="RUN")],
-    init: InitOption = None,
-    model: ModelOption = None,
     dividing: DividingOptions = Dividing(),  # noqa: B008
     training: TrainingOptions = Training(),  # noqa: B008
     running: RunningOptions = Running(),  # noqa: B008
@@ -57,18 +50,13 @@ def cross_validate_command(
     keep_models: Literal["auto", "always", "never"] = "auto",
     allow: AllowOption = (),
     group_duplicates: Annotated[tyro.conf.FlagCreatePairsOff[bool], option()] = False,
-    image_size: SizeOption = None,
-    task: TaskOption = "auto",
-    model_arguments: ModelArguments = (),
     debug: Debug = False,
 ) -> None:
     """Measure by cross-validation how good fine-tuning is.
 
     Args:
-      data: digits[:5-9], a folder of class folders (of splits its train/), FILE.npz, FILE.csv[:TARGET], tfds:NAME.
+      subject: what is trained, and on what.
       out: folder for the results; new, or that of the same command, which then goes on.
-      init: checkpoint that every fold starts from.
-      model: name of a model to train from scratch, instead of --init.
       dividing: options of the splitter.
       training: how to train each fold.
       running: how the run is carried out.
@@ -78,18 +66,15 @@ def cross_validate_command(
       keep_models: save the network of each fold, too, below --out; auto does for up to 20 folds.
       allow: leaks to go on with in spite of all: groups, times, duplicates, near-duplicates, parent.
       group_duplicates: keep copies of an example, and images that look the same, on one side; auto divides by groups.
-      image_size: side in pixels that images are brought to; by default the checkpoint's.
-      task: whether the target column of a .csv names classes or is a number to foretell; auto looks at it.
-      model_arguments: arguments of --model, such as activation=tanh.
       debug: show the traceback of an error.
     """
     plan = Plan(**vars(training))
     check_choice("keep_models", keep_models, ("auto", "always", "never"))
-    with open_run(out, "cross-validate", data, init, running, task) as run:
-        source, broken = without_broken(sources.load(data, split="train", task=task), running)
-        network = start_of(init, model, source, model_arguments)
-        if Path(data).is_dir() and sources.splits_of(data):
-            console.print(f"{len(source)} examples of {source.name}; name {data}:all for all of them", soft_wrap=True)
+    with open_run(out, "cross-validate", subject, running) as run:
+        source, network, broken = load_subject(subject, running)
+        if Path(subject.data).is_dir() and sources.splits_of(subject.data):
+            whole = f"name {subject.data}:all for all of them"
+            console.print(f"{len(source)} examples of {source.name}; {whole}", soft_wrap=True)
         check_labelled(source, purpose="cross-validation")
         if group_duplicates:
             source = duplicate_groups(source)
@@ -105,13 +90,10 @@ def cross_validate_command(
                     plan,
                     splitter=split,
                     fold_strategy=fold_strategy,
-                    image_size=image_size,
                     progress=shown.row,
                     on_steps=shown.steps,
                     keep_models=keep_models == "always" or (keep_models == "auto" and count <= MOST_FOLDS),
-                    streaming=as_streaming(running),
-                    workers=running.workers,
-                    work=run,
+                    **carried_out(run, subject, running),
                     allow=allow,
                 )
             except AlreadyFinished as finished:

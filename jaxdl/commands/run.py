@@ -8,13 +8,15 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from jaxdl.cli_options import Running
-from jaxdl.commands.console import errors
+from jaxdl import data as sources
+from jaxdl.cli_options import Running, Subject
+from jaxdl.commands.console import errors, start_of
 from jaxdl.commands.loggers import TENSORBOARD, WANDB, Logger, TensorBoard, WeightsAndBiases
 from jaxdl.data import skip_broken
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.training.resume import RUN, Interrupted, RunFolder, set_aside
+from jaxdl.training.setup import Init
 
 # exit codes: what a shell reports of a process that the signal ended
 TERMINATED, INTERRUPTED = 128 + signal.SIGTERM, 128 + signal.SIGINT
@@ -66,7 +68,7 @@ def stop_by_signal() -> Iterator[StopSignal]:
 
 
 @contextlib.contextmanager
-def open_run(out: Path, kind: str, data: str, init: Path | None, running: Running, task: str) -> Iterator[RunFolder]:
+def open_run(out: Path, kind: str, subject: Subject, running: Running) -> Iterator[RunFolder]:
     """The folder of a run; if nothing of it was saved when something stops it, nothing is left of it.
 
     Raises:
@@ -75,8 +77,8 @@ def open_run(out: Path, kind: str, data: str, init: Path | None, running: Runnin
     _check(running)
     if running.restart and (out.expanduser() / RUN).exists() and (aside := set_aside(out)):  # never somebody's photos
         errors.print(f"the old {out} is now {aside}", soft_wrap=True)
-    about = {"kind": kind, "command": ["jaxdl", *command_line.get()], "data": data, "task": task}
-    about["init"] = None if init is None else str(init)
+    about = {"kind": kind, "command": ["jaxdl", *command_line.get()], "data": subject.data, "task": subject.task}
+    about["init"] = None if subject.init is None else str(subject.init)
     with stop_by_signal() as stop:
         run = RunFolder(out, about, save_every=running.save_every, should_stop=stop)
         if run.begun and not run.known["finished"]:
@@ -118,6 +120,22 @@ def without_broken(source: Source, running: Running) -> tuple[Source, list[list[
     return source, [list(pair) for pair in broken]
 
 
+def load_subject(subject: Subject, running: Running) -> tuple[Source, Init, list[list[str]]]:
+    """The examples, what training starts from, and the files that were left out, as `without_broken`."""
+    source, broken = without_broken(sources.load(subject.data, split="train", task=subject.task), running)
+    return source, start_of(subject, source), broken
+
+
+def carried_out(run: RunFolder, subject: Subject, running: Running) -> dict[str, Any]:
+    """What the package's functions that train take from `Subject` and `Running`."""
+    return {
+        "image_size": subject.image_size,
+        "streaming": STREAMING[running.stream],
+        "workers": running.workers,
+        "work": run,
+    }
+
+
 def make_loggers(run: RunFolder, running: Running, options: dict[str, Any]) -> Sequence[Logger]:
     """Where rows of the curves go besides the result."""
     loggers = []
@@ -133,8 +151,3 @@ def refuse_loggers(running: Running) -> None:
     for name, given in (("--tensorboard", running.tensorboard), ("--wandb", running.wandb)):
         if given:
             raise InputError(f"{name} follows a single run; this command trains many times. Leave it out")
-
-
-def as_streaming(running: Running) -> bool | None:
-    """``--stream`` as the package takes it."""
-    return STREAMING[running.stream]

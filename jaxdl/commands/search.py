@@ -7,26 +7,21 @@ from typing import Annotated, Any
 
 import tyro
 
-from jaxdl import data as sources
 from jaxdl.cli_options import (
     AllowOption,
     Debug,
     Dividing,
     DividingOptions,
-    InitOption,
-    ModelArguments,
-    ModelOption,
     Running,
     RunningOptions,
-    SizeOption,
-    Spec,
-    TaskOption,
+    Subject,
+    SubjectOptions,
     Training,
     TrainingOptions,
     option,
 )
-from jaxdl.commands.console import console, display, start_of
-from jaxdl.commands.run import as_streaming, make_loggers, open_run, whole_result, without_broken
+from jaxdl.commands.console import console, display
+from jaxdl.commands.run import carried_out, load_subject, make_loggers, open_run, whole_result
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.models import describe
@@ -50,11 +45,9 @@ FINAL = "final"  # the checkpoint of --finetune, in the run's folder
 
 def search_command(
     *,
-    data: Spec,
+    subject: SubjectOptions,
     out: Annotated[Path, tyro.conf.arg(metavar="RUN")],
     space: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUES ...")],
-    init: InitOption = None,
-    model: ModelOption = None,
     strategy: SearchStrategy = "grid",
     trials: Annotated[int | None, option("INT")] = None,
     eta: int = 3,
@@ -72,19 +65,14 @@ def search_command(
     inner_folds: int = 3,
     fold_strategy: FoldStrategy = "auto",
     memory: Annotated[float | None, option("GIB")] = None,
-    image_size: SizeOption = None,
-    task: TaskOption = "auto",
-    model_arguments: ModelArguments = (),
     debug: Debug = False,
 ) -> None:
     """Find the best configuration, and measure honestly how good such a search is.
 
     Args:
-      data: digits[:5-9], a folder of class folders (of splits its train/), FILE.npz, FILE.csv[:TARGET], tfds:NAME.
+      subject: what is trained, and on what.
       out: folder for the results; new, or that of the same command, which then goes on.
       space: as learning_rate=log:1e-4:1e-1 freeze_through=none,body model.dropout=0:0.5:3 (3 points), or a JSON file.
-      init: checkpoint that every training starts from.
-      model: name of a model to train from scratch, instead of --init.
       strategy: all combinations (grid), --trials draws (random), or the better ones for longer and longer (halving).
       trials: configurations to draw.
       eta: halving goes on with one of so many, for so many times the epochs.
@@ -102,17 +90,13 @@ def search_command(
       inner_folds: number of inner folds, which choose.
       fold_strategy: run trainings in turn (loop), side by side (vmap), over devices (shard), or as is fastest.
       memory: for trainings side by side; a quarter of the device's, or 4 GiB, if left out.
-      image_size: side in pixels that images are brought to; by default the checkpoint's.
-      task: whether the target column of a .csv names classes or is a number to foretell; auto looks at it.
-      model_arguments: arguments of --model, such as activation=tanh.
       debug: show the traceback of an error.
     """
     plan, dimensions, splitting = Plan(**vars(training)), parse_space(space), Splitting(**vars(dividing))
     if memory is not None and not 0 < memory < float("inf"):
         raise InputError(f"memory is {memory} GiB; expected more than 0")
-    with open_run(out, "search", data, init, running, task) as run:
-        source, broken = without_broken(sources.load(data, split="train", task=task), running)
-        network = start_of(init, model, source, model_arguments)
+    with open_run(out, "search", subject, running) as run:
+        source, network, broken = load_subject(subject, running)
         with display(1, make_loggers(run, running, plan.as_dict())) as shown:
             try:
                 found = search(
@@ -133,12 +117,9 @@ def search_command(
                     seeds=seeds,
                     fold_strategy=fold_strategy,
                     memory=None if memory is None else int(memory * 2**30),
-                    image_size=image_size,
                     progress=shown.row,
                     on_steps=shown.steps,
-                    streaming=as_streaming(running),
-                    workers=running.workers,
-                    work=run,
+                    **carried_out(run, subject, running),
                     allow=allow,
                 )
             except AlreadyFinished as finished:
@@ -147,7 +128,7 @@ def search_command(
                     write_run_report(run.path, source)
                 return
             if finetune:
-                _train_final(run, found, source, image_size, running)
+                _train_final(run, found, source, subject, running)
         with whole_result(run, RESULT) as made:
             found.write_to(made)
             split_source(source, splitter, folds, plan.seed, splitting).save(made / SPLIT, source)
@@ -155,40 +136,30 @@ def search_command(
     write_run_report(run.path, source)
     _tell(found, run.path)
     if not finetune:
-        line = shlex.join(["jaxdl", "finetune", *finetune_arguments(found, data, init, model, task, image_size)])
+        line = shlex.join(["jaxdl", "finetune", *finetune_arguments(found, subject)])
         console.print(f"To train the final one on all examples: {line}", soft_wrap=True, highlight=False)
 
 
-def _train_final(run: RunFolder, found: SearchResult, source: Source, image_size: int | None, running: Running) -> None:
+def _train_final(run: RunFolder, found: SearchResult, source: Source, subject: Subject, running: Running) -> None:
     below = RunFolder(run.path / STATE / "finetune", save_every=run.save_every, should_stop=run.should_stop)
-    trained = train(
-        found.final_init,
-        source,
-        found.final_plan,
-        image_size=image_size,
-        streaming=as_streaming(running),
-        workers=running.workers,
-        work=below,
-    )
+    trained = train(found.final_init, source, found.final_plan, **carried_out(below, subject, running))
     run.place_folder(save(trained.checkpoint, run.fresh(FINAL)), FINAL)
 
 
-def finetune_arguments(
-    found: SearchResult, data: str, init: Path | None, model: str | None, task: str, image_size: int | None
-) -> list[str]:
+def finetune_arguments(found: SearchResult, subject: Subject) -> list[str]:
     """What follows ``jaxdl finetune`` to train the final configuration; what is as by default is left out."""
     values, start = found.configurations[found.final]["values"], found.final_init
-    given = ["--data", data, "--out", FINAL, *_start_arguments(start, values.get("init", init), model)]
+    given = ["--data", subject.data, "--out", FINAL, *_start_arguments(start, values.get("init", subject.init))]
     for field in dataclasses.fields(Plan):
         value = getattr(found.final_plan, field.name)
         default = field.default_factory() if field.default is dataclasses.MISSING else field.default
         if value != default:
             given += _as_option(field.name, value)
-    given += ["--task", task] if task != "auto" else []
-    return given + (["--image-size", str(image_size)] if image_size else [])
+    given += ["--task", subject.task] if subject.task != "auto" else []
+    return given + (["--image-size", str(subject.image_size)] if subject.image_size else [])
 
 
-def _start_arguments(start: Init, init: Any, model: str | None) -> list[str]:
+def _start_arguments(start: Init, init: Any) -> list[str]:
     if isinstance(start, Checkpoint):
         return ["--init", str(init)]
     name, arguments = describe(start)

@@ -1,7 +1,5 @@
 """``jaxdl pretrain`` and ``jaxdl finetune``."""
 
-from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -9,26 +7,24 @@ from jaxdl import data as sources
 from jaxdl.cli_options import (
     AllowOption,
     Debug,
-    InitOption,
     ModelArguments,
     ModelName,
-    ModelOption,
     NewCheckpoint,
     Running,
     RunningOptions,
     SizeOption,
     Spec,
+    Subject,
+    SubjectOptions,
     TaskOption,
     Training,
     TrainingOptions,
 )
-from jaxdl.commands.console import console, display, score, start_of
-from jaxdl.commands.run import as_streaming, make_loggers, open_run, without_broken
-from jaxdl.data.source import Source
+from jaxdl.commands.console import console, display, score
+from jaxdl.commands.run import carried_out, load_subject, make_loggers, open_run, without_broken
 from jaxdl.errors import InputError
 from jaxdl.training.plan import Plan
 from jaxdl.training.resume import AlreadyFinished, RunFolder
-from jaxdl.training.setup import Init
 from jaxdl.training.transfer import Trained, hold_out, train
 from jaxdl.validation.leakage.checks import check_allowed, check_validation
 from jaxdl.weights.card import CARD
@@ -64,70 +60,53 @@ def pretrain_command(
       model_arguments: arguments of the model, such as activation=tanh features=[16,32].
       debug: show the traceback of an error.
     """
-    plan = Plan(**vars(training))
-    start = partial(start_of, None, model, model_arguments=model_arguments)
-    _train("pretrain", start, None, data, plan, running, out, validation_fraction, allow, image_size, "auto", task)
+    subject = Subject(data, None, model, model_arguments, image_size, task)
+    _train("pretrain", subject, Plan(**vars(training)), running, out, validation_fraction, allow, "auto")
 
 
 def finetune_command(
     *,
-    data: Spec,
+    subject: SubjectOptions,
     out: NewCheckpoint,
-    init: InitOption = None,
-    model: ModelOption = None,
     training: TrainingOptions = Training(),  # noqa: B008
     running: RunningOptions = Running(),  # noqa: B008
     head: Literal["auto", "fresh", "keep"] = "auto",
     validation_fraction: float = 0.0,
     allow: AllowOption = (),
-    image_size: SizeOption = None,
-    task: TaskOption = "auto",
-    model_arguments: ModelArguments = (),
     debug: Debug = False,
 ) -> None:
     """Train a checkpoint on new data and save the result.
 
     Args:
-      data: digits[:0-4], a folder of class folders (or of train/ and val/), FILE.npz, FILE.csv[:TARGET], tfds:NAME.
+      subject: what is trained, and on what; of a folder of train/ and val/ val measures the curves.
       out: folder for the new checkpoint; new, or that of the same command, which then goes on.
-      init: checkpoint to start from, or hf:OWNER/NAME of published weights.
-      model: name of a model to train from scratch, instead of --init.
       training: how to train.
       running: how the run is carried out.
       head: start with a fresh head, keep the checkpoint's, or (auto) keep it if the classes are the same.
       validation_fraction: share of the examples to hold out for measuring the curves, where the data has no val/.
       allow: leaks into the held-out examples to go on with: groups, duplicates, near-duplicates, parent.
-      image_size: side in pixels that images are brought to; by default the checkpoint's.
-      task: whether the target column of a .csv names classes or is a number to foretell; auto looks at it.
-      model_arguments: arguments of --model, such as activation=tanh.
       debug: show the traceback of an error.
     """
-    plan = Plan(**vars(training))
-    start = partial(start_of, init, model, model_arguments=model_arguments)
-    _train("finetune", start, init, data, plan, running, out, validation_fraction, allow, image_size, head, task)
+    _train("finetune", subject, Plan(**vars(training)), running, out, validation_fraction, allow, head)
 
 
 def _train(
     kind: str,
-    start: Callable[[Source], Init],
-    init: Path | None,
-    data: str,
+    subject: Subject,
     plan: Plan,
     running: Running,
     out: Path,
     validation_fraction: float,
     allow: tuple[str, ...],
-    image_size: int | None,
     head: str,
-    task: str,
 ) -> None:
-    with open_run(out, kind, data, init, running, task) as run:
-        source, broken = without_broken(sources.load(data, split="train", task=task), running)
-        network, validation = start(source), None
-        if Path(data).is_dir() and "val" in sources.splits_of(data):
+    with open_run(out, kind, subject, running) as run:
+        source, network, broken = load_subject(subject, running)
+        validation = None
+        if Path(subject.data).is_dir() and "val" in sources.splits_of(subject.data):
             if validation_fraction:
-                raise InputError(f"'{data}' has a val folder; --validation-fraction is for data without one")
-            validation, more = without_broken(sources.folder(data, "val"), running)
+                raise InputError(f"'{subject.data}' has a val folder; --validation-fraction is for data without one")
+            validation, more = without_broken(sources.folder(subject.data, "val"), running)
             broken += more
         elif validation_fraction:
             source, validation = hold_out(source, validation_fraction, plan.seed)
@@ -142,12 +121,9 @@ def _train(
                     plan,
                     validation=validation,
                     head=head,
-                    image_size=image_size,
                     progress=shown.row,
                     on_steps=shown.steps,
-                    streaming=as_streaming(running),
-                    workers=running.workers,
-                    work=run,
+                    **carried_out(run, subject, running),
                 )
             except AlreadyFinished as finished:
                 console.print(str(finished), soft_wrap=True)

@@ -5,24 +5,18 @@ from typing import Annotated
 
 import tyro
 
-from jaxdl import data as sources
 from jaxdl.cli_options import (
     AllowOption,
     Debug,
-    InitOption,
-    ModelArguments,
-    ModelOption,
     Running,
     RunningOptions,
-    SizeOption,
-    Spec,
-    TaskOption,
+    SubjectOptions,
     Training,
     TrainingOptions,
     option,
 )
-from jaxdl.commands.console import console, display, start_of
-from jaxdl.commands.run import as_streaming, open_run, refuse_loggers, whole_result, without_broken
+from jaxdl.commands.console import console, display
+from jaxdl.commands.run import carried_out, load_subject, open_run, refuse_loggers, whole_result
 from jaxdl.report.variance import print_variance, write_variance
 from jaxdl.training.plan import Plan
 from jaxdl.training.resume import AlreadyFinished
@@ -37,10 +31,8 @@ NONE = ("none",)
 
 def variance_command(
     *,
-    data: Spec,
+    subject: SubjectOptions,
     out: Annotated[Path, tyro.conf.arg(metavar="RUN")],
-    init: InitOption = None,
-    model: ModelOption = None,
     splits: int = 10,
     seeds: int = 3,
     configurations: Annotated[tuple[str, ...], option("NAME=VALUES ...")] = (),
@@ -50,18 +42,13 @@ def variance_command(
     test_fraction: float = 0.2,
     fold_strategy: FoldStrategy = "auto",
     allow: AllowOption = (),
-    image_size: SizeOption = None,
-    task: TaskOption = "auto",
-    model_arguments: ModelArguments = (),
     debug: Debug = False,
 ) -> None:
     """Measure how much of a score is the split, the seed, and the hyperparameters.
 
     Args:
-      data: digits[:5-9], a folder of class folders (of splits its train/), FILE.npz, FILE.csv[:TARGET], tfds:NAME.
+      subject: what is trained, and on what.
       out: folder for the results; new, or that of the same command, which then goes on.
-      init: checkpoint that every training starts from.
-      model: name of a model to train from scratch, instead of --init.
       splits: number of divisions of the examples.
       seeds: trainings of each configuration on each split.
       configurations: such as learning_rate=1e-3,3e-3; none for the plan alone; by default half to twice its rate.
@@ -71,17 +58,13 @@ def variance_command(
       test_fraction: share of the test part, for auto.
       fold_strategy: run trainings in turn (loop), side by side (vmap), over devices (shard), or as is fastest.
       allow: leaks to go on with in spite of all: groups, times, duplicates, near-duplicates, parent.
-      image_size: side in pixels that images are brought to; by default the checkpoint's.
-      task: whether the target column of a .csv names classes or is a number to foretell; auto looks at it.
-      model_arguments: arguments of --model, such as activation=tanh.
       debug: show the traceback of an error.
     """
     plan = Plan(**vars(training))
     refuse_loggers(running)
     wanted = None if not configurations else [{}] if configurations == NONE else parse_space(configurations)
-    with open_run(out, "variance", data, init, running, task) as run:
-        source, broken = without_broken(sources.load(data, split="train", task=task), running)
-        network = start_of(init, model, source, model_arguments)
+    with open_run(out, "variance", subject, running) as run:
+        source, network, broken = load_subject(subject, running)
         with display(1) as shown:
             try:
                 found = variance(
@@ -94,11 +77,8 @@ def variance_command(
                     splitter=splitter,
                     test_fraction=test_fraction,
                     fold_strategy=fold_strategy,
-                    image_size=image_size,
                     on_steps=shown.steps,
-                    streaming=as_streaming(running),
-                    workers=running.workers,
-                    work=run,
+                    **carried_out(run, subject, running),
                     allow=allow,
                 )
             except AlreadyFinished as finished:
