@@ -51,7 +51,7 @@ def test_table_picture_and_folds_are_written_and_used_again(tmp_path):
 
 
 def test_what_is_wrong_with_a_division_is_said():
-    said = jaxdl_command("split --data full.npz --folds 4")
+    said = jaxdl_command("split --data full.npz --splitter stratified --folds 4")
     assert "folds have groups on both sides" in said
     assert "later than some" in said
     fine = jaxdl_command("split --data full.npz --splitter group --folds 4")

@@ -61,11 +61,11 @@ def cross_validate_command(
       training: how to train each fold.
       running: how the run is carried out.
       folds: number of folds, a repeat; of combinatorial-purged the time blocks; leave-… and holdout have their own.
-      splitter: how to divide, or a split.npz to divide alike; …group… needs groups, time-series and …purged times.
+      splitter: auto (heeds classes and groups), a name (of which some need groups or times), or a split.npz.
       fold_strategy: how folds are run: in turn (loop), in one program (vmap), over devices (shard), or the fastest.
       keep_models: save the network of each fold, too, below --out; auto does for up to 20 folds.
       allow: leaks to go on with in spite of all: groups, times, duplicates, near-duplicates, parent.
-      group_duplicates: keep copies of an example, and images that look the same, on one side; auto divides by groups.
+      group_duplicates: keep copies of an example, and images that look the same, on one side: as groups.
       debug: show the traceback of an error.
     """
     plan = Plan(**vars(training))
@@ -78,8 +78,6 @@ def cross_validate_command(
         check_labelled(source, purpose="cross-validation")
         if group_duplicates:
             source = duplicate_groups(source)
-            by_groups = "stratified-group" if source.class_names else "group"
-            splitter = by_groups if splitter == "auto" else splitter
         split = split_source(source, splitter, folds, plan.seed, Splitting(**vars(dividing)))
         count = len(split)
         with display(count * plan.epochs, make_loggers(run, running, plan.as_dict())) as shown:

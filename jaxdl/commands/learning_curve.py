@@ -50,7 +50,7 @@ def learning_curve_command(
       training: how to train each fold at full size.
       running: how the run is carried out.
       folds: number of folds, which test the same examples at every size.
-      splitter: how to divide the examples; group needs groups, time-series times; auto is stratified, of numbers kfold.
+      splitter: how to divide the examples; auto heeds classes and groups.
       fold_strategy: how folds are run: in turn (loop), in one program (vmap), over devices (shard), or the fastest.
       allow: leaks to go on with in spite of all: groups, times, duplicates, near-duplicates, parent.
       debug: show the traceback of an error.

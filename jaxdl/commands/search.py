@@ -85,7 +85,7 @@ def search_command(
       training: how to train, where the space says nothing else.
       running: how the run is carried out.
       folds: number of outer folds, which give the score.
-      splitter: how to divide, outside and inside; …group… needs groups, time-series and …purged times.
+      splitter: auto (heeds classes and groups) or a name (of which some need groups or times), outside and inside.
       allow: leaks to go on with in spite of all: groups, times, duplicates, near-duplicates, parent.
       inner_folds: number of inner folds, which choose.
       fold_strategy: run trainings in turn (loop), side by side (vmap), over devices (shard), or as is fastest.

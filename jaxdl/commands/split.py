@@ -39,7 +39,7 @@ def split_command(
       out: new folder for the table (folds.csv), a picture (folds.png) and the folds themselves (split.npz).
       dividing: options of the splitter.
       folds: number of folds, a repeat; of combinatorial-purged the time blocks; leave-… and holdout have their own.
-      splitter: how to divide, or a split.npz to look at; …group… needs groups, time-series and …purged times.
+      splitter: auto (heeds classes and groups), a name (of which some need groups or times), or a split.npz.
       seed: of the shuffling; cross-validate divides alike with the same one.
       task: whether the target column of a .csv names classes or is a number to foretell; auto looks at it.
       debug: show the traceback of an error.

@@ -178,8 +178,9 @@ def split_source(
 
     Args:
       source: labelled; its `groups` and `times` are passed on.
-      splitter: a name of `SPLITTERS` (``auto`` is stratified for classes, kfold for numbers), any object with
-        scikit-learn's ``split(X, y, groups)``, or a `Split` or the path of one that was saved: the same folds again.
+      splitter: a name of `SPLITTERS` (``auto`` is stratified for classes, kfold for numbers, stratified-group and group
+        where there are groups), any object with scikit-learn's ``split(X, y, groups)``, or a `Split` or the path of one
+        that was saved: the same folds again.
       folds: for a name; a splitter object has its own number.
       seed: for a name.
       splitting: options, for a name.
@@ -196,7 +197,10 @@ def split_source(
     if isinstance(splitter, Split):
         return _checked(splitter, source)
     if splitter == "auto" and isinstance(splitter, str):
-        splitter = "stratified" if source.class_names else "kfold"
+        if source.groups is None:
+            splitter = "stratified" if source.class_names else "kfold"
+        else:
+            splitter = "stratified-group" if source.class_names else "group"
     kind = splitter if named else type(splitter).__name__
     options = {}
     if named:

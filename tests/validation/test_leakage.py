@@ -88,11 +88,13 @@ def test_a_group_on_both_sides():
     x = faces[person] + 0.3 * rng.normal(size=(160, 10)).astype(np.float32)
     labels = rng.permutation(np.repeat([0, 1], 10))[person]
     source = data.arrays(x, labels, groups=person)
-    assert "groups: 160 examples are tested of a group that the same fold trains on (of 20 groups: " in refusal(source)
+    assert "groups: 160 examples are tested of a group that the same fold trains on (of 20 groups: " in refusal(
+        source, splitter="stratified"
+    )
     own = sk.StratifiedKFold(5, shuffle=True, random_state=0)  # ignores the groups that it is given
     assert "allow=('groups',)" in refusal(source, splitter=own)
     assert score(source, allow="groups", splitter=own) > 0.9
-    assert score(source, splitter="group") < 0.7
+    assert score(source) < 0.7  # auto heeds groups
 
 
 def test_time_order_broken_by_shuffling():
@@ -196,11 +198,11 @@ def test_a_checkpoint_keeps_the_list(tmp_path):
 def test_several_leaks_are_named_at_once_and_allowed_by_name():
     x = np.concatenate([PICTURES, PICTURES, (PICTURES * 0.7 + 20).astype(np.uint8)])
     source = data.arrays(x, np.tile(COIN, 3), groups=np.arange(240) // 2, times=np.arange(240))
-    said = refusal(source)
+    said = refusal(source, splitter="stratified")
     assert all(f"\n  {name}: " in said for name in ("groups", "times", "duplicates", "near-duplicates"))
     assert "--allow groups times duplicates near-duplicates" in said
-    assert "times: " not in refusal(source, allow=["times"])
-    result = jaxdl.cross_validate(MLP, source, PLAN, allow=jaxdl.validation.leakage.LEAKS)
+    assert "times: " not in refusal(source, splitter="stratified", allow=["times"])
+    result = jaxdl.cross_validate(MLP, source, PLAN, splitter="stratified", allow=jaxdl.validation.leakage.LEAKS)
     assert [leak["name"] for leak in result.leaks] == ["groups", "times", "duplicates", "near-duplicates"]
     assert result.leaks[-1]["examples"] is None  # what is allowed is not looked for
     with pytest.raises(InputError, match="Did you mean 'duplicates'"):

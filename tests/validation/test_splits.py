@@ -351,3 +351,14 @@ def test_scikit_learn_works_on_the_same_folds():
     by_hand = [model.fit(x[a], y[a]).score(x[b], y[b]) for a, b in zip(split.train, split.test, strict=True)]
     np.testing.assert_allclose(scores, by_hand)
     assert split.get_n_splits() == len(scores) == 6
+
+
+@pytest.mark.parametrize(
+    ("of_classes", "names"), [(True, ("stratified", "stratified-group")), (False, ("kfold", "group"))]
+)
+def test_auto_heeds_classes_and_groups(of_classes, names):
+    labels = SOURCE.labels if of_classes else SOURCE.labels.astype(np.float32)
+    for groups, name in zip((None, SOURCE.groups), names, strict=True):
+        source = data.arrays(np.zeros((120, 2), np.float32), labels, groups=groups)
+        found = split_source(source, "auto", 3, 0)
+        assert (found.kind, found.sha256) == (name, split_source(source, name, 3, 0).sha256)

@@ -45,7 +45,7 @@ def inner_splits(
     Raises:
       InputError: if a training part cannot be divided so.
     """
-    chosen = _like_outer(source, splitter) if inner_splitter is None else inner_splitter
+    chosen = _like_outer(splitter) if inner_splitter is None else inner_splitter
     options = _options(chosen, splitter, splitting)
     made = []
     for fold, train in enumerate(outer.train):
@@ -57,14 +57,12 @@ def inner_splits(
     return made
 
 
-def _like_outer(source: Source, splitter: Any) -> Any:
+def _like_outer(splitter: Any) -> Any:
     if isinstance(splitter, str) and splitter in SPLITTERS:
         return AGAIN.get(splitter, splitter)
     if callable(getattr(splitter, "split", None)) and not isinstance(splitter, Split):
         return splitter
-    if source.groups is None:  # a split that was saved: indices, not a rule
-        return "auto"
-    return "stratified-group" if source.class_names else "group"
+    return "auto"  # a split that was saved: indices, not a rule
 
 
 def _options(chosen: Any, splitter: Any, splitting: Splitting | None) -> Splitting | None:
