@@ -24,6 +24,7 @@ from jaxdl.data.source import Source, check_labelled
 from jaxdl.errors import check_choice
 from jaxdl.report.run_page import PAGE, write_run_report
 from jaxdl.report.table import measure, print_table, results_table
+from jaxdl.report.underfit import underfit
 from jaxdl.training.plan import Plan
 from jaxdl.training.resume import AlreadyFinished, RunFolder
 from jaxdl.training.setup import Init
@@ -128,6 +129,8 @@ def _tell(result: Result, network: Init, source: Source, out: Path) -> None:
             f"on {row['test']} example{'s' if row['test'] > 1 else ''}, "
             f"trained on {row['train']} in {row['seconds']:.1f} s"
         )
+    if brief := underfit(result):
+        console.print(brief, soft_wrap=True, highlight=False)
     for leak in result.leaks:
         console.print(f"Caution: {leak['said']}", soft_wrap=True, highlight=False)
     if isinstance(network, Checkpoint) and network.card.data == source.name and network.card.trained_on is None:

@@ -5,6 +5,7 @@ from typing import Any
 from jaxdl.errors import InputError
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
 from jaxdl.report.table import measure
+from jaxdl.report.underfit import underfit
 from jaxdl.validation.result import Result
 
 WORDS = {
@@ -34,7 +35,14 @@ def show_sure(result: Result) -> Section:
     if result.metrics is None:
         raise InputError("The result is of an older release, which kept no metrics; run it again for them.")
     title = "How sure is the number?"
-    return Section(title, _interval(result) + _metrics(result.metrics, title) + _calibration(result.calibration))
+    brief = underfit(result)
+    return Section(
+        title,
+        _interval(result)
+        + (f"<p>{escaped(brief)}</p>" if brief else "")
+        + _metrics(result.metrics, title)
+        + _calibration(result.calibration),
+    )
 
 
 def _interval(result: Result) -> str:
