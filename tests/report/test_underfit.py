@@ -15,7 +15,7 @@ PLAN = jaxdl.Plan(epochs=3, learning_rate=1e-4)
 
 @pytest.fixture(scope="module")
 def brief():
-    return jaxdl.cross_validate(jaxdl.create("mlp", 4, hidden=(16,)), DIGITS, PLAN, folds=2)
+    return jaxdl.cross_validate(jaxdl.create("mlp", 4, hidden=(64,)), DIGITS, PLAN, folds=2)
 
 
 def test_a_brief_training_is_said_to_be_one(brief):
@@ -25,8 +25,8 @@ def test_a_brief_training_is_said_to_be_one(brief):
 
 
 def test_a_longer_one_is_not_and_it_is_better(brief):
-    longer = dataclasses.replace(PLAN, epochs=30, learning_rate=3e-3)
-    result = jaxdl.cross_validate(jaxdl.create("mlp", 4, hidden=(16,)), DIGITS, longer, folds=2)
+    longer = dataclasses.replace(PLAN, epochs=40, learning_rate=1e-2)
+    result = jaxdl.cross_validate(jaxdl.create("mlp", 4, hidden=(64,)), DIGITS, longer, folds=2)
     assert underfit(result) is None
     assert result.mean > brief.mean
 
