@@ -21,11 +21,11 @@ from jaxdl.validation.statistics.intervals import (
     corrected_t,
     drawn_weights,
     naive,
-    nested,
     out_of_fold,
     parts_of_r2,
     wider,
 )
+from jaxdl.validation.statistics.nested import nested
 
 PROBLEMS = {
     "classes, n 50, p 20, K 5": Problem(50, 20, 5),
@@ -79,8 +79,8 @@ def intervals(problem: Problem, found: dict[str, np.ndarray], place: int, weight
         "out-of-fold": out_of_fold(values, found["group"][place], tested, skewed=not problem.classes),
     }
     if "inner" in found:
-        low, high = nested(found["outer"][place], found["inner"][place], found["outer_fold"][place], loss.mean())
-        made["nested"] = 1 - high / scale, 1 - low / scale
+        centre, half = nested(found["outer"][place], found["inner"][place], found["outer_fold"][place], loss.mean())
+        made["nested"] = 1 - (centre + half) / scale, 1 - (centre - half) / scale
     return made
 
 

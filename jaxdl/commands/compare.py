@@ -33,7 +33,7 @@ def compare_command(
 
     Args:
       runs: folders of cross-validate, on the same folds.
-      test: of the folds' scores (corrected-t), or of the held-out predictions (mcnemar, bootstrap).
+      test: of the folds' scores (corrected-t), or of the held-out predictions, groups whole (mcnemar, bootstrap).
       alpha: chance of finding a difference anywhere where there is none; Holm's correction keeps it.
       seed: of the bootstrap.
       out: file for a picture (.png) or the numbers (.json); it must not exist yet.
@@ -61,8 +61,11 @@ def _tell(found: Comparison) -> None:
     table.add_column("differ")
     for name, mean in found.scores.items():
         folds = found.folds[name]
-        table.add_row(name, score(mean), score(min(folds)), score(max(folds)), found.letters[name])
+        mark = " !" if name in found.cautions else ""
+        table.add_row(name, score(mean) + mark, score(min(folds)), score(max(folds)), found.letters[name])
     console.print(table)
+    for name, said in found.cautions.items():
+        console.print(f"! {name}: {said}", soft_wrap=True, highlight=False, style="yellow")
     pairs = Table(box=None, pad_edge=False)
     for title, side in (("pair", "left"), ("difference", "right"), ("p", "right"), ("p by Holm", "right")):
         pairs.add_column(title, justify=side)
@@ -72,7 +75,8 @@ def _tell(found: Comparison) -> None:
         )
     console.print()
     console.print(pairs)
+    whole = f", whole groups, of which there are {found.groups}" if found.groups else ""
     console.print(
-        f"Runs that share a letter do not differ at {found.alpha:g} ({found.test}, Holm's correction for "
+        f"Runs that share a letter do not differ at {found.alpha:g} ({found.test}{whole}, Holm's correction for "
         f"{len(found.pairs)} pair{'s' if len(found.pairs) > 1 else ''})."
     )

@@ -15,14 +15,16 @@ from jaxdl.models.staged import walk_shapes
 from jaxdl.training.hyper import Hyper
 from jaxdl.training.plan import Plan
 from jaxdl.training.prepare import prepare
-from jaxdl.training.resume import RunFolder
+from jaxdl.training.resume import STATE, RunFolder
 from jaxdl.training.setup import Init, choose_preprocessing
 from jaxdl.training.transfer import describe_run, remember_streaming, remembered_streaming
 from jaxdl.validation.folds import run_folds
 from jaxdl.validation.leakage import check_leaks
 from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.validation.result import OutOfFold, Result
-from jaxdl.validation.splits import Splitting, split_source
+from jaxdl.validation.splits import Split, Splitting, split_source
+from jaxdl.validation.statistics.intervals import METHODS, Method, check_method
+from jaxdl.validation.statistics.nested import check_nested, nested_interval
 from jaxdl.validation.statistics.summary import summarised
 from jaxdl.validation.strategy import STRATEGIES
 from jaxdl.weights.checkpoint import Checkpoint, environment
@@ -47,6 +49,8 @@ def cross_validate(
     work: str | Path | RunFolder | None = None,
     allow: Iterable[str] = (),
     numbers: Mapping[int, Hyper] | None = None,
+    interval: Method = "auto",
+    nested_repeats: int = 3,
 ) -> Result:
     """How good is what `plan` makes of `init` with such data?
 
@@ -76,6 +80,10 @@ def cross_validate(
       allow: leaks to go on with: ``groups``, ``times``, ``duplicates``, ``near-duplicates``, ``parent``. The result
         says what they came to.
       numbers: of each fold, in place of the plan's; for `validation.search`, where each fold chooses its own.
+      interval: by which method the result says how sure its score is: see `statistics.intervals.interval`. ``nested``
+        (Bates, Hastie & Tibshirani 2024) trains K(K - 1)/2 networks more, on what two folds both train on, and is about
+        a network trained on all examples; see `statistics.nested`.
+      nested_repeats: how often ``nested`` divides the examples; each time but the first costs K networks more.
 
     Returns:
       A `Result`.
@@ -88,6 +96,7 @@ def cross_validate(
     begin = time.perf_counter()
     check_labelled(source, purpose="cross-validation")
     check_choice("fold strategy", fold_strategy, STRATEGIES)
+    check_choice("interval", interval, METHODS)
     allow = check_allowed(allow)
     split = split_source(source, splitter, folds, plan.seed, splitting)
     if isinstance(init, Checkpoint):
@@ -97,12 +106,17 @@ def cross_validate(
         raise InputError(f"only_folds is {chosen}; expected different numbers from 0 to {len(split) - 1}")
     if not source.class_names and min(len(split.test[fold]) for fold in chosen) < 2:
         raise InputError("a fold tests a single example, of which there is no R²; use another splitter or fewer folds")
+    if interval == "nested":
+        check_nested(source, split, len(chosen), nested_repeats)
+    elif interval != "auto":
+        check_method(interval, len(chosen))
     work = RunFolder(work) if isinstance(work, str | Path) else work
     if work:
         settings = {"call": "cross_validate", "image_size": image_size, **describe_run(init, source, plan)}
         known = {key: value for key, value in split.as_dict().items() if key in ("kind", "k", "seed", "sha256")}
         asked = {"folds": chosen, "fold_strategy": fold_strategy, "split": known, "keep_models": keep_models}
         allowed = {"allow": list(allow)} if allow else {}  # older runs say nothing of it
+        allowed |= {} if interval == "auto" else {"interval": [interval, nested_repeats]}
         work.claim(settings | asked | allowed | _describe_numbers(numbers), environment())
     leaks = check_leaks(init, source, split, allow=allow, folds=chosen)
     preprocessing = choose_preprocessing(init, source, image_size)
@@ -167,7 +181,34 @@ def cross_validate(
         models=run.models,
         leaks=[leak.as_dict() for leak in leaks],
     )
-    return summarised(result, source.groups)
+    if interval != "nested":
+        return summarised(result, source.groups, interval)
+
+    def again(division: Split, name: str) -> Result:
+        return cross_validate(
+            init,
+            source,
+            plan,
+            splitter=division,
+            fold_strategy=run.strategy["name"],
+            image_size=image_size,
+            on_steps=on_steps,
+            streaming=streaming,
+            workers=workers,
+            work=below(work, name),
+            allow=allow,
+        )
+
+    result = summarised(result)
+    found = nested_interval(result, source, split, again, repeats=nested_repeats)
+    return dataclasses.replace(result, interval=found.as_dict(), seconds=time.perf_counter() - begin)
+
+
+def below(work: RunFolder | None, name: str) -> RunFolder | None:
+    """A folder for a run that is part of another one."""
+    if work is None:
+        return None
+    return RunFolder(work.path / STATE / name, save_every=work.save_every, should_stop=work.should_stop)
 
 
 def _describe_numbers(numbers: Mapping[int, Hyper] | None) -> dict[str, Any]:

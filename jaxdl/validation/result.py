@@ -14,6 +14,10 @@ from jaxdl.weights.files import check_free, written_whole
 
 RESULT, PREDICTIONS, CURVES = "result.json", "out_of_fold.npz", "metrics.jsonl"
 LOGITS, DECISION_VALUES = "logits", "decision values"  # what outputs may be
+NOT_NESTED = (
+    "The folds that gave this score also chose the configuration: it is too good, the more so the more configurations "
+    "there are and the fewer examples (Cawley & Talbot 2010). Nested folds give an honest one."
+)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -80,6 +84,8 @@ class Result:
       calibration: see `statistics.metrics.calibrate`.
       outputs: what `OutOfFold.logits` holds: ``"logits"``, or ``"decision values"``, of which no probabilities come
         (as of a ridge classifier or a support vector machine).
+      selected: where configurations were chosen from, ``{"configurations": how many, "nested": whether folds that had
+        no say in the choice gave the score}``; None where nothing was chosen. See `caution`.
     """
 
     task: str
@@ -105,6 +111,24 @@ class Result:
     metrics: Mapping[str, Any] | None = None
     calibration: Mapping[str, Any] | None = None
     outputs: str = LOGITS
+    selected: Mapping[str, Any] | None = None
+
+    def __str__(self) -> str:
+        """Score, interval and caution, for print."""
+        spread = "" if self.std is None else f" ± {self.std:.2g} between them"
+        many = f"mean over {len(self.folds)} folds" if len(self.folds) > 1 else "one fold"
+        said = [f"{self.metric} {self.mean:.4g}{spread}, {many} of {self.data['name']}"]
+        if self.interval:
+            ends = f"{self.interval['low']:.4g} to {self.interval['high']:.4g}"
+            said.append(f"{self.interval['level']:.0%} interval {ends} ({self.interval['method']})")
+        return "\n".join(said + ([f"Caution: {self.caution}"] if self.caution else []))
+
+    @property
+    def caution(self) -> str | None:
+        """Why the score is too good: the folds that gave it chose among several configurations; else None."""
+        if self.selected is None or self.selected["nested"] or self.selected["configurations"] < 2:
+            return None
+        return NOT_NESTED
 
     @property
     def probabilistic(self) -> bool:

@@ -10,14 +10,10 @@ from typing import Any
 from jaxdl.errors import InputError
 from jaxdl.training.plan import Plan
 from jaxdl.training.setup import Init
-from jaxdl.validation.result import Result, load_result
+from jaxdl.validation.result import NOT_NESTED, Result, load_result
 from jaxdl.weights.files import check_free, written_whole
 
 SEARCH = "search.json"
-NOT_NESTED = (
-    "The folds that gave this score also chose the configuration: it is too good, the more so the more configurations "
-    "there are and the fewer examples (Cawley & Talbot 2010). Nested folds give an honest one."
-)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -121,6 +117,9 @@ def load_search(path: str | Path) -> SearchResult:
     try:
         held = json.loads((path / SEARCH).read_text())
         derived = ("warning", "not_nested", "agreement")
+        if result.selected is None:  # of an older release
+            selected = {"configurations": len(held["configurations"]), "nested": held["nested"]}
+            result = dataclasses.replace(result, selected=selected)
         return SearchResult(result=result, **{name: value for name, value in held.items() if name not in derived})
-    except (OSError, ValueError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"the search in '{path}' is damaged ({type(error).__name__}: {error})") from error

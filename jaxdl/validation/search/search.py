@@ -12,10 +12,10 @@ from jaxdl.data.source import Source, arrange_columns, check_labelled
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
 from jaxdl.training.plan import Plan
-from jaxdl.training.resume import STATE, RunFolder
+from jaxdl.training.resume import RunFolder
 from jaxdl.training.setup import Init
 from jaxdl.training.transfer import describe_run
-from jaxdl.validation.crossval import cross_validate
+from jaxdl.validation.crossval import below, cross_validate
 from jaxdl.validation.leakage import check_leaks
 from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.validation.result import OutOfFold, Result
@@ -28,6 +28,7 @@ from jaxdl.validation.search.selection import CRITERIA, SELECTIONS, halving_rung
 from jaxdl.validation.search.space import Space, make_space, propose
 from jaxdl.validation.splits import Split, split_source
 from jaxdl.validation.splitters import Splitting
+from jaxdl.validation.statistics.summary import summarised
 from jaxdl.validation.strategy import STRATEGIES
 from jaxdl.weights.checkpoint import Checkpoint, environment
 
@@ -173,6 +174,8 @@ def search(
         allow=allow,
     )
     result = _join(results, [configurations[number] for number in taken], final, time.perf_counter() - begin)
+    selected = {"configurations": len(configurations), "nested": nested}
+    result = summarised(dataclasses.replace(result, selected=selected), source.groups)
     return SearchResult(
         nested=nested,
         result=result,
@@ -215,13 +218,6 @@ def _plain(dimension: Any) -> dict[str, Any]:
     return held
 
 
-def _below(work: RunFolder | None, name: str) -> RunFolder | None:
-    """A folder for a run that is part of this one."""
-    if work is None:
-        return None
-    return RunFolder(work.path / STATE / name, save_every=work.save_every, should_stop=work.should_stop)
-
-
 def _seed_scores(evaluation: Evaluation, table: Mapping[Trained, Scores], taken: Sequence[int]) -> list[list[Scores]]:
     """Scores of the outer folds with each seed but the first; what was not trained to the end before is now."""
     others = list(evaluation.seeds)[1:]
@@ -252,7 +248,7 @@ def _train_outer(
                     members.first.plan,
                     only_folds=mine,
                     numbers={fold: numbers[taken[fold]] for fold in mine},
-                    work=_below(work, f"outer-{place}"),
+                    work=below(work, f"outer-{place}"),
                     **options,
                 )
             )
@@ -273,13 +269,13 @@ def _join(results: Sequence[Result], taken: Sequence[Configuration], final: Conf
         for one in results
         for row in one.curves
     ]
-    parts: dict[int, list[np.ndarray]] = {}
-    fields = [field.name for field in dataclasses.fields(OutOfFold)]
+    parts: dict[int, dict[str, np.ndarray]] = {}
     for one in results:
         for fold in np.unique(one.out_of_fold.fold):
             mine = one.out_of_fold.fold == fold
-            parts[int(fold)] = [getattr(one.out_of_fold, name)[mine] for name in fields]
-    columns = zip(*(parts[row["fold"]] for row in rows), strict=True)
+            parts[int(fold)] = {name: column[mine] for name, column in one.out_of_fold.as_dict().items()}
+    in_order = [parts[row["fold"]] for row in rows]
+    held = OutOfFold(**{name: np.concatenate([part[name] for part in in_order]) for name in in_order[0]})
     scores = [row[first.metric] for row in rows]
     name, arguments = describe(final.model)
     return dataclasses.replace(
@@ -290,7 +286,7 @@ def _join(results: Sequence[Result], taken: Sequence[Configuration], final: Conf
         plan=final.plan.as_dict(),
         model={"name": name, "arguments": arguments},
         seconds=seconds,
-        out_of_fold=OutOfFold(**dict(zip(fields, map(np.concatenate, columns), strict=True))),
+        out_of_fold=held,
         curves=curves,
         leaks=list({leak["said"]: leak for one in results for leak in one.leaks}.values()),
     )

@@ -46,6 +46,8 @@ class Comparison:
       folds: score of each fold by name.
       letters: by name; results that share a letter do not differ.
       pairs: all of them.
+      groups: how many there are, which the test took whole; None without groups, or of a test that goes by folds.
+      cautions: by name why a score is too good, of results that were chosen by the folds that score them.
     """
 
     metric: str
@@ -55,6 +57,8 @@ class Comparison:
     folds: Mapping[str, Sequence[float]]
     letters: Mapping[str, str]
     pairs: Sequence[Pair]
+    groups: int | None = None
+    cautions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -70,8 +74,9 @@ def compare(
       results: by name; at least two.
       test: ``corrected-t``: the t-test of the differences fold by fold, whose variance is corrected for training parts
         that overlap (Nadeau & Bengio 2003). ``mcnemar``: of classes, exact, on the examples that one gets right and the
-        other wrong (McNemar 1947). ``bootstrap``: examples are drawn anew, with all their rows in both results. The
-        latter two take the trained networks as given, and say nothing of other training examples.
+        other wrong (McNemar 1947), in whole groups where there are groups: see `mcnemar`. ``bootstrap``: examples are
+        drawn anew, or groups where there are groups, with all their rows in both results. The latter two take the
+        trained networks as given, and say nothing of other training examples.
       alpha: level of the letters, for all pairs together (Holm 1979).
       seed: of the bootstrap.
 
@@ -91,10 +96,11 @@ def compare(
         raise InputError("McNemar's test is for classes; of numbers use 'corrected-t' or 'bootstrap'")
     scores = {name: np.array([fold[first.metric] for fold in r.folds]) for name, r in results.items()}
     order = sorted(results, key=lambda name: -scores[name].mean())
-    weights = drawn_weights(first.out_of_fold.index, DRAWS, seed) if test == "bootstrap" else None
+    units, groups = _units(results)
+    weights = drawn_weights(units, DRAWS, seed) if test == "bootstrap" else None
     judge: Callable[[Result, Result], tuple[float, float]] = {
         "corrected-t": corrected_t,
-        "mcnemar": mcnemar,
+        "mcnemar": lambda a, b: mcnemar(a, b, units),
         "bootstrap": lambda a, b: paired_bootstrap(a, b, weights),
     }[test]
     found = [(a, b, *judge(results[a], results[b])) for a, b in combinations(order, 2)]
@@ -109,7 +115,17 @@ def compare(
         folds={name: scores[name].tolist() for name in order},
         letters=letters(order, different),
         pairs=pairs,
+        groups=None if test == "corrected-t" else groups,
+        cautions={name: results[name].caution for name in order if results[name].caution},
     )
+
+
+def _units(results: Mapping[str, Result]) -> tuple[np.ndarray, int | None]:
+    """What is independent from row to row, and how many groups there are; a result of an older release has none."""
+    known = [result.out_of_fold.group for result in results.values() if result.out_of_fold.group is not None]
+    if not known:
+        return next(iter(results.values())).out_of_fold.index, None
+    return known[0], len(np.unique(known[0]))
 
 
 def _check_alike(results: Mapping[str, Result]) -> None:
@@ -130,6 +146,10 @@ def _check_alike(results: Mapping[str, Result]) -> None:
             )
         if not np.array_equal(mine.label, theirs.label):
             raise InputError(f"'{name}' and '{other}' have other labels for the same examples; expected the same data")
+    grouped = {name: r.out_of_fold.group for name, r in results.items() if r.out_of_fold.group is not None}
+    for other, group in grouped.items():
+        if not np.array_equal(group, next(iter(grouped.values()))):
+            raise InputError(f"'{next(iter(grouped))}' and '{other}' have other groups; expected the same data")
 
 
 def corrected_t(first: Result, second: Result) -> tuple[float, float]:
@@ -147,17 +167,40 @@ def corrected_t(first: Result, second: Result) -> tuple[float, float]:
     return float(mean), float(2 * t.sf(abs(statistic), k - 1))
 
 
-def mcnemar(first: Result, second: Result) -> tuple[float, float]:
-    """Difference of the pooled accuracies and the p of the exact test, over examples that are tested once."""
-    from scipy.stats import binomtest
+def mcnemar(first: Result, second: Result, units: np.ndarray) -> tuple[float, float]:
+    """Difference of the pooled accuracies and the p of the exact test, over examples that are tested once.
 
+    Where two results are equally good, they may be exchanged, and with them the sign of how many more examples of a
+    unit one of them gets right. Of all these exchanges p is the share with a difference as large as that found. Units
+    of one example make it McNemar's exact test. With whole groups as units its large-sample form is Obuchowski's
+    ("On the comparison of correlated proportions for clustered data", 1998); McNemar's own would count the examples of
+    a group, which are right and wrong together, as so many that are independent.
+
+    Args:
+      first, second: of the same folds.
+      units: the example or group of each row.
+    """
     held, other = first.out_of_fold, second.out_of_fold
     if len(np.unique(held.index)) < len(held.index):
         raise InputError("McNemar's test wants each example tested once; of repeated folds use 'corrected-t'")
-    mine, theirs = held.predicted == held.label, other.predicted == other.label
-    won, lost = int((mine & ~theirs).sum()), int((theirs & ~mine).sum())
-    p = binomtest(won, won + lost).pvalue if won + lost else 1.0
-    return float((won - lost) / len(mine)), float(p)
+    ahead = (held.predicted == held.label).astype(int) - (other.predicted == other.label)
+    _, place = np.unique(units, return_inverse=True)
+    sums = np.round(np.bincount(place, ahead)).astype(int)
+    return float(ahead.mean()), sign_test(sums)
+
+
+def sign_test(values: np.ndarray) -> float:
+    """Share of all 2^n choices of signs whose sum of ± values is as far from 0 as that of `values`, whole numbers."""
+    from scipy.stats import binom
+
+    total, sizes = abs(int(values.sum())), np.abs(values)
+    chances = np.ones(1)  # of the sum of those with a plus, from 0 on
+    for size, count in zip(*np.unique(sizes[sizes > 0], return_counts=True), strict=True):
+        step = np.zeros(size * count + 1)
+        step[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
+        chances = np.convolve(chances, step)
+    signed = 2 * np.arange(len(chances)) - int(sizes.sum())
+    return float(min(1.0, chances[np.abs(signed) >= total].sum()))
 
 
 def paired_bootstrap(first: Result, second: Result, weights: np.ndarray) -> tuple[float, float]:

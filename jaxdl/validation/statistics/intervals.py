@@ -15,8 +15,9 @@ from jaxdl.errors import InputError, check_choice
 from jaxdl.validation.result import Result
 from jaxdl.validation.splitters import TIMED
 
-Method = Literal["auto", "out-of-fold", "wider", "corrected-t", "bootstrap"]
+Method = Literal["auto", "out-of-fold", "wider", "corrected-t", "bootstrap", "nested"]
 METHODS = get_args(Method)
+POOLED, OVER_FOLDS = "all held-out predictions together", "the mean over folds"
 DRAWS = 2000
 # Measured by experiments/coverage.py: what training anew adds to the variance of a score, in variances of a score on as
 # many test examples as there are training examples (Nadeau & Bengio's correction is 1, none is 0). R² is skewed, and
@@ -34,6 +35,7 @@ ABOUT = {
         "{metric} on new examples of the same kind, of the very networks that were trained here; other training "
         "examples are not allowed for"
     ),
+    "nested": "{metric} on new examples of the same kind, of a network trained on all {train} examples",
 }
 BOUNDS = {"accuracy": (0.0, 1.0), "r2": (-np.inf, 1.0)}
 
@@ -47,6 +49,8 @@ class Interval:
       level: how often such intervals hold the truth, as they claim.
       method: by which it was made.
       about: what it is about, in words.
+      estimate: the score that lies inside it: another than the mean over folds where that is not `of`.
+      of: what `estimate` is the score of, in words.
     """
 
     low: float
@@ -54,6 +58,8 @@ class Interval:
     level: float
     method: str
     about: str
+    estimate: float
+    of: str
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -63,7 +69,11 @@ class Interval:
 def interval(
     result: Result, method: Method = "auto", *, level: float = 0.95, groups: np.ndarray | None = None, seed: int = 0
 ) -> Interval | None:
-    """An interval for the score of a result: its mean over folds, or for ``out-of-fold`` that of all rows together.
+    """An interval for the score of a result.
+
+    That of ``out-of-fold`` and ``bootstrap`` is about the score of all held-out rows together, that of ``corrected-t``
+    and ``wider`` about the mean over folds. The two differ where folds differ in size, and for R² where they are small:
+    the variance of few targets is below that of many, so that the mean of the folds' R² is too low for new examples.
 
     Args:
       result: of `cross_validate`.
@@ -71,13 +81,14 @@ def interval(
         held-out predictions; ``wider``, mean ± the larger of the half width of corrected-t and one made of the
         bootstrap's standard error, because folds that agree by chance, or by stratification where a class is rare,
         make the former far too narrow; ``auto``: out-of-fold, but wider for folds in the order of time, where examples
-        are not independent.
+        are not independent; ``nested`` trains more: ask `cross_validate` for it.
       level: how often it is to hold the truth.
-      groups: of every example of the source, which out-of-fold and the bootstrap then take whole; None for none.
+      groups: of every example of the source, which out-of-fold and the bootstrap then take whole; by default those
+        that the result knows.
       seed: of the bootstrap.
 
     Returns:
-      The interval; None where there is nothing to tell it from: a bootstrap of one example, folds without a score.
+      The interval; None where there is nothing to tell it from: one example or group, folds without a score.
 
     Raises:
       InputError: for an unknown method, a level that is none, or a method that needs more folds.
@@ -85,34 +96,56 @@ def interval(
     check_choice("method", method, METHODS)
     if not 0 < level < 1:
         raise InputError(f"level is {level}; expected a share between 0 and 1, such as 0.95")
-    scores = np.array([fold[result.metric] for fold in result.folds], np.float64)
     if method == "auto":
-        timed = len(scores) > 1 and result.split["kind"] in (*TIMED, "TimeSeriesSplit")
+        timed = len(result.folds) > 1 and result.split["kind"] in (*TIMED, "TimeSeriesSplit")
         method = "wider" if timed else "out-of-fold"
-    if not np.isfinite(scores).all():
+    if method == "nested":
+        raise InputError("the method 'nested' trains more networks; ask for it when you cross-validate")
+    check_method(method, len(result.folds))
+    held = result.out_of_fold
+    units = held.unit if groups is None else groups[held.index]
+    ends = _ends(result, method, level, units, seed)
+    if ends is None:
         return None
-    train = float(np.mean([fold["train"] for fold in result.folds]))
-    if method in ("corrected-t", "wider") and len(scores) < 2:
+    over_folds = method in ("corrected-t", "wider")
+    estimate = result.mean if over_folds else float(pooled(result, np.ones((1, len(units))))[0])
+    return made_interval(result, ends, level, method, estimate, OVER_FOLDS if over_folds else POOLED)
+
+
+def check_method(method: str, folds: int) -> None:
+    """Raises InputError if there are too few folds for it."""
+    if method in ("corrected-t", "wider") and folds < 2:
         raise InputError(f"the method '{method}' needs 2 folds or more; use 'bootstrap'")
-    held, ends, drawn = result.out_of_fold, (np.nan, np.nan), None
-    if method != "corrected-t":
-        if len(np.unique(held.index)) < 2:
-            return None
-        units = held.index if groups is None else groups[held.index]
-        if method == "out-of-fold":
-            if len(np.unique(units)) < 2:
-                return None
-            share = len(np.unique(held.index)) / train
-            ends = out_of_fold(parts(result), units, share, level, skewed=not result.class_names)
-        else:
-            drawn = pooled(result, drawn_weights(units, DRAWS, seed))
-            ends = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
-    if method in ("corrected-t", "wider"):
-        share = float(np.mean([fold["test"] / fold["train"] for fold in result.folds]))
-        ends = corrected_t(scores, share, level) if drawn is None else wider(scores, share, drawn.std(ddof=1), level)
+
+
+def made_interval(
+    result: Result, ends: Sequence[float], level: float, method: str, estimate: float, of: str, train: int | None = None
+) -> Interval:
+    """An interval within the bounds of the metric, with what it is about: networks trained on `train` examples."""
     low, high = np.clip(ends, *BOUNDS.get(result.metric, (-np.inf, np.inf)))
-    about = ABOUT[method].format(metric=result.metric, train=round(train))
-    return Interval(float(low), float(high), level, method, about)
+    train = round(float(np.mean([fold["train"] for fold in result.folds]))) if train is None else train
+    return Interval(
+        float(low), float(high), level, method, ABOUT[method].format(metric=result.metric, train=train), estimate, of
+    )
+
+
+def _ends(result: Result, method: str, level: float, units: np.ndarray, seed: int) -> Sequence[float] | None:
+    """Of the interval; None where there is nothing to tell it from."""
+    scores = np.array([fold[result.metric] for fold in result.folds], np.float64)
+    share = float(np.mean([fold["test"] / fold["train"] for fold in result.folds]))
+    if method in ("corrected-t", "wider") and not np.isfinite(scores).all():
+        return None
+    if method == "corrected-t":
+        return corrected_t(scores, share, level)
+    if len(np.unique(units)) < 2:
+        return None
+    if method == "out-of-fold":
+        tested = len(np.unique(result.out_of_fold.index)) / float(np.mean([fold["train"] for fold in result.folds]))
+        return out_of_fold(parts(result), units, tested, level, skewed=not result.class_names)
+    drawn = pooled(result, drawn_weights(units, DRAWS, seed))
+    if method == "wider":
+        return wider(scores, share, drawn.std(ddof=1), level)
+    return np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
 
 
 def out_of_fold(
@@ -229,36 +262,3 @@ def drawn_weights(units: np.ndarray, draws: int, seed: int) -> np.ndarray:
     n = len(distinct)
     drawn = np.random.default_rng(seed).multinomial(n, np.full(n, 1 / n), size=draws)
     return drawn[:, place].astype(np.float64)
-
-
-def nested(
-    outer: np.ndarray, inner: np.ndarray, fold: np.ndarray, estimate: float, level: float = 0.95
-) -> tuple[float, float]:
-    """Interval of Bates, Hastie & Tibshirani, "Cross-validation: what does it estimate and how well does it do it?".
-
-    (JASA 2024.) For losses that are means over examples; the target is the model trained on all n examples.
-
-    Args:
-      outer: of each repeat, the loss of each example by the model that did not train on its fold, ``[repeats, n]``.
-      inner: ``[repeats, K, n]``: the loss of each example by the model that trained neither on its fold nor on fold k;
-        NaN for the examples of fold k itself.
-      fold: of each example, ``int[repeats, n]``.
-      estimate: the mean loss of the ordinary cross-validation.
-      level: of the interval.
-    """
-    from scipy.stats import norm
-
-    _, k, n = inner.shape
-    mine = fold[:, None, :] == np.arange(k)[:, None]
-    sizes = mine.sum(-1)
-    mean_outer = (outer[:, None] * mine).sum(-1) / sizes
-    variance = (np.square(outer[:, None] - mean_outer[..., None]) * mine).sum(-1) / np.maximum(sizes - 1, 1) / sizes
-    mean_inner = np.nanmean(inner, -1)
-    error = float((np.square(mean_inner - mean_outer) - variance).mean())
-    plain = float(outer.std(-1, ddof=1).mean() / np.sqrt(n))
-    spread = np.sqrt((k - 1) / k * max(error, 0.0))
-    spread = float(np.clip(spread, plain, plain * np.sqrt(k)))
-    found = float(mean_inner.mean())
-    centre = found - (1 + (k - 2) / k) * (found - estimate)
-    half = norm.ppf((1 + level) / 2) * spread
-    return centre - half, centre + half

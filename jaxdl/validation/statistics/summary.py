@@ -5,18 +5,22 @@ import dataclasses
 import numpy as np
 
 from jaxdl.validation.result import Result
-from jaxdl.validation.statistics.intervals import interval
+from jaxdl.validation.statistics.intervals import Method, interval
 from jaxdl.validation.statistics.metrics import calibrate, measure
 
 
-def summarised(result: Result, groups: np.ndarray | None = None) -> Result:
-    """The result with its interval, its metrics and its calibration.
+def summarised(result: Result, groups: np.ndarray | None = None, method: Method = "auto") -> Result:
+    """The result with its groups, its interval, its metrics and its calibration.
 
     Args:
       result: of folds that were all run.
       groups: of every example of the source, None for none.
+      method: of the interval.
     """
-    found = interval(result, groups=groups)
+    if groups is not None:
+        group = np.unique(groups, return_inverse=True)[1][result.out_of_fold.index]
+        result = dataclasses.replace(result, out_of_fold=dataclasses.replace(result.out_of_fold, group=group))
+    found = interval(result, method)
     return dataclasses.replace(
         result,
         interval=None if found is None else found.as_dict(),
