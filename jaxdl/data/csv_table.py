@@ -27,6 +27,7 @@ def csv(
     task: str = "auto",
     group: str = "group",
     time: str = "time",
+    text: str = "text",
     labelled: bool = True,
 ) -> Arrays | ImageFiles:
     """A source from a table: a line of column names, then a line per example.
@@ -36,8 +37,8 @@ def csv(
     lie in it: a table with its images can then be moved, and one from elsewhere cannot reach for other files. Further
     columns are ignored.
 
-    Otherwise it is a table of numbers: each column but those of target, group and time is a feature, in the order of
-    the file, and every field must hold a finite number.
+    Otherwise it is a table of numbers: each column but those of target, group, time and text is a feature, in the
+    order of the file, and every field must hold a finite number.
 
     The task ``"auto"`` is classification where the target is text, or whole numbers of at most 20 different values
     that are fewer than half as many as the examples; else regression.
@@ -49,6 +50,8 @@ def csv(
         ``"auto"``.
       group: column of what belongs together; ``"group"`` need not be there.
       time: column of numbers or ISO dates (2024-05-31, 2024-05-31T09:30); ``"time"`` need not be there.
+      text: column of what the numbers were computed from, see `table.arrays`; ``"text"`` need not be there, and is a
+        feature if it begins with a number.
       labelled: if False, a table without a target column is taken without labels.
 
     Raises:
@@ -64,7 +67,8 @@ def csv(
         target = _target(path, names, target, labelled)
         group, time = (_optional(path, names, *pair, target) for pair in ((group, "group"), (time, "time")))
         file = _file_column(names, first[1], (target, group, time))
-        apart = [name for name in (target, group, time, file) if name is not None]
+        text = None if file else _text_column(path, names, first[1], text, (target, group, time))
+        apart = [name for name in (target, group, time, file, text) if name is not None]
         features = [] if file else [name for name in names if name not in apart]
         if not features and not file:
             raise InputError(
@@ -89,7 +93,8 @@ def csv(
     times = None if time is None else _times(path, time, column(time), lines)
     if file:
         return ImageFiles(_files(path, file, column(file), lines), labels, class_names, str(path), groups, times)
-    return Arrays(x, labels, class_names, groups, times, name=str(path), columns=tuple(features))
+    held = None if text is None else tuple(column(text))
+    return Arrays(x, labels, class_names, groups, times, name=str(path), columns=tuple(features), texts=held)
 
 
 def _target(path: Path, names: list[str], target: str | None, labelled: bool) -> str | None:
@@ -128,6 +133,15 @@ def _file_column(names: list[str], fields: list[str], taken: Sequence[str | None
             if name.lower() == wanted and name not in taken and csv_file.number(field) is None:
                 return name
     return None
+
+
+def _text_column(path: Path, names: list[str], fields: list[str], text: str, taken: Sequence[str | None]) -> str | None:
+    found = _optional(path, names, text, "text", taken[0])
+    if found is None or (text == "text" and csv_file.number(fields[names.index(found)]) is not None):
+        return None
+    if found in taken:
+        raise InputError(f"the column '{found}' of '{path}' cannot be both text and group or time")
+    return found
 
 
 def _read(

@@ -43,7 +43,8 @@ class Source(Protocol):
 class Arrays:
     """A source in memory: `x` ``[n, …]`` uint8 images or floats; the other attributes as in `Source`.
 
-    `columns` are the names of a table's features, None where there are none.
+    `columns` are the names of a table's features, None where there are none. `texts` are what each row of numbers was
+    computed from, such as the sentence of an embedding; copies are looked for among them.
     """
 
     x: np.ndarray
@@ -54,6 +55,7 @@ class Arrays:
     names: Sequence[str] | None = None
     name: str = "arrays"
     columns: tuple[str, ...] | None = None
+    texts: Sequence[str] | None = None
 
     def __len__(self) -> int:
         return len(self.x)
@@ -135,6 +137,7 @@ def subset(source: Source, indices: Sequence[int] | np.ndarray) -> Source:
             groups=pick(source.groups),
             times=pick(source.times),
             names=names,
+            texts=None if source.texts is None else [source.texts[i] for i in indices],
         )
     return Subset(source, indices)
 
@@ -193,7 +196,8 @@ def concatenate(one: Source, two: Source, labels: np.ndarray) -> Source:
     in_memory = isinstance(one, Arrays) and isinstance(two, Arrays)
     if in_memory and (one.x.shape[1:], one.x.dtype) == (two.x.shape[1:], two.x.dtype):
         x = np.concatenate([one.x, two.x])
-        return Arrays(x, labels, one.class_names, name=one.name, columns=one.columns)
+        texts = None if one.texts is None or two.texts is None else [*one.texts, *two.texts]
+        return Arrays(x, labels, one.class_names, name=one.name, columns=one.columns, texts=texts)
     for this, other in ((one, two), (two, one)):
         if isinstance(this, Arrays) and this.x.dtype != np.uint8:
             raise InputError(
@@ -242,6 +246,17 @@ def _check_numbers(source: Source, labels: np.ndarray, purpose: str) -> None:
         )
     if len(labels) < 2:
         raise InputError(f"{source.name} holds a single example; {purpose} needs at least two")
+
+
+def texts_of(source: Source) -> Sequence[str] | None:
+    """The text that each example is, or was computed from; None if there is none, or not of all."""
+    if isinstance(source, Subset):
+        texts = texts_of(source.source)
+        return None if texts is None else [texts[i] for i in source.indices]
+    if isinstance(source, Joined):
+        one, two = texts_of(source.one), texts_of(source.two)
+        return None if one is None or two is None else [*one, *two]
+    return getattr(source, "texts", None)
 
 
 def columns_of(source: Source) -> tuple[str, ...] | None:

@@ -17,6 +17,7 @@ def arrays(
     class_names: Sequence[str] | None = None,
     groups: Any = None,
     times: Any = None,
+    texts: Sequence[str] | None = None,
     name: str = "arrays",
 ) -> Arrays:
     """A source from arrays.
@@ -28,10 +29,13 @@ def arrays(
       class_names: with whole numbers `y`, the name of class 0, 1, …; by default the values found in `y`, sorted.
       groups: which belong together, for splitters that keep groups whole.
       times: when each was taken, for splitters that go forward in time.
+      texts: what each row of numbers was computed from, such as the sentence of an embedding: copies on both sides of
+        a split are found by it; see `validation.leakage.alike_texts`.
       name: where they came from, for messages and reports.
 
     Raises:
-      InputError: lengths that differ, NaN or infinity, Python objects, labels that are no classes.
+      InputError: lengths that differ, NaN or infinity, Python objects, labels that are no classes, texts that are no
+        strings or stand beside images.
     """
     try:
         x = np.asarray(x)
@@ -57,7 +61,20 @@ def arrays(
     for what, values in {"y": labels, **extra}.items():
         if values is not None and len(values) != len(x):
             raise InputError(f"{name}: x has {len(x)} examples but {what} has {len(values)}; they must match")
-    return Arrays(x, labels, names, name=name, **extra)
+    return Arrays(x, labels, names, name=name, texts=None if texts is None else _texts(texts, x, name), **extra)
+
+
+def _texts(texts: Sequence[str], x: np.ndarray, name: str) -> tuple[str, ...]:
+    if x.ndim != 2:
+        raise InputError(f"{name}: texts stand beside rows of numbers [n, features]; x is {list(x.shape)}")
+    if isinstance(texts, str) or np.ndim(texts) != 1:
+        raise InputError(f"{name}: texts are no list of strings; expected one for each of {len(x)} examples")
+    if len(texts) != len(x):
+        raise InputError(f"{name}: x has {len(x)} examples but texts has {len(texts)}; they must match")
+    for index, text in enumerate(texts):
+        if not isinstance(text, str):
+            raise InputError(f"{name}: the text at index {index} is {text!r:.50}; expected strings")
+    return tuple(map(str, texts))
 
 
 def _labels(y: Any, class_names: Sequence[str] | None, name: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
@@ -101,7 +118,8 @@ def _numbers(y: np.ndarray, name: str) -> np.ndarray:
 
 
 def npz(path: str | Path) -> Arrays:
-    """A source from an ``.npz`` file with ``x``, and optionally ``y``, ``groups``, ``times``, ``class_names``.
+    """A source from an ``.npz`` file with ``x``, and optionally ``y``, ``groups``, ``times``, ``texts`` and
+    ``class_names``.
 
     Raises:
       InputError: if it cannot be read, holds Python objects (reading them would execute code), or as `arrays`.
@@ -128,6 +146,7 @@ def npz(path: str | Path) -> Arrays:
         class_names=held.get("class_names"),
         groups=held.get("groups"),
         times=held.get("times"),
+        texts=held.get("texts"),
         name=str(path),
     )
 
@@ -135,7 +154,7 @@ def npz(path: str | Path) -> Arrays:
 def _read_members(file: Any, path: Path) -> dict[str, np.ndarray]:
     held = {}
     for key in file.files:
-        if key not in ("x", "y", "groups", "times", "class_names"):
+        if key not in ("x", "y", "groups", "times", "texts", "class_names"):
             continue
         try:
             held[key] = file[key]

@@ -21,8 +21,8 @@ from jaxdl.validation.leakage.likeness import alike_pairs, thumbnails
 from jaxdl.validation.splits import split_source
 
 RNG = np.random.default_rng(0)
-MLP = jaxdl.create("mlp", 2, hidden=(128,))
-MEMORISE = jaxdl.Plan(epochs=60, learning_rate=5e-3)
+MLP = jaxdl.create("mlp", 2, hidden=(64,))
+MEMORISE = jaxdl.Plan(epochs=40, learning_rate=5e-3)
 COIN = RNG.permutation(np.repeat(["heads", "tails"], 40))  # labels that nothing can foretell
 PICTURES = np.stack(  # coarse random patterns, as smooth as photographs
     [
@@ -107,8 +107,9 @@ def test_time_order_broken_by_shuffling():
     source = data.arrays(x[shuffled], labels[shuffled], times=days[shuffled])
     assert "allow=('times',)" in refusal(source, splitter=sk.KFold(5))
     assert "times: 1" in refusal(source)
-    assert score(source, allow="times") > 0.85
-    assert score(source, splitter="time-series") < 0.7
+    by_heart = {"init": jaxdl.create("mlp", 2, hidden=(128,)), "plan": dataclasses.replace(MEMORISE, epochs=60)}
+    assert score(source, allow="times", **by_heart) > 0.85
+    assert score(source, splitter="time-series", **by_heart) < 0.7
     check_leaks(MLP, source, split_source(source, "purged", 5, 0))  # made for training on both sides
 
 
@@ -328,12 +329,21 @@ def _scaled(image):
     return np.asarray(small.resize((small.width * 3 // 4, small.height * 3 // 4), Image.Resampling.BILINEAR))
 
 
-@pytest.mark.parametrize(("name", "pairs"), [("hymenoptera", 0), ("faces", 0), ("cifar10", 20)])
+@pytest.mark.parametrize(("name", "pairs"), [("hymenoptera", 0), ("faces", 0), ("cifar10", 20), ("cells", 1)])
 def test_alarms_on_real_images(name, pairs, real_data, tmp_path):
-    """How many pairs of a data set are taken for copies, and how many of 100 planted copies are found."""
+    """How many pairs of a data set are taken for copies, and how many of 100 planted copies are found.
+
+    The thresholds were chosen with the first three in view. The cells had no part in it; their pair is one field of a
+    microscope at two settings of its focus.
+    """
+    if name in ("hymenoptera", "cells"):
+        zipfile.ZipFile(real_data / {"cells": "bccd_320x240.zip"}.get(name, "hymenoptera_s160.zip")).extractall(
+            tmp_path
+        )
     if name == "hymenoptera":
-        zipfile.ZipFile(real_data / "hymenoptera_s160.zip").extractall(tmp_path)
         source = data.folder(next(p.parent for p in tmp_path.rglob("train")), "all")
+    elif name == "cells":
+        source = data.arrays(np.stack([np.asarray(Image.open(p)) for p in sorted(tmp_path.rglob("*.jpg"))]))
     else:
         x = np.load(real_data / {"faces": "orl_faces.npz", "cifar10": "cifar10_test.npz"}[name])["x"]
         source = data.arrays(x)

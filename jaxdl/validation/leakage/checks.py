@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from jaxdl.data.source import Joined, Source
+from jaxdl.data.source import Joined, Source, texts_of
 from jaxdl.errors import InputError, check_choice
 from jaxdl.training.setup import Init
 from jaxdl.validation.leakage.duplicates import LARGEST, Copies, are_telling, find_copies
@@ -68,7 +68,8 @@ def check_leaks(
     - ``duplicates``: a fold tests an example that it also trains on: the same bytes of a file, the same array. Equal
       rows of a table count only where they are no coincidence; see `duplicates.are_telling`.
     - ``near-duplicates``: the same picture stored differently; see `likeness`. They are looked for among up to
-      `duplicates.LARGEST` images, also where these are streamed: each is decoded once, at reduced size.
+      `duplicates.LARGEST` images, also where these are streamed: each is decoded once, at reduced size. And the same
+      text written differently, where the examples have texts; see `wording`.
     - ``parent``: a fold tests an example that the weights it starts from were trained on, by the list that the
       checkpoint's card holds. Of a checkpoint without one nothing is known.
 
@@ -95,7 +96,7 @@ def check_leaks(
         *_of_copies(source, parts, copies),
         *_of_parent(init, source, parts, copies),
     ]
-    if copies.alike is None and holds_pictures(source):
+    if copies.alike is None and (holds_pictures(source) or texts_of(source) is not None):
         why = "allowed" if "near-duplicates" in allow else f"there are more than {LARGEST:,} images"
         found.append(Leak("near-duplicates", None, f"near-duplicates were not looked for: {why}"))
     return _refuse(source, found, allow, held_out=isinstance(split, _Parts))
@@ -197,10 +198,11 @@ def _of_copies(source: Source, folds: Folds, copies: Copies) -> Iterator[Leak]:
     ]
     if copies.alike is not None and len(copies.alike):
         around = np.concatenate([copies.alike, copies.alike[:, ::-1]])
+        verb = "look" if texts_of(source) is None else "read"
         kinds.append(
             (
                 "near-duplicates",
-                ("looks the same as", "look the same as"),
+                (f"{verb}s the same as", f"{verb} the same as"),
                 alike,
                 lambda one: around[around[:, 0] == one, 1],
             )

@@ -1,12 +1,14 @@
-"""Examples that occur twice: the same bytes, or the same picture."""
+"""Examples that occur twice: the same bytes, the same picture, or the same text."""
 
 import dataclasses
+import hashlib
 
 import numpy as np
 
 from jaxdl.data.content import hash_examples
-from jaxdl.data.source import Arrays, Source, with_groups
+from jaxdl.data.source import Arrays, Source, texts_of, with_groups
 from jaxdl.validation.leakage.likeness import alike_pairs, holds_pictures, thumbnails
+from jaxdl.validation.leakage.wording import alike_texts, long_enough
 
 LARGEST = 20_000  # images up to which near-duplicates are looked for: all pairs are compared
 CHANCE = 1e-4  # expected number of rows that equal one by chance, from which on equal rows say nothing
@@ -19,8 +21,9 @@ class Copies:
     Attributes:
       hashes: ``uint64[n]`` of what each example holds.
       telling: ``bool[n]``; False where it is no wonder to meet the same again: a plain image, a row of few values.
-      content: ``int[n]``; the same number for examples of the same bytes (if these are telling).
-      alike: pairs of such numbers, ``int[m, 2]``, whose images show the same picture; None if it was not looked for.
+      content: ``int[n]``; the same number for examples of the same bytes, or the same text (if these are telling).
+      alike: pairs of such numbers, ``int[m, 2]``, whose images show the same picture, or whose texts say the same; None
+        if it was not looked for.
     """
 
     hashes: np.ndarray
@@ -30,12 +33,14 @@ class Copies:
 
 
 def find_copies(source: Source, *, near: bool = True) -> Copies:
-    """Looks for equal examples, and among images (up to `LARGEST` different ones, and if `near`) for alike ones.
+    """Looks for equal examples, and if `near` for alike ones among texts and images (up to `LARGEST` different ones).
 
-    Everything is read once, and once more at reduced size for alike images; only hashes and thumbnails are kept.
+    Where there are texts, they alone decide. Everything is read once, and once more at reduced size for alike images;
+    only hashes and thumbnails are kept.
     """
-    hashes = hash_examples(source)
-    values, first, content, count = np.unique(hashes, return_index=True, return_inverse=True, return_counts=True)
+    hashes, texts = hash_examples(source), texts_of(source)
+    same = hashes if texts is None else np.array([_hash(text) for text in texts], np.uint64)
+    values, first, content, count = np.unique(same, return_index=True, return_inverse=True, return_counts=True)
     telling = np.ones(len(values), bool)
     repeated = np.flatnonzero(count > 1)
     telling[repeated] = are_telling(source, first[repeated])
@@ -43,7 +48,9 @@ def find_copies(source: Source, *, near: bool = True) -> Copies:
     content = content.copy()
     content[alone] = len(values) + np.arange(len(alone))
     alike = None
-    if near and len(values) <= LARGEST and holds_pictures(source):
+    if near and texts is not None:
+        alike = alike_texts([texts[i] for i in first])
+    elif near and len(values) <= LARGEST and holds_pictures(source):
         alike = alike_pairs(thumbnails(source, first)) if len(values) > 1 else np.zeros((0, 2), np.int64)
     return Copies(hashes, np.isin(np.arange(len(source)), alone, invert=True), content, alike)
 
@@ -51,11 +58,13 @@ def find_copies(source: Source, *, near: bool = True) -> Copies:
 def are_telling(source: Source, indices: np.ndarray) -> np.ndarray:
     """``bool[len(indices)]``: whether it would be a wonder to meet the example of this index again by chance.
 
-    It would not for an image of one colour, nor for a row of a table whose values are so common that `CHANCE` or more
-    rows like it are to be expected if the features were independent of one another.
+    It would not for an image of one colour, a text of a few words, nor for a row of a table whose values are so common
+    that `CHANCE` or more rows like it are to be expected if the features were independent of one another.
     """
     if not len(indices):
         return np.zeros(0, bool)
+    if (texts := texts_of(source)) is not None:
+        return np.array([long_enough(texts[i]) for i in indices])
     if holds_pictures(source):
         return np.array([_has_contrast(source[int(i)]["x"]) for i in indices])
     if np.ndim(source[0]["x"]) != 1:
@@ -70,6 +79,11 @@ def are_telling(source: Source, indices: np.ndarray) -> np.ndarray:
     return expected < CHANCE
 
 
+def _hash(text: str) -> int:
+    digest = hashlib.blake2b(text.encode(errors="surrogatepass"), digest_size=8)
+    return int.from_bytes(digest.digest(), "little")
+
+
 def _has_contrast(image: np.ndarray) -> bool:
     return bool((image.max((0, 1)) > image.min((0, 1))).any())
 
@@ -82,7 +96,7 @@ def duplicate_groups(source: Source, *, near: bool = True) -> Source:
 
     Args:
       source: of the examples.
-      near: whether images that look the same count as copies, too.
+      near: whether images that look the same, and texts that say the same, count as copies, too.
 
     Raises:
       InputError: if the source cannot hold groups.
