@@ -163,33 +163,30 @@ def test_cached_prefix_and_suffix_are_the_whole(case):
 
 
 def test_freezing_at_each_stage(case):
-    """For every boundary: what is frozen has no gradient, and its statistics come out as they went in.
+    """For every boundary the statistics of what is frozen come out as they went in; and it has no gradient.
 
-    Read off the program rather than its numbers: an output that is an input cannot have changed.
+    Read off the program rather than its numbers: an output that is an input cannot have changed. Tracing a gradient
+    takes seconds for the largest: the first, the middle and the last boundary have to do.
     """
     x = jnp.zeros((2, *case.x.shape[1:]))
+    given = case.variables["batch_stats"]
     for held in range(len(case.names)):
         frozen, trained = split_variables(case.variables, case.names[:held])
 
-        def loss(params, statistics, frozen=frozen, held=held):
-            variables = join_variables(frozen, {"params": params, "batch_stats": statistics})
+        def run(params, statistics, frozen=frozen, held=held):
+            whole = {**frozen["params"], **params}
             options = dict(train=True, frozen=held, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)})
-            logits, changed = case.model.apply(variables, x, **options)
+            logits, changed = case.model.apply({"params": whole, "batch_stats": statistics}, x, **options)
             return logits.sum(), changed.get("batch_stats", {})
 
-        gradient, _ = jax.eval_shape(jax.grad(loss, has_aux=True), trained["params"], trained["batch_stats"])
-        assert gradient.keys() == trained["params"].keys() & set(case.names[held:])
+        if held in (0, len(case.names) // 2, len(case.names) - 1):
+            gradient, _ = jax.eval_shape(jax.grad(run, has_aux=True), trained["params"], given)
+            assert gradient.keys() == trained["params"].keys() & set(case.names[held:])
 
-        def statistics(given, held=held):
-            variables = {"params": case.variables["params"], "batch_stats": given}
-            options = dict(train=True, frozen=held, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)})
-            return case.model.apply(variables, x, **options)[1].get("batch_stats", {})
-
-        given = case.variables["batch_stats"]
-        program = jax.make_jaxpr(statistics)(given).jaxpr
-        came = dict(zip((name for name, _ in walk_shapes(given)), program.invars, strict=True))
-        out = jax.eval_shape(statistics, given)
-        for (name, _), variable in zip(walk_shapes(out), program.outvars, strict=True):
+        program, (_, changed) = jax.make_jaxpr(run, return_shape=True)(trained["params"], given)
+        passed = program.jaxpr.invars[len(jax.tree.leaves(trained["params"])) :]
+        came = dict(zip((name for name, _ in walk_shapes(given)), passed, strict=True))
+        for (name, _), variable in zip(walk_shapes(changed), program.jaxpr.outvars[1:], strict=True):
             stage = name.split("/")[0]
             assert (variable is came[name]) == (stage in case.names[:held]), f"{name} with {held} frozen stages"
 
@@ -211,7 +208,7 @@ def test_training(case):
     """In bfloat16 and in every mode the loss falls, what is frozen stays bit for bit, and steps compile once."""
     for mode in MODES:
         options = {
-            "from scratch": {},
+            "from scratch": {"precision": "bfloat16"},  # the same program as that of full fine-tuning
             "frozen features": {"freeze_through": "body"},
             "partial fine-tuning": {"freeze_through": case.names[case.names.index(case.middle) - 1]},
             "full fine-tuning": {"precision": "bfloat16"},

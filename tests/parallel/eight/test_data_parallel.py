@@ -1,5 +1,7 @@
 """One device against eight: jit over a mesh, and pmap."""
 
+import functools
+
 import jax
 import numpy as np
 import pytest
@@ -58,6 +60,7 @@ def run(setup, kind, part, devices):
     return jax.tree.map(np.asarray, (state.params, state.batch_stats)), np.array(losses), logits[-1]
 
 
+@functools.cache
 def make_setup(name, examples, batch_size, optimizer, **arguments):
     source = data.digits()
     source = data.subset(source, np.random.default_rng(0).permutation(len(source))[:examples])
@@ -72,6 +75,13 @@ def make_setup(name, examples, batch_size, optimizer, **arguments):
     return prepare(create(name, 10, **{**MODELS[name], **arguments}), source, plan, [part]), part
 
 
+@functools.cache
+def run_alone(*case, **arguments):
+    """What one device makes of a setup; computed once for all that is held to it."""
+    setup, part = make_setup(*case, **arguments)
+    return run(setup, "single", part, None)
+
+
 def largest(a, b):
     return max(float(np.abs(x - y).max()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
@@ -84,8 +94,9 @@ CASES = [("mlp", 50), ("cnn", 64), ("cnn", 50), ("cnn", 5), ("vit", 50), ("resne
 @pytest.mark.parametrize(("name", "examples"), CASES)
 @pytest.mark.parametrize("kind", ["jit", "pmap"])
 def test_sgd_gives_one_devices_parameters(name, kind, examples):
-    setup, part = make_setup(name, examples, SIZES[examples], "sgd")
-    alone = run(setup, "single", part, None)
+    case = (name, examples, SIZES[examples], "sgd")
+    setup, part = make_setup(*case)
+    alone = run_alone(*case)
     eight = run(setup, kind, part, jax.devices())
     difference = largest(alone[0], eight[0])
     print(f"{name} {kind} {examples}: parameters differ by at most {difference:.1e}")
@@ -96,8 +107,9 @@ def test_sgd_gives_one_devices_parameters(name, kind, examples):
 @pytest.mark.parametrize("kind", ["jit", "pmap"])
 @pytest.mark.parametrize("name", ["cnn", "vit"])
 def test_adamw_gives_one_devices_losses_and_logits(name, kind):
-    setup, part = make_setup(name, 50, 32, "adamw")
-    alone = run(setup, "single", part, None)
+    case = (name, 50, 32, "adamw")
+    setup, part = make_setup(*case)
+    alone = run_alone(*case)
     eight = run(setup, kind, part, jax.devices())
     difference = largest(alone[1:], eight[1:])
     print(f"{name} {kind} adamw: losses and logits differ by at most {difference:.1e}")
@@ -106,7 +118,7 @@ def test_adamw_gives_one_devices_losses_and_logits(name, kind):
 
 def test_dropout_is_the_same_under_jit_and_another_per_device_under_pmap():
     setup, part = make_setup("mlp", 64, 64, "sgd", dropout=0.5)
-    alone = run(setup, "single", part, None)
+    alone = run_alone("mlp", 64, 64, "sgd", dropout=0.5)
     assert largest(alone, run(setup, "jit", part, jax.devices())) < 1e-4
     mapped = run(setup, "pmap", part, jax.devices())
     assert largest(alone, mapped) > 1e-3  # other masks: no equality is claimed
