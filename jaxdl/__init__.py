@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from jaxdl.validation.ensemble_files import load_ensemble, save_ensemble
     from jaxdl.validation.learning_curve import learning_curve, load_learning_curve
     from jaxdl.validation.probes.frozen import extract_features, probe_checkpoint, with_head
-    from jaxdl.validation.probes.probe import probe
+    from jaxdl.validation.probes.probe import Probing, probe
     from jaxdl.validation.result import load_result
     from jaxdl.validation.search.result import load_search
     from jaxdl.validation.search.search import search
@@ -40,6 +40,7 @@ __all__ = [
     "InputError",
     "LogUniform",
     "Plan",
+    "Probing",
     "RunFolder",
     "Splitting",
     "Uniform",
@@ -88,6 +89,7 @@ _PUBLIC = {
     "MODELS": "jaxdl.models",
     "Plan": "jaxdl.training.plan",
     "LogUniform": "jaxdl.validation.search.space",
+    "Probing": "jaxdl.validation.probes.probe",
     "RunFolder": "jaxdl.training.resume",
     "Splitting": "jaxdl.validation.splits",
     "Uniform": "jaxdl.validation.search.space",

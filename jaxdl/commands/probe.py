@@ -21,11 +21,12 @@ from jaxdl.cli_options import (
 )
 from jaxdl.commands.console import console, errors, score
 from jaxdl.errors import InputError
+from jaxdl.report.run_page import PAGE, write_run_report
 from jaxdl.report.table import measure
 from jaxdl.validation.probes.frozen import PUT_BACK, probe_checkpoint, with_head
 from jaxdl.validation.probes.heads import HEADS
 from jaxdl.validation.probes.linear import TOLERANCE
-from jaxdl.validation.probes.probe import NEIGHBOURS
+from jaxdl.validation.probes.probe import Probing
 from jaxdl.validation.probes.result import ProbeResult
 from jaxdl.validation.probes.selection import Rule
 from jaxdl.validation.splits import Splitter, Splitting
@@ -41,7 +42,7 @@ def probe_command(
     out: Annotated[Path, tyro.conf.arg(metavar="RUN")],
     heads: Annotated[tuple[str, ...], option("HEAD ...")] = (),
     penalties: Annotated[tuple[str, ...], tyro.conf.arg(metavar="LOW:HIGH:COUNT|NUMBER ...")] = ("1e-3:1e3:13",),
-    neighbours: tuple[int, ...] = NEIGHBOURS,
+    neighbours: Annotated[tuple[int, ...], option("INT ...")] = (),
     folds: int = 5,
     splitter: Splitter = "auto",
     dividing: DividingOptions = Dividing(),  # noqa: B008
@@ -66,7 +67,7 @@ def probe_command(
       out: new folder for the results; that of each head in it is one that report and compare take.
       heads: of ridge, logistic, svm, knn, ncm, mlp; all but mlp if left out (of numbers ridge and knn).
       penalties: numbers, or a range whose numbers are spaced by a factor: alpha of ridge, 1/C of logistic and svm.
-      neighbours: how many, for knn.
+      neighbours: how many, for knn; by default 1, 3, 5, 9, 17, 33 and 65 where there are examples enough.
       folds: number of outer folds, which give the score.
       splitter: how to divide; leave-one-out takes closed forms for ridge, logistic and svm.
       dividing: options of the splitter.
@@ -74,7 +75,7 @@ def probe_command(
       nested: let inner folds choose; without, the score is of the folds that chose, and too good.
       selection: take the best mean, or the strongest penalty within one standard error of it.
       standardise: divide each feature by its standard deviation in the training part.
-      tolerance: largest entry of the gradient at which logistic and svm stop.
+      tolerance: largest entry of the gradient, beside the mean residual, at which logistic and svm stop.
       stage: take what flows out of this stage instead of what flows into the head.
       save_best: put the better of ridge and logistic, fitted to all examples, into the checkpoint and save it there.
       seed: of the folds and of mlp.
@@ -90,7 +91,18 @@ def probe_command(
     strengths = parse_penalties(penalties)
     source = sources.load(data, split="train", task=task)
     network = load_pretrained(init)
-    chosen = heads or tuple(n for n, head in HEADS.items() if n != "mlp" and (source.class_names or head.numbers))
+    probing = Probing(
+        heads=heads,
+        penalties=strengths,
+        neighbours=neighbours,
+        nested=nested,
+        inner_folds=inner_folds,
+        selection=selection,
+        standardise=standardise,
+        tolerance=tolerance,
+        seed=seed,
+    )
+    chosen = probing.heads_for(bool(source.class_names))
     if save_best is not None and not _to_save(chosen, bool(source.class_names)):
         raise InputError(f"--save-best needs ridge or logistic among the heads, not {', '.join(chosen)} alone")
     with errors.status("running the network over the data") as status:
@@ -98,27 +110,20 @@ def probe_command(
             network,
             source,
             splitter,
+            probing,
             folds=folds,
             splitting=Splitting(**vars(dividing)),
-            heads=chosen,
-            penalties=strengths,
-            neighbours=[k for k in neighbours if k <= len(source) // 3] if neighbours == NEIGHBOURS else neighbours,
-            nested=nested,
-            inner_folds=inner_folds,
-            selection=selection,
-            standardise=standardise,
-            tolerance=tolerance,
             stage=stage,
             image_size=image_size,
-            seed=seed,
             allow=allow,
             progress=lambda name: status.update(f"fitting {name}"),
         )
     found.save(out)
+    write_run_report(out)
     _tell(found)
     if save_best is not None:
         _save_best(found, network, source, save_best, standardise, image_size)
-    console.print(f"results of each head below {out}", soft_wrap=True)
+    console.print(f"{PAGE} in {out}, results of each head below it", soft_wrap=True)
 
 
 def parse_penalties(given: tuple[str, ...]) -> list[float]:

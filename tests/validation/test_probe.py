@@ -13,7 +13,7 @@ from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.errors import InputError
 from jaxdl.validation.probes import left_out
 from jaxdl.validation.probes.heads import HEADS, Examples
-from jaxdl.validation.probes.probe import fit_all
+from jaxdl.validation.probes.probe import Probing, fit_all
 from jaxdl.validation.probes.selection import select
 from jaxdl.weights.checkpoint import from_model
 
@@ -30,7 +30,7 @@ def examples(n: int = 150, d: int = 10, classes: int = 3, noise: float = 1.0) ->
 def test_scores_are_those_of_scikit_learns_grid_search():
     """The same folds; the scaler is fitted within each."""
     x, labels = examples()
-    found = jaxdl.probe(x, labels, heads=("ridge", "logistic"), penalties=PENALTIES, nested=False)
+    found = jaxdl.probe(x, labels, probing=Probing(("ridge", "logistic"), PENALTIES, nested=False))
     folds = list(found.split.split(x))
     kinds = {
         "ridge": (linear_model.RidgeClassifier(), "alpha", PENALTIES),
@@ -49,12 +49,12 @@ def test_scores_are_those_of_scikit_learns_grid_search():
 def test_nested_choice_sees_nothing_of_the_test_part():
     """What inner folds choose and predict by hand is what comes out."""
     x, labels = examples()
-    found = jaxdl.probe(x, labels, heads=("ridge",), penalties=PENALTIES, folds=4, inner_folds=3)
+    found = jaxdl.probe(x, labels, probing=Probing(("ridge",), PENALTIES, inner_folds=3), folds=4)
     head = found.heads["ridge"]
     result = found.result("ridge")
     assert head.nested
     for fold, (train, test) in enumerate(found.split.split(x)):
-        inside = jaxdl.probe(x[train], labels[train], heads=("ridge",), penalties=PENALTIES, folds=3, nested=False)
+        inside = jaxdl.probe(x[train], labels[train], probing=Probing(("ridge",), PENALTIES, nested=False), folds=3)
         penalty = inside.heads["ridge"].best
         assert penalty == result.folds[fold]["penalty"] == head.grid[head.by_fold[fold]]
         model = pipeline.make_pipeline(preprocessing.StandardScaler(), linear_model.RidgeClassifier(alpha=penalty))
@@ -72,8 +72,9 @@ def test_the_best_of_many_looks_too_good_and_the_nested_one_does_not():
     claims = []
     for _ in range(8):
         x, labels = random.normal(size=(48, 30)), random.permutation(48) % 2
-        grid = {"heads": ("knn",), "neighbours": (1, 2, 3, 5, 7, 9, 11, 13), "folds": 3}
-        plain, nested = (jaxdl.probe(x, labels, nested=n, **grid).result("knn").mean for n in (False, True))
+        counts = (1, 2, 3, 5, 7, 9, 11, 13)
+        grids = [Probing(("knn",), neighbours=counts, nested=nested) for nested in (False, True)]
+        plain, nested = (jaxdl.probe(x, labels, probing=grid, folds=3).result("knn").mean for grid in grids)
         claims.append((plain, nested))
     plain, nested = np.mean(claims, axis=0)
     assert plain > nested
@@ -84,14 +85,16 @@ def test_the_best_of_many_looks_too_good_and_the_nested_one_does_not():
 def test_every_head_runs_in_every_fold_and_is_kept(tmp_path):
     x, labels = examples(noise=0.4)
     heads = tuple(HEADS)
-    found = jaxdl.probe(x, labels, heads=heads, penalties=PENALTIES, neighbours=(1, 5), folds=3, repeats=2)
+    probing, twice = Probing(heads, PENALTIES, (1, 5)), jaxdl.Splitting(repeats=2)
+    found = jaxdl.probe(x, labels, probing=probing, folds=3, splitting=twice)
     assert len(found.split) == 6
     path = found.save(tmp_path / "run")
     told = json.loads((path / "probe.json").read_text())
     for name in heads:
         result = jaxdl.load_result(path / name)
         assert result.mean == found.result(name).mean > 0.85
-        assert ("loss" in result.folds[0]) == HEADS[name].probabilistic
+        assert ("loss" in result.folds[0]) == HEADS[name].probabilistic == result.probabilistic
+        assert result.interval["low"] < result.mean < result.interval["high"]
         assert told["heads"][name]["grid"] == found.heads[name].grid.tolist()
         assert np.bincount(result.out_of_fold.index).tolist() == [2] * 150
     page = jaxdl.write_run_report(path / "logistic")
@@ -101,24 +104,25 @@ def test_every_head_runs_in_every_fold_and_is_kept(tmp_path):
 def test_numbers_are_foretold():
     x, _ = examples()
     target = np.float32(x @ np.arange(10) / 50 + np.random.default_rng(1).normal(size=150))
-    found = jaxdl.probe(x, target, heads=("ridge", "knn", "mlp"), penalties=(10.0, 0.1), neighbours=(3, 9), folds=3)
+    probing = Probing(("ridge", "knn", "mlp"), (10.0, 0.1), (3, 9))
+    found = jaxdl.probe(x, target, probing=probing, folds=3)
     assert found.metric == "r2"
     assert found.result("ridge").mean > 0.8
     assert found.result("mlp").mean > 0.7
     assert found.result("knn").mean > 0.4
     with pytest.raises(InputError, match="'svm' tells classes apart"):
-        jaxdl.probe(x, target, heads=("svm",))
+        jaxdl.probe(x, target, probing=Probing(("svm",)))
 
 
 @pytest.mark.parametrize("classes", [2, 3])
 def test_leaving_one_out_takes_closed_forms_and_tells_their_error(classes):
     x, labels = examples(60, 6, classes)
-    found = jaxdl.probe(x, labels, "leave-one-out", heads=("ridge", "logistic", "svm"), penalties=(100.0, 3.0))
+    found = jaxdl.probe(x, labels, "leave-one-out", Probing(("ridge", "logistic", "svm"), (100.0, 3.0)))
     for name, head in found.heads.items():
         assert head.outputs.shape == (2, 60, classes)
         assert not head.nested
-        refits = Examples(jax.numpy.asarray(x), labels, classes, True, 0, 1e-6)
-        exact = np.concatenate([f.outputs for f in fit_all(name, head.grid, refits, found.split)], 1)
+        refits = Examples(jax.numpy.asarray(x), labels, classes, True, 0, 1e-5)
+        exact = np.concatenate([f.outputs for f in fit_all(name, head.grid, refits, [found.split])[0]], 1)
         close = np.abs(head.outputs - exact).max()  # those scale without the example, and end at another tolerance
         assert close < 0.25 * exact.std()
         assert (head.outputs.argmax(-1) == exact.argmax(-1)).mean() > 0.95
@@ -142,14 +146,15 @@ def test_one_standard_error_takes_the_stronger_penalty():
         ({"penalties": (1.0, 0.0)}, "above 0"),
         ({"heads": ("knn",), "neighbours": (200,)}, "200 neighbours"),
         ({"selection": "worst"}, "unknown selection"),
-        ({"splitter": "holdout", "repeats": 3}, "repeats is 3"),
         ({"tolerance": 0.0}, "tolerance is 0.0"),
     ],
 )
 def test_bad_input(options, said):
     x, labels = examples()
     with pytest.raises(InputError, match=said):
-        jaxdl.probe(x, labels, **options)
+        jaxdl.probe(x, labels, probing=Probing(**options))
+    with pytest.raises(InputError, match="repeats is 3"):
+        jaxdl.probe(x, labels, "holdout", splitting=jaxdl.Splitting(repeats=3))
     with pytest.raises(InputError, match="the first is example 7"):
         jaxdl.probe(np.where(np.arange(150)[:, None] == 7, np.nan, x), labels)
 
@@ -181,7 +186,8 @@ def test_published_weights_foretell_real_images(real_data):
     whole = data.npz(real_data / "cifar10_test.npz")
     source = data.subset(whole, np.arange(300))
     published = jaxdl.convert(real_data / "weights" / "cifar10_resnet20-12fca82f.npz", "resnet20_cifar").checkpoint
-    found = jaxdl.probe_checkpoint(published, source, heads=("ridge", "logistic", "ncm"), folds=3, penalties=PENALTIES)
+    probing = Probing(("ridge", "logistic", "ncm"), PENALTIES)
+    found = jaxdl.probe_checkpoint(published, source, probing=probing, folds=3)
     assert all(found.result(name).mean > 0.75 for name in found.heads)
     pixels = np.stack([source[i]["x"].reshape(-1) for i in range(300)])[:, ::8]
-    assert jaxdl.probe(pixels, source.labels, heads=("ridge",), folds=3).result("ridge").mean < 0.5
+    assert jaxdl.probe(pixels, source.labels, probing=Probing(("ridge",)), folds=3).result("ridge").mean < 0.5

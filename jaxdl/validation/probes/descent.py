@@ -1,11 +1,13 @@
 """Many penalised linear problems on the same features, brought to their optimum together.
 
-A lane is one problem: a weight vector for every output it has. All lanes share one matrix of features, so that an
-iteration is two matrix products whatever the number of lanes. Each lane takes L-BFGS steps (Nocedal 1980) whose first
-guess of the inverse Hessian knows the features' covariance: the Hessian is close to (curvature of the loss) ×
-covariance + penalty. (Böhning and Lindsay 1988 put the largest curvature there is; here it is the mean over examples at
-the present point.) The logits' change along a direction is known from its one matrix product, so that trying a
-step length costs no further one.
+A lane is one problem: a weight vector for every output it has, and its own examples among the rows that all share. All
+lanes share one matrix of features, so that an iteration is two matrix products whatever the number of lanes. Each lane
+takes L-BFGS steps (Nocedal 1980) whose first guess of the inverse Hessian knows the features' covariance: the Hessian
+is close to (curvature of the loss) × covariance + penalty. (Böhning and Lindsay 1988 put the largest curvature there
+is; here it is the mean over examples at the present point.) The logits' change along a direction is known from its one
+matrix product, so that trying a step length costs no further one.
+
+Arrays of lanes have the columns, or the rows, last: sums over outputs then run over whole vectors.
 """
 
 from collections.abc import Callable
@@ -16,19 +18,21 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-MEMORY = 10  # pairs of steps and changes of the gradient that are kept
+MEMORY = 5  # pairs of steps and changes of the gradient that are kept
 LEADING = 128  # directions of the covariance that the first guess knows
 LINE_TRIALS = 12
 LINE_SHARE = 0.5  # a step is taken once the slope along it has fallen to this share
+STALLED = 50  # steps without a smaller gradient: what is left is rounding
 FLAT = 1e-9  # added to the curvature: directions in which nothing varies
 
 Slopes = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
-Point = tuple[jax.Array, jax.Array]  # of kernel [columns, lanes, outputs] and bias [lanes, outputs]
+Point = tuple[jax.Array, jax.Array]  # of kernel [lanes, outputs, columns] and bias [lanes, outputs]
 
 
 def softmax_slopes(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.Array]:
-    """Of the cross-entropy: derivative and (diagonal) second derivative by the logits; `targets` are one-hot."""
-    p = jax.nn.softmax(logits, axis=-1)
+    """Of the cross-entropy: derivative and (diagonal) second derivative by the logits ``[lanes, outputs, rows]``;
+    `targets` are one-hot."""
+    p = jax.nn.softmax(logits, axis=1)
     return p - targets, p * (1 - p)
 
 
@@ -48,20 +52,26 @@ SLOPES: dict[str, Slopes] = {"softmax": softmax_slopes, "sigmoid": sigmoid_slope
 
 
 class Problem(NamedTuple):
-    """Features of a fold's training part, centred.
+    """Lanes on shared features. A lane sees them standardised: less its `mean`, times its `inverse`.
 
     Attributes:
-      features: ``[examples, columns]``; zero for rows that only pad.
-      weight: 1 for an example, 0 for padding.
-      targets: ``[examples, lanes or 1, outputs]``, as the loss takes them.
+      features: ``[rows, columns]``, of about the same size all.
+      weight: ``[lanes, rows]``: 1 for an example of the lane, 0 for all other rows.
+      targets: ``[lanes or 1, outputs, rows]``, as the loss takes them.
+      mean: of each column over the lane's examples.
+      inverse: of its spread there; 0 for a column that is to have no say.
+      penalty: of each lane.
       directions: ``[columns, leading]``, orthonormal, along which the features vary most.
       variance: along each of them.
       rest: mean variance along all others.
     """
 
-    features: Float[Array, "examples columns"]
-    weight: Float[Array, " examples"]
-    targets: Float[Array, "examples lanes outputs"]
+    features: Float[Array, "rows columns"]
+    weight: Float[Array, "lanes rows"]
+    targets: Float[Array, "_ outputs rows"]
+    mean: Float[Array, "lanes columns"]
+    inverse: Float[Array, "lanes columns"]
+    penalty: Float[Array, " lanes"]
     directions: Float[Array, "columns leading"]
     variance: Float[Array, " leading"]
     rest: Float[Array, ""]
@@ -71,24 +81,24 @@ class Solution(NamedTuple):
     """Of `minimise`.
 
     Attributes:
-      kernel: of the centred features.
-      bias: of them, too.
-      gradient: largest entry of each lane's gradient.
+      point: kernel ``[lanes, outputs, columns]`` and bias ``[lanes, outputs]`` of the standardised features.
+      logits: ``[lanes, outputs, rows]``, those of all rows.
+      gradient: largest entry of each lane's gradient, as a share of its `residual_size` where that is below 1.
       steps: that each lane took.
     """
 
-    kernel: Float[Array, "columns lanes outputs"]
-    bias: Float[Array, "lanes outputs"]
+    point: Point
+    logits: Float[Array, "lanes outputs rows"]
     gradient: Float[Array, " lanes"]
     steps: Int[Array, " lanes"]
 
 
-def leading_directions(features: jax.Array, weight: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
+def leading_directions(features: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
     """`Problem`'s directions, variance and rest, by two rounds of subspace iteration (Halko et al. 2011).
 
     They only have to be near: where the minimum is does not depend on them.
     """
-    count, columns = weight.sum(), features.shape[1]
+    count, columns = features.shape
     basis = jax.random.normal(jax.random.key(0), (columns, min(LEADING, columns)), features.dtype)
     for _ in range(2):
         basis = jnp.linalg.qr(features.T @ (features @ basis))[0]
@@ -108,27 +118,30 @@ class _State(NamedTuple):
     moved: Point  # the last steps, the newest at count − 1
     turned: Point  # and by how much they changed the gradient
     rate: jax.Array  # 1 / <moved, turned>, or 0 for a pair that is not there
+    gradient: Float[Array, " lanes"]
+    least: Float[Array, " lanes"]  # the smallest gradient so far
+    since: Int[Array, " lanes"]  # steps since then
     done: Bool[Array, " lanes"]
     steps: Int[Array, " lanes"]
 
 
-def minimise(
-    problem: Problem, penalties: Float[Array, " lanes"], start: Point, *, loss: str, tolerance: float, most: int
-) -> Solution:
+def minimise(problem: Problem, start: Point, *, loss: str, tolerance: float, most: int) -> Solution:
     """The minimum of ``mean(loss) + penalty / (2 examples) × |kernel|²`` for every lane; the bias is not penalised.
 
     Args:
-      problem: features and targets.
-      penalties: of each lane.
-      start: kernel ``[columns, lanes, outputs]`` and bias ``[lanes, outputs]`` to begin with.
+      problem: features, targets and penalties.
+      start: kernel and bias to begin with.
       loss: a name of `SLOPES`.
-      tolerance: a lane is done when no entry of its gradient is larger.
-      most: steps at the most; of lanes that are not done by then the gradient tells.
+      tolerance: a lane is done when no entry of its gradient is larger, nor larger than this share of the mean size of
+        its residuals. (Residuals vanish with the penalty where classes can be told apart; a gradient that is small
+        beside 1 may then be far from the minimum.)
+      most: steps at the most; of lanes that are not done by then the gradient tells, and of those that rounding stops.
     """
-    tools = _Tools(problem, penalties, SLOPES[loss])
+    tools = _Tools(problem, SLOPES[loss])
     logits = tools.logits(start)
-    curvature, slope = tools.look(start, *tools.residual(logits))
+    curvature, slope, gradient = tools.look(start, *tools.residual(logits))
     pairs = jax.tree.map(lambda a: jnp.zeros((MEMORY, *a.shape), a.dtype), start)
+    nought = jnp.zeros(len(gradient), jnp.int32)
     first = _State(
         count=jnp.zeros((), jnp.int32),
         point=start,
@@ -137,53 +150,65 @@ def minimise(
         slope=slope,
         moved=pairs,
         turned=pairs,
-        rate=jnp.zeros((MEMORY, len(penalties)), logits.dtype),
-        done=_largest(slope) <= tolerance,
-        steps=jnp.zeros(len(penalties), jnp.int32),
+        rate=jnp.zeros((MEMORY, len(gradient)), logits.dtype),
+        gradient=gradient,
+        least=gradient,
+        since=nought,
+        done=gradient <= tolerance,
+        steps=nought,
     )
     unfinished = lambda state: (state.count < most) & ~state.done.all()  # noqa: E731
     last = jax.lax.while_loop(unfinished, partial(_step, tools, tolerance), first)
-    return Solution(*last.point, _largest(last.slope), last.steps)
+    return Solution(last.point, last.logits, last.gradient, last.steps)
 
 
 class _Tools:
     """The sums over examples that a step needs."""
 
-    def __init__(self, problem: Problem, penalties: jax.Array, slopes: Slopes):
+    def __init__(self, problem: Problem, slopes: Slopes):
         self.problem, self.slopes = problem, slopes
-        self.examples = problem.weight.sum()
-        self.penalty = (penalties / self.examples)[:, None]  # [lanes, 1], as the share of one example
+        self.examples = problem.weight.sum(-1)
+        self.penalty = problem.penalty / self.examples  # as the share of one example
+        self.mean, self.inverse = problem.mean[:, None], problem.inverse[:, None]  # [lanes, 1, columns]
 
     def logits(self, point: Point) -> jax.Array:
-        return _times(self.problem.features, point[0]) + point[1]
+        kernel = point[0] * self.inverse
+        bias = point[1] - (kernel * self.mean).sum(-1)
+        return _times(kernel, self.problem.features.T) + bias[:, :, None]
 
     def residual(self, logits: jax.Array) -> tuple[jax.Array, jax.Array]:
         residual, curvature = self.slopes(logits, self.problem.targets)
-        weight = self.problem.weight[:, None, None]
+        weight = self.problem.weight[:, None]
         return residual * weight, curvature * weight
 
-    def look(self, point: Point, residual: jax.Array, curvature: jax.Array) -> tuple[jax.Array, Point]:
-        """The loss's mean curvature for each output, and the gradient, from what `residual` gave."""
-        products = _times(self.problem.features.T, residual) / self.examples
-        slope = products + self.penalty * point[0], residual.sum(0) / self.examples
-        return curvature.sum(0) / self.examples, slope
+    def look(self, point: Point, residual: jax.Array, curvature: jax.Array) -> tuple[jax.Array, Point, jax.Array]:
+        """From what `residual` gave: the loss's mean curvature for each output, the gradient, and its largest entry as
+        `Solution` has it."""
+        total, examples = residual.sum(-1), self.examples[:, None]
+        kernel = (_times(residual, self.problem.features) - total[:, :, None] * self.mean) * self.inverse
+        kernel = kernel / examples[:, :, None] + _wide(self.penalty, kernel) * point[0]
+        slope = kernel, total / examples
+        size = jnp.abs(residual).max(1).sum(-1) / self.examples
+        size = jnp.clip(size, jnp.finfo(size.dtype).tiny, 1)
+        largest = jnp.maximum(jnp.abs(slope[0]).max((1, 2)), jnp.abs(slope[1]).max(-1))
+        return curvature.sum(-1) / examples, slope, largest / size
 
     def look_along(
         self, state: _State, direction: Point, along: jax.Array, t: jax.Array
     ) -> tuple[jax.Array, tuple[jax.Array, jax.Array]]:
         """At the step length `t` ``[lanes]`` the derivative by it, and `residual`; `along` is how the logits change."""
-        residual, curvature = self.residual(state.logits + t[:, None] * along)
-        kernel = state.point[0] + t[:, None] * direction[0]
-        pull = (self.penalty * kernel * direction[0]).sum((0, 2))
-        return (residual * along).sum((0, 2)) / self.examples + pull, (residual, curvature)
+        residual, curvature = self.residual(state.logits + _wide(t, along) * along)
+        kernel = state.point[0] + _wide(t, direction[0]) * direction[0]
+        pull = self.penalty * (kernel * direction[0]).sum((1, 2))
+        return (residual * along).sum((1, 2)) / self.examples + pull, (residual, curvature)
 
     def precondition(self, curvature: jax.Array, way: Point) -> Point:
         """The first guess of the inverse Hessian times `way`."""
-        inverse = lambda variance: 1 / (curvature * variance + self.penalty + FLAT)  # noqa: E731
         kernel, bias = way
+        inverse = lambda variance: 1 / (curvature[:, :, None] * variance + _wide(self.penalty, kernel) + FLAT)  # noqa: E731
         rest = inverse(self.problem.rest)
-        leading = inverse(self.problem.variance[:, None, None]) - rest
-        more = _times(self.problem.directions, leading * _times(self.problem.directions.T, kernel))
+        leading = inverse(self.problem.variance) - rest
+        more = _times(leading * _times(kernel, self.problem.directions), self.problem.directions.T)
         return rest * kernel + more, bias / (curvature + FLAT)
 
 
@@ -191,47 +216,51 @@ def _step(tools: _Tools, tolerance: float, state: _State) -> _State:
     direction = _direction(tools, state)
     along = tools.logits(direction)
     t, found = _length(tools, state, direction, along)
-    moved = jax.tree.map(lambda way: t[:, None] * way, direction)
+    moved = jax.tree.map(lambda way: _wide(t, way) * way, direction)
     point = jax.tree.map(jnp.add, state.point, moved)
-    logits = state.logits + t[:, None] * along
-    curvature, slope = tools.look(point, *found)
+    curvature, slope, gradient = tools.look(point, *found)
     turned = jax.tree.map(jnp.subtract, slope, state.slope)
     bend = _inner(moved, turned)
     place = state.count % MEMORY
     keep = lambda kept, new: kept.at[place].set(new)  # noqa: E731
+    since = jnp.where(gradient < state.least, 0, state.since + 1)
     return _State(
         count=state.count + 1,
         point=point,
-        logits=logits,
+        logits=state.logits + _wide(t, along) * along,
         curvature=curvature,
         slope=slope,
         moved=jax.tree.map(keep, state.moved, moved),
         turned=jax.tree.map(keep, state.turned, turned),
         rate=keep(state.rate, jnp.where(bend > 0, 1 / jnp.where(bend > 0, bend, 1), 0)),
-        done=state.done | (_largest(slope) <= tolerance),
+        gradient=gradient,
+        least=jnp.minimum(state.least, gradient),
+        since=since,
+        done=state.done | (gradient <= tolerance) | (since >= STALLED),
         steps=state.steps + ~state.done,
     )
 
 
-def _times(matrix: jax.Array, lanes: jax.Array) -> jax.Array:
-    """One matrix product for all lanes: ``[a, b]`` times ``[b, lanes, outputs]``."""
-    return (matrix @ lanes.reshape(len(lanes), -1)).reshape(-1, *lanes.shape[1:])
+def _times(lanes: jax.Array, matrix: jax.Array) -> jax.Array:
+    """One matrix product for all lanes: ``[lanes, outputs, a]`` times ``[a, b]``."""
+    return (lanes.reshape(-1, lanes.shape[-1]) @ matrix).reshape(*lanes.shape[:-1], -1)
+
+
+def _wide(numbers: jax.Array, array: jax.Array) -> jax.Array:
+    """One number for each lane, to be multiplied with an array whose first axis is the lanes."""
+    return numbers.reshape(-1, *[1] * (array.ndim - 1))
 
 
 def _inner(one: Point, two: Point) -> jax.Array:
     """Lane by lane ``[lanes]``."""
-    return (one[0] * two[0]).sum((0, 2)) + (one[1] * two[1]).sum(-1)
-
-
-def _largest(slope: Point) -> jax.Array:
-    return jnp.maximum(jnp.abs(slope[0]).max((0, 2)), jnp.abs(slope[1]).max(-1))
+    return (one[0] * two[0]).sum((1, 2)) + (one[1] * two[1]).sum(-1)
 
 
 def _direction(tools: _Tools, state: _State) -> Point:
     """Minus the inverse Hessian, as the kept pairs correct it, times the gradient (the two loops of L-BFGS)."""
 
     def add(one: Point, factor: jax.Array, two: Point) -> Point:
-        return jax.tree.map(lambda a, b: a + factor[:, None] * b, one, two)
+        return jax.tree.map(lambda a, b: a + _wide(factor, b) * b, one, two)
 
     def pair(back: jax.Array) -> tuple[jax.Array, Point, Point]:
         place = (state.count - 1 - back) % MEMORY

@@ -2,7 +2,7 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import jax
@@ -22,8 +22,8 @@ from jaxdl.training.setup import choose_preprocessing
 from jaxdl.validation.leakage import check_leaks
 from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.validation.probes.heads import as_logits
-from jaxdl.validation.probes.linear import TOLERANCE, fit_logistic, fit_svm
-from jaxdl.validation.probes.probe import NEIGHBOURS, PENALTIES, probe_source
+from jaxdl.validation.probes.linear import fit_logistic, fit_svm
+from jaxdl.validation.probes.probe import Probing, probe_source
 from jaxdl.validation.probes.result import ProbeResult
 from jaxdl.validation.probes.ridge import fit_ridge, ridge_targets
 from jaxdl.validation.probes.standard import standardise
@@ -88,21 +88,12 @@ def probe_checkpoint(
     checkpoint: Checkpoint,
     source: Source,
     splitter: str | Any = "auto",
+    probing: Probing = Probing(),  # noqa: B008
     *,
     folds: int = 5,
     splitting: Splitting | None = None,
-    repeats: int | None = None,
-    heads: Sequence[str] = ("ridge", "logistic", "svm", "knn", "ncm"),
-    penalties: Sequence[float] = PENALTIES,
-    neighbours: Sequence[int] = NEIGHBOURS,
-    nested: bool = True,
-    inner_folds: int = 3,
-    selection: str = "best",
-    standardise: bool = True,
-    tolerance: float = TOLERANCE,
     stage: str | None = None,
     image_size: int | None = None,
-    seed: int = 0,
     allow: Iterable[str] = (),
     streaming: bool | None = None,
     workers: int = 2,
@@ -118,6 +109,7 @@ def probe_checkpoint(
     if not isinstance(checkpoint, Checkpoint):
         raise InputError("probing takes a Checkpoint: a network without weights has no features worth probing")
     check_labelled(source, purpose="probing")
+    probing.grids(source)  # what does not go together is told before the network runs
     allow = check_allowed(allow)
     source = arrange_columns(source, checkpoint.card.columns)
     begin = time.perf_counter()
@@ -132,18 +124,9 @@ def probe_checkpoint(
         source,
         features,
         splitter,
+        probing,
         folds=folds,
         splitting=splitting,
-        repeats=repeats,
-        heads=heads,
-        penalties=penalties,
-        neighbours=neighbours,
-        nested=nested,
-        inner_folds=inner_folds,
-        selection=selection,
-        standardise=standardise,
-        tolerance=tolerance,
-        seed=seed,
         progress=progress,
         about={"init": init, "model": {"name": name, "arguments": arguments}},
         check=lambda split: check_leaks(checkpoint, source, split, allow=allow),

@@ -1,7 +1,7 @@
-"""The heads by name, and what each makes of one fold."""
+"""The heads by name, and what each makes of the folds."""
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -9,11 +9,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.validation.probes.linear import Path, fit_logistic, fit_svm
+from jaxdl.validation.probes.linear import Kind, fit_folds
 from jaxdl.validation.probes.mlp import NOTE, fit_mlp
 from jaxdl.validation.probes.neighbours import knn, nearest_mean
 from jaxdl.validation.probes.ridge import fit_ridge, ridge_targets
-from jaxdl.validation.probes.standard import Standard, standardise
+from jaxdl.validation.probes.standard import Standard, share, standardise
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class Fold:
     @cached_property
     def padded(self) -> np.ndarray:
         """Indices of the training part, the first one repeated behind them."""
-        return _padded(self.train, self.rows[0])
+        return padded(self.train, self.rows[0])
 
     @property
     def labels(self) -> np.ndarray:
@@ -68,19 +68,32 @@ class Fold:
     def standard(self, dtype: Any) -> Standard:
         """Standardised by the training part alone; float64 only where that is enabled."""
         weight = (np.arange(self.rows[0]) < len(self.train)).astype(dtype)
-        test = _padded(self.test, self.rows[1])
+        test = padded(self.test, self.rows[1])
         return standardise(
             self.examples.features, jnp.asarray(self.padded), jnp.asarray(weight), test, scaled=self.examples.scaled
         )
 
-    @cached_property
-    def single(self) -> Standard:
-        """In float32, for all heads that take it."""
-        return self.standard(np.float32)
 
-
-def _padded(indices: np.ndarray, rows: int) -> np.ndarray:
+def padded(indices: np.ndarray, rows: int) -> np.ndarray:
+    """The first one repeated behind them."""
     return np.concatenate([indices, np.repeat(indices[:1], rows - len(indices))])
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Folds:
+    """The folds of one split.
+
+    Attributes:
+      examples: all of them.
+      folds: of the split, all of whose test parts are padded to the largest.
+      used: indices that any of them trains or tests on.
+      rows: to which these are padded, so that splits of nearly the same size share a program.
+    """
+
+    examples: Examples
+    folds: Sequence[Fold]
+    used: np.ndarray
+    rows: int
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,14 +116,14 @@ class Head:
     """A kind of head.
 
     Attributes:
-      fit: to a fold, for a grid.
+      fit: to all folds of a split, for a grid.
       grid: what its grid holds: ``"penalty"``, ``"neighbours"``, or nothing: ``""``.
       numbers: whether it can foretell numbers, too.
       probabilistic: whether its outputs are logits, whose loss means something.
       note: on how it is fitted.
     """
 
-    fit: Callable[[Fold, np.ndarray], Fitted]
+    fit: Callable[[Folds, np.ndarray], list[Fitted]]
     grid: str
     numbers: bool
     probabilistic: bool
@@ -122,49 +135,70 @@ def as_logits(outputs: np.ndarray) -> np.ndarray:
     return np.concatenate([-outputs / 2, outputs / 2], -1) if outputs.shape[-1] == 1 else outputs
 
 
-def _of_path(fold: Fold, standard: Standard, path: Path) -> Fitted:
-    outputs = np.asarray(path.predict(standard.test), np.float32)[:, : len(fold.test)]
-    outputs = as_logits(outputs) if fold.examples.classes else outputs
-    return Fitted(outputs, float(path.gradient.max()), int(path.steps.sum()))
+def _finished(outputs: Any, fold: Fold) -> np.ndarray:
+    """Without padding."""
+    outputs = np.asarray(outputs, np.float32)[:, : len(fold.test)]
+    return as_logits(outputs) if fold.examples.classes else outputs
 
 
-def _ridge(fold: Fold, grid: np.ndarray) -> Fitted:
+def _each(fit: Callable[[Fold, np.ndarray], Any]) -> Callable[[Folds, np.ndarray], list[Fitted]]:
+    """One fold after the other, by what gives outputs."""
+    return lambda folds, grid: [Fitted(_finished(fit(fold, grid), fold)) for fold in folds.folds]
+
+
+def _together(kind: Kind) -> Callable[[Folds, np.ndarray], list[Fitted]]:
+    """All folds on the same rows."""
+
+    def fit(folds: Folds, grid: np.ndarray) -> list[Fitted]:
+        examples, used = folds.examples, folds.used
+        rows = padded(used, folds.rows)
+        real = np.float32(np.arange(folds.rows) < len(used))
+        standard = standardise(examples.features, rows, jnp.asarray(real), rows[:1], scaled=examples.scaled)
+        weight = np.stack([np.isin(rows, fold.train) for fold in folds.folds]) * real
+        most = max(fold.rows[1] for fold in folds.folds)
+        test = np.stack([padded(np.searchsorted(used, fold.test), most) for fold in folds.folds])
+        made = fit_folds(
+            kind,
+            share(standard, jnp.asarray(weight), scaled=examples.scaled),
+            examples.labels[rows],
+            examples.classes,
+            grid,
+            test,
+            tolerance=examples.tolerance,
+        )
+        return [
+            Fitted(_finished(outputs, fold), float(gradient.max()), int(steps.sum()))
+            for fold, outputs, gradient, steps in zip(folds.folds, *made, strict=True)
+        ]
+
+    return fit
+
+
+def _ridge(fold: Fold, grid: np.ndarray) -> Any:
     with jax.enable_x64(True):
         standard = fold.standard(np.float64)
         path = fit_ridge(standard, ridge_targets(fold.labels, fold.examples.classes), grid)
-        return dataclasses.replace(_of_path(fold, standard, path), gradient=None)
+        return np.asarray(path.predict(standard.test))
 
 
-def _logistic(fold: Fold, grid: np.ndarray) -> Fitted:
-    made = fit_logistic(fold.single, fold.labels, fold.examples.classes, grid, tolerance=fold.examples.tolerance)
-    return _of_path(fold, fold.single, made)
+def _knn(fold: Fold, grid: np.ndarray) -> Any:
+    return knn(fold.standard(np.float32), fold.labels, fold.examples.classes, grid)
 
 
-def _svm(fold: Fold, grid: np.ndarray) -> Fitted:
-    made = fit_svm(fold.single, fold.labels, fold.examples.classes, grid, tolerance=fold.examples.tolerance)
-    return _of_path(fold, fold.single, made)
+def _ncm(fold: Fold, grid: np.ndarray) -> Any:
+    return nearest_mean(fold.standard(np.float32), fold.labels, classes=fold.examples.classes)
 
 
-def _knn(fold: Fold, grid: np.ndarray) -> Fitted:
-    return Fitted(np.float32(knn(fold.single, fold.labels, fold.examples.classes, grid)[:, : len(fold.test)]))
-
-
-def _ncm(fold: Fold, grid: np.ndarray) -> Fitted:
-    made = nearest_mean(fold.single, fold.labels, classes=fold.examples.classes)
-    return Fitted(np.asarray(made)[:, : len(fold.test)])
-
-
-def _mlp(fold: Fold, grid: np.ndarray) -> Fitted:
+def _mlp(fold: Fold, grid: np.ndarray) -> Any:
     key = jax.random.fold_in(jax.random.key(fold.examples.seed), fold.number)
-    outputs, _ = fit_mlp(fold.single, fold.labels, fold.examples.classes, grid, key)
-    return Fitted(np.float32(outputs[:, : len(fold.test)]))
+    return fit_mlp(fold.standard(np.float32), fold.labels, fold.examples.classes, grid, key)[0]
 
 
 HEADS: Mapping[str, Head] = {
-    "ridge": Head(_ridge, "penalty", True, False, "exact, from one eigendecomposition a fold"),
-    "logistic": Head(_logistic, "penalty", False, True, "preconditioned L-BFGS along the path of penalties"),
-    "svm": Head(_svm, "penalty", False, False, "squared hinge, one class against the rest, bias not penalised"),
-    "knn": Head(_knn, "neighbours", True, True, "Euclidean distance, each neighbour one vote"),
-    "ncm": Head(_ncm, "", False, True, "nearest class mean"),
-    "mlp": Head(_mlp, "penalty", True, True, NOTE),
+    "ridge": Head(_each(_ridge), "penalty", True, False, "exact, from one eigendecomposition a fold"),
+    "logistic": Head(_together("logistic"), "penalty", False, True, "L-BFGS along the path of penalties"),
+    "svm": Head(_together("svm"), "penalty", False, False, "squared hinge, one against the rest, bias not penalised"),
+    "knn": Head(_each(_knn), "neighbours", True, True, "Euclidean distance, each neighbour one vote"),
+    "ncm": Head(_each(_ncm), "", False, True, "nearest class mean"),
+    "mlp": Head(_each(_mlp), "penalty", True, True, NOTE),
 }

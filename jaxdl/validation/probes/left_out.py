@@ -10,9 +10,9 @@ import numpy as np
 
 from jaxdl.validation.probes import approximate
 from jaxdl.validation.probes.heads import Examples, Fold, as_logits
-from jaxdl.validation.probes.linear import Path, fit_logistic, fit_svm
+from jaxdl.validation.probes.linear import fit_folds, fit_logistic, fit_svm
 from jaxdl.validation.probes.ridge import ridge_leaving_one_out, ridge_targets
-from jaxdl.validation.probes.standard import Standard
+from jaxdl.validation.probes.standard import Shared, Standard, alone
 
 CLOSED = ("ridge", "logistic", "svm")
 CHECKED = 10  # examples that are refitted to check an approximation
@@ -43,7 +43,8 @@ def leave_one_out(head: str, examples: Examples, grid: np.ndarray) -> LeftOut:
         if head == "ridge":
             made = ridge_leaving_one_out(standard, ridge_targets(examples.labels, examples.classes), grid).predictions
             return LeftOut(_finished(made, examples), None, None)
-        path = _fit(head, standard, examples, grid)
+        fit = fit_svm if head == "svm" else fit_logistic
+        path = fit(standard, examples.labels, examples.classes, grid, tolerance=TIGHT)
         loss = {"svm": "hinge", "logistic": "sigmoid" if examples.classes == 2 else "softmax"}[head]
         signs = ridge_targets(examples.labels, examples.classes)
         targets = {"hinge": signs, "sigmoid": (signs + 1) / 2, "softmax": (signs + 1) / 2}[loss]
@@ -57,30 +58,23 @@ def _finished(outputs: Any, examples: Examples) -> np.ndarray:
     return as_logits(outputs) if examples.classes else outputs
 
 
-def _fit(head: str, standard: Standard, examples: Examples, grid: np.ndarray) -> Path:
-    fit = fit_svm if head == "svm" else fit_logistic
-    return fit(standard, examples.labels, examples.classes, grid, tolerance=TIGHT)
-
-
 def _check(
     head: str, standard: Standard, examples: Examples, grid: np.ndarray, approximated: np.ndarray
 ) -> dict[str, Any]:
     """Refits without each of some examples, drawn by the seed, and compares the outputs."""
     count = len(examples.labels)
     chosen = np.sort(np.random.default_rng(examples.seed).permutation(count)[:CHECKED])
-    apart, spread = [], []
-    for i in chosen:
-        weight = jnp.ones(count).at[i].set(0)
-        rest = standard._replace(train=standard.train * weight[:, None], weight=weight)
-        path = _fit(head, rest, examples, grid)
-        refit = np.asarray(path.predict(standard.train[i : i + 1]))[:, 0]
-        apart.append(np.abs(refit - approximated[:, i]).max(-1))
-        spread.append(refit)
-    apart, scale = np.stack(apart, 1), np.std(np.stack(spread, 1), axis=(1, 2))
+    weight = jnp.ones((CHECKED, count))[: len(chosen)].at[jnp.arange(len(chosen)), chosen].set(0)
+    whole = alone(standard)
+    rest = Shared(whole.features, weight, *(jnp.repeat(a, len(chosen), 0) for a in (whole.mean, whole.inverse)))
+    refits = fit_folds(head, rest, examples.labels, examples.classes, grid, chosen[:, None], tolerance=TIGHT)
+    refits = refits.outputs[:, :, 0]  # [refits, grid, outputs]
+    apart = np.abs(refits - np.moveaxis(approximated[:, chosen], 1, 0)).max(-1)
+    spread = refits.std((0, 2))
     return {
         "method": "approximate leave-one-out (Rad and Maleki 2020)",
         "refits": chosen.tolist(),
-        "largest_error": apart.max(1).tolist(),
-        "mean_error": apart.mean(1).tolist(),
-        "spread_of_outputs": scale.tolist(),
+        "largest_error": apart.max(0).tolist(),
+        "mean_error": apart.mean(0).tolist(),
+        "spread_of_outputs": spread.tolist(),
     }

@@ -2,19 +2,22 @@
 
 import math
 from functools import partial
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxdl.validation.probes.descent import Problem, leading_directions, minimise
-from jaxdl.validation.probes.standard import Standard
+from jaxdl.validation.probes.descent import Problem, Solution, leading_directions, minimise
+from jaxdl.validation.probes.standard import Shared, Standard, alone
 
-TOGETHER = 20  # outputs that are moved at once: fewer leave the matrix product idle, more wait for the slowest
+TOGETHER = 500  # outputs of folds and classes that are moved at once: bounds the memory
+FURTHER = 2.0  # how many of the last step between penalties are gone beyond its end at the most
 MOST_STEPS = 2000
-TOLERANCE = 1e-4  # scikit-learn's
+TOLERANCE = 1e-4  # scikit-learn's, where residuals are large
+
+Kind = Literal["logistic", "svm"]
 
 
 class Path(NamedTuple):
@@ -23,7 +26,7 @@ class Path(NamedTuple):
     Attributes:
       kernel: ``[penalties, columns, outputs]``.
       bias: ``[penalties, outputs]``.
-      gradient: largest entry of each gradient; 0 where the solution is exact.
+      gradient: what is left of it, as `descent.Solution` measures it; 0 where the solution is exact.
       steps: that each took; 0 for a closed form.
     """
 
@@ -35,6 +38,20 @@ class Path(NamedTuple):
     def predict(self, x: jax.Array) -> jax.Array:
         """``[penalties, examples, outputs]`` for standardised examples."""
         return jnp.einsum("nd,pdc->pnc", x, self.kernel) + self.bias[:, None]
+
+
+class HeldOut(NamedTuple):
+    """Of `fit_folds`.
+
+    Attributes:
+      outputs: ``[folds, penalties, test, outputs]``.
+      gradient: ``[folds, penalties]``, as of `Path`.
+      steps: ``[folds, penalties]``.
+    """
+
+    outputs: np.ndarray
+    gradient: np.ndarray
+    steps: np.ndarray
 
 
 def fit_logistic(
@@ -54,20 +71,12 @@ def fit_logistic(
       standard: the training part.
       labels: class of each of its rows; of padding any.
       classes: how many there are.
-      penalties: falling, so that each begins where the one before it, which is stronger, has ended.
+      penalties: falling, so that each begins where the ones before it, which are stronger, lead.
       tolerance: no entry of the gradient of the mean loss, by the weights of the standardised columns and the bias, is
-        larger at the end.
+        larger at the end than this share of the mean residual (for an example 1 less the probability of its class).
       most_steps: for each penalty.
     """
-    if classes == 2:
-        loss, targets = "sigmoid", (labels == 1).astype(float)[:, None, None]
-    else:
-        loss, targets = "softmax", np.eye(classes)[labels][:, None]
-    path = _follow(standard, targets, penalties, loss, tolerance, most_steps)
-    if classes == 2:
-        return path
-    # adding a number to all logits of an example changes nothing: of all biases alike the one around zero
-    return path._replace(bias=path.bias - path.bias.mean(-1, keepdims=True))
+    return _path("logistic", standard, labels, classes, penalties, tolerance, most_steps)
 
 
 def fit_svm(
@@ -82,59 +91,149 @@ def fit_svm(
     """One class against the rest: the minimum of ``sum(max(0, 1 ∓ output)²) + penalty / 2 × |kernel|²`` for each.
 
     That is what scikit-learn's LinearSVC minimises with ``C = 1 / penalty``, but that the bias is not penalised here
-    (there it is the weight of a column of ``intercept_scaling``). Arguments as for `fit_logistic`; two classes have one
-    output.
+    (there it is the weight of a column of ``intercept_scaling``). Arguments as for `fit_logistic`, a residual being the
+    derivative of the loss by the output (1 if that is larger); two classes have one output.
     """
-    signs = np.where(labels == 1, 1.0, -1.0)[:, None] if classes == 2 else np.eye(classes)[labels] * 2 - 1
-    return _follow(standard, signs[:, :, None], penalties, "hinge", tolerance, most_steps)
+    return _path("svm", standard, labels, classes, penalties, tolerance, most_steps)
+
+
+def fit_folds(
+    kind: Kind,
+    shared: Shared,
+    labels: np.ndarray,
+    classes: int,
+    penalties: np.ndarray,
+    test: np.ndarray,
+    *,
+    tolerance: float = TOLERANCE,
+    most_steps: int = MOST_STEPS,
+) -> HeldOut:
+    """`fit_logistic` or `fit_svm` in many folds at once, for what each says of its test part.
+
+    Args:
+      kind: which of the two.
+      shared: the folds.
+      labels: class of each of their rows.
+      classes: how many there are.
+      penalties: falling.
+      test: ``[folds, test]``, rows that each fold is to predict.
+      tolerance: as of `fit_logistic`, as `most_steps`.
+      most_steps: for each penalty.
+    """
+    loss, targets = _targets(kind, labels, classes)
+    many = len(test)
+    parts = math.ceil(many / max(1, TOGETHER // targets[..., 0].size))
+    size = math.ceil(many / parts)
+    made = []
+    for begin in range(0, many, size):
+        places = np.minimum(np.arange(begin, begin + size), many - 1)  # the last part is filled with the last fold
+        part = Shared(shared.features, *(array[places] for array in shared[1:]))
+        one = _follow(part, targets, penalties, loss, tolerance, most_steps, jnp.asarray(test[places]))
+        made.append(jax.tree.map(lambda a: np.moveaxis(np.asarray(a), 1, 0)[: many - begin], one))  # noqa: B023
+    outputs, gradient, steps = (np.concatenate(arrays) for arrays in zip(*made, strict=True))
+    return HeldOut(outputs, gradient, steps)
+
+
+def _targets(kind: Kind, labels: np.ndarray, classes: int) -> tuple[str, np.ndarray]:
+    """The loss, and what it takes: ``[problems, outputs, rows]``, each penalty having as many problems."""
+    member = np.eye(classes)[labels].T
+    if kind == "svm":
+        return "hinge", (member * 2 - 1)[classes == 2 :, None]
+    return ("sigmoid", member[None, 1:]) if classes == 2 else ("softmax", member[None])
+
+
+def _path(
+    kind: Kind,
+    standard: Standard,
+    labels: np.ndarray,
+    classes: int,
+    penalties: np.ndarray,
+    tolerance: float,
+    most: int,
+) -> Path:
+    loss, targets = _targets(kind, labels, classes)
+    (kernel, bias), gradient, steps = _follow(alone(standard), targets, penalties, loss, tolerance, most)
+    return Path(jnp.moveaxis(kernel[:, 0], 1, 2), bias[:, 0], gradient[:, 0], steps[:, 0])
 
 
 def _follow(
-    standard: Standard, targets: np.ndarray, penalties: np.ndarray, loss: str, tolerance: float, most: int
-) -> Path:
-    """`targets` are ``[examples, problems, outputs]``: the problems that each penalty has."""
+    shared: Shared,
+    targets: np.ndarray,
+    penalties: np.ndarray,
+    loss: str,
+    tolerance: float,
+    most: int,
+    test: jax.Array | None = None,
+) -> tuple:
     if (np.diff(penalties) > 0).any():
         raise ValueError("the penalties do not fall")
-    dtype = standard.train.dtype
-    width = min(len(penalties), max(1, math.ceil(TOGETHER / targets[0].size)))
-    short = -len(penalties) % width
-    padded = np.concatenate([penalties, np.repeat(penalties[-1:], short)]).reshape(-1, width)
-    made = _follow_groups(
-        standard.train,
-        standard.weight,
+    dtype = shared.features.dtype
+    steps = -np.diff(np.log(penalties), prepend=np.log(penalties[:1]))  # how far each is from the one before it
+    ratio = np.zeros(len(penalties))
+    ratio[2:] = np.minimum(steps[2:] / np.maximum(steps[1:-1], 1e-12), FURTHER)
+    return _follow_penalties(
+        shared,
         jnp.asarray(targets, dtype),
-        jnp.asarray(padded, dtype),
+        jnp.asarray(penalties, dtype),
+        jnp.asarray(ratio, dtype),
+        test,
         loss=loss,
         tolerance=tolerance,
         most=most,
     )
-    return jax.tree.map(lambda a: a[: len(penalties)], made)
 
 
 @partial(jax.jit, static_argnames=("loss", "tolerance", "most"))
-def _follow_groups(
-    x: jax.Array, weight: jax.Array, targets: jax.Array, penalties: jax.Array, *, loss: str, tolerance: float, most: int
-) -> Path:
-    """Groups of penalties in turn, those of a group together, all in one program."""
-    groups, width = penalties.shape
-    _, problems, outputs = targets.shape
-    directions = leading_directions(x, weight)
-    repeated = jnp.tile(targets, (1, width if problems > 1 else 1, 1))  # lanes: of each penalty all problems
+def _follow_penalties(
+    shared: Shared,
+    targets: jax.Array,
+    penalties: jax.Array,
+    ratio: jax.Array,
+    test: jax.Array | None,
+    *,
+    loss: str,
+    tolerance: float,
+    most: int,
+) -> tuple:
+    """One penalty after the other, in one program; the lanes are the folds, of each all problems.
 
-    def group(start: tuple[jax.Array, jax.Array], mine: jax.Array) -> tuple:
-        begin = jax.tree.map(lambda a: jnp.tile(a, (width, 1)), start)
-        problem = Problem(x, weight, repeated, *directions)
-        lanes = jnp.repeat(mine, problems)
-        made = minimise(problem, lanes, begin, loss=loss, tolerance=tolerance, most=most)
-        return (made.kernel[:, -problems:], made.bias[-problems:]), made
-
-    start = jnp.zeros((x.shape[1], problems, outputs), x.dtype), jnp.zeros((problems, outputs), x.dtype)
-    _, made = jax.lax.scan(group, start, penalties)
-    many = groups * width
-    kernel = jnp.moveaxis(made.kernel, 1, 2).reshape(many, problems, -1, outputs)
-    return Path(
-        kernel=jnp.moveaxis(kernel, 1, 2).reshape(many, -1, problems * outputs),
-        bias=made.bias.reshape(many, problems * outputs),
-        gradient=made.gradient.reshape(many, problems).max(-1),
-        steps=made.steps.reshape(many, problems).max(-1),
+    The optimum moves nearly evenly with the logarithm of the penalty: each begins where the last two lead.
+    """
+    folds, problems, outputs = len(shared.weight), *targets.shape[:2]
+    each = lambda array: jnp.repeat(array, problems, axis=0)  # noqa: E731
+    directions, variance, rest = leading_directions(shared.features)
+    problem = Problem(
+        features=shared.features,
+        weight=each(shared.weight),
+        targets=jnp.tile(targets, (folds, 1, 1)) if problems > 1 else targets,
+        mean=each(shared.mean),
+        inverse=each(shared.inverse),
+        penalty=jnp.ones(folds * problems, penalties.dtype),
+        directions=directions,
+        variance=variance,
+        rest=rest,
     )
+    join = lambda array: array.reshape(folds, problems * outputs, *array.shape[2:])  # noqa: E731
+
+    def keep(solution: Solution) -> tuple:
+        kernel, bias = solution.point
+        # adding a number to all logits of an example changes nothing: of all biases alike the one around zero
+        shift = bias.mean(-1, keepdims=True) if loss == "softmax" else jnp.zeros_like(bias)
+        if test is None:
+            found = join(kernel), join(bias - shift)
+        else:
+            logits = join(solution.logits - shift[:, :, None])
+            found = jnp.moveaxis(jnp.take_along_axis(logits, test[:, None], 2), 1, 2)
+        return found, *(numbers.reshape(folds, problems).max(-1) for numbers in (solution.gradient, solution.steps))
+
+    def follow(held: tuple, now: tuple) -> tuple:
+        last, before = held
+        penalty, further = now
+        start = jax.tree.map(lambda a, b: a + further * (a - b), last, before)
+        mine = problem._replace(penalty=problem.penalty * penalty)
+        solution = minimise(mine, start, loss=loss, tolerance=tolerance, most=most)
+        return (solution.point, last), keep(solution)
+
+    lanes, dtype = folds * problems, penalties.dtype
+    start = jnp.zeros((lanes, outputs, shared.features.shape[1]), dtype), jnp.zeros((lanes, outputs), dtype)
+    return jax.lax.scan(follow, (start, start), (penalties, ratio))[1]

@@ -11,12 +11,12 @@ import numpy as np
 from jaxdl.data.source import Arrays, Source, check_labelled
 from jaxdl.errors import InputError, check_choice
 from jaxdl.tasks import choose_task
-from jaxdl.validation.probes.heads import HEADS, Examples, Fitted, Fold
+from jaxdl.validation.probes.heads import HEADS, Examples, Fitted, Fold, Folds
 from jaxdl.validation.probes.left_out import CLOSED, SCALE_NOTE, leave_one_out
 from jaxdl.validation.probes.linear import TOLERANCE
 from jaxdl.validation.probes.result import HeadResult, ProbeResult
 from jaxdl.validation.probes.selection import RULES, select
-from jaxdl.validation.search.inner import as_one, inner_splits
+from jaxdl.validation.search.inner import inner_splits
 from jaxdl.validation.splits import Split, Splitting, split_source
 
 PENALTIES = tuple(10.0 ** (place / 2) for place in range(-6, 7))
@@ -25,26 +25,81 @@ SAME_SIZE = 0.9  # folds whose sizes differ by less are padded to share a progra
 BIAS = "the score is of the folds that chose the grid's best, and so a little too good"
 
 
+@dataclasses.dataclass(frozen=True)
+class Probing:
+    """What is fitted to features, and how the best of it is chosen.
+
+    Attributes:
+      heads: of `HEADS`; by default all but mlp that go with the labels.
+      penalties: as a sum over examples: scikit-learn's alpha for ridge, 1/C for logistic and svm; see
+        `linear.fit_logistic`.
+      neighbours: numbers of them, for knn; by default those of `NEIGHBOURS` that are at most a quarter of the examples.
+      nested: choose by inner folds; without, all folds choose and the score is a little too good.
+      inner_folds: how many.
+      selection: ``best`` or ``one-se``; see `selection.select`.
+      standardise: whether to divide columns by their standard deviation; they are always centred.
+      tolerance: of logistic and svm: the largest entry of the gradient of the mean loss beside the mean residual; see
+        `linear.fit_logistic`.
+      seed: of the folds, of what mlp draws.
+    """
+
+    heads: Sequence[str] = ()
+    penalties: Sequence[float] = PENALTIES
+    neighbours: Sequence[int] = ()
+    nested: bool = True
+    inner_folds: int = 3
+    selection: str = "best"
+    standardise: bool = True
+    tolerance: float = TOLERANCE
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if isinstance(self.heads, str):
+            raise InputError(f"heads is {self.heads!r}; expected a list of {', '.join(HEADS)}")
+        for name in self.heads:
+            check_choice("head", name, HEADS)
+        check_choice("selection", self.selection, RULES)
+        if not 0 < self.tolerance < 1:
+            raise InputError(f"tolerance is {self.tolerance}; expected a number above 0 and below 1")
+
+    def heads_for(self, classes: bool) -> tuple[str, ...]:
+        """Those that are asked for, or all that are quick.
+
+        Raises:
+          InputError: if one tells classes apart and there are none.
+        """
+        able = [name for name, head in HEADS.items() if classes or head.numbers]
+        for name in self.heads:
+            if name not in able:
+                raise InputError(
+                    f"the head '{name}' tells classes apart, but the labels are numbers; expected of: {', '.join(able)}"
+                )
+        return tuple(self.heads) or tuple(name for name in able if name != "mlp")
+
+    def grids(self, source: Source) -> dict[str, np.ndarray]:
+        """What each head is tried with, the simplest first."""
+        strengths = np.unique(np.float64(self.penalties))[::-1]
+        if not strengths.size or not np.isfinite(strengths).all() or strengths[-1] <= 0:
+            raise InputError(f"penalties are {list(self.penalties)}; expected one or more numbers above 0")
+        few = [k for k in NEIGHBOURS if k <= len(source) // 4] or NEIGHBOURS[:1]
+        counts = np.unique(np.asarray(self.neighbours if len(self.neighbours) else few))[::-1]
+        if counts.dtype.kind not in "ui" or counts[-1] < 1:
+            raise InputError(f"neighbours are {list(self.neighbours)}; expected whole numbers from 1")
+        kinds = {"penalty": strengths, "neighbours": counts, "": np.zeros(1)}
+        return {name: kinds[HEADS[name].grid] for name in self.heads_for(bool(source.class_names))}
+
+
 def probe(
     features: np.ndarray,
     labels: np.ndarray,
     splitter: str | Any = "auto",
+    probing: Probing = Probing(),
     *,
     folds: int = 5,
     splitting: Splitting | None = None,
-    repeats: int | None = None,
-    heads: Sequence[str] = ("ridge", "logistic"),
-    penalties: Sequence[float] = PENALTIES,
-    neighbours: Sequence[int] = NEIGHBOURS,
-    nested: bool = True,
-    inner_folds: int = 3,
-    selection: str = "best",
-    standardise: bool = True,
-    tolerance: float = TOLERANCE,
     class_names: Sequence[str] = (),
     groups: np.ndarray | None = None,
     times: np.ndarray | None = None,
-    seed: int = 0,
     progress: Callable[[str], None] | None = None,
 ) -> ProbeResult:
     """How good are heads of several kinds on these features, over a grid of penalties?
@@ -57,22 +112,12 @@ def probe(
       labels: whole numbers from 0 for classes, or floats to be foretold.
       splitter: as of `cross_validate`; ``leave-one-out`` takes closed forms where there are any: exact for ridge,
         approximate and checked against refits for logistic and svm; the score is then not nested.
+      probing: heads, their grids, how to choose.
       folds: for a splitter by name.
-      splitting: options for a splitter by name.
-      repeats: how often stratified (or kfold) folds are drawn anew.
-      heads: of `HEADS`.
-      penalties: as a sum over examples: scikit-learn's alpha for ridge, 1/C for logistic and svm; see
-        `linear.fit_logistic`.
-      neighbours: numbers of them, for knn; those that a training part does not have are left out.
-      nested: choose by inner folds; without, all folds choose and the score is a little too good.
-      inner_folds: how many.
-      selection: ``best`` or ``one-se``; see `selection.select`.
-      standardise: whether to divide columns by their standard deviation; they are always centred.
-      tolerance: of logistic and svm: the largest entry of the gradient of the mean loss.
+      splitting: options for a splitter by name; its `repeats` draws stratified (or kfold) folds anew, too.
       class_names: of the labels, by default their numbers.
       groups: one for each example, never divided by a splitter that goes by groups.
       times: one for each example, for splitters that go by time.
-      seed: of the folds, of what mlp draws.
       progress: told which head is at work.
 
     Raises:
@@ -80,22 +125,7 @@ def probe(
     """
     source = _as_source(features, labels, class_names, groups, times)
     return probe_source(
-        source,
-        np.asarray(features, np.float32),
-        splitter,
-        folds=folds,
-        splitting=splitting,
-        repeats=repeats,
-        heads=heads,
-        penalties=penalties,
-        neighbours=neighbours,
-        nested=nested,
-        inner_folds=inner_folds,
-        selection=selection,
-        standardise=standardise,
-        tolerance=tolerance,
-        seed=seed,
-        progress=progress,
+        source, np.float32(features), splitter, probing, folds=folds, splitting=splitting, progress=progress
     )
 
 
@@ -103,52 +133,41 @@ def probe_source(
     source: Source,
     features: np.ndarray,
     splitter: str | Any,
+    probing: Probing,
     *,
     folds: int,
     splitting: Splitting | None,
-    repeats: int | None,
-    heads: Sequence[str],
-    penalties: Sequence[float],
-    neighbours: Sequence[int],
-    nested: bool,
-    inner_folds: int,
-    selection: str,
-    standardise: bool,
-    tolerance: float,
-    seed: int,
     progress: Callable[[str], None] | None,
     about: Mapping[str, Any] | None = None,
     check: Callable[[Split], Sequence[Mapping[str, Any]]] | None = None,
 ) -> ProbeResult:
     """`probe` of the examples of `source`; `about` goes to the result, `check` looks for leaks in the folds."""
-    classes = len(source.class_names)
-    grids = _grids(heads, penalties, neighbours, classes)
-    check_choice("selection", selection, RULES)
-    if not 0 < tolerance < 1:
-        raise InputError(f"tolerance is {tolerance}; expected a number above 0 and below 1")
-    splitter, splitting = _repeated(splitter, splitting, repeats, bool(classes))
+    classes, seed = len(source.class_names), probing.seed
+    grids = probing.grids(source)
+    splitter = _repeated(splitter, splitting, bool(classes))
     split = split_source(source, splitter, folds, seed, splitting)
     leaks = check(split) if check else ()
     single = all(len(test) == 1 for test in split.test)
     if not classes and not single and min(len(test) for test in split.test) < 2:
         raise InputError("a fold tests a single example, of which there is no R²; use another splitter or fewer folds")
-    choosing = nested and not single and any(len(grid) > 1 for grid in grids.values())
-    inner = inner_splits(source, split, splitter, splitting, None, inner_folds, seed) if choosing else None
-    examples = Examples(jnp.asarray(features), np.asarray(source.labels), classes, standardise, seed, tolerance)
+    choosing = probing.nested and not single and any(len(grid) > 1 for grid in grids.values())
+    inner = inner_splits(source, split, splitter, splitting, None, probing.inner_folds, seed) if choosing else None
+    labels = np.asarray(source.labels)
+    examples = Examples(jnp.asarray(features), labels, classes, probing.standardise, seed, probing.tolerance)
     whole = split.kind in ("leave-one-out", "LeaveOneOut")
     made = {}
     for name, grid in grids.items():
         if progress:
             progress(name)
-        made[name] = _run_head(name, grid, examples, split, inner, selection, whole)
+        made[name] = _run_head(name, grid, examples, split, inner, probing.selection, whole)
     settings = {
-        "penalties": [float(p) for p in grids.get("ridge", np.float64(penalties))],
-        "selection": selection,
+        "penalties": sorted(map(float, probing.penalties), reverse=True),
+        "selection": probing.selection,
         "nested": choosing,
-        "inner_folds": inner_folds if choosing else None,
+        "inner_folds": probing.inner_folds if choosing else None,
         "repeats": None if splitting is None else splitting.repeats,
-        "standardise": standardise,
-        "tolerance": tolerance,
+        "standardise": probing.standardise,
+        "tolerance": probing.tolerance,
         "seed": seed,
     }
     told = {
@@ -160,6 +179,7 @@ def probe_source(
         heads=made,
         split=split,
         labels=examples.labels,
+        groups=source.groups,
         class_names=tuple(source.class_names),
         settings=settings,
         data=source.name,
@@ -185,7 +205,7 @@ def _run_head(
         outputs = outputs[:, np.concatenate(split.test)]
         notes += [SCALE_NOTE] if examples.scaled else []
     else:
-        fitted = fit_all(name, grid, examples, split)
+        fitted = fit_all(name, grid, examples, [split])[0]
         outputs, gradients = np.concatenate([one.outputs for one in fitted], 1), [one.gradient for one in fitted]
     scores = _scores(outputs, split, examples)
     chosen = select(scores, rule)
@@ -193,14 +213,13 @@ def _run_head(
         if inner is None:
             notes.append(BIAS)
         else:
-            by_fold, fitted = [], fit_all(name, grid, examples, as_one(inner))
-            gradients += [one.gradient for one in fitted]
-            for part in inner:
-                mine, fitted = fitted[: len(part)], fitted[len(part) :]
+            by_fold = []
+            for part, mine in zip(inner, fit_all(name, grid, examples, inner), strict=True):
+                gradients += [one.gradient for one in mine]
                 by_fold.append(select(_scores(np.concatenate([one.outputs for one in mine], 1), part, examples), rule))
     left = [gradient for gradient in gradients if gradient is not None]
     if left and max(left) > examples.tolerance:
-        notes.append(f"not every fit came to its optimum: a gradient of {max(left):.2g} was left")
+        notes.append(f"not every fit came to its optimum: a gradient of {max(left):.2g} of the residuals was left")
     return HeadResult(
         name=name,
         grid=grid,
@@ -215,24 +234,30 @@ def _run_head(
     )
 
 
-def fit_all(name: str, grid: np.ndarray, examples: Examples, split: Split) -> list[Fitted]:
-    """The head in every fold. One program serves folds of nearly the same size."""
-    rows = list(zip(_shared_sizes(split.train), _shared_sizes(split.test), strict=True))
-    made = []
-    for number, (train, test) in enumerate(zip(split.train, split.test, strict=True)):
-        if HEADS[name].grid == "neighbours":
-            _check_neighbours(grid, train)
-        made.append(HEADS[name].fit(Fold(examples, train, test, rows[number], number), grid))
+def fit_all(name: str, grid: np.ndarray, examples: Examples, splits: Sequence[Split]) -> list[list[Fitted]]:
+    """The head in every fold of every split. One program serves those of nearly the same size."""
+    sizes = [(len(train), len(test)) for split in splits for train, test in zip(split.train, split.test, strict=True)]
+    rows = list(zip(*(_shared_sizes(column) for column in zip(*sizes, strict=True)), strict=True))
+    used = [np.unique(np.concatenate([*split.train, *split.test])) for split in splits]
+    made, number = [], 0
+    for split, indices, many in zip(splits, used, _shared_sizes([len(indices) for indices in used]), strict=True):
+        folds = []
+        for train, test in zip(split.train, split.test, strict=True):
+            if HEADS[name].grid == "neighbours":
+                _check_neighbours(grid, train)
+            folds.append(Fold(examples, train, test, rows[number], number))
+            number += 1
+        made.append(HEADS[name].fit(Folds(examples, folds, indices, many), grid))
     return made
 
 
-def _shared_sizes(parts: Sequence[np.ndarray]) -> list[int]:
-    """To how many rows each part is padded."""
-    sizes, shared, most = {len(part) for part in parts}, {}, 0
-    for size in sorted(sizes, reverse=True):
+def _shared_sizes(sizes: Sequence[int]) -> list[int]:
+    """To how many rows parts of these sizes are padded."""
+    shared, most = {}, 0
+    for size in sorted(set(sizes), reverse=True):
         most = size if size < SAME_SIZE * most or not most else most
         shared[size] = most
-    return [shared[len(part)] for part in parts]
+    return [shared[size] for size in sizes]
 
 
 def _scores(outputs: np.ndarray, split: Split, examples: Examples) -> np.ndarray:
@@ -253,44 +278,17 @@ def _scores(outputs: np.ndarray, split: Split, examples: Examples) -> np.ndarray
     )
 
 
-def _grids(
-    heads: Sequence[str], penalties: Sequence[float], neighbours: Sequence[int], classes: int
-) -> dict[str, np.ndarray]:
-    """What each head is tried with, the simplest first."""
-    if not heads or isinstance(heads, str):
-        raise InputError(f"heads is {heads!r}; expected a list of {', '.join(HEADS)}")
-    strengths = np.unique(np.float64(penalties))[::-1]
-    if not strengths.size or not np.isfinite(strengths).all() or strengths[-1] <= 0:
-        raise InputError(f"penalties are {list(penalties)}; expected one or more numbers above 0")
-    counts = np.unique(np.asarray(neighbours))[::-1]
-    if not counts.size or counts.dtype.kind not in "ui" or counts[-1] < 1:
-        raise InputError(f"neighbours are {list(neighbours)}; expected one or more whole numbers from 1")
-    made = {}
-    for name in heads:
-        check_choice("head", name, HEADS)
-        if not classes and not HEADS[name].numbers:
-            able = ", ".join(n for n, head in HEADS.items() if head.numbers)
-            raise InputError(f"the head '{name}' tells classes apart, but the labels are numbers; expected of: {able}")
-        made[name] = {"penalty": strengths, "neighbours": counts, "": np.zeros(1)}[HEADS[name].grid]
-    return made
-
-
 def _check_neighbours(grid: np.ndarray, train: np.ndarray) -> None:
     if grid[0] > len(train):
         raise InputError(f"{grid[0]} neighbours are asked for, but a fold trains on {len(train)} examples")
 
 
-def _repeated(
-    splitter: str | Any, splitting: Splitting | None, repeats: int | None, classes: bool
-) -> tuple[str | Any, Splitting | None]:
+def _repeated(splitter: str | Any, splitting: Splitting | None, classes: bool) -> str | Any:
     """The splitter that repeats what a plain one does, where that is asked for."""
-    if repeats is not None:
-        splitting = dataclasses.replace(splitting or Splitting(), repeats=repeats)
     if splitting is None or splitting.repeats is None or not isinstance(splitter, str):
-        return splitter, splitting
+        return splitter
     plain = ("stratified" if classes else "kfold") if splitter == "auto" else splitter
-    again = {"stratified": "repeated-stratified", "kfold": "repeated-kfold"}.get(plain, plain)
-    return again, splitting
+    return {"stratified": "repeated-stratified", "kfold": "repeated-kfold"}.get(plain, plain)
 
 
 def _as_source(

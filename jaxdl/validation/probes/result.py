@@ -3,6 +3,7 @@
 import dataclasses
 import json
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,9 @@ import numpy as np
 
 from jaxdl.tasks import choose_task
 from jaxdl.validation.probes.heads import HEADS
-from jaxdl.validation.result import OutOfFold, Result
+from jaxdl.validation.result import DECISION_VALUES, LOGITS, OutOfFold, Result
 from jaxdl.validation.splits import Split
+from jaxdl.validation.statistics.summary import summarised
 from jaxdl.weights.checkpoint import environment
 from jaxdl.weights.files import check_free, written_whole
 
@@ -31,7 +33,8 @@ class HeadResult:
       chosen: place in the grid that all folds together choose.
       by_fold: place that the inner folds of each fold's training part choose; None without these.
       seconds: of all its fits.
-      gradient: the largest entry of a gradient that was left; None of a head that is not iterated.
+      gradient: the largest entry of a gradient that was left, see `descent.Solution`; None of a head that is not
+        iterated.
       notes: what there is to know about its numbers.
       approximation: of an approximate leave-one-out how far it is from true refits; None where all is exact.
     """
@@ -77,6 +80,7 @@ class ProbeResult:
       data: name of the source.
       feature_seconds: of the backbone's pass over the data.
       leaks: see `validation.result.Result`.
+      groups: of every example, if the source has any.
     """
 
     heads: Mapping[str, HeadResult]
@@ -89,13 +93,24 @@ class ProbeResult:
     data: str
     feature_seconds: float = 0.0
     leaks: Sequence[Mapping[str, Any]] = ()
+    groups: np.ndarray | None = None
 
     @property
     def metric(self) -> str:
         return choose_task(self.class_names).metric
 
     def result(self, head: str) -> Result:
-        """One head as the result of a cross-validation: in each fold with the penalty that its inner folds chose."""
+        """One head as the result of a cross-validation: in each fold with the penalty that its inner folds chose.
+
+        With its interval, its metrics and its calibration.
+        """
+        return self._results[head]
+
+    @cached_property
+    def _results(self) -> dict[str, Result]:
+        return {name: summarised(self._bare_result(name), self.groups) for name in self.heads}
+
+    def _bare_result(self, head: str) -> Result:
         found, task = self.heads[head], choose_task(self.class_names)
         rows, kept, begin = [], [], 0
         for fold, (train, test) in enumerate(zip(self.split.train, self.split.test, strict=True)):
@@ -138,6 +153,8 @@ class ProbeResult:
             ),
             curves=(),
             leaks=self.leaks,
+            outputs=LOGITS if HEADS[head].probabilistic or not self.class_names else DECISION_VALUES,
+            selected={"configurations": len(found.grid), "nested": found.nested} if len(found.grid) > 1 else None,
         )
 
     def as_dict(self) -> dict[str, Any]:

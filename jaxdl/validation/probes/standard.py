@@ -1,4 +1,4 @@
-"""The training part of a fold, standardised: mean and scale are its own."""
+"""The training part of a fold, standardised: mean and scale are its own; alone, or many folds on the same rows."""
 
 from functools import partial
 from typing import NamedTuple
@@ -60,7 +60,55 @@ def standardise(
     return Standard(mean, scale, x / scale, weight, test_x)
 
 
+class Shared(NamedTuple):
+    """Folds of the same rows, none of which has a copy of them.
+
+    Attributes:
+      features: ``[rows, columns]``, standardised over all rows, so that the folds' own mean and scale are near 0 and 1.
+      weight: ``[folds, rows]``: 1 for the fold's training examples, 0 for all others.
+      mean: ``[folds, columns]``, over the training examples.
+      inverse: 1 / their standard deviation, or 1 if columns are not scaled; 0 for a column that is constant there.
+    """
+
+    features: Float[Array, "rows columns"]
+    weight: Float[Array, "folds rows"]
+    mean: Float[Array, "folds columns"]
+    inverse: Float[Array, "folds columns"]
+
+
+@partial(jax.jit, static_argnames="scaled")
+def share(standard: Standard, weight: Float[Array, "folds rows"], *, scaled: bool = True) -> Shared:
+    """Each fold's own mean and scale, as `standardise` finds them.
+
+    Args:
+      standard: whose training part are the rows of all folds, of training and test parts.
+      weight: of `Shared`.
+      scaled: whether columns are divided by their standard deviation.
+    """
+    x = standard.train
+
+    def measure(mine: jax.Array) -> tuple[jax.Array, jax.Array]:
+        count = mine.sum()
+        mean = mine @ x / count
+        mean = mean + mine @ (x - mean) / count
+        return mean, jnp.sqrt(mine @ jnp.square(x - mean) / count)
+
+    mean, spread = jax.lax.map(measure, weight)
+    varies = _varies(spread, jnp.abs(standard.mean) / standard.scale + jnp.abs(mean))
+    inverse = jnp.where(varies, 1 / jnp.where(varies & scaled, spread, 1), 0)
+    return Shared(x, weight, mean, inverse)
+
+
+def alone(standard: Standard) -> Shared:
+    """The training part as the only fold of its rows."""
+    columns = jnp.zeros_like(standard.mean)[None]
+    return Shared(standard.train, standard.weight[None], columns, columns + 1)
+
+
 def usable_scale(spread: jax.Array, size: jax.Array) -> jax.Array:
     """`spread`, or 1 where it is nothing but the rounding of numbers of that `size`."""
-    least = CONSTANT if spread.dtype == jnp.float64 else 1e-6
-    return jnp.where(spread > least * size, spread, 1)
+    return jnp.where(_varies(spread, size), spread, 1)
+
+
+def _varies(spread: jax.Array, size: jax.Array) -> jax.Array:
+    return spread > (CONSTANT if spread.dtype == jnp.float64 else 1e-6) * size
