@@ -33,6 +33,7 @@ class Problem:
       groups: of equal size, 0 for none; their members share half of the variance of their features and an effect on the
         target of standard deviation `group_effect`.
       penalty: of ridge.
+      size: examples that are drawn from each fold's training part to train on, as for a learning curve; 0 for all.
     """
 
     n: int
@@ -47,6 +48,7 @@ class Problem:
     groups: int = 0
     group_effect: float = 1.0
     penalty: float = PENALTY
+    size: int = 0
 
     @property
     def scales(self) -> np.ndarray:
@@ -156,8 +158,18 @@ def cross_validated(problem: Problem, key: jax.Array, repeats: int) -> dict[str,
         shape = (problem.k, problem.features + 1)
         return (mine @ z).reshape(*shape, -1), (mine @ y).reshape(shape)
 
+    def drawn(fold: jax.Array) -> tuple[jax.Array, jax.Array]:
+        row, key_here = jnp.arange(problem.k)[:, None], jax.random.fold_in(key, 3)
+        order = jnp.argsort(
+            jax.random.uniform(key_here, (problem.k, problem.n)) + (fold == row), 1
+        )  # its test part last
+        mine = jnp.zeros((problem.k, problem.n)).at[row, order[:, : problem.size]].set(1.0)
+        weighted = mine[:, :, None] * z
+        return jnp.einsum("kni,nj->kij", weighted, z), jnp.einsum("kni,n->ki", weighted, y)
+
     def outer(fold: jax.Array, grams: jax.Array, moments: jax.Array) -> tuple[jax.Array, jax.Array]:
-        models = jax.vmap(partial(fit, problem))(grams.sum(0) - grams, moments.sum(0) - moments)
+        parts = drawn(fold) if problem.size else (grams.sum(0) - grams, moments.sum(0) - moments)
+        models = jax.vmap(partial(fit, problem))(*parts)
         every = jax.vmap(lambda c: losses(problem, z, y, c))(models)
         return models, every[fold, jnp.arange(problem.n)]
 

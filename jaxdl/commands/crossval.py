@@ -23,7 +23,8 @@ from jaxdl.commands.run import carried_out, load_subject, make_loggers, open_run
 from jaxdl.data.source import Source, check_labelled
 from jaxdl.errors import check_choice
 from jaxdl.report.run_page import PAGE, write_run_report
-from jaxdl.report.table import measure, print_table, results_table
+from jaxdl.report.sure import apart, interval_said
+from jaxdl.report.table import print_table, results_table
 from jaxdl.report.underfit import underfit
 from jaxdl.training.plan import Plan
 from jaxdl.training.resume import AlreadyFinished, RunFolder
@@ -32,6 +33,8 @@ from jaxdl.validation.crossval import cross_validate
 from jaxdl.validation.leakage import duplicate_groups
 from jaxdl.validation.result import RESULT, Result
 from jaxdl.validation.splits import SPLIT, Split, Splitter, Splitting, split_source
+from jaxdl.validation.statistics.intervals import Method
+from jaxdl.validation.statistics.nested import extra_trainings
 from jaxdl.validation.strategy import FoldStrategy
 from jaxdl.weights.checkpoint import Checkpoint, save
 
@@ -51,6 +54,8 @@ def cross_validate_command(
     keep_models: Literal["auto", "always", "never"] = "auto",
     allow: AllowOption = (),
     group_duplicates: Annotated[tyro.conf.FlagCreatePairsOff[bool], option()] = False,
+    interval: Method = "auto",
+    nested_repeats: int = 3,
     debug: Debug = False,
 ) -> None:
     """Measure by cross-validation how good fine-tuning is.
@@ -66,6 +71,8 @@ def cross_validate_command(
       fold_strategy: how folds are run: in turn (loop), in one program (vmap), over devices (shard), or the fastest.
       keep_models: save the network of each fold, too, below --out; auto does for up to 20 folds.
       allow: leaks to go on with in spite of all: groups, times, duplicates, near-duplicates, parent.
+      interval: how sure the score is, by which method; nested trains K(K-1)/2 more networks, --nested-repeats times.
+      nested_repeats: how often nested divides the examples anew; each time but the first costs K networks more.
       group_duplicates: keep copies of an example, and images that look the same, on one side: as groups.
       debug: show the traceback of an error.
     """
@@ -81,7 +88,8 @@ def cross_validate_command(
             source = duplicate_groups(source)
         split = split_source(source, splitter, folds, plan.seed, Splitting(**vars(dividing)))
         count = len(split)
-        with display(count * plan.epochs, make_loggers(run, running, plan.as_dict())) as shown:
+        trained = count + (extra_trainings(count, nested_repeats) if interval == "nested" else 0)
+        with display(trained * plan.epochs, make_loggers(run, running, plan.as_dict())) as shown:
             try:
                 result = cross_validate(
                     network,
@@ -94,6 +102,8 @@ def cross_validate_command(
                     keep_models=keep_models == "always" or (keep_models == "auto" and count <= MOST_FOLDS),
                     **carried_out(run, subject, running),
                     allow=allow,
+                    interval=interval,
+                    nested_repeats=nested_repeats,
                 )
             except AlreadyFinished as finished:
                 console.print(str(finished), soft_wrap=True)
@@ -118,11 +128,10 @@ def _tell(result: Result, network: Init, source: Source, out: Path) -> None:
     name = "fine-tuning" if isinstance(network, Checkpoint) else "from scratch"
     print_table(console, results_table({name: result}))
     if result.interval:
-        low, high = (measure(result.metric, result.interval[end]) for end in ("low", "high"))
-        console.print(
-            f"{result.interval['level']:.0%} interval: {low} to {high} ({result.interval['method']}), for "
-            f"{result.interval['about']}."
+        said = (
+            f"{result.interval['level']:.0%} interval ({result.interval['method']}): {''.join(interval_said(result))}."
         )
+        console.print(" ".join([said, *apart(result)]))
     for row in result.folds if len(result.folds) <= MOST_FOLDS else ():
         console.print(
             f"fold {row['fold']}: {result.metric} {score(row[result.metric], 3)}, loss {score(row['loss'], 3)} "

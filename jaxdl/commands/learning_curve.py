@@ -17,6 +17,7 @@ from jaxdl.cli_options import (
 from jaxdl.commands.console import console, display
 from jaxdl.commands.run import carried_out, load_subject, open_run, refuse_loggers, whole_result
 from jaxdl.report.learning_curve import outlook, print_curve, write_learning_curve
+from jaxdl.report.run_page import PAGE, write_run_report
 from jaxdl.training.plan import Plan
 from jaxdl.training.resume import AlreadyFinished
 from jaxdl.validation.learning_curve import CURVE, learning_curve
@@ -77,11 +78,14 @@ def learning_curve_command(
                 )
             except AlreadyFinished as finished:
                 console.print(str(finished), soft_wrap=True)
+                if not (run.path / PAGE).exists():  # something stopped it while it was being drawn
+                    write_run_report(run.path)
                 return
         with whole_result(run, CURVE) as made:
             curve.write_to(made)
             write_learning_curve(made / PICTURE, curve)
         run.finish(broken=broken)
+    write_run_report(run.path)
     print_curve(console, curve)
     console.print(outlook(curve), soft_wrap=True)
-    console.print(f"results and {PICTURE} in {run.path}", soft_wrap=True)
+    console.print(f"results, {PICTURE} and {PAGE} in {run.path}", soft_wrap=True)

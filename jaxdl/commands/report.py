@@ -22,7 +22,7 @@ def report_command(
     """Write a page on a run: what was run, how good it is, what happened inside.
 
     Args:
-      run: folder that cross-validate, pretrain or finetune made.
+      run: folder that cross-validate, search, learning-curve, variance, probe, pretrain or finetune made.
       data: the examples of the run, if they are no longer where they were.
       out: file to write; by default report.html in the folder of the run. An earlier report is replaced.
       task: how the target column of a .csv that is given as --data was taken for the run.

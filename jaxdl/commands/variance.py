@@ -17,6 +17,7 @@ from jaxdl.cli_options import (
 )
 from jaxdl.commands.console import console, display
 from jaxdl.commands.run import carried_out, load_subject, open_run, refuse_loggers, whole_result
+from jaxdl.report.run_page import PAGE, write_run_report
 from jaxdl.report.variance import print_variance, write_variance
 from jaxdl.training.plan import Plan
 from jaxdl.training.resume import AlreadyFinished
@@ -83,10 +84,13 @@ def variance_command(
                 )
             except AlreadyFinished as finished:
                 console.print(str(finished), soft_wrap=True)
+                if not (run.path / PAGE).exists():  # something stopped it while it was being drawn
+                    write_run_report(run.path)
                 return
         with whole_result(run, VARIANCE) as made:
             found.write_to(made)
             write_variance(made / PICTURE, found)
         run.finish(broken=broken)
+    write_run_report(run.path)
     print_variance(console, found)
-    console.print(f"results and {PICTURE} in {run.path}", soft_wrap=True)
+    console.print(f"results, {PICTURE} and {PAGE} in {run.path}", soft_wrap=True)

@@ -6,10 +6,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxdl.report.markup import check_picture
+from jaxdl.report.svg import HELD_OUT, INK, TRAIN, drawing, new_figure, to_svg
 from jaxdl.report.table import SHARES, measure, percent
 from jaxdl.validation.learning_curve import LearningCurve
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from rich.console import Console
 
 BLUE, ORANGE = "#0072b2", "#d55e00"
@@ -44,11 +46,17 @@ def print_curve(console: "Console", curve: LearningCurve) -> None:
     for line in lines:
         table.add_row(*line)
     console.print(table)
-    methods = sorted({point["interval"]["method"] for point in curve.points if point["interval"]})
+    console.print(meaning(curve), soft_wrap=True)
+
+
+def meaning(curve: LearningCurve) -> str:
+    """What the columns of `curve_rows` are."""
     said = (
         f"{curve.metric}: mean over folds ± standard deviation between them, on the same test examples at every size."
     )
-    console.print(said + (f" Interval of the mean: {' and '.join(methods)}." if methods else ""), soft_wrap=True)
+    made = {point["interval"]["method"]: point["interval"] for point in curve.points if point["interval"]}
+    told = [f"{found.get('of', 'the mean over folds')} ({method})" for method, found in made.items()]
+    return said + (f" Interval around {' and '.join(told)}." if told else "")
 
 
 def outlook(curve: LearningCurve) -> str:
@@ -79,27 +87,46 @@ def write_learning_curve(path: str | Path, curve: LearningCurve) -> Path:
       InputError: if the file is there already or has another ending.
     """
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter, PercentFormatter
 
     path = check_picture(path)
     figure = Figure((7, 4), layout="constrained")
     axes = figure.add_subplot()
+    _draw(axes, curve, BLUE, ORANGE, "0.6")
+    axes.set_title(f"{curve.data['name']}, {curve.init['model']}", loc="left", parse_math=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def draw_learning_curve(curve: LearningCurve) -> str:
+    """The picture of `write_learning_curve`, for a page."""
+    first, last = curve.points[0], curve.points[-1]
+    ends = [f"{measure(curve.metric, point['mean'])} with {point['size']:.0f}" for point in (first, last)]
+    with drawing():
+        figure, axes = new_figure(620, 380)
+        _draw(axes, curve, HELD_OUT, TRAIN, INK)
+        return to_svg(figure, "curve", f"{curve.metric} by number of training examples: {' and '.join(ends)}")
+
+
+def _draw(axes: "Axes", curve: LearningCurve, colour: str, foretold: str, thin: str) -> None:
+    from matplotlib.ticker import NullFormatter, PercentFormatter
+
     sizes = np.array([point["size"] for point in curve.points])
     scores = np.array([point["folds"] for point in curve.points])
     means = scores.mean(1)
-    axes.plot(sizes, scores, color="0.6", linewidth=0.7)
-    axes.plot([], [], color="0.6", linewidth=0.7, label="each fold")
-    axes.plot(sizes, means, "o", color=BLUE, label="mean over folds", zorder=3)
+    axes.plot(sizes, scores, color=thin, alpha=0.6, linewidth=0.7)
+    axes.plot([], [], color=thin, alpha=0.6, linewidth=0.7, label="each fold")
+    axes.plot(sizes, means, "o", color=colour, label="mean over folds", zorder=3)
     known = [place for place, point in enumerate(curve.points) if point["interval"]]
     if known:
         ends = np.array([[curve.points[i]["interval"][end] for i in known] for end in ("low", "high")])
-        axes.vlines(sizes[known], *ends, color=BLUE, linewidth=2, label="95 % interval of the mean")
+        axes.vlines(sizes[known], *ends, color=colour, linewidth=2, label="95 % interval")
     marks = list(sizes)
     if curve.law:
         law, grid = curve.law, np.geomspace(sizes[0], curve.law.doubled, 200)
-        axes.plot(grid, 1 - law(grid), color=ORANGE, linestyle="--", label="fitted power law")
+        axes.plot(grid, 1 - law(grid), color=foretold, linestyle="--", label="fitted power law")
         ends = [[1 - law.error - (1 - law.error_high)], [law.error - law.error_low]]
-        axes.errorbar([law.doubled], [1 - law.error], ends, fmt="D", color=ORANGE, label="foretold for twice as many")
+        axes.errorbar([law.doubled], [1 - law.error], ends, fmt="D", color=foretold, label="foretold for twice as many")
         marks.append(law.doubled)
     axes.set_xscale("log")
     axes.set_xticks(marks, [f"{mark:.0f}" for mark in marks])
@@ -108,10 +135,6 @@ def write_learning_curve(path: str | Path, curve: LearningCurve) -> Path:
     axes.set_ylabel(curve.metric)
     if curve.metric in SHARES:
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    axes.set_title(f"{curve.data['name']}, {curve.init['model']}", loc="left", parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.2)
     axes.legend(frameon=False, loc="lower right")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    return path

@@ -14,6 +14,7 @@ from jaxdl.errors import InputError
 from jaxdl.report.answer import check_source
 from jaxdl.training.transfer import hold_out
 from jaxdl.validation.result import RESULT, Result, load_result
+from jaxdl.validation.search.result import SEARCH
 from jaxdl.weights.card import CARD
 from jaxdl.weights.checkpoint import Checkpoint, restore
 
@@ -27,7 +28,7 @@ class Run:
 
     Attributes:
       path: its folder.
-      kind: ``"cross-validate"``, ``"pretrain"`` or ``"finetune"``.
+      kind: ``"cross-validate"``, ``"search"``, ``"pretrain"`` or ``"finetune"``.
       told: what ``run.json`` says; empty without one.
       result: of a cross-validation, else None.
       networks: the trained networks: of some folds, or the one checkpoint as number 0.
@@ -80,7 +81,7 @@ class Run:
 
 
 def load_run(path: str | Path, source: Source | None = None) -> Run:
-    """Reads the folder of a cross-validation, or of a checkpoint that pretraining or fine-tuning made.
+    """Reads the folder of a cross-validation or search, or of a checkpoint that pretraining or fine-tuning made.
 
     Args:
       path: the folder.
@@ -90,7 +91,7 @@ def load_run(path: str | Path, source: Source | None = None) -> Run:
       InputError: if the folder holds no finished run, is damaged, or `source` is not what it was made on.
     """
     path = Path(path).expanduser().absolute()
-    told = _read_told(path)
+    told = read_told(path)
     missing: dict[str, str] = {}
     result, networks = None, {}
     if (path / RESULT).is_file():
@@ -100,7 +101,12 @@ def load_run(path: str | Path, source: Source | None = None) -> Run:
         networks = {0: restore(path)}
     else:
         raise InputError(_no_run(path, told))
-    kind = "cross-validate" if result else str(told.get("kind") or ("finetune" if networks[0].card.parent else "train"))
+    searched = (path / SEARCH).is_file()
+    kind = (
+        ("search" if searched else "cross-validate")
+        if result
+        else str(told.get("kind") or ("finetune" if networks[0].card.parent else "train"))
+    )
     parent = _read_parent(told, result, networks, missing)
     fresh = None
     if source is None:
@@ -113,7 +119,8 @@ def load_run(path: str | Path, source: Source | None = None) -> Run:
     return Run(path, kind, told, result, networks, parent, source, fresh, missing)
 
 
-def _read_told(path: Path) -> dict[str, Any]:
+def read_told(path: Path) -> dict[str, Any]:
+    """What ``run.json`` says; nothing without one."""
     if not (path / RUN).is_file():
         return {}
     try:
@@ -127,12 +134,12 @@ def _read_told(path: Path) -> dict[str, Any]:
 
 def _no_run(path: Path, told: Mapping[str, Any]) -> str:
     if not path.is_dir():
-        return f"there is no folder '{path}'; expected one that cross-validate, pretrain or finetune made"
+        return f"there is no folder '{path}'; expected one that a command of jaxdl made with --out"
     if told and not told.get("finished", True):
         return f"the run in '{path}' is not finished; give its command again to go on, then report on it"
     return (
-        f"'{path}' is neither a run of cross-validate (it has no {RESULT}) nor a checkpoint of pretrain or finetune "
-        f"(it has no {CARD})"
+        f"'{path}' is neither a run of cross-validate (it has no {RESULT}) nor of search, learning-curve, variance or "
+        f"probe, nor a checkpoint of pretrain or finetune (it has no {CARD})"
     )
 
 

@@ -2,7 +2,7 @@
 
 import json
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +22,9 @@ from jaxdl.report.markup import (
     note,
 )
 from jaxdl.report.network import show_activity, show_gradients, show_stages
-from jaxdl.report.run import Run, load_run
+from jaxdl.report.run import Run, load_run, read_told
 from jaxdl.report.search import show_search
+from jaxdl.report.study import read_study
 from jaxdl.report.sure import show_sure
 from jaxdl.report.table import MEASURES, describe_environment, flat_plan, how_made, measure, plain, results_table
 from jaxdl.report.trust import show_classes, show_doubtful, show_regression, show_reliability
@@ -33,7 +34,12 @@ from jaxdl.weights.files import write_text
 
 PAGE = "report.html"
 LISTED = 20  # files that were left out
-TITLES = {"cross-validate": "Cross-validation on", "pretrain": "Pretraining on", "finetune": "Fine-tuning on"}
+TITLES = {
+    "cross-validate": "Cross-validation on",
+    "search": "Search on",
+    "pretrain": "Pretraining on",
+    "finetune": "Fine-tuning on",
+}
 
 
 def write_run_report(run: str | Path, source: Source | None = None, out: str | Path | None = None) -> Path:
@@ -42,7 +48,8 @@ def write_run_report(run: str | Path, source: Source | None = None, out: str | P
     What the run did not keep, or what is not there any more, is told in a sentence instead of shown.
 
     Args:
-      run: folder of a cross-validation, or of a checkpoint that pretraining or fine-tuning made.
+      run: folder of a cross-validation, search, learning curve, variance or probe, or of a checkpoint that pretraining
+        or fine-tuning made.
       source: the examples that the run was made on; by default those that its ``run.json`` names, if they are there.
       out: the file; by default ``report.html`` in the folder of the run. A report that is there is replaced at once or
         not at all, another file is left as it is.
@@ -53,10 +60,16 @@ def write_run_report(run: str | Path, source: Source | None = None, out: str | P
     Raises:
       InputError: if there is no finished run, `source` is not what it was made on, or the file cannot be written.
     """
-    found = load_run(run, source)
-    path = check_place(found.path / PAGE if out is None else out)
+    folder = Path(run).expanduser().absolute()
+    study = read_study(folder)
+    found = load_run(folder, source) if study is None else None
+    path = check_place(folder / PAGE if out is None else out)
     if out is not None and path.exists() and GENERATOR not in path.read_text(encoding="utf-8", errors="replace"):
         raise InputError(f"'{path}' is there already and is no report; it was left as it is. Name another --out")
+    if study is not None:
+        header = f"<p>{escaped(study.lead)}</p>{_command(read_told(folder))}"
+        write_text(path, document(study.title, header, study.sections, contents=True))
+        return path
     name = found.result.data["name"] if found.result else found.networks[0].card.data or "examples"
     title = f"{TITLES.get(found.kind, 'Training on')} {name}"
     write_text(path, document(title, _header(found), _sections(found), contents=True))
@@ -67,13 +80,16 @@ def _header(run: Run) -> str:
     model, init = _model_name(run), run.told.get("init") or (run.parent.path if run.parent else None)
     start = f"starting from {init}" if init else run.missing.get("parent", "")
     begun = start if start.startswith("starting") else start[:1].lower() + start[1:].rstrip(".")
-    lead = f"<p>{escaped(f'{model}, {begun}.')}</p>"
-    command = run.told.get("command")
+    return f"<p>{escaped(f'{model}, {begun}.')}</p>{_command(run.told)}"
+
+
+def _command(told: Mapping[str, Any]) -> str:
+    command = told.get("command")
     if not command:
-        return lead + note("The run says no command line of its own; the last section says how it was made.")
+        return note("The run says no command line of its own; the last section says how it was made.")
     words = " ".join(f"<span>{escaped(shlex.quote(str(word)))}</span>" for word in command)  # broken between words
     line = f"<pre><code>{words}</code></pre>"
-    return f'{lead}<p class="command">To run it again (with another --out, or --restart):</p>{line}'
+    return f'<p class="command">To run it again (with another --out, or --restart):</p>{line}'
 
 
 def _model_name(run: Run) -> str:

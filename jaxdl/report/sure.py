@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from jaxdl.errors import InputError
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
 from jaxdl.report.table import measure
 from jaxdl.report.underfit import underfit
 from jaxdl.validation.result import Result
+from jaxdl.validation.statistics.summary import summarised
 
 WORDS = {
     "accuracy": "accuracy",
@@ -27,13 +27,14 @@ METHODS = {
     "wider": "the wider of the corrected resampled t (Nadeau & Bengio 2003) and a bootstrap of held-out predictions",
     "corrected-t": "the corrected resampled t (Nadeau & Bengio 2003)",
     "bootstrap": "a bootstrap of held-out predictions",
+    "nested": "nested cross-validation (Bates, Hastie & Tibshirani 2024)",
 }
 
 
 def show_sure(result: Result) -> Section:
-    """Interval, metrics, calibration. Raises InputError for a result of an older release, which holds none."""
+    """Interval, metrics, calibration; of a result of an older release, which holds none, they are made now."""
     if result.metrics is None:
-        raise InputError("The result is of an older release, which kept no metrics; run it again for them.")
+        result = summarised(result)
     title = "How sure is the number?"
     brief = underfit(result)
     return Section(
@@ -49,13 +50,40 @@ def _interval(result: Result) -> str:
     found = result.interval
     if not found:
         return "<p>There is nothing to tell an interval from.</p>"
-    low, high = (measure(result.metric, found[end]) for end in ("low", "high"))
-    said = f"<p>{found['level']:.0%} interval: <b>{low} to {high}</b>, for {escaped(found['about'])}.</p>"
+    ends, rest = interval_said(result)
+    said = f"<p>{found['level']:.0%} interval: <b>{ends}</b>{escaped(rest)}.</p>"
     small = (
         f"Method: {METHODS[found['method']]}. The spread of the folds divided by √K would be narrower, and would miss "
         "the truth several times as often as it claims, because the folds' training parts overlap."
     )
-    return said + note(small)
+    caution = f"<p><b>Caution</b>: {escaped(result.caution)}</p>" if result.caution else ""
+    return caution + said + note(" ".join([small, *apart(result)]))
+
+
+def interval_said(result: Result) -> tuple[str, str]:
+    """The ends of the interval, and what belongs to them: the score that lies inside, and what they are about."""
+    found = result.interval
+    ends = f"{measure(result.metric, found['low'])} to {measure(result.metric, found['high'])}"
+    if "estimate" not in found:  # of an older release
+        return ends, f", for {found['about']}"
+    return ends, f" around {measure(result.metric, found['estimate'])}, {found['of']}; it is about {found['about']}"
+
+
+def apart(result: Result) -> list[str]:
+    """A sentence where the mean over folds is visibly another score than that of the interval."""
+    found = result.interval
+    if not found or "estimate" not in found:
+        return []
+    mean, other = measure(result.metric, result.mean), measure(result.metric, found["estimate"])
+    if mean == other:
+        return []
+    why = "folds count alike in it, whatever their size"
+    if result.metric == "r2":
+        why = "the targets of a fold, which are few, vary less than all of them"
+    if found["method"] == "nested":
+        why = "it is of networks trained on fewer examples"
+    outside = not found["low"] <= result.mean <= found["high"]
+    return [f"The mean over folds, {mean}, {'even lies outside it' if outside else 'is another number'}: {why}."]
 
 
 def _metrics(found: dict[str, Any], title: str) -> str:

@@ -177,9 +177,13 @@ def _describe_split(result: Result) -> str:
     trained = [fold["fold"] for fold in result.folds]
     only = f", of which {len(trained)} ran ({', '.join(map(str, trained))})" if len(trained) < split["k"] else ""
     seed = "" if split["seed"] is None else f", seed {split['seed']}"
-    return (
-        f"{split['kind']}, {split['k']} {'fold' if split['k'] == 1 else 'folds'}{only}{seed}, sha256 {split['sha256']}"
+    given = "".join(
+        f", {name.replace('_', ' ')} {value}"
+        for name, value in (split.get("options") or {}).items()
+        if value is not None
     )
+    count = f"{split['k']} {'fold' if split['k'] == 1 else 'folds'}"
+    return f"{split['kind']}, {count}{only}{given}{seed}, sha256 {split['sha256']}"
 
 
 def _describe_strategy(result: Result) -> str:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from jaxdl.report.markup import check_picture
+from jaxdl.report.svg import HELD_OUT, INK, drawing, new_figure, to_svg
 from jaxdl.report.table import SHARES, measure
 from jaxdl.validation.components import DATA, DATA_PLANS, standard_deviation
 from jaxdl.validation.variance import Variance
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from rich.console import Console
 
 BLUE = "#0072b2"
@@ -95,18 +97,32 @@ def write_variance(path: str | Path, found: Variance) -> Path:
     path = check_picture(path)
     figure = Figure((7, 1 + 0.5 * len(found.components)), layout="constrained")
     axes = figure.add_subplot()
+    _draw(axes, found, BLUE, "0.2")
+    axes.set_title(f"{found.data['name']}, {found.model['name']}", loc="left", parse_math=False)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure.savefig(path, dpi=150)
+    return path
+
+
+def draw_variance(found: Variance) -> str:
+    """The picture of `write_variance`, for a page."""
+    largest = max(found.components, key=lambda one: one.variance)
+    said = f"Standard deviation of the {found.metric} by source; most of it varies with {largest.name}"
+    with drawing():
+        figure, axes = new_figure(620, 70 + 36 * len(found.components))
+        _draw(axes, found, HELD_OUT, INK)
+        return to_svg(figure, "variance", said)
+
+
+def _draw(axes: "Axes", found: Variance, colour: str, ink: str) -> None:
     factor = 100 if found.metric in SHARES else 1
     std, low, high = (
         factor * np.sqrt([getattr(one, name) for one in found.components]) for name in ("variance", "low", "high")
     )
     places = np.arange(len(std))[::-1]
-    axes.barh(places, std, 0.55, color=BLUE, alpha=0.75)
-    axes.hlines(places, low, high, color="0.2", linewidth=1.5)
+    axes.barh(places, std, 0.55, color=colour, alpha=0.75)
+    axes.hlines(places, low, high, color=ink, linewidth=1.5)
     axes.set_yticks(places, [one.name for one in found.components])
     axes.set_xlim(0, 1.05 * max(float(high.max()), 1e-12))
     axes.set_xlabel(f"standard deviation of the {found.metric}" + (", points" if factor == 100 else ""))
-    axes.set_title(f"{found.data['name']}, {found.model['name']}", loc="left", parse_math=False)
     axes.spines[["top", "right"]].set_visible(False)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=150)
-    return path

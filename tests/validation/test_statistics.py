@@ -147,6 +147,29 @@ def test_parts_of_r2_have_its_value_and_its_spread():
     assert interval.low < found.mean() < interval.high < 1
 
 
+def test_the_score_inside_the_interval_is_told_where_it_is_not_the_mean_over_folds():
+    rng = np.random.default_rng(3)
+    target = rng.normal(size=40)
+    small = summarised(_result(target, (target + 0.9 * rng.normal(size=40))[:, None], folds=10, names=()))
+    found = small.interval
+    assert found["estimate"] == pytest.approx(sk.r2_score(target, _in_order(small)))
+    assert found["low"] < found["estimate"] < found["high"]
+    assert small.mean < found["low"]  # the R² of four examples says little
+    shown = show_sure(small).body
+    assert "even lies outside it" in shown
+    assert f"{found['estimate']:.3g}, that of all held-out predictions together" in shown
+    by_folds = intervals.interval(small, "corrected-t")
+    assert (by_folds.estimate, by_folds.of) == (small.mean, "the mean over folds")
+    even = summarised(_result(*_drawn(60)))
+    assert even.interval["estimate"] == pytest.approx(even.mean)
+    assert "The mean over folds" not in show_sure(even).body
+
+
+def _in_order(result):
+    held = result.out_of_fold
+    return held.logits[np.argsort(held.index), 0]
+
+
 @pytest.mark.parametrize("numbers", [False, True])
 def test_the_default_covers_on_simulated_problems_where_the_naive_interval_does_not(numbers, monkeypatch):
     folder = Path(__file__).parents[2] / "experiments"

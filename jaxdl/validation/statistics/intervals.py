@@ -17,7 +17,7 @@ from jaxdl.validation.splitters import TIMED
 
 Method = Literal["auto", "out-of-fold", "wider", "corrected-t", "bootstrap", "nested"]
 METHODS = get_args(Method)
-POOLED, OVER_FOLDS = "all held-out predictions together", "the mean over folds"
+POOLED, OVER_FOLDS = "that of all held-out predictions together", "the mean over folds"
 DRAWS = 2000
 # Measured by experiments/coverage.py: what training anew adds to the variance of a score, in variances of a score on as
 # many test examples as there are training examples (Nadeau & Bengio's correction is 1, none is 0). R² is skewed, and
@@ -49,8 +49,8 @@ class Interval:
       level: how often such intervals hold the truth, as they claim.
       method: by which it was made.
       about: what it is about, in words.
-      estimate: the score that lies inside it: another than the mean over folds where that is not `of`.
-      of: what `estimate` is the score of, in words.
+      estimate: the score that lies inside it; it may be another than the mean over folds.
+      of: what `estimate` is, in words.
     """
 
     low: float
@@ -67,7 +67,13 @@ class Interval:
 
 
 def interval(
-    result: Result, method: Method = "auto", *, level: float = 0.95, groups: np.ndarray | None = None, seed: int = 0
+    result: Result,
+    method: Method = "auto",
+    *,
+    level: float = 0.95,
+    groups: np.ndarray | None = None,
+    seed: int = 0,
+    whole: float | None = None,
 ) -> Interval | None:
     """An interval for the score of a result.
 
@@ -86,6 +92,9 @@ def interval(
       groups: of every example of the source, which out-of-fold and the bootstrap then take whole; by default those
         that the result knows.
       seed: of the bootstrap.
+      whole: number of examples in a training part from which those trained on were drawn, where they were fewer, as for
+        a learning curve. What is corrected for is training examples that folds share: smaller parts share fewer, and
+        the correction of the whole is enough for them.
 
     Returns:
       The interval; None where there is nothing to tell it from: one example or group, folds without a score.
@@ -104,7 +113,7 @@ def interval(
     check_method(method, len(result.folds))
     held = result.out_of_fold
     units = held.unit if groups is None else groups[held.index]
-    ends = _ends(result, method, level, units, seed)
+    ends = _ends(result, method, level, units, seed, whole)
     if ends is None:
         return None
     over_folds = method in ("corrected-t", "wider")
@@ -129,10 +138,13 @@ def made_interval(
     )
 
 
-def _ends(result: Result, method: str, level: float, units: np.ndarray, seed: int) -> Sequence[float] | None:
+def _ends(
+    result: Result, method: str, level: float, units: np.ndarray, seed: int, whole: float | None
+) -> Sequence[float] | None:
     """Of the interval; None where there is nothing to tell it from."""
     scores = np.array([fold[result.metric] for fold in result.folds], np.float64)
-    share = float(np.mean([fold["test"] / fold["train"] for fold in result.folds]))
+    train = np.array([fold["train"] if whole is None else whole for fold in result.folds], np.float64)
+    share = float(np.mean(np.array([fold["test"] for fold in result.folds]) / train))
     if method in ("corrected-t", "wider") and not np.isfinite(scores).all():
         return None
     if method == "corrected-t":
@@ -140,8 +152,8 @@ def _ends(result: Result, method: str, level: float, units: np.ndarray, seed: in
     if len(np.unique(units)) < 2:
         return None
     if method == "out-of-fold":
-        tested = len(np.unique(result.out_of_fold.index)) / float(np.mean([fold["train"] for fold in result.folds]))
-        return out_of_fold(parts(result), units, tested, level, skewed=not result.class_names)
+        tested = len(np.unique(result.out_of_fold.index))
+        return out_of_fold(parts(result), units, tested / float(train.mean()), level, skewed=not result.class_names)
     drawn = pooled(result, drawn_weights(units, DRAWS, seed))
     if method == "wider":
         return wider(scores, share, drawn.std(ddof=1), level)

@@ -16,7 +16,7 @@ from jaxdl.validation.result import OutOfFold, Result
 from jaxdl.validation.splits import Split, split_source
 from jaxdl.validation.statistics.intervals import Interval, made_interval
 
-NESTED = "folds within folds, corrected for their smaller training parts"
+NESTED = "that of folds within folds, corrected for their smaller training parts"
 LIKE = {"stratified": "stratified", "StratifiedKFold": "stratified", "kfold": "kfold", "KFold": "kfold"}
 
 Run = Callable[[Split, str], Result]

@@ -1,0 +1,46 @@
+"""Heads on frozen features: as rows, and their scores along the grid as a picture."""
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from jaxdl.report.svg import HELD_OUT, INK, drawing, new_figure, percent_axis, to_svg
+from jaxdl.report.table import SHARES, measure
+from jaxdl.validation.result import Result
+
+
+def head_rows(told: Mapping[str, Any], results: Mapping[str, Result]) -> tuple[list[str], list[list[str]], int]:
+    """Headers, a line for each head, and which of them has the best mean.
+
+    Args:
+      told: what ``probe.json`` holds.
+      results: of each head.
+    """
+    metric, lines = told["metric"], []
+    for name, one in told["heads"].items():
+        chosen = "–" if one["chosen"] is None else f"{one['chosen']:.3g}"
+        found = results[name].interval
+        ends = "–" if not found else f"{measure(metric, found['low'])} to {measure(metric, found['high'])}"
+        how = "inner folds" if one["nested"] and len(one["grid"]) > 1 else "–" if one["nested"] else "the same folds !"
+        score = measure(metric, results[name].mean, results[name].std)
+        lines.append([name, score, ends, chosen, how, f"{one['seconds']:.1f}"])
+    best = int(np.argmax([result.mean for result in results.values()]))
+    return ["head", metric, "95 % interval", "penalty or neighbours", "chosen by", "seconds"], lines, best
+
+
+def draw_grid(metric: str, name: str, head: Mapping[str, Any]) -> str:
+    """Mean score over folds at every point of the grid, with what is chosen."""
+    grid, means = np.array(head["grid"]), np.array(head["scores"]).mean(1)
+    with drawing():
+        figure, axes = new_figure(300, 220)
+        axes.plot(grid, means, "o-", color=HELD_OUT, markersize=4)
+        axes.axvline(head["chosen"], color=INK, linewidth=1, linestyle=(0, (4, 3)))
+        axes.set_xscale("log")
+        axes.set_title(name, loc="left", fontsize=12)
+        axes.set_xlabel("neighbours" if name == "knn" else "penalty")
+        if metric in SHARES:
+            percent_axis(axes, "")
+        axes.grid(axis="y")
+        said = f"{name}: {metric} along the grid, best {measure(metric, float(means.max()))}"
+        return to_svg(figure, f"grid-{name}", said)
