@@ -30,6 +30,27 @@ if "XLA_FLAGS" not in os.environ:
     os.environ["XLA_FLAGS"] = " ".join(flag for flag in QUICK if _known_to_xla(flag))
 
 
+# The files that take longest go first, so that no worker is left with one of them at the end.
+LONGEST = (
+    "test_every_model.py",
+    "test_killed.py",
+    "test_data_on_eight_devices.py",
+    "test_folds_on_eight_devices.py",
+    "test_parity_inception.py",
+    "test_plan_options.py",
+    "test_resume.py",
+    "test_search.py",
+    "test_leakage.py",
+    "test_sklearn.py",
+    "test_stream.py",
+    "test_augment.py",
+)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: LONGEST.index(item.path.name) if item.path.name in LONGEST else len(LONGEST))
+
+
 @pytest.fixture(scope="session")
 def real_data() -> Path:
     """The folder of real data and published weights that the environment names."""

@@ -83,7 +83,7 @@ def test_the_running_mean_of_parameters():
         decay = min(0.5, (1 + taken) / (10 + taken))
         mean = jax.tree.map(lambda m, p, d=decay: d * m + (1 - d) * np.asarray(p), mean, state.params)
     assert largest(mean, state.ema) < 1e-6
-    predict, batch = setup.make_predict(), batch_of(setup)
+    predict, batch = jax.jit(setup.make_predict()), batch_of(setup)
     plain = predict(state.replace(params=state.ema, ema=None), batch, setup.shared)
     np.testing.assert_array_equal(predict(state, batch, setup.shared), plain)
     assert largest(setup.variables(state)["params"], state.ema) == 0
@@ -96,7 +96,7 @@ def test_balanced_class_weights_are_scikit_learns_and_weigh_the_loss():
     state = setup.initial_states([0])[0]
     np.testing.assert_allclose(state.class_weights, expected, rtol=1e-6)
     batch = Batch(np.arange(16), np.ones(16, np.float32))
-    logits = setup.make_predict()(state, batch, setup.shared)
+    logits = jax.jit(setup.make_predict())(state, batch, setup.shared)
     labels = uneven.labels[:16]
     each = np.asarray(Classification(4).loss(logits, jnp.asarray(labels)))
     _, metrics = jax.jit(setup.make_step())(state, batch, setup.shared)
@@ -124,16 +124,17 @@ def test_augmentation_happens_in_the_step_from_the_steps_key():
     _, metrics = step(state, batch, setup.shared)
     key = jax.random.fold_in(jax.random.fold_in(state.key, AUGMENT), 0)
     images = jnp.asarray(SOURCE.x[:16] / np.float32(255))
-    changed = augment.augment(augment.make_augmentation(("crop", "mixup")), images, key, batch.weights)
-    logits = setup.model.apply(setup.variables(state), (changed.images - state.mean) / state.std)
+    augmented = jax.jit(augment.augment, static_argnums=0)
+    changed = augmented(augment.make_augmentation(("crop", "mixup")), images, key, batch.weights)
+    logits = jax.jit(setup.model.apply)(setup.variables(state), (changed.images - state.mean) / state.std)
     labels, task = jnp.asarray(SOURCE.labels[:16]), Classification(4)
     own, partners = task.loss(logits, labels), task.loss(logits, labels[changed.partner])
     expected = float((changed.share * own + (1 - changed.share) * partners).mean())
     assert float(metrics["loss"]) == pytest.approx(expected, rel=1e-5)
-    assert float(plain.make_step()(state, batch, plain.shared)[1]["loss"]) != pytest.approx(expected, rel=1e-3)
+    assert float(jax.jit(plain.make_step())(state, batch, plain.shared)[1]["loss"]) != pytest.approx(expected, rel=1e-3)
     # another step draws anew, prediction never does
     assert float(step(state.replace(step=state.step + 1), batch, setup.shared)[1]["loss"]) != pytest.approx(expected)
-    same = [s.make_predict()(state, batch, s.shared) for s in (setup, plain)]
+    same = [jax.jit(s.make_predict())(state, batch, s.shared) for s in (setup, plain)]
     np.testing.assert_array_equal(*same)
 
 

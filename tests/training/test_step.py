@@ -190,7 +190,7 @@ def test_label_smoothing_reaches_the_loss():
     plain, smooth = (setup_of(jaxdl.create("mlp", 10), label_smoothing=s) for s in (0.0, 0.3))
     batch = Batch(np.arange(16), np.ones(16, np.float32))
     state = plain.initial_states([0])[0]
-    logits = plain.make_predict()(state, batch, plain.shared)
+    logits = jax.jit(plain.make_predict())(state, batch, plain.shared)
     expected = Classification(10, 0.3).loss(logits, jnp.asarray(SOURCE.labels[:16])).mean()
-    found = smooth.make_step()(state, batch, smooth.shared)[1]["loss"]
+    found = jax.jit(smooth.make_step())(state, batch, smooth.shared)[1]["loss"]
     assert float(found) == pytest.approx(float(expected), rel=1e-5)
