@@ -129,7 +129,7 @@ def probe_checkpoint(
         splitting=splitting,
         progress=progress,
         about={"init": init, "model": {"name": name, "arguments": arguments}},
-        check=lambda split: check_leaks(checkpoint, source, split, allow=allow),
+        check=lambda split: [leak.as_dict() for leak in check_leaks(checkpoint, source, split, allow=allow)],
     )
     settings = {**made.settings, "stage": stage or checkpoint.model.stage_names[-2]}
     return dataclasses.replace(made, settings=settings, feature_seconds=seconds)
