@@ -31,7 +31,7 @@ def draw_comparison(found: Comparison, path: str | Path) -> None:
         axes.annotate(
             found.letters[name], (1.01, place), xycoords=("axes fraction", "data"), va="center", family="monospace"
         )
-    axes.set_yticks(range(len(names)), names)
+    axes.set_yticks(range(len(names)), [f"{name} (too good)" if name in found.cautions else name for name in names])
     axes.invert_yaxis()
     axes.set_xlabel(found.metric)
     axes.set_title(f"Results that share a letter do not differ at {found.alpha:g} ({found.test}, Holm)", fontsize=10)

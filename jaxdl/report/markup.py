@@ -79,7 +79,7 @@ figcaption span { white-space: nowrap; }
 figcaption small { display: block; color: var(--faint); font-size: inherit; }
 summary { cursor: pointer; }
 @media (max-width: 32rem) { th, td { padding-right: .6rem; } table { font-size: .88rem; }
-  .numbers th:first-child { min-width: 4.5rem; } }
+  .numbers th:first-child { min-width: 6.5rem; } }
 @media print { body { max-width: none; padding: 0; } .scroll { overflow: visible; } svg { min-width: 0 !important; }
   nav { display: none; } h2, h3, .keys { break-after: avoid; } figure, tr, .grid > * { break-inside: avoid; } }
 """

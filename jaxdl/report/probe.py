@@ -37,6 +37,8 @@ def draw_grid(metric: str, name: str, head: Mapping[str, Any]) -> str:
         axes.plot(grid, means, "o-", color=HELD_OUT, markersize=4)
         axes.axvline(head["chosen"], color=INK, linewidth=1, linestyle=(0, (4, 3)))
         axes.set_xscale("log")
+        axes.xaxis.set_major_formatter("{x:g}")  # powers would be set as mathematics, which a page does not know
+        axes.xaxis.set_minor_formatter("")
         axes.set_title(name, loc="left", fontsize=12)
         axes.set_xlabel("neighbours" if name == "knn" else "penalty")
         if metric in SHARES:

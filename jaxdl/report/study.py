@@ -106,7 +106,7 @@ def _probe(path: Path) -> Study:
     sections = [Section("The heads", f"<p>{said}</p>" + in_scroll(table, "The heads") + notes)]
     if pictures:
         how = "Mean over the outer folds at every point of the grid; the line marks what all folds together choose."
-        sections.append(Section("By penalty", f'<div class="grid wide">{pictures}</div>' + note(how)))
+        sections.append(Section("Along the grid", f'<div class="grid wide">{pictures}</div>' + note(how)))
     sections += [show_scores(results, {}), _titled(f"How sure is the number of {name}?", results[name])]
     sections.append(show_facts(how_made(results)))
     return Study(f"Heads on {told['data']}", _lead(results[name].init), sections)

@@ -153,6 +153,9 @@ def _pairs(values: Mapping[str, Any]) -> list[str]:
 def flat_plan(plan: Mapping[str, Any]) -> dict[str, str]:
     """A plan as plain values to its entries as text."""
     flat = {key: ", ".join(_pairs(value)) if isinstance(value, Mapping) else value for key, value in plan.items()}
+    for key, value in flat.items():
+        if isinstance(value, list | tuple) and value and all(isinstance(one, float) for one in value):
+            flat[key] = ", ".join(f"{one:.3g}" for one in value)
     return {key: plain("none" if value in (None, "", [], ()) else value) for key, value in flat.items()}
 
 

@@ -64,12 +64,13 @@ def test_heads_have_a_page_and_each_one_its_own(tmp_path):
     )
     run = found.save(tmp_path / "run")
     page = page_of(run, kind="probe")
-    assert titles(page)[:2] == ["The heads", "By penalty"]
+    assert titles(page)[:2] == ["The heads", "Along the grid"]
     for row in rows(page, "head"):
         head = found.result(row[0])
         assert row[1] == f"{100 * head.mean:.1f} ± {100 * head.std:.1f} %"
         assert row[4] == "inner folds"
-    assert len(page.all("svg")) >= 3
+    assert len(page.all("svg")) == 3
+    assert "mathdefault" not in page.text()
     own = read_page(write_run_report(run / "ridge")).text()
     assert "decision values" in own
     assert "95% interval" in own
