@@ -1,17 +1,19 @@
 """5-fold cross-validation of transfer learning, beside the loop that people write in PyTorch.
 
-    JAXDL_REAL_DATA=FOLDER python experiments/benchmarks/transfer_cv.py [--models resnet20_cifar resnet18] [--epochs 5]
+    JAXDL_REAL_DATA=FOLDER python experiments/benchmarks/transfer_cv.py [--models resnet18] [--modes a] [--epochs 5]
 
 FOLDER holds cifar10_test.npz, hymenoptera_s160.zip and weights/cifar10_resnet20-12fca82f.npz; torch and torchvision
 are needed. The published ResNet-20 goes to 1,000 of CIFAR-10's test images at 32², a ResNet-18 with random weights to
 the 397 photographs of ants and bees at 64². (a) the head alone is trained for 20 epochs, (b) the last stage and the
 head, (c) everything, both for `--epochs`.
 
-Three ways, from the same weights, with the same folds, the same numbers of steps of SGD with momentum, in float32:
-jaxdl's `cross_validate`; PyTorch fold by fold and epoch by epoch, with the frozen part run under no_grad in eval mode
-for every batch; and PyTorch with the frozen part's activations kept by hand. jaxdl compiles: its time is given for a
-first start, and for one that finds the compiled programs on disk, as the command line keeps them; the ratios are of the
-second.
+Three ways, from the same weights and heads drawn alike, with the same folds, the same numbers of steps of SGD with
+momentum, in float32: jaxdl's `cross_validate`; PyTorch fold by fold and epoch by epoch, with the frozen part run under
+no_grad in eval mode for every batch; and PyTorch with the frozen part's activations kept by hand. Where nothing is
+frozen there is nothing to keep, and the two loops are one. jaxdl compiles: its time is given for a first start, and for
+one that finds the compiled programs on disk, as the command line keeps them; the ratios are of the second. Beside each
+accuracy stands the standard deviation between folds. (That single steps are the same is shown by
+`tests/training/test_against_pytorch.py`.)
 """
 
 import argparse
@@ -84,6 +86,8 @@ def parts_of(network: nn.Module, mode: str, classes: int) -> tuple[nn.Sequential
     width = (network.linear if cifar else network.fc).in_features
     end = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
     head = nn.Linear(width, classes)
+    nn.init.normal_(head.weight, std=0.1 / width**0.5)  # as jaxdl's: PyTorch's own is too large for a short fine-tuning
+    nn.init.zeros_(head.bias)
     if mode == "a head":
         return nn.Sequential(*stem, *layers, *end), nn.Sequential(head)
     if mode == "b last stage":
@@ -93,8 +97,8 @@ def parts_of(network: nn.Module, mode: str, classes: int) -> tuple[nn.Sequential
 
 def in_pytorch(
     make: Callable[[], nn.Module], mode: str, x: np.ndarray, labels: np.ndarray, split, epochs: int, *, cached: bool
-) -> float:
-    """Mean accuracy over the folds."""
+) -> list[float]:
+    """Accuracy on each fold."""
     images = torch.tensor(x.transpose(0, 3, 1, 2).copy()).to(memory_format=torch.channels_last)
     targets = torch.tensor(labels.astype(np.int64))
     scores, kept = [], None
@@ -123,7 +127,7 @@ def in_pytorch(
         with torch.no_grad():
             answers = [trained(before(inputs[rows])).argmax(1) for rows in np.array_split(test, -(-len(test) // BATCH))]
         scores.append((torch.cat(answers) == targets[test]).float().mean().item())
-    return float(np.mean(scores))
+    return scores
 
 
 def cifar_images(folder: Path, _: Path) -> data.Source:
@@ -184,6 +188,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="+", default=tuple(MODELS), choices=MODELS)
     parser.add_argument("--modes", nargs="+", default=("a", "b", "c"), choices=("a", "b", "c"))
     parser.add_argument("--epochs", type=int, default=5, help="of (b) and (c)")
+    parser.add_argument("--examples", type=int, help="at most, chosen at random; all by default")
     parser.add_argument("--repeats", type=int, default=1, help="of all ways in turn; medians are printed")
     options = parser.parse_args()
     if "JAXDL_REAL_DATA" not in os.environ:
@@ -198,6 +203,9 @@ def main() -> None:
             load, read = MODELS[name]
             checkpoint, make, side = load(folder)
             source = read(folder, Path(work) / name)
+            if options.examples:
+                chosen = np.random.default_rng(1).permutation(len(source))[: options.examples]
+                source = data.subset(source, np.sort(chosen))
             split = split_source(source, "auto", FOLDS, 0)
             x = _normalised(checkpoint, source, side)
             for mode in (mode for mode in RATES if mode[0] in options.modes):
@@ -224,20 +232,22 @@ def _compare(name, mode, checkpoint, make, source, side, x, split, options) -> N
         eval_every=epochs,
     )
 
-    def ours() -> float:
-        return jaxdl.cross_validate(checkpoint, source, plan, folds=FOLDS, image_size=side, allow=ALLOW).mean
+    def ours() -> list[float]:
+        result = jaxdl.cross_validate(checkpoint, source, plan, folds=FOLDS, image_size=side, allow=ALLOW)
+        return [fold["accuracy"] for fold in result.folds]
 
-    def loop() -> float:
+    def loop() -> list[float]:
         return in_pytorch(make, mode, x, source.labels, split, epochs, cached=False)
 
-    def kept() -> float:
+    def kept() -> list[float]:
         return in_pytorch(make, mode, x, source.labels, split, epochs, cached=True)
 
     ways = [ours, loop] + ([] if mode == "c everything" else [kept])
     first, _ = _timed(ours)
     rounds = [[_timed(way) for way in ways] for _ in range(options.repeats)]
     seconds = [statistics.median(column[0] for column in way) for way in zip(*rounds, strict=True)]
-    scores = " ".join(f"{100 * rounds[0][place][1]:.1f}" for place in range(len(ways)))
+    scores = [100 * np.array(rounds[0][place][1]) for place in range(len(ways))]
+    scores = ", ".join(f"{values.mean():.1f} ± {values.std(ddof=1):.1f}" for values in scores)
     mine, looped, cached = (*seconds, None)[:3]
     shown = (
         f"{cached:8.1f}{looped / mine:8.2f}{cached / mine:8.2f}" if cached else f"{'–':>8}{looped / mine:8.2f}{'–':>8}"
@@ -245,7 +255,7 @@ def _compare(name, mode, checkpoint, make, source, side, x, split, options) -> N
     print(f"{name:16}{mode:14}{first:8.1f}{mine:8.1f}{looped:8.1f}{shown}   {scores}", flush=True)
 
 
-def _timed(function: Callable[[], float]) -> tuple[float, float]:
+def _timed(function: Callable[[], list[float]]) -> tuple[float, list[float]]:
     begin = time.perf_counter()
     value = function()
     return time.perf_counter() - begin, value

@@ -200,7 +200,10 @@ class Setup:
             names = self.model.stage_names[self.boundary :]
             return jax.jit(lambda key: split_variables(init_variables(self.model, key, shape), names)[0])
         rest = jax.eval_shape(lambda: join_variables(self.frozen, self.body))
-        return jax.jit(lambda key: init_head(self.model, key, rest, shape))
+        start = self.model.stage_names[self.boundary] if self.cached else None
+        flowing = self.shared.x if self.cached else jax.ShapeDtypeStruct((1, *shape), jnp.float32)
+        one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), flowing)
+        return jax.jit(lambda key: init_head(self.model, key, rest, one, start))
 
     @cached_property
     def _init_optimizer(self) -> Callable[[Any], Any]:

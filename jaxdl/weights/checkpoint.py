@@ -303,7 +303,8 @@ def replace_head(
         raise InputError(f"{len(class_names)} class names for num_outputs={num_outputs}")
     model = checkpoint.model.clone(num_outputs=num_outputs)
     _, body = split_variables(checkpoint.variables, ("head",))
-    head = init_head(model, jax.random.key(seed), body, checkpoint.card.preprocessing.input_shape)
+    example = jax.ShapeDtypeStruct((1, *checkpoint.card.preprocessing.input_shape), "float32")
+    head = init_head(model, jax.random.key(seed), body, example)
     card = dataclasses.replace(checkpoint.card, class_names=tuple(class_names), parent=checkpoint.path)
     return Checkpoint(model, join_variables(body, head), card)
 

@@ -8,7 +8,7 @@ import pytest
 
 from jaxdl.errors import InputError
 from jaxdl.models import create
-from jaxdl.models.staged import init_head, init_variables, join_variables, split_variables, walk_shapes
+from jaxdl.models.staged import HEAD_SCALE, init_head, init_variables, join_variables, split_variables, walk_shapes
 
 SMALL = {
     "mlp": ("mlp", {"hidden": (8, 6), "dropout": 0.3}, (4, 4, 1)),
@@ -169,10 +169,15 @@ def test_fresh_head_from_the_shapes_of_the_body(case):
     _, body = split_variables(variables, ("head",))
     shapes = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype), body)
     wider = model.clone(num_outputs=7)
-    head = init_head(wider, jax.random.key(1), shapes, x.shape[1:])
+    head = init_head(wider, jax.random.key(1), shapes, x)
     assert set(head["params"]) == {"head"}
     assert wider.apply(join_variables(body, head), x).shape == (4, 7)
-    other = init_head(wider, jax.random.key(2), shapes, x.shape[1:])
+    own = wider.lazy_init(
+        {"params": jax.random.key(1)}, jax.eval_shape(lambda: wider.apply(body, x, stop="head")), start="head"
+    )
+    for leaf, whole in zip(jax.tree.leaves(head["params"]), jax.tree.leaves(own["params"]), strict=True):
+        np.testing.assert_allclose(leaf, HEAD_SCALE * whole, rtol=1e-6)  # biases are zero
+    other = init_head(wider, jax.random.key(2), shapes, x)
     assert not np.array_equal(head["params"]["head"]["dense"]["kernel"], other["params"]["head"]["dense"]["kernel"])
 
 
