@@ -1,7 +1,8 @@
 """What frozen stages make of the data, computed once."""
 
 import math
-from collections.abc import Iterable
+from collections import OrderedDict
+from collections.abc import Callable, Hashable, Iterable
 from functools import partial
 from typing import Any
 
@@ -36,6 +37,30 @@ def memory_limit() -> int:
     return stats["bytes_limit"] // 4 if "bytes_limit" in stats else DEFAULT_LIMIT
 
 
+class DataStore:
+    """What several calls of `prepare` on the same source have in common: its examples in memory, and activations.
+
+    Whatever was asked for least recently goes when all together would take more than `memory_limit`.
+
+    Attributes:
+      batch_size: examples that go through frozen stages at a time, whatever a plan says: what is found does not depend
+        on whose plan asks first.
+    """
+
+    def __init__(self, batch_size: int):
+        self.batch_size = batch_size
+        self._held: OrderedDict[Hashable, Any] = OrderedDict()
+
+    def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
+        """What is held under `key`, a pytree of arrays; what `make` gives if there is nothing."""
+        made = self._held[key] if key in self._held else make()
+        self._held[key] = made
+        self._held.move_to_end(key)
+        while sum(leaf.nbytes for leaf in jax.tree.leaves(list(self._held.values()))) > memory_limit():
+            self._held.popitem(last=False)
+        return made
+
+
 def compute_features(
     model: Staged,
     variables: Variables,
@@ -63,10 +88,10 @@ def compute_features(
     def run(variables: Variables, part: jax.Array) -> Any:
         return model.apply(variables, normalise(part, mean, std), stop=stop)
 
-    made = []
+    made, width = [], 0
     for part in (x[i : i + batch_size] for i in range(0, len(x), batch_size)) if isinstance(x, np.ndarray) else x:
         # of one shape, so that one program serves all; the first part is among the largest
-        width = len(part) if not made else max(width, len(part))
+        width = max(width, len(part))
         short = width - len(part)
         padded = np.concatenate([part, np.repeat(part[-1:], short, axis=0)]) if short else part
         out = run(variables, padded)

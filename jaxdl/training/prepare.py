@@ -1,7 +1,8 @@
 """From a starting point, data and a plan to everything that a run of steps needs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -14,14 +15,14 @@ from jaxdl.data.source import Source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models.staged import Variables, init_variables, split_variables
 from jaxdl.tasks import Task, choose_task
-from jaxdl.training.features import activation_bytes, compute_features, memory_limit
+from jaxdl.training.features import DataStore, activation_bytes, compute_features, memory_limit
 from jaxdl.training.inner import divide_inner
 from jaxdl.training.optim import make_optimizer
 from jaxdl.training.plan import Plan
 from jaxdl.training.setup import Init, Setup, choose_preprocessing
 from jaxdl.training.step import Shared
 from jaxdl.weights.adapt import variables_for
-from jaxdl.weights.checkpoint import Checkpoint
+from jaxdl.weights.checkpoint import Checkpoint, fingerprint
 
 
 def prepare(
@@ -34,6 +35,7 @@ def prepare(
     keep_head: bool = False,
     streaming: bool | None = None,
     workers: int = 2,
+    store: DataStore | None = None,
 ) -> Setup:
     """Brings the data into memory, if it fits, and with frozen stages runs them over it once.
 
@@ -46,6 +48,7 @@ def prepare(
       keep_head: start from the checkpoint's head instead of a fresh one.
       streaming: read the examples anew in each epoch; by default if they do not fit in memory.
       workers: processes that decode what is streamed.
+      store: of the source, where what this call reads and computes is kept for others.
 
     Raises:
       InputError: if plan, model and data do not go together.
@@ -56,7 +59,9 @@ def prepare(
     base = init.model if isinstance(init, Checkpoint) else init
     model = base.clone(num_outputs=task.num_outputs, dtype=plan.precision)
     streamed = _why_streamed(streaming, source, preprocessing)
-    data = None if streamed else to_memory(source, preprocessing)
+    x = None
+    if not streamed:
+        x = _kept(store, lambda: ("examples", preprocessing), lambda: to_memory(source, preprocessing).x)
     inner = None
     if plan.early_stopping:
         divided = [divide_inner(source, part, plan.inner_fraction, plan.seed) for part in parts]
@@ -77,20 +82,24 @@ def prepare(
     if preprocessing.fitted:
         moments = None
     else:
-        moments = stream.moments(source, preprocessing, workers=workers) if streamed else Moments.of(data.x)
+        moments = stream.moments(source, preprocessing, workers=workers) if streamed else Moments.of(x)
     common = preprocessing.fitted or len(parts) == 1  # else each fold's frozen stages see other inputs
     cached = boundary > 0 and common and plan.cache_features and not augment.make_augmentation(plan.augment).operations
     examples = jax.ShapeDtypeStruct((len(source), *preprocessing.input_shape), jnp.float32)
     stage = model.stage_names[boundary]
     cached = cached and activation_bytes(model, frozen, stage, examples) <= memory_limit()
-    x = None if streamed else data.x
     if cached:
         if moments is not None:
             mean, std = moments.fit(parts[0])
         else:
             mean, std = np.float32(preprocessing.mean), np.float32(preprocessing.std)
-        x = _in_parts(source, preprocessing, plan.batch_size, workers) if streamed else x
-        x = compute_features(model, frozen, stage, x, mean, std, plan.batch_size)
+        size = plan.batch_size if store is None else store.batch_size
+        read = partial(_in_parts, source, preprocessing, size, workers) if streamed else partial(np.asarray, x)
+        x = _kept(
+            store,
+            lambda: (fingerprint(frozen), str(model), stage, preprocessing, mean.tobytes(), std.tobytes()),
+            lambda: compute_features(model, frozen, stage, read(), mean, std, size),
+        )
         streamed = None  # the activations are in memory: the examples are not needed any more
     shared = Shared(
         x=jax.tree.map(jnp.asarray, x),
@@ -117,6 +126,11 @@ def prepare(
         moments=moments,
         scaling=np.float32(init.card.scaling) if restored and keep_head and init.card.scaling else None,
     )
+
+
+def _kept(store: DataStore | None, key: Callable[[], Hashable], make: Callable[[], Any]) -> Any:
+    """What `store` holds under `key`, or else what `make` gives; no key is made without a store."""
+    return make() if store is None else store.get(key(), make)
 
 
 def _check_plan(plan: Plan, task: Task, source: Source, preprocessing: Preprocessing) -> None:

@@ -12,6 +12,7 @@ from jaxdl.data.source import Source, arrange_columns, check_labelled
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
 from jaxdl.models.staged import walk_shapes
+from jaxdl.training.features import DataStore
 from jaxdl.training.hyper import Hyper
 from jaxdl.training.plan import Plan
 from jaxdl.training.prepare import prepare
@@ -51,6 +52,7 @@ def cross_validate(
     numbers: Mapping[int, Hyper] | None = None,
     interval: Method = "auto",
     nested_repeats: int = 3,
+    store: DataStore | None = None,
 ) -> Result:
     """How good is what `plan` makes of `init` with such data?
 
@@ -84,6 +86,7 @@ def cross_validate(
         (Bates, Hastie & Tibshirani 2024) trains K(K - 1)/2 networks more, on what two folds both train on, and is about
         a network trained on all examples; see `statistics.nested`.
       nested_repeats: how often ``nested`` divides the examples; each time but the first costs K networks more.
+      store: where several calls with the same source keep what they have in common, such as frozen stages' activations.
 
     Returns:
       A `Result`.
@@ -119,6 +122,8 @@ def cross_validate(
         allowed |= {} if interval == "auto" else {"interval": [interval, nested_repeats]}
         work.claim(settings | asked | allowed | _describe_numbers(numbers), environment())
     leaks = check_leaks(init, source, split, allow=allow, folds=chosen)
+    if interval == "nested" and store is None:
+        store = DataStore(plan.batch_size)
     preprocessing = choose_preprocessing(init, source, image_size)
     setup = prepare(
         init,
@@ -128,6 +133,7 @@ def cross_validate(
         preprocessing=preprocessing,
         streaming=remembered_streaming(work, streaming),
         workers=workers,
+        store=store,
     )
     setup = dataclasses.replace(setup, numbers=numbers)
     remember_streaming(work, setup)
@@ -197,6 +203,7 @@ def cross_validate(
             workers=workers,
             work=below(work, name),
             allow=allow,
+            store=store,
         )
 
     result = summarised(result)

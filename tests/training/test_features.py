@@ -1,5 +1,7 @@
 """The frozen part runs over the data once."""
 
+import dataclasses
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -12,8 +14,9 @@ from jaxdl.data.preprocessing import Preprocessing, normalise
 from jaxdl.models import Entry
 from jaxdl.models.layers import Head
 from jaxdl.models.staged import Staged
+from jaxdl.training import features
 from jaxdl.training import prepare as preparing
-from jaxdl.training.features import activation_bytes, compute_features
+from jaxdl.training.features import DataStore, activation_bytes, compute_features
 from jaxdl.weights.checkpoint import from_model
 
 seen: list[int] = []
@@ -88,3 +91,54 @@ def test_without_a_checkpoint_each_fold_normalises_by_its_own_part_and_nothing_i
     source = data.subset(data.digits(range(5)), np.arange(64))
     plan = jaxdl.Plan(epochs=1, freeze_through="layer1")
     assert not jaxdl.cross_validate(jaxdl.create("mlp", 5), source, plan).cached
+
+
+def test_what_a_search_freezes_runs_once_for_each_boundary(counting):
+    """Groups (of two batch sizes), inner folds and outer ones, and the trainings of what was chosen share it."""
+    source = data.subset(data.digits(range(5)), np.arange(64))
+    plan = jaxdl.Plan(epochs=1, freeze_through="body")
+    space = {"batch_size": [16, 32], "learning_rate": [1e-3, 1e-2]}
+    found = jaxdl.search(counting, source, plan, space, folds=2, inner_folds=2, fold_strategy="loop")
+    assert len(found.scores) > 0
+    assert passed() == 64
+
+
+def test_a_learning_curve_and_the_variance_freeze_once(counting):
+    source = data.subset(data.digits(range(5)), np.arange(64))
+    plan = jaxdl.Plan(epochs=1, freeze_through="body")
+    curve = jaxdl.learning_curve(counting, source, plan, sizes=[15, 30], folds=2, fold_strategy="loop")
+    assert len(curve.points) == 2
+    assert passed() == 64
+    jaxdl.variance(counting, source, plan, splits=2, seeds=2, fold_strategy="loop")
+    assert passed() == 2 * 64
+
+
+def test_what_is_kept_for_others_is_what_each_would_compute(counting):
+    """Other weights, another stage or other normalisation is not taken for it."""
+    source = data.subset(data.digits(range(5)), np.arange(64))
+    plan = jaxdl.Plan(epochs=1, batch_size=16, freeze_through="body")
+    other = from_model(Counting(5), counting.card.preprocessing, seed=1)
+    brighter = dataclasses.replace(
+        counting,
+        card=dataclasses.replace(counting.card, preprocessing=Preprocessing((8, 8, 1), "uint8", (0.1,), (0.3,))),
+    )
+    store = DataStore(16)
+    inits = (counting, other, brighter, counting)
+    kept = [preparing.prepare(init, source, plan, [np.arange(64)], store=store).shared.x for init in inits]
+    alone = [preparing.prepare(init, source, plan, [np.arange(64)]).shared.x for init in inits]
+    for one, same in zip(kept, alone, strict=True):
+        np.testing.assert_array_equal(one, same)
+    assert np.abs(kept[0] - kept[1]).max() > 0.1
+    assert np.abs(kept[0] - kept[2]).max() > 0.1
+
+
+def test_a_store_lets_go_of_what_does_not_fit(monkeypatch):
+    monkeypatch.setattr(features, "memory_limit", lambda: 3 * 80)
+    store, made = DataStore(1), []
+
+    def ask(key):
+        return store.get(key, lambda: made.append(key) or np.full(10, key, np.float64))
+
+    for key in (1, 2, 3, 1, 4, 1, 2):  # when 4 comes, 2 is the least recent
+        assert ask(key)[0] == key
+    assert made == [1, 2, 3, 4, 2]

@@ -10,7 +10,7 @@ from jaxdl.data.batches import steps_per_epoch
 from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.source import Source
 from jaxdl.tasks import choose_task
-from jaxdl.training.features import memory_limit
+from jaxdl.training.features import DataStore, memory_limit
 from jaxdl.training.hyper import Lane
 from jaxdl.training.optim import make_optimizer
 from jaxdl.training.prepare import prepare
@@ -39,6 +39,7 @@ class Evaluation:
       strategy: see `strategy.FoldStrategy`.
       memory: bytes that trainings side by side may take; None for what `memory_limit` says.
       chosen: how each group is run, once that is known.
+      store: what the groups have in common of the data; see there.
     """
 
     source: Source
@@ -53,9 +54,14 @@ class Evaluation:
     work: RunFolder | None
     on_steps: Callable[[int], None] | None
     chosen: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
+    store: DataStore | None = None
     _lanes: dict[Trained, Lane] = dataclasses.field(default_factory=dict)
     _ready: dict[tuple[int, int | None], dict[str, Lanes]] = dataclasses.field(default_factory=dict)
     _programs: dict[tuple[int, str], Any] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.store is None:
+            self.store = DataStore(min(group.first.plan.batch_size for group in self.groups))
 
     @property
     def metric(self) -> str:
@@ -158,6 +164,7 @@ class Evaluation:
             preprocessing=self._preprocessing(one),
             streaming=remembered_streaming(self.work, self.streaming),
             workers=self.workers,
+            store=self.store,
         )
         remember_streaming(self.work, setup)
         return setup

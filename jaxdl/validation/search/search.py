@@ -171,6 +171,7 @@ def search(
         on_steps=on_steps,
         streaming=streaming,
         workers=workers,
+        store=evaluation.store,
         allow=allow,
     )
     result = _join(results, [configurations[number] for number in taken], final, time.perf_counter() - begin)
