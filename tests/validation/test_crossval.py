@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import time
 
 import numpy as np
 import pytest
@@ -11,6 +12,8 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 import jaxdl
 from jaxdl import data
 from jaxdl.errors import InputError
+from jaxdl.training.prepare import prepare
+from jaxdl.validation import strategy
 from jaxdl.validation.strategy import pad_folds
 
 DIGITS = data.digits(range(4))
@@ -121,19 +124,49 @@ def test_progress_hears_of_every_row():
 
 
 def test_auto_says_why():
-    chosen = jaxdl.cross_validate(MLP, SOURCE, jaxdl.Plan(epochs=1)).fold_strategy
-    assert chosen["name"] in ("loop", "vmap")
-    assert set(chosen["trial"]) == {"loop", "vmap"}
-    assert "trial" in chosen["reason"]
     one = jaxdl.cross_validate(MLP, SOURCE, jaxdl.Plan(epochs=1), splitter="holdout").fold_strategy
     assert one == {"name": "loop", "reason": "there is one fold"}
     cnn = jaxdl.create("cnn", 4, features=(4,), hidden=(8,))
     assert "rule" in jaxdl.cross_validate(cnn, SOURCE, jaxdl.Plan(epochs=1)).fold_strategy["reason"]
 
 
-def test_folds_start_with_different_heads_on_the_same_body():
-    from jaxdl.training.prepare import prepare
+@pytest.mark.parametrize(
+    ("seconds", "chosen", "said"),
+    [
+        ({"vmap": 1e-4, "loop": 0.0}, "vmap", "less than it would take to compile another way"),
+        ({"vmap": 9.0, "loop": 3.0}, "loop", "vmap 9e+03 ms, loop 3e+03 ms"),
+        ({"vmap": 2.0, "loop": 3.0}, "vmap", "vmap 2e+03 ms, loop 3e+03 ms"),
+    ],
+)
+def test_auto_tries_another_way_only_where_that_can_pay(seconds, chosen, said, monkeypatch):
+    class Timed:
+        """A trial that compiles for a moment and takes as long as is said."""
 
+        def __init__(self, setup, folds, name):
+            time.sleep(0.02)
+            compiled.append(name)
+            self.first, self.runner = seconds[name], name
+
+        def seconds(self):
+            return self.first
+
+        def whole(self):
+            return 10 * self.first
+
+    compiled = []
+    monkeypatch.setattr(strategy, "Trial", Timed)
+    setup = prepare(MLP, SOURCE, PLAN, [np.arange(50), np.arange(50, 100)])
+    choice, runners = strategy.choose_strategy(setup, [0, 1])
+    assert choice["name"] == chosen
+    assert said in choice["reason"]
+    assert choice["trial"] == {name: seconds[name] for name in compiled}
+    assert runners[chosen] == chosen
+    assert compiled == (["vmap"] if seconds["loop"] == 0 else ["vmap", "loop"])
+    # as often as would be worth it
+    assert strategy.choose_strategy(setup, [0, 1], turns=1000)[0]["trial"].keys() == {"vmap", "loop"}
+
+
+def test_folds_start_with_different_heads_on_the_same_body():
     parent = jaxdl.pretrain(MLP, SOURCE, jaxdl.Plan(epochs=1))
     setup = prepare(parent, SOURCE, PLAN, [np.arange(50), np.arange(50, 100)])
     one, two = setup.initial_states([0, 1])

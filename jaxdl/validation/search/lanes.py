@@ -224,5 +224,5 @@ def choose_lanes(
     if strategy != "auto":
         return {"name": strategy, "reason": "asked for", "width": width}, {}
     turns = -(-len(lanes) // width)
-    choice, runners = choose_strategy(setup, list(lanes[: -(-len(lanes) // turns)]))
+    choice, runners = choose_strategy(setup, list(lanes[: -(-len(lanes) // turns)]), turns)
     return {**choice, "width": width if choice["name"] != "loop" else 1}, runners

@@ -85,4 +85,4 @@ def test_auto_chooses_among_what_eight_devices_allow():
     source = source_of()
     result = jaxdl.cross_validate(jaxdl.create("mlp", 10), source, jaxdl.Plan(epochs=2), splitter="kfold")
     assert result.fold_strategy["name"] in ("loop", "shard")
-    assert set(result.fold_strategy["trial"]) == {"loop", "shard"}
+    assert {"shard"} <= set(result.fold_strategy["trial"]) <= {"loop", "shard"}
