@@ -12,6 +12,7 @@ import numpy as np
 from jaxdl.data.batches import steps_per_epoch
 from jaxdl.data.source import Source, check_labelled
 from jaxdl.errors import InputError, check_choice
+from jaxdl.training.features import DataStore
 from jaxdl.training.plan import Plan
 from jaxdl.training.resume import RunFolder
 from jaxdl.training.setup import Init
@@ -21,6 +22,7 @@ from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.validation.power_law import PowerLaw, describe_law, foretell
 from jaxdl.validation.result import Result, load_result
 from jaxdl.validation.splits import Split, Splitting, split_source
+from jaxdl.validation.statistics.intervals import interval
 from jaxdl.validation.training_sizes import nested_parts, resolve_sizes
 from jaxdl.weights.checkpoint import environment
 from jaxdl.weights.files import check_free, written_whole
@@ -38,7 +40,8 @@ class LearningCurve:
       metric: of which the points speak, ``accuracy`` or ``r2``.
       points: by rising size ``asked`` (a number or a percentage, as text), ``size`` (mean number of training examples
         of a fold), ``mean``, ``std`` (between folds, None for one), ``folds`` (the score of each), ``interval``
-        (``low``, ``high``, ``level``, ``method``; None of one fold), ``epochs``, ``steps`` and ``seconds``.
+        (see `statistics.intervals.Interval`; None where there is nothing to tell it from), ``epochs``, ``steps`` and
+        ``seconds``.
       law: the power law through the errors with what it foretells, None where it would not be sound.
       why: how `law` was had, or why there is none.
       budget: what is the same at all sizes, ``steps`` or ``epochs``.
@@ -177,6 +180,7 @@ def learning_curve(
         asked = {"sizes": list(wanted), "budget": budget, "split": whole.sha256, "fold_strategy": fold_strategy}
         work.claim(settings | asked | ({"allow": list(allow)} if allow else {}), environment())
     results: list[Result] = []
+    store = DataStore(plan.batch_size)  # frozen stages run over the data once for all sizes
     for name, part, stretched in reversed(list(zip(wanted, parts, plans, strict=True))):  # the largest chooses the way
 
         def tell(row: Mapping[str, Any], name: str = name) -> None:
@@ -192,11 +196,13 @@ def learning_curve(
             "streaming": streaming,
             "workers": workers,
             "allow": allow,
+            "store": store,
         }
         results.append(run_part(work, f"size-{name}", init, source, stretched, **options))
     results.reverse()
-    share = _test_share(whole)
-    points = [_point(*row, share) for row in zip(wanted, parts, plans, results, strict=True)]
+    share, full = _test_share(whole), float(np.mean([len(train) for train in whole.train]))
+    results = [dataclasses.replace(result, interval=_interval(result, full)) for result in results]
+    points = [_point(*row) for row in zip(wanted, parts, plans, results, strict=True)]
     law, why = _foretell(results, points, share, plan.seed)
     return LearningCurve(
         metric=results[0].metric,
@@ -255,14 +261,14 @@ def _steps(plan: Plan, parts: Sequence[np.ndarray]) -> int:
     return steps_per_epoch([len(part) - int(np.ceil(inner * len(part))) for part in parts], plan.batch_size)
 
 
-def _point(asked: str, part: Sequence[np.ndarray], plan: Plan, result: Result, share: float) -> dict[str, Any]:
+def _point(asked: str, part: Sequence[np.ndarray], plan: Plan, result: Result) -> dict[str, Any]:
     return {
         "asked": asked,
         "size": float(np.mean([len(indices) for indices in part])),
         "mean": result.mean,
         "std": result.std,
         "folds": [fold[result.metric] for fold in result.folds],
-        "interval": _corrected_t(result, share) if len(result.folds) > 1 else None,
+        "interval": result.interval,
         "epochs": plan.epochs,
         "steps": plan.epochs * _steps(plan, part),
         "seconds": result.seconds,
@@ -278,20 +284,10 @@ def _foretell(
     return foretell([p["size"] for p in points], errors, test_share=share, resolution=resolution, seed=seed)
 
 
-def _corrected_t(result: Result, share: float) -> dict[str, Any]:
-    """Mean over folds ± t · s · √(1/K + test/train) (Nadeau and Bengio 2003), with test/train of full size.
-
-    The correction is for training examples that folds share. Smaller parts share fewer, so that the ratio at full size
-    is enough for them; their own, with few training examples, would be far too wide.
-    """
-    from scipy import stats
-
-    folds = len(result.folds)
-    reach = float(stats.t.ppf(0.975, folds - 1) * result.std * np.sqrt(1 / folds + share))
-    highest = 1.0  # of accuracy and R²
-    lowest = 0.0 if result.class_names else -np.inf
-    low, high = max(result.mean - reach, lowest), min(result.mean + reach, highest)
-    return {"low": low, "high": high, "level": 0.95, "method": "corrected resampled t"}
+def _interval(result: Result, full: float) -> dict[str, Any] | None:
+    """As of any result, with the correction of training parts of `full` size; measured by experiments/coverage.py."""
+    found = interval(result, whole=full)
+    return None if found is None else found.as_dict()
 
 
 def _test_share(split: Split) -> float:

@@ -15,6 +15,7 @@ from jaxdl.report.learning_curve import outlook
 from jaxdl.training.resume import Interrupted, RunFolder
 from jaxdl.validation.learning_curve import load_learning_curve
 from jaxdl.validation.splits import split_source
+from jaxdl.validation.statistics.intervals import interval
 from jaxdl.validation.training_sizes import nested_parts, resolve_sizes
 
 DIGITS = data.digits(range(3))
@@ -104,6 +105,7 @@ def test_each_point_is_a_cross_validation_on_the_same_test_examples(curve):
         assert {row["train"] for row in result.folds} == {point["size"]}
         assert point["folds"] == [row["accuracy"] for row in result.folds]
         assert point["mean"] == np.mean(point["folds"])
+        assert point["interval"] == result.interval == dataclasses.asdict(interval(result, whole=60))
         assert point["interval"]["low"] <= point["mean"] <= point["interval"]["high"]
     assert curve.points[0]["mean"] < curve.points[-1]["mean"]
 
@@ -174,9 +176,9 @@ def test_the_command(tmp_path):
         f"--model-arguments hidden=[4] --out {tmp_path / 'run'}"
     )
     said = jaxdl_command(f"{line} --sizes 6 12 100%")
-    assert "results and learning_curve.png in" in said
+    assert "results, learning_curve.png and report.html in" in said
     made = sorted(p.name for p in (tmp_path / "run").iterdir())
-    assert made == ["learning_curve.json", "learning_curve.png", "run.json", "sizes"]
+    assert made == ["learning_curve.json", "learning_curve.png", "report.html", "run.json", "sizes"]
     assert jaxdl.load_result(tmp_path / "run" / "sizes" / "12").folds[0]["train"] == 12
     assert "is finished" in jaxdl_command(f"{line} --sizes 6 12 100%")
     code, _, said = call(f"{line} --sizes 6")
