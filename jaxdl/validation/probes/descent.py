@@ -22,7 +22,8 @@ MEMORY = 5  # pairs of steps and changes of the gradient that are kept
 LEADING = 128  # directions of the covariance that the first guess knows
 LINE_TRIALS = 12
 LINE_SHARE = 0.5  # a step is taken once the slope along it has fallen to this share
-STALLED = 50  # steps without a smaller gradient: what is left is rounding
+STALLED = 100  # steps without a smaller gradient: what is left is rounding
+RESTART = 20  # after so many of them the pairs, which may be rounding as well, are forgotten
 FLAT = 1e-9  # added to the curvature: directions in which nothing varies
 
 Slopes = Callable[[jax.Array, jax.Array], tuple[jax.Array, jax.Array]]
@@ -49,6 +50,8 @@ def hinge_slopes(logits: jax.Array, targets: jax.Array) -> tuple[jax.Array, jax.
 
 
 SLOPES: dict[str, Slopes] = {"softmax": softmax_slopes, "sigmoid": sigmoid_slopes, "hinge": hinge_slopes}
+# residuals of fewer units of the type's precision are rounding; of the hinge, which subtracts numbers near 1, sooner
+ROUNDING = {"softmax": 1e3, "sigmoid": 1e3, "hinge": 1e4}
 
 
 class Problem(NamedTuple):
@@ -83,7 +86,8 @@ class Solution(NamedTuple):
     Attributes:
       point: kernel ``[lanes, outputs, columns]`` and bias ``[lanes, outputs]`` of the standardised features.
       logits: ``[lanes, outputs, rows]``, those of all rows.
-      gradient: largest entry of each lane's gradient, as a share of its `residual_size` where that is below 1.
+      gradient: largest entry of each lane's gradient, as a share of the mean size of its residuals (at least that of
+        `ROUNDING`, at most 1).
       steps: that each lane took.
     """
 
@@ -137,7 +141,7 @@ def minimise(problem: Problem, start: Point, *, loss: str, tolerance: float, mos
         beside 1 may then be far from the minimum.)
       most: steps at the most; of lanes that are not done by then the gradient tells, and of those that rounding stops.
     """
-    tools = _Tools(problem, SLOPES[loss])
+    tools = _Tools(problem, loss)
     logits = tools.logits(start)
     curvature, slope, gradient = tools.look(start, *tools.residual(logits))
     pairs = jax.tree.map(lambda a: jnp.zeros((MEMORY, *a.shape), a.dtype), start)
@@ -165,8 +169,9 @@ def minimise(problem: Problem, start: Point, *, loss: str, tolerance: float, mos
 class _Tools:
     """The sums over examples that a step needs."""
 
-    def __init__(self, problem: Problem, slopes: Slopes):
-        self.problem, self.slopes = problem, slopes
+    def __init__(self, problem: Problem, loss: str):
+        self.problem, self.slopes = problem, SLOPES[loss]
+        self.smallest = ROUNDING[loss] * jnp.finfo(problem.features.dtype).eps
         self.examples = problem.weight.sum(-1)
         self.penalty = problem.penalty / self.examples  # as the share of one example
         self.mean, self.inverse = problem.mean[:, None], problem.inverse[:, None]  # [lanes, 1, columns]
@@ -189,7 +194,7 @@ class _Tools:
         kernel = kernel / examples[:, :, None] + _wide(self.penalty, kernel) * point[0]
         slope = kernel, total / examples
         size = jnp.abs(residual).max(1).sum(-1) / self.examples
-        size = jnp.clip(size, jnp.finfo(size.dtype).tiny, 1)
+        size = jnp.clip(size, self.smallest, 1)
         largest = jnp.maximum(jnp.abs(slope[0]).max((1, 2)), jnp.abs(slope[1]).max(-1))
         return curvature.sum(-1) / examples, slope, largest / size
 
@@ -224,6 +229,7 @@ def _step(tools: _Tools, tolerance: float, state: _State) -> _State:
     place = state.count % MEMORY
     keep = lambda kept, new: kept.at[place].set(new)  # noqa: E731
     since = jnp.where(gradient < state.least, 0, state.since + 1)
+    rate = keep(state.rate, jnp.where(bend > 0, 1 / jnp.where(bend > 0, bend, 1), 0))
     return _State(
         count=state.count + 1,
         point=point,
@@ -232,7 +238,7 @@ def _step(tools: _Tools, tolerance: float, state: _State) -> _State:
         slope=slope,
         moved=jax.tree.map(keep, state.moved, moved),
         turned=jax.tree.map(keep, state.turned, turned),
-        rate=keep(state.rate, jnp.where(bend > 0, 1 / jnp.where(bend > 0, bend, 1), 0)),
+        rate=jnp.where((since > 0) & (since % RESTART == 0), 0, rate),
         gradient=gradient,
         least=jnp.minimum(state.least, gradient),
         since=since,
