@@ -8,8 +8,9 @@ in other words are not found, nor one that was put into a much longer one.
 
 The threshold was chosen on 6,641 sentences of SST-2: at 0.6 two pairs are alike, at 0.4 twelve; of 1,000 of them with a
 word left out 96 % are found, with a word replaced 90 %, with a word or more in five cut off 95 %, with one letter in 30
-wrong all. On captions of images, which had no part in it, more is alike (Multi30k: 32 pairs among 10,000), most of it
-truly so: "A dog is running on the beach." and "A woman is running on the beach."
+wrong all. Short sentences of one pattern may be alike and yet say different things: among 10,000 captions of Multi30k,
+which had no part in the choice, 32 pairs are alike, "A dog is running on the beach." and "A woman is running on the
+beach." among them.
 """
 
 import re
