@@ -191,7 +191,10 @@ MISTAKES = [
     ("pretrain --model mlp --data good.npz --parallel pmapp", "unknown parallel 'pmapp'.* mean 'pmap'?"),
     ("finetune --init mlp --data good.npz --head fres", "unknown head 'fres'.* mean 'fresh'?"),
     ("cross-validate --model mlp --data good.npz --splitter groups", "unknown splitter 'groups'.* mean 'group'?"),
-    ("cross-validate --model mlp --data good.npz --fold-strategy vmp", "unknown fold strategy 'vmp'.* mean 'vmap'?"),
+    (
+        "cross-validate --model mlp --data good.npz --splitter stratified --fold-strategy vmp",
+        "unknown fold strategy 'vmp'.* mean 'vmap'?",
+    ),
     ("pretrain --model mlp --data good.npz --model-arguments hiden=[4]", "no argument 'hiden'.* mean 'hidden'?"),
     ("pretrain --model mlp --data good.npz --model-arguments hidden=4", "argument 'hidden' of model 'mlp' is 4"),
     ("pretrain --model mlp --data good.npz --model-arguments hidden", "'hidden' is no NAME=VALUE"),
@@ -209,7 +212,10 @@ MISTAKES = [
     ("pretrain --model mlp --data good.npz --seed -1", "seed is -1; expected"),
     ("pretrain --model mlp --data good.npz --validation-fraction 1.5", "the validation fraction is 1.5; expected"),
     ("pretrain --model mlp --data good.npz --image-size 8", "holds numbers, not images"),
-    ("cross-validate --model mlp --data good.npz --folds 1", "folds is 1; 'stratified' needs at least 2"),
+    (
+        "cross-validate --model mlp --data good.npz --splitter stratified --folds 1",
+        "folds is 1; 'stratified' needs at least 2",
+    ),
     # how a run is carried out
     ("pretrain --model mlp --data good.npz --workers -1", "workers is -1; expected 0 or more"),
     ("cross-validate --model mlp --data good.npz --workers -1", "workers is -1; expected 0 or more"),

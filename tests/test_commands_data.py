@@ -172,7 +172,9 @@ def test_images_of_a_group_stay_together(tmp_path):
     belongs = [set(groups[result.out_of_fold.index[result.out_of_fold.fold == fold]]) for fold in range(3)]
     assert sum(map(len, belongs)) == len(set.union(*belongs)) == 6
     assert list(result.class_names) == ["sick", "well"]
-    mixed = f"cross-validate {CNN} --data scans.csv --epochs 1 --folds 2 --out {tmp_path / 'mixed'}"
+    mixed = (
+        f"cross-validate {CNN} --data scans.csv --epochs 1 --folds 2 --out {tmp_path / 'mixed'} --splitter stratified"
+    )
     said = refused(f"{mixed} --allow times")
     assert "groups: 24 examples are tested of a group that the same fold trains on (of 6 groups: " in said
     assert not (tmp_path / "mixed").exists()

@@ -71,9 +71,9 @@ def cross_validate_command(
       fold_strategy: how folds are run: in turn (loop), in one program (vmap), over devices (shard), or the fastest.
       keep_models: save the network of each fold, too, below --out; auto does for up to 20 folds.
       allow: leaks to go on with in spite of all: groups, times, duplicates, near-duplicates, parent.
+      group_duplicates: keep copies of an example, and images that look the same, on one side: as groups.
       interval: how sure the score is, by which method; nested trains K(K-1)/2 more networks, --nested-repeats times.
       nested_repeats: how often nested divides the examples anew; each time but the first costs K networks more.
-      group_duplicates: keep copies of an example, and images that look the same, on one side: as groups.
       debug: show the traceback of an error.
     """
     plan = Plan(**vars(training))

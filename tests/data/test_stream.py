@@ -354,7 +354,11 @@ def test_workers_end_with_their_reader(tmp_path, ending):
     assert len(started) == 2
     if mode == "wait":
         (os.kill if ending == signal.SIGKILL else os.killpg)(program.pid, ending)
-    _, errors = program.communicate(timeout=60)
+    try:
+        _, errors = program.communicate(timeout=60)
+    except subprocess.TimeoutExpired:
+        os.killpg(program.pid, signal.SIGKILL)
+        raise
     until = time.monotonic() + 15
     while any(map(alive, started)) and time.monotonic() < until:
         time.sleep(0.02)

@@ -10,7 +10,7 @@ from jaxdl import data
 from jaxdl.report.underfit import underfit
 
 DIGITS = data.subset(data.digits(range(4)), np.arange(160))
-PLAN = jaxdl.Plan(epochs=3, learning_rate=1e-4)
+PLAN = jaxdl.Plan(epochs=3, learning_rate=1e-3)
 
 
 @pytest.fixture(scope="module")
