@@ -171,6 +171,13 @@ def load_split(path: str | Path) -> Split:
     return split
 
 
+def auto_splitter(source: Source) -> str:
+    """The name that ``auto`` stands for: classes keep their shares, and groups stay whole."""
+    if source.groups is None:
+        return "stratified" if source.class_names else "kfold"
+    return "stratified-group" if source.class_names else "group"
+
+
 def split_source(
     source: Source, splitter: str | Path | Any, folds: int, seed: int, splitting: Splitting | None = None
 ) -> Split:
@@ -178,9 +185,8 @@ def split_source(
 
     Args:
       source: labelled; its `groups` and `times` are passed on.
-      splitter: a name of `SPLITTERS` (``auto`` is stratified for classes, kfold for numbers, stratified-group and group
-        where there are groups), any object with scikit-learn's ``split(X, y, groups)``, or a `Split` or the path of one
-        that was saved: the same folds again.
+      splitter: a name of `SPLITTERS` (for ``auto`` see `auto_splitter`), any object with scikit-learn's
+        ``split(X, y, groups)``, or a `Split` or the path of one that was saved: the same folds again.
       folds: for a name; a splitter object has its own number.
       seed: for a name.
       splitting: options, for a name.
@@ -197,10 +203,7 @@ def split_source(
     if isinstance(splitter, Split):
         return _checked(splitter, source)
     if splitter == "auto" and isinstance(splitter, str):
-        if source.groups is None:
-            splitter = "stratified" if source.class_names else "kfold"
-        else:
-            splitter = "stratified-group" if source.class_names else "group"
+        splitter = auto_splitter(source)
     kind = splitter if named else type(splitter).__name__
     options = {}
     if named:

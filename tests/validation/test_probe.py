@@ -155,6 +155,8 @@ def test_bad_input(options, said):
         jaxdl.probe(x, labels, probing=Probing(**options))
     with pytest.raises(InputError, match="repeats is 3"):
         jaxdl.probe(x, labels, "holdout", splitting=jaxdl.Splitting(repeats=3))
+    with pytest.raises(InputError, match="repeats is 3, but the splitter 'stratified-group'"):  # not torn apart
+        jaxdl.probe(x, labels, splitting=jaxdl.Splitting(repeats=3), groups=np.arange(len(x)) // 2)
     with pytest.raises(InputError, match="the first is example 7"):
         jaxdl.probe(np.where(np.arange(150)[:, None] == 7, np.nan, x), labels)
 

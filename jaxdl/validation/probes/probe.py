@@ -17,7 +17,7 @@ from jaxdl.validation.probes.linear import TOLERANCE
 from jaxdl.validation.probes.result import HeadResult, ProbeResult
 from jaxdl.validation.probes.selection import RULES, select
 from jaxdl.validation.search.inner import inner_splits
-from jaxdl.validation.splits import Split, Splitting, split_source
+from jaxdl.validation.splits import Split, Splitting, auto_splitter, split_source
 
 PENALTIES = tuple(10.0 ** (place / 2) for place in range(-6, 7))
 NEIGHBOURS = (1, 3, 5, 9, 17, 33, 65)
@@ -144,7 +144,7 @@ def probe_source(
     """`probe` of the examples of `source`; `about` goes to the result, `check` looks for leaks in the folds."""
     classes, seed = len(source.class_names), probing.seed
     grids = probing.grids(source)
-    splitter = _repeated(splitter, splitting, bool(classes))
+    splitter = _repeated(splitter, splitting, source)
     split = split_source(source, splitter, folds, seed, splitting)
     leaks = check(split) if check else ()
     single = all(len(test) == 1 for test in split.test)
@@ -283,11 +283,11 @@ def _check_neighbours(grid: np.ndarray, train: np.ndarray) -> None:
         raise InputError(f"{grid[0]} neighbours are asked for, but a fold trains on {len(train)} examples")
 
 
-def _repeated(splitter: str | Any, splitting: Splitting | None, classes: bool) -> str | Any:
+def _repeated(splitter: str | Any, splitting: Splitting | None, source: Source) -> str | Any:
     """The splitter that repeats what a plain one does, where that is asked for."""
     if splitting is None or splitting.repeats is None or not isinstance(splitter, str):
         return splitter
-    plain = ("stratified" if classes else "kfold") if splitter == "auto" else splitter
+    plain = auto_splitter(source) if splitter == "auto" else splitter
     return {"stratified": "repeated-stratified", "kfold": "repeated-kfold"}.get(plain, plain)
 
 
