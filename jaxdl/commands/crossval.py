@@ -19,10 +19,10 @@ from jaxdl.cli_options import (
     option,
 )
 from jaxdl.commands.console import console, display, score
-from jaxdl.commands.run import carried_out, load_subject, make_loggers, open_run, whole_result
+from jaxdl.commands.run import carried_out, load_subject, make_loggers, open_run, tell_finished, whole_result
 from jaxdl.data.source import Source, check_labelled
 from jaxdl.errors import check_choice
-from jaxdl.report.run_page import PAGE, write_run_report
+from jaxdl.report.run_page import write_run_report
 from jaxdl.report.sure import apart, interval_said
 from jaxdl.report.table import print_table, results_table
 from jaxdl.report.underfit import underfit
@@ -106,9 +106,7 @@ def cross_validate_command(
                     nested_repeats=nested_repeats,
                 )
             except AlreadyFinished as finished:
-                console.print(str(finished), soft_wrap=True)
-                if not (run.path / PAGE).exists():  # something stopped it while it was being drawn
-                    write_run_report(run.path, source)
+                tell_finished(run, finished, source)
                 return
         _write(run, result, split, source)
         run.finish(broken=broken)

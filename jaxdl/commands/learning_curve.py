@@ -15,7 +15,7 @@ from jaxdl.cli_options import (
     TrainingOptions,
 )
 from jaxdl.commands.console import console, display
-from jaxdl.commands.run import carried_out, load_subject, open_run, refuse_loggers, whole_result
+from jaxdl.commands.run import carried_out, load_subject, open_run, refuse_loggers, tell_finished, whole_result
 from jaxdl.report.learning_curve import outlook, print_curve, write_learning_curve
 from jaxdl.report.run_page import PAGE, write_run_report
 from jaxdl.training.plan import Plan
@@ -77,9 +77,7 @@ def learning_curve_command(
                     allow=allow,
                 )
             except AlreadyFinished as finished:
-                console.print(str(finished), soft_wrap=True)
-                if not (run.path / PAGE).exists():  # something stopped it while it was being drawn
-                    write_run_report(run.path)
+                tell_finished(run, finished)
                 return
         with whole_result(run, CURVE) as made:
             curve.write_to(made)

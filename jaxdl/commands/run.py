@@ -10,12 +10,13 @@ from typing import Any
 
 from jaxdl import data as sources
 from jaxdl.cli_options import Running, Subject
-from jaxdl.commands.console import errors, start_of
+from jaxdl.commands.console import console, errors, start_of
 from jaxdl.commands.loggers import TENSORBOARD, WANDB, Logger, TensorBoard, WeightsAndBiases
 from jaxdl.data import skip_broken
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError, check_choice
-from jaxdl.training.resume import RUN, Interrupted, RunFolder, set_aside
+from jaxdl.report.run_page import PAGE, write_run_report
+from jaxdl.training.resume import RUN, AlreadyFinished, Interrupted, RunFolder, set_aside
 from jaxdl.training.setup import Init
 
 # exit codes: what a shell reports of a process that the signal ended
@@ -108,6 +109,13 @@ def whole_result(run: RunFolder, last: str) -> Iterator[Path]:
     made.mkdir(parents=True)
     yield made
     run.place(made, last=last)
+
+
+def tell_finished(run: RunFolder, finished: AlreadyFinished, source: Source | None = None) -> None:
+    """Says that there is nothing left to do, and draws the page if something stopped the run before it was drawn."""
+    console.print(str(finished), soft_wrap=True)
+    if not (run.path / PAGE).exists():
+        write_run_report(run.path, source)
 
 
 def without_broken(source: Source, running: Running) -> tuple[Source, list[list[str]]]:

@@ -21,11 +21,11 @@ from jaxdl.cli_options import (
     option,
 )
 from jaxdl.commands.console import console, display
-from jaxdl.commands.run import carried_out, load_subject, make_loggers, open_run, whole_result
+from jaxdl.commands.run import carried_out, load_subject, make_loggers, open_run, tell_finished, whole_result
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.models import describe
-from jaxdl.report.run_page import PAGE, write_run_report
+from jaxdl.report.run_page import write_run_report
 from jaxdl.report.search import search_rows, seeds_said, stability, verdict
 from jaxdl.training.plan import Plan
 from jaxdl.training.resume import STATE, AlreadyFinished, RunFolder
@@ -123,9 +123,7 @@ def search_command(
                     allow=allow,
                 )
             except AlreadyFinished as finished:
-                console.print(str(finished), soft_wrap=True)
-                if not (run.path / PAGE).exists():  # something stopped it while it was being drawn
-                    write_run_report(run.path, source)
+                tell_finished(run, finished, source)
                 return
             if finetune:
                 _train_final(run, found, source, subject, running)

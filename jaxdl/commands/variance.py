@@ -16,7 +16,7 @@ from jaxdl.cli_options import (
     option,
 )
 from jaxdl.commands.console import console, display
-from jaxdl.commands.run import carried_out, load_subject, open_run, refuse_loggers, whole_result
+from jaxdl.commands.run import carried_out, load_subject, open_run, refuse_loggers, tell_finished, whole_result
 from jaxdl.report.run_page import PAGE, write_run_report
 from jaxdl.report.variance import print_variance, write_variance
 from jaxdl.training.plan import Plan
@@ -83,9 +83,7 @@ def variance_command(
                     allow=allow,
                 )
             except AlreadyFinished as finished:
-                console.print(str(finished), soft_wrap=True)
-                if not (run.path / PAGE).exists():  # something stopped it while it was being drawn
-                    write_run_report(run.path)
+                tell_finished(run, finished)
                 return
         with whole_result(run, VARIANCE) as made:
             found.write_to(made)
