@@ -135,15 +135,20 @@ def as_logits(outputs: np.ndarray) -> np.ndarray:
     return np.concatenate([-outputs / 2, outputs / 2], -1) if outputs.shape[-1] == 1 else outputs
 
 
-def _finished(outputs: Any, fold: Fold) -> np.ndarray:
-    """Without padding."""
-    outputs = np.asarray(outputs, np.float32)[:, : len(fold.test)]
-    return as_logits(outputs) if fold.examples.classes else outputs
+def finished(outputs: Any, classes: int) -> np.ndarray:
+    """float32 outputs ``[grid, examples, classes or 1]``, of classes `as_logits`."""
+    outputs = np.asarray(outputs, np.float32)
+    return as_logits(outputs) if classes else outputs
+
+
+def _of_fold(outputs: Any, fold: Fold) -> np.ndarray:
+    """`finished`, without padding."""
+    return finished(outputs[:, : len(fold.test)], fold.examples.classes)
 
 
 def _each(fit: Callable[[Fold, np.ndarray], Any]) -> Callable[[Folds, np.ndarray], list[Fitted]]:
     """One fold after the other, by what gives outputs."""
-    return lambda folds, grid: [Fitted(_finished(fit(fold, grid), fold)) for fold in folds.folds]
+    return lambda folds, grid: [Fitted(_of_fold(fit(fold, grid), fold)) for fold in folds.folds]
 
 
 def _together(kind: Kind) -> Callable[[Folds, np.ndarray], list[Fitted]]:
@@ -167,7 +172,7 @@ def _together(kind: Kind) -> Callable[[Folds, np.ndarray], list[Fitted]]:
             tolerance=examples.tolerance,
         )
         return [
-            Fitted(_finished(outputs, fold), float(gradient.max()), int(steps.sum()))
+            Fitted(_of_fold(outputs, fold), float(gradient.max()), int(steps.sum()))
             for fold, outputs, gradient, steps in zip(folds.folds, *made, strict=True)
         ]
 

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.validation.probes import approximate
-from jaxdl.validation.probes.heads import Examples, Fold, as_logits
+from jaxdl.validation.probes.heads import Examples, Fold, finished
 from jaxdl.validation.probes.linear import fit_folds, fit_logistic, fit_svm
 from jaxdl.validation.probes.ridge import ridge_leaving_one_out, ridge_targets
 from jaxdl.validation.probes.standard import Shared, Standard, alone
@@ -42,7 +42,7 @@ def leave_one_out(head: str, examples: Examples, grid: np.ndarray) -> LeftOut:
         standard = fold.standard(np.float64)
         if head == "ridge":
             made = ridge_leaving_one_out(standard, ridge_targets(examples.labels, examples.classes), grid).predictions
-            return LeftOut(_finished(made, examples), None, None)
+            return LeftOut(finished(made, examples.classes), None, None)
         fit = fit_svm if head == "svm" else fit_logistic
         path = fit(standard, examples.labels, examples.classes, grid, tolerance=TIGHT)
         loss = {"svm": "hinge", "logistic": "sigmoid" if examples.classes == 2 else "softmax"}[head]
@@ -50,12 +50,7 @@ def leave_one_out(head: str, examples: Examples, grid: np.ndarray) -> LeftOut:
         targets = {"hinge": signs, "sigmoid": (signs + 1) / 2, "softmax": (signs + 1) / 2}[loss]
         made = approximate.leave_one_out(standard, targets, path, grid, loss=loss)
         checked = _check(head, standard, examples, grid, made)
-        return LeftOut(_finished(made, examples), float(path.gradient.max()), checked)
-
-
-def _finished(outputs: Any, examples: Examples) -> np.ndarray:
-    outputs = np.asarray(outputs, np.float32)
-    return as_logits(outputs) if examples.classes else outputs
+        return LeftOut(finished(made, examples.classes), float(path.gradient.max()), checked)
 
 
 def _check(
