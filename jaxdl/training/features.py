@@ -38,7 +38,7 @@ def memory_limit() -> int:
 
 
 class DataStore:
-    """What several calls of `prepare` on the same source have in common: its examples in memory, and activations.
+    """What several calls on the same source have in common: what it holds in memory, activations, copies in it.
 
     Whatever was asked for least recently goes when all together would take more than `memory_limit`.
 
@@ -59,6 +59,11 @@ class DataStore:
         while sum(leaf.nbytes for leaf in jax.tree.leaves(list(self._held.values()))) > memory_limit():
             self._held.popitem(last=False)
         return made
+
+
+def kept(store: DataStore | None, key: Callable[[], Hashable], make: Callable[[], Any]) -> Any:
+    """What `store` holds under `key`, or else what `make` gives; no key is made without a store."""
+    return make() if store is None else store.get(key(), make)
 
 
 def compute_features(

@@ -1,8 +1,7 @@
 """From a starting point, data and a plan to everything that a run of steps needs."""
 
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import partial
-from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -11,11 +10,11 @@ import numpy as np
 from jaxdl.data import augment, stream
 from jaxdl.data.batches import steps_per_epoch
 from jaxdl.data.preprocessing import Moments, Preprocessing, to_memory
-from jaxdl.data.source import Source
+from jaxdl.data.source import Source, columns_of
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models.staged import Variables, init_variables, split_variables
 from jaxdl.tasks import Task, choose_task
-from jaxdl.training.features import DataStore, activation_bytes, compute_features, memory_limit
+from jaxdl.training.features import DataStore, activation_bytes, compute_features, kept, memory_limit
 from jaxdl.training.inner import divide_inner
 from jaxdl.training.optim import make_optimizer
 from jaxdl.training.plan import Plan
@@ -59,9 +58,9 @@ def prepare(
     base = init.model if isinstance(init, Checkpoint) else init
     model = base.clone(num_outputs=task.num_outputs, dtype=plan.precision)
     streamed = _why_streamed(streaming, source, preprocessing)
-    x = None
+    x, given = None, (columns_of(source), preprocessing)  # by these the examples in memory differ
     if not streamed:
-        x = _kept(store, lambda: ("examples", preprocessing), lambda: to_memory(source, preprocessing).x)
+        x = kept(store, lambda: ("examples", *given), lambda: to_memory(source, preprocessing).x)
     inner = None
     if plan.early_stopping:
         divided = [divide_inner(source, part, plan.inner_fraction, plan.seed) for part in parts]
@@ -95,9 +94,9 @@ def prepare(
             mean, std = np.float32(preprocessing.mean), np.float32(preprocessing.std)
         size = plan.batch_size if store is None else store.batch_size
         read = partial(_in_parts, source, preprocessing, size, workers) if streamed else partial(np.asarray, x)
-        x = _kept(
+        x = kept(
             store,
-            lambda: (fingerprint(frozen), str(model), stage, preprocessing, mean.tobytes(), std.tobytes()),
+            lambda: (fingerprint(frozen), str(model), stage, *given, mean.tobytes(), std.tobytes()),
             lambda: compute_features(model, frozen, stage, read(), mean, std, size),
         )
         streamed = None  # the activations are in memory: the examples are not needed any more
@@ -126,11 +125,6 @@ def prepare(
         moments=moments,
         scaling=np.float32(init.card.scaling) if restored and keep_head and init.card.scaling else None,
     )
-
-
-def _kept(store: DataStore | None, key: Callable[[], Hashable], make: Callable[[], Any]) -> Any:
-    """What `store` holds under `key`, or else what `make` gives; no key is made without a store."""
-    return make() if store is None else store.get(key(), make)
 
 
 def _check_plan(plan: Plan, task: Task, source: Source, preprocessing: Preprocessing) -> None:

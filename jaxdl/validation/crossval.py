@@ -121,9 +121,9 @@ def cross_validate(
         allowed = {"allow": list(allow)} if allow else {}  # older runs say nothing of it
         allowed |= {} if interval == "auto" else {"interval": [interval, nested_repeats]}
         work.claim(settings | asked | allowed | _describe_numbers(numbers), environment())
-    leaks = check_leaks(init, source, split, allow=allow, folds=chosen)
     if interval == "nested" and store is None:
         store = DataStore(plan.batch_size)
+    leaks = check_leaks(init, source, split, allow=allow, folds=chosen, store=store)
     preprocessing = choose_preprocessing(init, source, image_size)
     setup = prepare(
         init,

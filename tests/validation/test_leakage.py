@@ -15,7 +15,7 @@ import jaxdl
 from jaxdl import data
 from jaxdl.data.content import hash_examples
 from jaxdl.errors import InputError
-from jaxdl.validation.leakage import check_leaks, check_validation, duplicate_groups
+from jaxdl.validation.leakage import check_leaks, check_validation, checks, duplicate_groups
 from jaxdl.validation.leakage.duplicates import find_copies
 from jaxdl.validation.leakage.likeness import alike_pairs, thumbnails
 from jaxdl.validation.splits import split_source
@@ -356,3 +356,14 @@ def test_alarms_on_real_images(name, pairs, real_data, tmp_path):
     found = {tuple(pair) for pair in alike_pairs(np.concatenate([small, copies]))}
     for k in range(len(changes)):
         assert sum((int(i), len(small) + 100 * k + j) in found for j, i in enumerate(chosen)) >= 97
+
+
+def test_copies_are_looked_for_once_in_a_search_and_a_learning_curve(monkeypatch):
+    looked = []
+    find = checks.find_copies
+    monkeypatch.setattr(checks, "find_copies", lambda source, **options: looked.append(1) or find(source, **options))
+    source, plan = data.arrays(PICTURES, COIN), jaxdl.Plan(epochs=1)
+    jaxdl.search(MLP, source, plan, {"batch_size": [16, 32]}, folds=2, inner_folds=2)
+    assert len(looked) == 1
+    jaxdl.learning_curve(MLP, source, plan, sizes=["50%", "100%"], folds=2)
+    assert len(looked) == 2

@@ -6,8 +6,9 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from jaxdl.data.source import Joined, Source, texts_of
+from jaxdl.data.source import Joined, Source, columns_of, texts_of
 from jaxdl.errors import InputError, check_choice
+from jaxdl.training.features import DataStore, kept
 from jaxdl.training.setup import Init
 from jaxdl.validation.leakage.duplicates import LARGEST, Copies, are_telling, find_copies
 from jaxdl.validation.leakage.likeness import holds_pictures
@@ -59,6 +60,7 @@ def check_leaks(
     *,
     allow: Iterable[str] = (),
     folds: Sequence[int] | None = None,
+    store: DataStore | None = None,
 ) -> list[Leak]:
     """Looks for all that would make the folds' scores too good, before anything is trained.
 
@@ -79,6 +81,7 @@ def check_leaks(
       split: with ``train`` and ``test`` indices of each fold, and ``kind``; see `splits.Split`.
       allow: names of leaks to go on with; near-duplicates that are allowed are not looked for.
       folds: which of them are trained, all by default.
+      store: of the source, where the copies that were found are kept for other splits of it.
 
     Returns:
       What was found and is allowed, and what was not looked for.
@@ -89,7 +92,8 @@ def check_leaks(
     allow = check_allowed(allow)
     chosen = range(len(split.train)) if folds is None else folds
     parts = [(np.asarray(split.train[k]), np.asarray(split.test[k])) for k in chosen]
-    copies = find_copies(source, near="near-duplicates" not in allow)
+    near = "near-duplicates" not in allow
+    copies = kept(store, lambda: ("copies", columns_of(source), near), lambda: find_copies(source, near=near))
     found = [
         *_of_groups(source, parts),
         *_of_times(source, parts, split.kind),

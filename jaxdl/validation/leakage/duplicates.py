@@ -1,7 +1,7 @@
 """Examples that occur twice: the same bytes, the same picture, or the same text."""
 
-import dataclasses
 import hashlib
+from typing import NamedTuple
 
 import numpy as np
 
@@ -14,8 +14,7 @@ LARGEST = 20_000  # images up to which near-duplicates are looked for: all pairs
 CHANCE = 1e-4  # expected number of rows that equal one by chance, from which on equal rows say nothing
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Copies:
+class Copies(NamedTuple):
     """Which examples of a source are the same.
 
     Attributes:

@@ -144,14 +144,14 @@ def search(
         asked |= {"allow": list(allow)} if allow else {}
         work.claim({"call": "search", **asked, **describe_run(init, source, plan)}, environment())
     groups = group(configurations, source)
-    for start in {id(one.first.init): one.first.init for one in groups}.values():
-        check_leaks(start, source, outer, allow=allow)
-    if nested:
-        check_leaks(init, source, splits[INNER], allow=allow)
     repeats = range(plan.seed, plan.seed + seeds)
     evaluation = Evaluation(
         source, splits, groups, repeats, fold_strategy, memory, image_size, streaming, workers, work, on_steps
     )
+    for start in {id(one.first.init): one.first.init for one in groups}.values():
+        check_leaks(start, source, outer, allow=allow, store=evaluation.store)
+    if nested:
+        check_leaks(init, source, splits[INNER], allow=allow, store=evaluation.store)
     climbed = climb(evaluation, configurations, divisions, rungs, criterion)
     chosen = {name: select(standing, configurations, selection) for name, standing in climbed.last.items()}
     final = configurations[chosen[ALL]]
