@@ -39,7 +39,7 @@ table { border-collapse: collapse; font-size: .95rem; }
 th, td { padding: .4rem .9rem .4rem 0; text-align: left; vertical-align: top; border-bottom: 1px solid var(--line); }
 .examples td, .examples tbody th { max-width: 18rem; }
 thead th { color: var(--faint); font-weight: 500; overflow-wrap: normal; }
-tbody th { font-weight: 400; }
+tbody th { font-weight: 400; overflow-wrap: break-word; }
 .numbers th, .numbers td { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums; }
 .answer th:last-child, .answer td:last-child { text-align: left; padding-left: .3rem; }
 .numbers th:first-child { text-align: left; white-space: normal; min-width: 8rem; max-width: 18rem; }
