@@ -8,10 +8,10 @@ from scipy.special import softmax
 from sklearn import linear_model, neighbors, preprocessing, svm
 
 from jaxdl.errors import InputError
-from jaxdl.validation.probes import approximate, linear
+from jaxdl.validation.probes import approximate, linear, ridge
 from jaxdl.validation.probes.mlp import fit_mlp
 from jaxdl.validation.probes.neighbours import knn, nearest_mean
-from jaxdl.validation.probes.ridge import fit_ridge, ridge_leaving_one_out, ridge_targets
+from jaxdl.validation.probes.ridge import fit_ridge, fit_ridge_folds, ridge_leaving_one_out, ridge_targets
 from jaxdl.validation.probes.standard import share, standardise
 
 PENALTIES = np.array([100.0, 1.0, 0.03])
@@ -70,6 +70,47 @@ def test_ridge_equals_refits(d, classes):
         wanted = model.decision_function(inputs[TEST]) if classes else model.predict(inputs[TEST])
         np.testing.assert_allclose(found[place], np.reshape(wanted, (40, -1)), atol=1e-8)
         np.testing.assert_allclose(path.kernel[place].T, np.atleast_2d(model.coef_), atol=1e-8)
+
+
+@pytest.mark.parametrize("scale", [True, False])
+@pytest.mark.parametrize("parts", ["partition", "small training parts"])
+def test_ridge_in_folds_equals_refits(parts, scale, monkeypatch):
+    """Whether left-out rows are subtracted or training rows are added up; one column is constant in a training part,
+    one is ten thousand times as large in a row that one fold leaves out. Blocks do not divide the columns."""
+    monkeypatch.setattr(ridge, "BLOCK", 5)
+    x, labels = examples(120, 12, 3)
+    x[40:, 3] = 2
+    x[50, 4] = 1e4
+    test = np.arange(120).reshape(3, 40)
+    trains = [np.delete(np.arange(120), rows)[:: 1 if parts == "partition" else 3] for rows in test]
+    targets = ridge_targets(labels, 3)
+    with jax.enable_x64(True):
+        rows, standard = standard_of(x, np.arange(120), np.arange(1), padding=3)
+        standard = standardise(jnp.asarray(x), rows, standard.weight, rows[:1], scaled=scale)
+        weight = np.stack([np.isin(np.arange(123), train) for train in trains]) * 1.0
+        shared = share(standard, jnp.asarray(weight), scaled=scale)
+        found = fit_ridge_folds(shared, np.append(targets, targets[:3], 0), PENALTIES, test)
+    assert found.shape == (3, 3, 40, 3)
+    for fold, train in enumerate(trains):
+        inputs = scaled(x, train)[0] if scale else x.astype(np.float64)
+        for place, penalty in enumerate(PENALTIES):
+            model = linear_model.Ridge(alpha=penalty, solver="svd").fit(inputs[train], targets[train])
+            wanted = model.predict(inputs[test[fold]])
+            np.testing.assert_allclose(found[fold, place], wanted, atol=1e-8, rtol=1e-8)
+
+
+@pytest.mark.parametrize("solve", [ridge._solve_tridiagonal, ridge._solve_eigen])
+@pytest.mark.parametrize("d", [1, 2, 3, 30])
+def test_one_factorisation_solves_for_every_penalty(d, solve):
+    """As the CPU does it, and as other devices do; the matrix is singular but for the penalty where columns repeat."""
+    random = np.random.default_rng(d)
+    x = random.normal(size=(40, d))
+    x[:, -1] = x[:, 0]
+    right = random.normal(size=(d, 4))
+    with jax.enable_x64(True):
+        found = jax.jit(solve)(jnp.asarray(x.T @ x), jnp.asarray(right), jnp.asarray(PENALTIES))
+    for penalty, one in zip(PENALTIES, found, strict=True):
+        np.testing.assert_allclose((x.T @ x + penalty * np.eye(d)) @ np.asarray(one), right, atol=1e-10)
 
 
 @pytest.mark.parametrize("d", [12, 90])

@@ -12,8 +12,8 @@ import numpy as np
 from jaxdl.validation.probes.linear import Kind, fit_folds
 from jaxdl.validation.probes.mlp import NOTE, fit_mlp
 from jaxdl.validation.probes.neighbours import knn, nearest_mean
-from jaxdl.validation.probes.ridge import fit_ridge, ridge_targets
-from jaxdl.validation.probes.standard import Standard, share, standardise
+from jaxdl.validation.probes.ridge import fit_ridge, fit_ridge_folds, ridge_targets
+from jaxdl.validation.probes.standard import Shared, Standard, share, standardise
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,6 +95,30 @@ class Folds:
     used: np.ndarray
     rows: int
 
+    @cached_property
+    def padded(self) -> np.ndarray:
+        """`used`, the first one repeated behind them."""
+        return padded(self.used, self.rows)
+
+    @property
+    def labels(self) -> np.ndarray:
+        """Of `padded`."""
+        return self.examples.labels[self.padded]
+
+    @property
+    def test(self) -> np.ndarray:
+        """``[folds, test]``: where the examples to be predicted stand in `padded`."""
+        most = max(fold.rows[1] for fold in self.folds)
+        return np.stack([padded(np.searchsorted(self.used, fold.test), most) for fold in self.folds])
+
+    def shared(self, dtype: Any) -> Shared:
+        """Rows `padded`, standardised by each training part alone; float64 only where that is enabled."""
+        rows, scaled = self.padded, self.examples.scaled
+        real = (np.arange(self.rows) < len(self.used)).astype(dtype)
+        standard = standardise(self.examples.features, rows, jnp.asarray(real), rows[:1], scaled=scaled)
+        weight = np.stack([np.isin(rows, fold.train) for fold in self.folds]) * real
+        return share(standard, jnp.asarray(weight), scaled=scaled)
+
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
@@ -155,21 +179,10 @@ def _together(kind: Kind) -> Callable[[Folds, np.ndarray], list[Fitted]]:
     """All folds on the same rows."""
 
     def fit(folds: Folds, grid: np.ndarray) -> list[Fitted]:
-        examples, used = folds.examples, folds.used
-        rows = padded(used, folds.rows)
-        real = np.float32(np.arange(folds.rows) < len(used))
-        standard = standardise(examples.features, rows, jnp.asarray(real), rows[:1], scaled=examples.scaled)
-        weight = np.stack([np.isin(rows, fold.train) for fold in folds.folds]) * real
-        most = max(fold.rows[1] for fold in folds.folds)
-        test = np.stack([padded(np.searchsorted(used, fold.test), most) for fold in folds.folds])
+        examples = folds.examples
+        labels, test = folds.labels, folds.test
         made = fit_folds(
-            kind,
-            share(standard, jnp.asarray(weight), scaled=examples.scaled),
-            examples.labels[rows],
-            examples.classes,
-            grid,
-            test,
-            tolerance=examples.tolerance,
+            kind, folds.shared(np.float32), labels, examples.classes, grid, test, tolerance=examples.tolerance
         )
         return [
             Fitted(_of_fold(outputs, fold), float(gradient.max()), int(steps.sum()))
@@ -179,7 +192,18 @@ def _together(kind: Kind) -> Callable[[Folds, np.ndarray], list[Fitted]]:
     return fit
 
 
-def _ridge(fold: Fold, grid: np.ndarray) -> Any:
+def _ridge(folds: Folds, grid: np.ndarray) -> list[Fitted]:
+    """All folds on the same rows; where columns are more than rows, each by the smaller matrix of its own rows."""
+    examples = folds.examples
+    if examples.features.shape[1] > min(fold.rows[0] for fold in folds.folds):
+        return _each(_wide_ridge)(folds, grid)
+    with jax.enable_x64(True):
+        targets = ridge_targets(folds.labels, examples.classes)
+        made = fit_ridge_folds(folds.shared(np.float64), targets, grid, folds.test)
+    return [Fitted(_of_fold(outputs, fold)) for fold, outputs in zip(folds.folds, made, strict=True)]
+
+
+def _wide_ridge(fold: Fold, grid: np.ndarray) -> Any:
     with jax.enable_x64(True):
         standard = fold.standard(np.float64)
         path = fit_ridge(standard, ridge_targets(fold.labels, fold.examples.classes), grid)
@@ -200,7 +224,7 @@ def _mlp(fold: Fold, grid: np.ndarray) -> Any:
 
 
 HEADS: Mapping[str, Head] = {
-    "ridge": Head(_each(_ridge), "penalty", True, False, "exact, from one eigendecomposition a fold"),
+    "ridge": Head(_ridge, "penalty", True, False, "exact, from one factorisation a fold"),
     "logistic": Head(_together("logistic"), "penalty", False, True, "L-BFGS along the path of penalties"),
     "svm": Head(_together("svm"), "penalty", False, False, "squared hinge, one against the rest, bias not penalised"),
     "knn": Head(_each(_knn), "neighbours", True, True, "Euclidean distance, each neighbour one vote"),
