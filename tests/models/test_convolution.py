@@ -34,9 +34,9 @@ def _assert_same_gradients(ours, xlas, *operands):
     batch=st.integers(1, 5),
     height=st.integers(3, 9),
     width=st.integers(3, 9),
-    kernel=st.sampled_from([(1, 1), (1, 1), (1, 2), (3, 3)]),
+    kernel=st.sampled_from([(1, 1), (1, 1), (1, 2), (3, 3), (3, 2)]),
     strides=st.tuples(st.integers(1, 3), st.integers(1, 2)),
-    padding=st.sampled_from([((0, 0), (0, 0)), ((0, 0), (0, 0)), ((1, 0), (0, 1))]),
+    padding=st.sampled_from([((0, 0), (0, 0)), ((0, 0), (0, 0)), ((1, 0), (0, 1)), "SAME", "VALID"]),
     together=st.sampled_from([1, 7, 30, 1024]),
 )
 def test_any_convolution_has_xlas_gradients(batch, height, width, kernel, strides, padding, together):
@@ -54,6 +54,31 @@ def test_any_convolution_has_xlas_gradients(batch, height, width, kernel, stride
         convolution.POSITIONS = before
 
 
+@pytest.mark.parametrize(
+    ("sides", "channels", "size", "stride", "padding"),
+    [
+        ((2, 2), (3, 4), (3, 3), 1, ((1, 1), (1, 1))),
+        ((2, 2), (40, 30), (3, 3), 1, "SAME"),  # the kernel is larger than the gradient
+        ((4, 4), (3, 4), (3, 3), 2, ((1, 1), (1, 1))),
+        ((1, 7), (3, 2), (3, 5), 2, ((1, 1), (2, 1))),
+        ((5, 5), (3, 2), (5, 5), 1, "VALID"),
+        ((4, 4), (3, 2), (7, 7), 2, ((3, 3), (3, 3))),
+    ],
+)
+def test_kernels_larger_than_the_image_are_products(sides, channels, size, stride, padding):
+    x, weights = _drawn(3, *sides, channels[0]), _drawn(*size, *channels, seed=2)
+    ours = lambda x, w: convolve(x, w, (stride, stride), padding, **LAYOUT)  # noqa: E731
+    assert "dot_general" in str(jax.make_jaxpr(ours)(x, weights))
+    _assert_same_gradients(
+        ours, lambda x, w: lax.conv_general_dilated(x, w, (stride, stride), padding, **LAYOUT), x, weights
+    )
+
+
+def test_a_kernel_that_nothing_is_made_of_is_left_to_xla():
+    x, weights = _drawn(2, 2, 2, 3), _drawn(3, 3, 3, 4)
+    assert convolve(x, weights, (1, 1), "VALID", **LAYOUT).shape == (2, 0, 0, 4)
+
+
 @pytest.mark.parametrize("options", [dict(feature_group_count=2), dict(rhs_dilation=(2, 2)), dict(lhs_dilation=(1, 2))])
 def test_groups_and_dilation_are_left_to_xla(options):
     x, weights = _drawn(2, 9, 9, 4), _drawn(1, 1, 4 // options.get("feature_group_count", 1), 6, seed=2)
@@ -65,7 +90,7 @@ def test_groups_and_dilation_are_left_to_xla(options):
     )
 
 
-@pytest.mark.parametrize(("size", "stride"), [(1, 2), (3, 1)])
+@pytest.mark.parametrize(("size", "stride"), [(1, 2), (3, 1), (11, 1)])
 def test_a_layer_mapped_over_kernels_is_the_layer_in_turn(size, stride):
     layer = conv(4, size, stride)
     x = _drawn(3, 2, 9, 9, 3)
