@@ -26,6 +26,7 @@ from jaxdl.validation.statistics.intervals import (
     naive,
     out_of_fold,
     parts_of_r2,
+    percentiles,
     wider,
 )
 from jaxdl.validation.statistics.nested import nested
@@ -84,7 +85,7 @@ def intervals(problem: Problem, found: dict[str, np.ndarray], place: int, weight
     made = {
         "naive": naive(scores),
         "t over folds": (scores.mean() - half, scores.mean() + half),
-        "bootstrap": tuple(np.quantile(drawn, [0.025, 0.975])),
+        "bootstrap": percentiles(drawn, len(np.unique(found["group"][place]))),
         "corrected-t": corrected_t(scores, share),
         "wider": wider(scores, share, drawn.std(ddof=1)),
         "out-of-fold": out_of_fold(values, found["group"][place], tested, skewed=not problem.classes),

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdl.errors import InputError, check_choice
 from jaxdl.validation.result import Result
-from jaxdl.validation.statistics.intervals import drawn_weights, pooled
+from jaxdl.validation.statistics.intervals import drawn_weights, expanded_p, pooled
 
 Test = Literal["corrected-t", "mcnemar", "bootstrap"]
 TESTS = get_args(Test)
@@ -101,7 +101,7 @@ def compare(
     judge: Callable[[Result, Result], tuple[float, float]] = {
         "corrected-t": corrected_t,
         "mcnemar": lambda a, b: mcnemar(a, b, units),
-        "bootstrap": lambda a, b: paired_bootstrap(a, b, weights),
+        "bootstrap": lambda a, b: paired_bootstrap(a, b, weights, len(np.unique(units))),
     }[test]
     found = [(a, b, *judge(results[a], results[b])) for a, b in combinations(order, 2)]
     adjusted = holm([p for *_, p in found])
@@ -203,13 +203,16 @@ def sign_test(values: np.ndarray) -> float:
     return float(min(1.0, chances[np.abs(signed) >= total].sum()))
 
 
-def paired_bootstrap(first: Result, second: Result, weights: np.ndarray) -> tuple[float, float]:
-    """Difference of the pooled scores, and the p of it over drawn `weights` ``[draws, rows]``."""
+def paired_bootstrap(first: Result, second: Result, weights: np.ndarray, count: int) -> tuple[float, float]:
+    """Difference of the pooled scores, and the p of it over drawn `weights` ``[draws, rows]`` of `count` units."""
     drawn = pooled(first, weights) - pooled(second, weights)
     every = np.ones((1, weights.shape[1]))
+    found = float((pooled(first, every) - pooled(second, every))[0])
+    if count < 2:
+        return found, 1.0
     low, high = (drawn <= 0).sum() + 1, (drawn >= 0).sum() + 1  # the sample itself is one of the draws
     p = min(1.0, 2 * min(low, high) / (len(drawn) + 1))
-    return float((pooled(first, every) - pooled(second, every))[0]), float(p)
+    return found, expanded_p(p, count)
 
 
 def holm(p: Sequence[float]) -> np.ndarray:

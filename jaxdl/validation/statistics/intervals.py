@@ -157,7 +157,7 @@ def _ends(
     drawn = pooled(result, drawn_weights(units, DRAWS, seed))
     if method == "wider":
         return wider(scores, share, drawn.std(ddof=1), level)
-    return np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return percentiles(drawn, len(np.unique(units)), level)
 
 
 def out_of_fold(
@@ -248,6 +248,27 @@ def wider(scores: Sequence[float], share: float, error: float, level: float = 0.
     low, high = corrected_t(scores, share, level)
     half = max((high - low) / 2, float(norm.ppf((1 + level) / 2) * np.sqrt(1 + share) * error))
     return (low + high) / 2 - half, (low + high) / 2 + half
+
+
+def percentiles(drawn: np.ndarray, count: int, level: float = 0.95) -> tuple[float, float]:
+    """The bootstrap's interval, from the scores of draws: its percentile interval, expanded for few units.
+
+    Plain percentiles of `count` units are too narrow by √((count - 1) / count), and by a normal variable's quantile in
+    the place of Student's t; the share that is cut off is made as much smaller (Hesterberg 2015). For 6 groups a plain
+    95 % interval misses the truth in one case of seven.
+    """
+    from scipy.stats import norm, t
+
+    cut = float(norm.sf(t.ppf((1 + level) / 2, count - 1) * np.sqrt(count / (count - 1))))
+    low, high = np.quantile(drawn, [cut, 1 - cut])
+    return float(low), float(high)
+
+
+def expanded_p(p: float, count: int) -> float:
+    """The two-sided p that belongs to `percentiles`, from the one of plain percentiles."""
+    from scipy.stats import norm, t
+
+    return float(2 * t.sf(norm.isf(p / 2) * np.sqrt((count - 1) / count), count - 1))
 
 
 def naive(scores: Sequence[float]) -> tuple[float, float]:
