@@ -29,7 +29,13 @@ def test_probe_measures_heads_and_saves_the_best(checkpoint, tmp_path):
     assert result.class_names == ("5", "6", "7", "8", "9")
     table = tmp_path / "said.csv"
     assert "accuracy 0.9" in jaxdl_command(f"predict --checkpoint {best} --data digits:5-9 --out {table}")
-    assert "report" in jaxdl_command(f"report {out / 'ridge'}")
+    assert "report" in jaxdl_command(f"report {out / 'logistic'}")
+    for folder in (out, out / "logistic"):  # both say how to make them again, the head's shows examples, too
+        page = (folder / "report.html").read_text()
+        assert "<span>probe</span> <span>--init</span>" in page
+    assert "<img" in page.split("Most confidently wrong")[-1]
+    again = refused(f"cross-validate --init {checkpoint} --data digits:5-9 --out {out}")
+    assert "holds what probe made" in again
 
 
 @pytest.mark.parametrize(

@@ -20,9 +20,11 @@ from jaxdl.cli_options import (
     option,
 )
 from jaxdl.commands.console import console, errors, score
+from jaxdl.commands.run import about_command
 from jaxdl.errors import InputError
 from jaxdl.report.run_page import PAGE, write_run_report
 from jaxdl.report.table import measure
+from jaxdl.training.resume import note_finished
 from jaxdl.validation.probes.frozen import PUT_BACK, probe_checkpoint, with_head
 from jaxdl.validation.probes.heads import HEADS
 from jaxdl.validation.probes.linear import TOLERANCE
@@ -119,6 +121,8 @@ def probe_command(
             progress=lambda name: status.update(f"fitting {name}"),
         )
     found.save(out)
+    for folder in (out, *(out / name for name in found.heads)):
+        note_finished(folder, about_command("probe", init, data, task))
     write_run_report(out)
     _tell(found)
     if save_best is not None:

@@ -78,8 +78,7 @@ def open_run(out: Path, kind: str, subject: Subject, running: Running) -> Iterat
     _check(running)
     if running.restart and (out.expanduser() / RUN).exists() and (aside := set_aside(out)):  # never somebody's photos
         errors.print(f"the old {out} is now {aside}", soft_wrap=True)
-    about = {"kind": kind, "command": ["jaxdl", *command_line.get()], "data": subject.data, "task": subject.task}
-    about["init"] = None if subject.init is None else str(subject.init)
+    about = about_command(kind, subject.init, subject.data, subject.task)
     with stop_by_signal() as stop:
         run = RunFolder(out, about, save_every=running.save_every, should_stop=stop)
         if run.begun and not run.known["finished"]:
@@ -92,6 +91,12 @@ def open_run(out: Path, kind: str, subject: Subject, running: Running) -> Iterat
         except BaseException:  # Ctrl-C, a full disk
             run.abandon(TENSORBOARD, WANDB)
             raise
+
+
+def about_command(kind: str, init: Any, spec: str, task: str) -> dict[str, Any]:
+    """What a run's folder says of the command that made it."""
+    start = None if init is None else str(init)
+    return {"kind": kind, "command": ["jaxdl", *command_line.get()], "data": spec, "task": task, "init": start}
 
 
 def _check(running: Running) -> None:

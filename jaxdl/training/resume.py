@@ -170,12 +170,15 @@ class RunFolder:
             self.known |= {**self.about, "settings": settings, "environment": environment}
             self._write(finished=False)
             return
+        others = "name another --out, or begin anew with --restart, which first moves the old one aside"
+        before, now = self.known.get("kind"), self.about.get("kind")
+        if before and now and before != now:
+            raise InputError(f"'{self.path}' holds what {before} made, and this is {now}; {others}")
         if differences := list(_differences(self.known["settings"], settings)):
             raise InputError(
                 f"'{self.path}' holds a run with other settings:\n  "
                 + "\n  ".join(differences)
-                + "\nGive the same options to go on with it, name another --out, or begin anew with --restart, which "
-                "first moves the old one aside"
+                + f"\nGive the same options to go on with it, {others}"
             )
         if self.known["finished"]:
             raise AlreadyFinished(f"the run in '{self.path}' is finished; its results are there")
@@ -254,6 +257,12 @@ class RunFolder:
     def _write(self, *, finished: bool) -> None:
         self.known["finished"] = finished
         write_text(self.path / RUN, json.dumps(self.known, indent=1) + "\n")
+
+
+def note_finished(path: Path, about: Mapping[str, Any]) -> None:
+    """Writes the ``run.json`` of what is made at once and never gone on with; `about` as of `RunFolder`."""
+    told = {"format": FORMAT, **about, "settings": {}, "environment": {}, "finished": True}
+    write_text(path / RUN, json.dumps(told, indent=1) + "\n")
 
 
 def set_aside(path: str | Path) -> Path | None:
