@@ -131,7 +131,7 @@ def test_another_command_is_refused(home):
     before = content(home)
     code, _, err = call(f"{PRETRAIN} --out run")
     assert code == 2
-    assert "call: cross_validate then, finetune now" in err
+    assert "holds what cross-validate made, and this is pretrain" in err
     assert content(home) == before
 
 

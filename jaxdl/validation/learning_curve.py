@@ -21,11 +21,11 @@ from jaxdl.validation.crossval import cross_validate
 from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.validation.power_law import PowerLaw, describe_law, foretell
 from jaxdl.validation.result import Result, load_result
+from jaxdl.validation.saving import Saved
 from jaxdl.validation.splits import Split, Splitting, split_source
 from jaxdl.validation.statistics.intervals import interval
 from jaxdl.validation.training_sizes import nested_parts, resolve_sizes
 from jaxdl.weights.checkpoint import environment
-from jaxdl.weights.files import check_free, written_whole
 
 CURVE, SIZES = "learning_curve.json", "sizes"
 BUDGETS = ("steps", "epochs")
@@ -33,7 +33,7 @@ EPOCH_FIELDS = ("epochs", "warmup_epochs", "unfreeze_every", "early_stopping", "
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class LearningCurve:
+class LearningCurve(Saved):
     """Of `learning_curve`.
 
     Attributes:
@@ -72,19 +72,8 @@ class LearningCurve:
         held = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name != "results"}
         return held | {"law": None if self.law is None else describe_law(self.law)}
 
-    def save(self, path: str | Path) -> Path:
-        """Writes ``learning_curve.json`` and ``sizes/SIZE/`` with a result each to a new folder, all or nothing.
-
-        Raises:
-          InputError: if something is there already.
-        """
-        path = check_free(path)
-        with written_whole(path) as work:
-            self.write_to(work)
-        return path
-
     def write_to(self, folder: Path) -> None:
-        """The files of `save`, into a folder that is there."""
+        """``learning_curve.json`` and ``sizes/SIZE/`` with a result each, into a folder that is there."""
         for point, result in zip(self.points, self.results, strict=False):
             place = folder / SIZES / str(point["asked"])
             place.mkdir(parents=True)

@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 
 from jaxdl.errors import InputError
+from jaxdl.validation.saving import Saved
 from jaxdl.weights.checkpoint import Checkpoint
-from jaxdl.weights.files import check_free, written_whole
 
 RESULT, PREDICTIONS, CURVES = "result.json", "out_of_fold.npz", "metrics.jsonl"
 LOGITS, DECISION_VALUES = "logits", "decision values"  # what outputs may be
@@ -55,7 +55,7 @@ class OutOfFold:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Result:
+class Result(Saved):
     """Of `cross_validate`.
 
     Attributes:
@@ -150,19 +150,8 @@ class Result:
         skipped = ("out_of_fold", "curves", "models")
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in skipped}
 
-    def save(self, path: str | Path) -> Path:
-        """Writes ``result.json``, ``out_of_fold.npz`` and ``metrics.jsonl`` to a new folder, all or nothing.
-
-        Raises:
-          InputError: if something is there already.
-        """
-        path = check_free(path)
-        with written_whole(path) as work:
-            self.write_to(work)
-        return path
-
     def write_to(self, folder: Path) -> None:
-        """The files of `save`, into a folder that is there."""
+        """``result.json``, ``out_of_fold.npz`` and ``metrics.jsonl``, into a folder that is there."""
         (folder / RESULT).write_text(json.dumps(self.as_dict(), indent=1) + "\n")
         np.savez_compressed(folder / PREDICTIONS, **self.out_of_fold.as_dict())
         (folder / CURVES).write_text("".join(json.dumps(row) + "\n" for row in self.curves))

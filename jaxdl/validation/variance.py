@@ -19,20 +19,20 @@ from jaxdl.training.transfer import describe_run
 from jaxdl.validation.components import Component, repeats, variance_components
 from jaxdl.validation.leakage import check_leaks
 from jaxdl.validation.leakage.checks import check_allowed
+from jaxdl.validation.saving import Saved
 from jaxdl.validation.search.configurations import Configuration, configure, group, model_of
 from jaxdl.validation.search.evaluate import OUTER, Evaluation
 from jaxdl.validation.search.space import make_space, propose
 from jaxdl.validation.splits import Split, Splitting, split_source
 from jaxdl.validation.strategy import STRATEGIES
 from jaxdl.weights.checkpoint import Checkpoint, environment
-from jaxdl.weights.files import check_free, written_whole
 
 VARIANCE = "variance.json"
 FACTORS = (0.5, 1.0, 2.0)  # of the learning rate, where no configurations are given
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Variance:
+class Variance(Saved):
     """Of `variance`.
 
     Attributes:
@@ -71,19 +71,8 @@ class Variance:
         plain = [one.as_dict() for one in self.components]
         return held | {"components": plain, "scores": np.asarray(self.scores).tolist(), "seeds": list(self.seeds)}
 
-    def save(self, path: str | Path) -> Path:
-        """Writes ``variance.json`` to a new folder, all or nothing.
-
-        Raises:
-          InputError: if something is there already.
-        """
-        path = check_free(path)
-        with written_whole(path) as work:
-            self.write_to(work)
-        return path
-
     def write_to(self, folder: Path) -> None:
-        """The file of `save`, into a folder that is there."""
+        """``variance.json``, into a folder that is there."""
         (folder / VARIANCE).write_text(json.dumps(self.as_dict(), indent=1) + "\n")
 
 

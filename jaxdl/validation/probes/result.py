@@ -12,10 +12,10 @@ import numpy as np
 from jaxdl.tasks import choose_task
 from jaxdl.validation.probes.heads import HEADS
 from jaxdl.validation.result import DECISION_VALUES, LOGITS, OutOfFold, Result
+from jaxdl.validation.saving import Saved
 from jaxdl.validation.splits import Split
 from jaxdl.validation.statistics.summary import summarised
 from jaxdl.weights.checkpoint import environment
-from jaxdl.weights.files import check_free, written_whole
 
 PROBE = "probe.json"
 
@@ -66,7 +66,7 @@ class HeadResult:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ProbeResult:
+class ProbeResult(Saved):
     """Of `probe`.
 
     Attributes:
@@ -176,19 +176,8 @@ class ProbeResult:
         held = {"metric": self.metric, "data": self.data, "split": self.split.as_dict(), "settings": self.settings}
         return {**held, "feature_seconds": self.feature_seconds, "heads": heads}
 
-    def save(self, path: str | Path) -> Path:
-        """Writes a folder: ``probe.json``, the outputs of the whole grid, and for each head a folder as `Result.save`.
-
-        Raises:
-          InputError: if something is there already.
-        """
-        path = check_free(path)
-        with written_whole(path) as work:
-            self.write_to(work)
-        return path
-
     def write_to(self, folder: Path) -> None:
-        """The files of `save`, into a folder that is there."""
+        """``probe.json``, and for each head a folder with the files of `Result` and its whole grid, into a folder."""
         (folder / PROBE).write_text(json.dumps(self.as_dict(), indent=1) + "\n")
         for name, found in self.heads.items():
             (folder / name).mkdir()

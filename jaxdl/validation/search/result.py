@@ -11,13 +11,13 @@ from jaxdl.errors import InputError
 from jaxdl.training.plan import Plan
 from jaxdl.training.setup import Init
 from jaxdl.validation.result import NOT_NESTED, Result, load_result
-from jaxdl.weights.files import check_free, written_whole
+from jaxdl.validation.saving import Saved
 
 SEARCH = "search.json"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class SearchResult:
+class SearchResult(Saved):
     """Of `search`.
 
     Attributes:
@@ -87,19 +87,8 @@ class SearchResult:
         held = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in skipped}
         return held | {"warning": self.warning, "not_nested": self.not_nested, "agreement": self.agreement}
 
-    def save(self, path: str | Path) -> Path:
-        """Writes ``search.json`` and the files of `Result.save` to a new folder, all or nothing.
-
-        Raises:
-          InputError: if something is there already.
-        """
-        path = check_free(path)
-        with written_whole(path) as work:
-            self.write_to(work)
-        return path
-
     def write_to(self, folder: Path) -> None:
-        """The files of `save`, into a folder that is there."""
+        """``search.json`` and the files of `Result`, into a folder that is there."""
         self.result.write_to(folder)
         (folder / SEARCH).write_text(json.dumps(self.as_dict(), indent=1) + "\n")
 
