@@ -121,8 +121,9 @@ def probe_command(
             progress=lambda name: status.update(f"fitting {name}"),
         )
     found.save(out)
+    about = about_command("probe", init, data, task)
     for folder in (out, *(out / name for name in found.heads)):
-        note_finished(folder, about_command("probe", init, data, task))
+        note_finished(folder, about)
     write_run_report(out)
     _tell(found)
     if save_best is not None:

@@ -2,8 +2,8 @@
 
 Those are 1×1 kernels, which are products already (three times slower there, forward and in their gradients), and
 kernels larger than the image: XLA's library refuses these, and plain loops take up to a hundred times as long. So it
-is with 3×3 kernels on the last 2×2 positions of a network made for larger images. (With the options of
-`parallel.compiler` XLA's other convolutions are as fast.) Elsewhere nothing is changed.
+is with 3×3 kernels on the last 2×2 positions of a network made for larger images. With the options of
+`parallel.compiler` XLA's own are faster for all others, which are left to it, as they are on other devices.
 """
 
 from collections.abc import Sequence

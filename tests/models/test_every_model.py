@@ -209,10 +209,8 @@ def test_training(case):
     for mode in MODES:
         options = {
             "from scratch": {"precision": "bfloat16"},  # the same program as that of full fine-tuning
-            "frozen features": {
-                "freeze_through": "body",
-                "learning_rate": 3e-4,
-            },  # what flows into the head may be large
+            # what flows into the head may be large
+            "frozen features": {"freeze_through": "body", "learning_rate": 3e-4},
             "partial fine-tuning": {"freeze_through": case.names[case.names.index(case.middle) - 1]},
             "full fine-tuning": {"precision": "bfloat16"},
         }[mode]

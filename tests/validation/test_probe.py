@@ -193,3 +193,21 @@ def test_published_weights_foretell_real_images(real_data):
     assert all(found.result(name).mean > 0.75 for name in found.heads)
     pixels = np.stack([source[i]["x"].reshape(-1) for i in range(300)])[:, ::8]
     assert jaxdl.probe(pixels, source.labels, probing=Probing(("ridge",)), folds=3).result("ridge").mean < 0.5
+
+
+@pytest.mark.parametrize("step", [16, 8])
+def test_ridge_on_real_images_is_scikit_learns(real_data, step):
+    """Pixels, which depend on one another closely; fewer and more of them than the 200 images of a training part."""
+    source = data.subset(data.npz(real_data / "cifar10_test.npz"), np.arange(300))
+    pixels = np.stack([source[i]["x"].reshape(-1) for i in range(300)])[:, ::step]
+    assert (pixels.shape[1] < 200) == (step == 16)
+    found = jaxdl.probe(pixels, source.labels, probing=Probing(("ridge",), PENALTIES), folds=3)
+    head, begin = found.heads["ridge"], 0
+    for train, test in zip(found.split.train, found.split.test, strict=True):
+        scaler = preprocessing.StandardScaler().fit(pixels[train])
+        for place, penalty in enumerate(head.grid):
+            theirs = linear_model.RidgeClassifier(alpha=penalty, solver="svd")
+            theirs.fit(scaler.transform(pixels[train]), source.labels[train])
+            wanted = theirs.decision_function(scaler.transform(pixels[test]))
+            np.testing.assert_allclose(head.outputs[place, begin : begin + len(test)], wanted, atol=1e-5)
+        begin += len(test)

@@ -97,11 +97,12 @@ def compare(
     scores = {name: np.array([fold[first.metric] for fold in r.folds]) for name, r in results.items()}
     order = sorted(results, key=lambda name: -scores[name].mean())
     units, groups = _units(results)
+    count = len(np.unique(units))
     weights = drawn_weights(units, DRAWS, seed) if test == "bootstrap" else None
     judge: Callable[[Result, Result], tuple[float, float]] = {
         "corrected-t": corrected_t,
         "mcnemar": lambda a, b: mcnemar(a, b, units),
-        "bootstrap": lambda a, b: paired_bootstrap(a, b, weights, len(np.unique(units))),
+        "bootstrap": lambda a, b: paired_bootstrap(a, b, weights, count),
     }[test]
     found = [(a, b, *judge(results[a], results[b])) for a, b in combinations(order, 2)]
     adjusted = holm([p for *_, p in found])

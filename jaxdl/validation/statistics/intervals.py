@@ -149,7 +149,8 @@ def _ends(
         return None
     if method == "corrected-t":
         return corrected_t(scores, share, level)
-    if len(np.unique(units)) < 2:
+    count = len(np.unique(units))
+    if count < 2:
         return None
     if method == "out-of-fold":
         tested = len(np.unique(result.out_of_fold.index))
@@ -157,7 +158,7 @@ def _ends(
     drawn = pooled(result, drawn_weights(units, DRAWS, seed))
     if method == "wider":
         return wider(scores, share, drawn.std(ddof=1), level)
-    return percentiles(drawn, len(np.unique(units)), level)
+    return percentiles(drawn, count, level)
 
 
 def out_of_fold(
