@@ -33,6 +33,9 @@ def test_probe_measures_heads_and_saves_the_best(checkpoint, tmp_path):
     for folder in (out, out / "logistic"):  # both say how to make them again, the head's shows examples, too
         page = (folder / "report.html").read_text()
         assert "<span>probe</span> <span>--init</span>" in page
+        assert "--restart" not in page  # which it does not have
+    assert "logistic on frozen features" in page
+    assert "fine-tuning" not in page
     assert "<img" in page.split("Most confidently wrong")[-1]
     again = refused(f"cross-validate --init {checkpoint} --data digits:5-9 --out {out}")
     assert "holds what probe made" in again

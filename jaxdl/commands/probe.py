@@ -29,7 +29,7 @@ from jaxdl.validation.probes.frozen import PUT_BACK, probe_checkpoint, with_head
 from jaxdl.validation.probes.heads import HEADS
 from jaxdl.validation.probes.linear import TOLERANCE
 from jaxdl.validation.probes.probe import Probing
-from jaxdl.validation.probes.result import ProbeResult
+from jaxdl.validation.probes.result import PROBED, ProbeResult
 from jaxdl.validation.probes.selection import Rule
 from jaxdl.validation.splits import Splitter, Splitting
 from jaxdl.weights.checkpoint import save
@@ -121,7 +121,7 @@ def probe_command(
             progress=lambda name: status.update(f"fitting {name}"),
         )
     found.save(out)
-    about = about_command("probe", init, data, task)
+    about = about_command(PROBED, init, data, task)
     for folder in (out, *(out / name for name in found.heads)):
         note_finished(folder, about)
     write_run_report(out)

@@ -28,6 +28,8 @@ from jaxdl.report.study import read_study
 from jaxdl.report.sure import show_sure
 from jaxdl.report.table import MEASURES, describe_environment, flat_plan, how_made, measure, plain, results_table
 from jaxdl.report.trust import show_classes, show_doubtful, show_regression, show_reliability
+from jaxdl.validation.probes.result import PROBED
+from jaxdl.validation.result import Result
 from jaxdl.validation.search.result import SEARCH
 from jaxdl.weights.card import CARD
 from jaxdl.weights.files import write_text
@@ -89,11 +91,19 @@ def _command(told: Mapping[str, Any]) -> str:
         return note("The run says no command line of its own; the last section says how it was made.")
     words = " ".join(f"<span>{escaped(shlex.quote(str(word)))}</span>" for word in command)  # broken between words
     line = f"<pre><code>{words}</code></pre>"
-    return f'<p class="command">To run it again (with another --out, or --restart):</p>{line}'
+    again = "" if told.get("kind") == PROBED else ", or --restart"
+    return f'<p class="command">To run it again (with another --out{again}):</p>{line}'
 
 
 def _model_name(run: Run) -> str:
     return run.result.model["name"] if run.result else describe(run.networks[0].model)[0]
+
+
+def _method(result: Result) -> str:
+    """What was cross-validated, as the page calls it."""
+    if result.fold_strategy["name"] == PROBED:
+        return f"{result.plan['head']} on frozen features"
+    return "from scratch" if result.init["kind"] == "scratch" else "fine-tuning"
 
 
 def _sections(run: Run) -> list[Section]:
@@ -101,7 +111,7 @@ def _sections(run: Run) -> list[Section]:
     if run.result:
         if (run.path / SEARCH).is_file():
             parts.append(("The search", lambda: show_search(run.path)))
-        name = "from scratch" if run.result.init["kind"] == "scratch" else "fine-tuning"
+        name = _method(run.result)
         results = {name: run.result}
         parts += [
             ("The answer", lambda: show_answer(results_table(results), results)),

@@ -18,6 +18,7 @@ from jaxdl.validation.statistics.summary import summarised
 from jaxdl.weights.checkpoint import environment
 
 PROBE = "probe.json"
+PROBED = "probe"  # the kind of run, and the fold strategy of its results
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -136,7 +137,7 @@ class ProbeResult(Saved):
             mean=float(np.mean(scores)),
             std=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
             folds=rows,
-            fold_strategy={"name": "probe", "reason": reason},
+            fold_strategy={"name": PROBED, "reason": reason},
             split=self.split.as_dict(),
             init=self.init,
             model=self.model,
