@@ -25,7 +25,7 @@ class Problem:
       n: examples.
       features: how many; `decay` is the power with which their variances fall, ``j**-decay``.
       k: folds; stratified by class, whole groups where there are groups.
-      classes: two classes, or a number to foretell.
+      classes: two classes, or a number to predict.
       signal: standard deviation of the linear score; of classes in logits, of numbers against noise of 1.
       offset: added to the score, so that one class is rare.
       flipped: share of labels that are replaced by the other class.
@@ -57,7 +57,7 @@ class Problem:
 
     @property
     def variance(self) -> float:
-        """Of a number to foretell: score, noise and the groups' effect."""
+        """Of a number to predict: score, noise and the groups' effect."""
         return self.signal**2 + 1.0 + (self.group_effect**2 if self.groups else 0.0)
 
     @property

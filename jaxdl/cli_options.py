@@ -78,7 +78,7 @@ class Subject:
       model: name of a model to train from scratch, instead of --init.
       model_arguments: arguments of --model, such as activation=tanh features=[16,32].
       image_size: side in pixels that images are brought to; by default the checkpoint's, or the images' own.
-      task: whether the target column of a .csv names classes or is a number to foretell; auto looks at it.
+      task: whether the target column of a .csv names classes or is a number to predict; auto looks at it.
     """
 
     data: Spec

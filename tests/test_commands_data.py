@@ -106,7 +106,7 @@ def test_a_regression_prints_what_it_measures(tmp_path):
     )
     assert re.search(r"^training: mae [\d.]+, mse [\d.e+]+$", said, re.MULTILINE)
     assert re.search(r"^held out: mae [\d.]+, mse [\d.e+]+, r2 -?[\d.]+$", said, re.MULTILINE)
-    assert "it foretells a number; input 3 float32\ncolumns: area, age, rooms\n" in jaxdl_command("inspect priced")
+    assert "it predicts a number; input 3 float32\ncolumns: area, age, rooms\n" in jaxdl_command("inspect priced")
 
 
 def test_a_regression_is_cross_validated(tmp_path):

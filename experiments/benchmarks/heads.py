@@ -60,7 +60,7 @@ def run_jaxdl(case: argparse.Namespace, x: np.ndarray, y: np.ndarray) -> dict[st
     import jax.numpy as jnp
 
     from jaxdl.validation.probes.heads import Examples
-    from jaxdl.validation.probes.left_out import leave_one_out
+    from jaxdl.validation.probes.leave_one_out import leave_one_out
     from jaxdl.validation.probes.probe import fit_all
     from jaxdl.validation.splits import Split
 

@@ -16,9 +16,9 @@ import numpy as np
 
 import jaxdl
 from jaxdl import data
-from jaxdl.training.hyper import Lane, hyper_of
 from jaxdl.training.prepare import prepare
-from jaxdl.validation.search.lanes import Lanes, choose_lanes, lane_bytes
+from jaxdl.training.traced_hyperparameters import BatchedRun, traced_hyperparameters
+from jaxdl.validation.search.batched_runs import BatchedRuns, choose_batching, run_bytes
 from jaxdl.validation.splits import split_source
 
 FOLDS = 5
@@ -41,32 +41,36 @@ def main() -> None:
     source = data.subset(digits, np.random.default_rng(0).permutation(len(digits))[: options.examples])
     split = split_source(source, "stratified", FOLDS, 0)
     plan = jaxdl.Plan(epochs=options.epochs, batch_size=32)
-    lanes = [Lane(fold, seed, hyper_of(plan, ())) for seed in range(options.seeds) for fold in range(FOLDS)]
+    runs = [
+        BatchedRun(fold, seed, traced_hyperparameters(plan, ()))
+        for seed in range(options.seeds)
+        for fold in range(FOLDS)
+    ]
     device = f"{jax.local_device_count()} × {jax.devices()[0].device_kind}"
     images = f"{len(split.train[0])} images of 8×8, batch 32"
-    print(f"{device}: {len(lanes)} trainings of {options.epochs} epochs on {images}")
+    print(f"{device}: {len(runs)} trainings of {options.epochs} epochs on {images}")
     print(f"{'':22}{'one after another':>28}{'side by side':>28}{'ratio':>8}{'MiB each':>10}  auto   difference")
     print(f"{'':22}" + f"{'first':>14}{'then':>14}" * 2)
     for row, (name, arguments) in CASES.items():
         if options.only not in row:
             continue
         setup = prepare(jaxdl.create(name, 5, **arguments), source, plan, split.train)
-        ways = {strategy: Lanes(setup, split.test, strategy, len(lanes)) for strategy in ("loop", "vmap")}
+        ways = {strategy: BatchedRuns(setup, split.test, strategy, len(runs)) for strategy in ("loop", "vmap")}
         first, times, losses = {}, {strategy: [] for strategy in ways}, {}
         for strategy, way in ways.items():
             begin = time.perf_counter()
-            losses[strategy] = [scores["loss"] for scores in way.run(lanes, row, epochs=options.epochs)]
+            losses[strategy] = [scores["loss"] for scores in way.run(runs, row, epochs=options.epochs)]
             first[strategy] = time.perf_counter() - begin
         for _ in range(options.repeats):
             for strategy, way in ways.items():
                 begin = time.perf_counter()
-                way.run(lanes, row, epochs=options.epochs)
+                way.run(runs, row, epochs=options.epochs)
                 times[strategy].append(time.perf_counter() - begin)
         then = {strategy: float(np.median(values)) for strategy, values in times.items()}
         shown = "".join(f"{first[strategy]:12.2f} s{then[strategy]:12.2f} s" for strategy in ways)
-        auto = choose_lanes(setup, lanes, "auto", 2**40)[0]["name"]
+        auto = choose_batching(setup, runs, "auto", 2**40)[0]["name"]
         apart = np.abs(np.subtract(losses["loop"], losses["vmap"])).max()
-        size = lane_bytes(setup, lanes[0]) / 2**20
+        size = run_bytes(setup, runs[0]) / 2**20
         print(f"{row:22}{shown}{then['loop'] / then['vmap']:8.2f}{size:10.2f}  {auto:6} {apart:.1e}", flush=True)
 
 

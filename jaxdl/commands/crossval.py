@@ -23,8 +23,8 @@ from jaxdl.commands.run import carried_out, load_subject, make_loggers, open_run
 from jaxdl.data.source import Source, check_labelled
 from jaxdl.errors import check_choice
 from jaxdl.report.run_page import write_run_report
-from jaxdl.report.sure import apart, interval_said
 from jaxdl.report.table import print_table, results_table
+from jaxdl.report.uncertainty import apart, interval_said
 from jaxdl.report.underfit import underfit
 from jaxdl.training.plan import Plan
 from jaxdl.training.resume import AlreadyFinished, RunFolder

@@ -70,7 +70,7 @@ def _print_card(checkpoint: Checkpoint) -> None:
     card = checkpoint.card
     shape = "×".join(map(str, card.preprocessing.input_shape))
     console.print(f"checkpoint {checkpoint.path}", soft_wrap=True)
-    answer = "it foretells a number" if card.scaling else f"classes: {', '.join(card.class_names) or 'unknown'}"
+    answer = "it predicts a number" if card.scaling else f"classes: {', '.join(card.class_names) or 'unknown'}"
     console.print(f"{answer}; input {shape} {card.preprocessing.kind}", soft_wrap=True)
     if card.columns:
         console.print(f"columns: {listed(card.columns)}", soft_wrap=True)

@@ -83,7 +83,7 @@ def probe_command(
       seed: of the folds and of mlp.
       allow: leaks to go on with in spite of all: groups, times, duplicates, near-duplicates, parent.
       image_size: side in pixels that images are brought to; by default the checkpoint's.
-      task: whether the target column of a .csv names classes or is a number to foretell; auto looks at it.
+      task: whether the target column of a .csv names classes or is a number to predict; auto looks at it.
       debug: show the traceback of an error.
     """
     out = check_free(out)

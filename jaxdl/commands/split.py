@@ -41,7 +41,7 @@ def split_command(
       folds: number of folds, a repeat; of combinatorial-purged the time blocks; leave-… and holdout have their own.
       splitter: auto (heeds classes and groups), a name (of which some need groups or times), or a split.npz.
       seed: of the shuffling; cross-validate divides alike with the same one.
-      task: whether the target column of a .csv names classes or is a number to foretell; auto looks at it.
+      task: whether the target column of a .csv names classes or is a number to predict; auto looks at it.
       debug: show the traceback of an error.
     """
     out = None if out is None else check_free(out)

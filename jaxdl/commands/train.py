@@ -56,7 +56,7 @@ def pretrain_command(
       validation_fraction: share of the examples to hold out for measuring the curves, where the data has no val/.
       allow: leaks into the held-out examples to go on with: groups, duplicates, near-duplicates, parent.
       image_size: side in pixels that images are brought to; by default their own, or the model's if they differ.
-      task: whether the target column of a .csv names classes or is a number to foretell; auto looks at it.
+      task: whether the target column of a .csv names classes or is a number to predict; auto looks at it.
       model_arguments: arguments of the model, such as activation=tanh features=[16,32].
       debug: show the traceback of an error.
     """

@@ -30,7 +30,7 @@ def arrays(
       groups: which belong together, for splitters that keep groups whole.
       times: when each was taken, for splitters that go forward in time.
       texts: what each row of numbers was computed from, such as the sentence of an embedding: copies on both sides of
-        a split are found by it; see `validation.leakage.alike_texts`.
+        a split are found by it; see `validation.leakage.near_duplicate_texts`.
       name: where they came from, for messages and reports.
 
     Raises:

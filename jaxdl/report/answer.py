@@ -45,7 +45,7 @@ def show_answer(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Result]
         counts = np.bincount(best.out_of_fold.label)
         said.append(f"Always naming the most frequent class would be right for {percent(counts.max() / counts.sum())}.")
     if any(row["truth"] is not None for row in rows):
-        said.append("“Unseen” is measured on examples that no fold has seen: cross-validation tries to foretell it.")
+        said.append("“Unseen” is measured on examples that no fold has seen: cross-validation tries to predict it.")
     if several:
         said.append("The best of several is chosen by the folds that score it, and so looks a little too good.")
     if len({result.split["sha256"] for result in results.values()}) > 1:

@@ -108,7 +108,7 @@ def draw_learning_curve(curve: LearningCurve) -> str:
         return to_svg(figure, "curve", f"{curve.metric} by number of training examples: {' and '.join(ends)}")
 
 
-def _draw(axes: "Axes", curve: LearningCurve, colour: str, foretold: str, thin: str) -> None:
+def _draw(axes: "Axes", curve: LearningCurve, colour: str, predicted: str, thin: str) -> None:
     from matplotlib.ticker import NullFormatter, PercentFormatter
 
     sizes = np.array([point["size"] for point in curve.points])
@@ -124,9 +124,11 @@ def _draw(axes: "Axes", curve: LearningCurve, colour: str, foretold: str, thin: 
     marks = list(sizes)
     if curve.law:
         law, grid = curve.law, np.geomspace(sizes[0], curve.law.doubled, 200)
-        axes.plot(grid, 1 - law(grid), color=foretold, linestyle="--", label="fitted power law")
+        axes.plot(grid, 1 - law(grid), color=predicted, linestyle="--", label="fitted power law")
         ends = [[1 - law.error - (1 - law.error_high)], [law.error - law.error_low]]
-        axes.errorbar([law.doubled], [1 - law.error], ends, fmt="D", color=foretold, label="foretold for twice as many")
+        axes.errorbar(
+            [law.doubled], [1 - law.error], ends, fmt="D", color=predicted, label="predicted for twice as many"
+        )
         marks.append(law.doubled)
     axes.set_xscale("log")
     axes.set_xticks(marks, [f"{mark:.0f}" for mark in marks])

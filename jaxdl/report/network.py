@@ -13,7 +13,7 @@ from jaxdl.report.activity import StageActivity, stage_activity
 from jaxdl.report.diagrams import draw_gradients, stage_colours
 from jaxdl.report.inspect import inspect, time_stages
 from jaxdl.report.markup import Section, escaped, in_scroll, legend, make_table, note
-from jaxdl.report.movement import stage_movement
+from jaxdl.report.parameter_change import stage_parameter_change
 from jaxdl.report.run import Run
 from jaxdl.weights.checkpoint import Checkpoint
 
@@ -29,7 +29,7 @@ def show_stages(run: Run) -> Section:
     shape = network.card.preprocessing.input_shape
     batch = int(np.clip(SAMPLE_NUMBERS // 4 // np.prod(shape), 1, 16))
     seconds = time_stages(network.model, network.variables, shape, batch_size=batch)
-    moved = movements(run)
+    moved = parameter_changes(run)
     total_seconds = sum(seconds.values())
     unit, factor, words = ("ms", 1e3, "milliseconds") if total_seconds >= 1e-3 else ("µs", 1e6, "microseconds")
     heads = ["stage", "output", "parameters", "MFLOPs", unit, *(["moved"] if moved else [])]
@@ -62,14 +62,14 @@ def show_stages(run: Run) -> Section:
     return Section("Stages", in_scroll(make_table(heads, lines, "numbers", len(lines) - 1), "Stages") + note(said))
 
 
-def movements(run: Run) -> dict[str, str]:
+def parameter_changes(run: Run) -> dict[str, str]:
     """By stage how far it moved, as text; empty where no parent is known."""
     if run.parent is None or not run.networks:
         return {}
     names = next(iter(run.networks.values())).model.stage_names
-    distances = [stage_movement(run.parent.variables, n.variables, names) for n in run.networks.values()]
+    distances = [stage_parameter_change(run.parent.variables, n.variables, names) for n in run.networks.values()]
     fresh = set(names) if run.parent.model.stage_names != names else {"head"} if fresh_head(run) else set()
-    return {name: _movement([each[name] for each in distances], name in fresh) for name in names}
+    return {name: _parameter_change([each[name] for each in distances], name in fresh) for name in names}
 
 
 def fresh_head(run: Run) -> bool:
@@ -81,7 +81,7 @@ def fresh_head(run: Run) -> bool:
     return not same or run.settings.get("head") == "fresh"
 
 
-def _movement(distances: Sequence[float | None], fresh: bool) -> str:
+def _parameter_change(distances: Sequence[float | None], fresh: bool) -> str:
     if fresh:
         return "fresh"
     if any(distance is None for distance in distances):

@@ -10,7 +10,6 @@ from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.models import describe
 from jaxdl.report.answer import show_answer, show_confusion, show_curves, show_facts, show_scores, show_wrong
-from jaxdl.report.looked import show_explained
 from jaxdl.report.markup import (
     GENERATOR,
     Section,
@@ -23,11 +22,12 @@ from jaxdl.report.markup import (
 )
 from jaxdl.report.network import show_activity, show_gradients, show_stages
 from jaxdl.report.run import Run, load_run, read_told
+from jaxdl.report.saliency import show_explained
 from jaxdl.report.search import show_search
 from jaxdl.report.study import read_study
-from jaxdl.report.sure import show_sure
 from jaxdl.report.table import MEASURES, describe_environment, flat_plan, how_made, measure, plain, results_table
 from jaxdl.report.trust import show_classes, show_doubtful, show_regression, show_reliability
+from jaxdl.report.uncertainty import show_uncertainty
 from jaxdl.validation.probes.result import PROBED
 from jaxdl.validation.result import Result
 from jaxdl.validation.search.result import SEARCH
@@ -115,7 +115,7 @@ def _sections(run: Run) -> list[Section]:
         results = {name: run.result}
         parts += [
             ("The answer", lambda: show_answer(results_table(results), results)),
-            ("How sure is the number?", lambda: show_sure(run.result)),
+            ("How sure is the number?", lambda: show_uncertainty(run.result)),
             ("Each fold", lambda: show_scores(results, {})),
         ]
     else:

@@ -10,8 +10,8 @@ from jaxdl.report.answer import show_facts, show_scores
 from jaxdl.report.learning_curve import curve_rows, draw_learning_curve, meaning, outlook
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
 from jaxdl.report.probe import draw_grid, head_rows
-from jaxdl.report.sure import show_sure
 from jaxdl.report.table import describe_environment, flat_plan, how_made, plain
+from jaxdl.report.uncertainty import show_uncertainty
 from jaxdl.report.variance import advice, component_rows, draw_variance, repeat_rows
 from jaxdl.validation.learning_curve import CURVE, load_learning_curve
 from jaxdl.validation.probes.result import PROBE
@@ -117,7 +117,7 @@ def _with_grid(told: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
 
 
 def _titled(title: str, result: Result) -> Section:
-    return Section(title, show_sure(result).body)
+    return Section(title, show_uncertainty(result).body)
 
 
 def _as_text(values: Mapping[str, Any]) -> str:

@@ -193,7 +193,7 @@ class TransferClassifier(ClassifierMixin, _Transfer):
 
 
 class TransferRegressor(RegressorMixin, _Transfer):
-    """Fine-tunes a network to foretell a number; parameters and attributes as those of `TransferClassifier`."""
+    """Fine-tunes a network to predict a number; parameters and attributes as those of `TransferClassifier`."""
 
     def fit(self, X: Any, y: Any) -> Self:
         """Trains on ``X`` with the numbers ``y[n]``.
@@ -206,6 +206,6 @@ class TransferRegressor(RegressorMixin, _Transfer):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """The number that is foretold of each example, ``float[n]``."""
+        """The number that is predicted of each example, ``float[n]``."""
         outputs = self._outputs(X)
         return choose_task(()).unscale(outputs, np.float32(self.checkpoint_.card.scaling))[:, 0]

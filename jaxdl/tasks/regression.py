@@ -1,4 +1,4 @@
-"""Foretelling a number."""
+"""Predicting a number."""
 
 import dataclasses
 

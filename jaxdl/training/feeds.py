@@ -8,10 +8,10 @@ import numpy as np
 
 from jaxdl.data.batches import evaluation_batches, training_batches
 from jaxdl.data.stream import EvaluationOrder, TrainingOrder, stream
-from jaxdl.training.hyper import Lane
 from jaxdl.training.runners import Feed, Runner, one_batch
 from jaxdl.training.setup import Setup
 from jaxdl.training.step import Batch, Shared
+from jaxdl.training.traced_hyperparameters import BatchedRun
 
 
 class Feeds(Protocol):
@@ -67,10 +67,10 @@ class StreamFeeds:
     waits while training runs.
     """
 
-    def __init__(self, setup: Setup, lane: Lane, held_out: np.ndarray | None):
+    def __init__(self, setup: Setup, run: BatchedRun, held_out: np.ndarray | None):
         self.setup = setup
-        size, parts, fold = setup.plan.batch_size, tuple(setup.parts), lane.fold
-        self._order = TrainingOrder(parts, size, lane.seed, fold)
+        size, parts, fold = setup.plan.batch_size, tuple(setup.parts), run.fold
+        self._order = TrainingOrder(parts, size, run.seed, fold)
         self._streams: dict[str, Iterator[dict[str, Any]]] = {}
         self._next = (0, 0)
         self._frozen: Any = None
@@ -118,19 +118,19 @@ class StreamFeeds:
         return 1, Batch(rows, made["weights"]), shared
 
 
-def make_feeds(setup: Setup, fold: int | Lane, held_out: np.ndarray | None) -> Feeds:
+def make_feeds(setup: Setup, fold: int | BatchedRun, held_out: np.ndarray | None) -> Feeds:
     """The feeds of one training part."""
-    lane = setup.lane(fold)
+    run = setup.run(fold)
     if setup.streamed:
-        return StreamFeeds(setup, lane, held_out)
-    size, parts, fold = setup.plan.batch_size, list(setup.parts), lane.fold
+        return StreamFeeds(setup, run, held_out)
+    size, parts, fold = setup.plan.batch_size, list(setup.parts), run.fold
 
     def evaluated(part: np.ndarray | None) -> Any:
         return None if part is None else one_batch(evaluation_batches([part], size, [0])[0])
 
     return MemoryFeeds(
         setup.shared,
-        lambda epoch: one_batch(training_batches(parts, size, lane.seed, [fold], epoch)[0]),
+        lambda epoch: one_batch(training_batches(parts, size, run.seed, [fold], epoch)[0]),
         evaluated(held_out),
         evaluated(None if setup.inner is None else setup.inner[fold]),
     )

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxdl.errors import InputError
-from jaxdl.training.course import Course, Diverged, explain, is_finite, pick_up, snapshot
+from jaxdl.training.progress import Diverged, TrainingProgress, explain, is_finite, pick_up, snapshot
 from jaxdl.training.resume import Interrupted, Saves
 from jaxdl.training.runners import Feed, Runner
 from jaxdl.training.step import State
@@ -95,10 +95,10 @@ def fit(
         saved.
       Interrupted: if `saves` says that the run should stop; the state is saved.
     """
-    course, state = pick_up(saves, jax.tree.map(lambda a: a.copy(), state))
-    course.stages, course.lenient = stages, lenient
-    course.epoch = max(course.epoch, first_epoch)
-    training = _Training(runner_at, epochs, train, held_out, eval_every, on_epoch, selection, saves, on_steps, course)
+    progress, state = pick_up(saves, jax.tree.map(lambda a: a.copy(), state))
+    progress.stages, progress.lenient = stages, lenient
+    progress.epoch = max(progress.epoch, first_epoch)
+    training = _Training(runner_at, epochs, train, held_out, eval_every, on_epoch, selection, saves, on_steps, progress)
     try:
         runner, state, outputs = training.run(state)
     except Diverged:
@@ -111,13 +111,15 @@ def fit(
                 saves.close()
         raise
     final = runner.fetch(state)
-    best = final if course.best is None else final.replace(**jax.tree.map(jax.numpy.asarray, course.best))
+    best = final if progress.best is None else final.replace(**jax.tree.map(jax.numpy.asarray, progress.best))
     chosen = best if selection and selection.patience is not None else final
     if held_out and (chosen is not final or outputs is None):
         outputs = runner.predict_all(runner.place(chosen), held_out(runner))
     if saves:
         saves.close()
-    return Fitted(final, chosen, best if selection else None, course.best_epoch, course.rows, outputs, training.seconds)
+    return Fitted(
+        final, chosen, best if selection else None, progress.best_epoch, progress.rows, outputs, training.seconds
+    )
 
 
 SNAPSHOT_SHARE = 0.05  # of the time, at most, goes into copies of the last good state
@@ -136,13 +138,13 @@ class _Training:
     selection: Selection | None
     saves: Saves | None
     on_steps: Callable[[int], None] | None
-    course: Course
+    progress: TrainingProgress
     good: tuple[int, Any, Any] | None = None  # what to save of the last state that is known to be finite
     copied: float = -float("inf")  # when, and how long it took
     cost: float = 0.0
 
     def __post_init__(self) -> None:
-        self.begin = time.perf_counter() - self.course.seconds
+        self.begin = time.perf_counter() - self.progress.seconds
 
     @property
     def seconds(self) -> float:
@@ -152,51 +154,51 @@ class _Training:
     @property
     def stopped(self) -> np.ndarray:
         """Which folds have stopped."""
-        return self.course.stalled(self.selection.patience if self.selection else None)
+        return self.progress.stalled(self.selection.patience if self.selection else None)
 
     def run(self, state: State) -> tuple[Runner, State, np.ndarray | None]:
         """The runner, the state and the held-out outputs of the last epoch (None if they were not predicted)."""
-        course = self.course
-        runner = self.runner_at(course.epoch)
+        progress = self.progress
+        runner = self.runner_at(progress.epoch)
         state, outputs = runner.place(state), None
-        while course.epoch < self.epochs and not self.stopped.all():
-            runner = self.runner_at(course.epoch)
+        while progress.epoch < self.epochs and not self.stopped.all():
+            runner = self.runner_at(progress.epoch)
             state = self._take_steps(runner, state)
             outputs = self._measure(runner, state)
-            course.before = {stage: norms[-1] for stage, norms in course.metrics["stage_grad_norms"].items()}
-            course.epoch, course.step, course.metrics = course.epoch + 1, 0, None
+            progress.before = {stage: norms[-1] for stage, norms in progress.metrics["stage_grad_norms"].items()}
+            progress.epoch, progress.step, progress.metrics = progress.epoch + 1, 0, None
             self._keep(runner, state)
         return runner, state, outputs
 
     def _take_steps(self, runner: Runner, state: State) -> State:
-        course, made = self.course, []
-        for count, batch, shared in self.train(runner, course.epoch, course.step):
+        progress, made = self.progress, []
+        for count, batch, shared in self.train(runner, progress.epoch, progress.step):
             state, metrics = runner.step(state, batch, shared)
             made.append((count, metrics))
-            course.step += count
+            progress.step += count
             if self.on_steps:
                 self.on_steps(count)
             if self.saves and self.saves.due():
-                _gather_metrics(runner, course, made)
+                _gather_metrics(runner, progress, made)
                 made = []
                 self._keep(runner, state)
-        _gather_metrics(runner, course, made)
+        _gather_metrics(runner, progress, made)
         return state
 
     def _measure(self, runner: Runner, state: State) -> np.ndarray | None:
         """Ends an epoch: held-out outputs, the selection, rows of the curves."""
-        course, epoch = self.course, self.course.epoch
+        progress, epoch = self.progress, self.progress.epoch
         last, stopped, outputs = epoch + 1 == self.epochs, self.stopped, None
-        if last and not course.lenient and not is_finite(runner.fetch(state).params):
-            raise Diverged(explain(course, "the parameters are"))
+        if last and not progress.lenient and not is_finite(runner.fetch(state).params):
+            raise Diverged(explain(progress, "the parameters are"))
         if self.held_out and ((epoch + 1) % self.eval_every == 0 or last):
-            outputs = _checked(runner.predict_all(state, self.held_out(runner)), course)
+            outputs = _checked(runner.predict_all(state, self.held_out(runner)), progress)
         if self.selection:
             feed = self.selection.feed
             by = runner.predict_all(state, feed(runner)) if feed else outputs
             if by is not None:
-                _keep_best(course, runner, state, np.asarray(self.selection.loss(_checked(by, course))), stopped)
-        course.rows += self.on_epoch(epoch, _summarise(course.metrics), outputs, stopped)
+                _keep_best(progress, runner, state, np.asarray(self.selection.loss(_checked(by, progress))), stopped)
+        progress.rows += self.on_epoch(epoch, _summarise(progress.metrics), outputs, stopped)
         return outputs
 
     def _keep(self, runner: Runner, state: State) -> None:
@@ -206,8 +208,8 @@ class _Training:
         due, now = self.saves.due(), time.perf_counter()
         if not due and now - self.copied < self.cost / SNAPSHOT_SHARE:
             return
-        self.course.seconds = self.seconds
-        self.good = snapshot(runner, state, self.course)
+        self.progress.seconds = self.seconds
+        self.good = snapshot(runner, state, self.progress)
         self.copied = time.perf_counter()
         self.cost = min(self.cost or np.inf, self.copied - now)
         if not due:
@@ -224,31 +226,33 @@ class _Training:
         self.saves.close()
 
 
-def _checked(outputs: np.ndarray, course: Course) -> np.ndarray:
-    if not course.lenient and not np.isfinite(outputs).all():
-        raise Diverged(explain(course, "the outputs are"))
+def _checked(outputs: np.ndarray, progress: TrainingProgress) -> np.ndarray:
+    if not progress.lenient and not np.isfinite(outputs).all():
+        raise Diverged(explain(progress, "the outputs are"))
     return outputs
 
 
-def _gather_metrics(runner: Runner, course: Course, made: Sequence[tuple[int, Any]]) -> None:
+def _gather_metrics(runner: Runner, progress: TrainingProgress, made: Sequence[tuple[int, Any]]) -> None:
     """Adds metrics to those of the epoch so far, and raises Diverged if a loss is not finite."""
     if made:
         new = runner.join_metrics(made)
-        old = course.metrics
-        course.metrics = new if old is None else jax.tree.map(lambda a, b: np.concatenate([a, b]), old, new)
-    if course.metrics is None or course.lenient:
+        old = progress.metrics
+        progress.metrics = new if old is None else jax.tree.map(lambda a, b: np.concatenate([a, b]), old, new)
+    if progress.metrics is None or progress.lenient:
         return
-    if not is_finite((course.metrics["loss"], course.metrics["stage_grad_norms"])):
-        raise Diverged(explain(course, "the loss is"))
+    if not is_finite((progress.metrics["loss"], progress.metrics["stage_grad_norms"])):
+        raise Diverged(explain(progress, "the loss is"))
 
 
-def _keep_best(course: Course, runner: Runner, state: State, losses: np.ndarray, stopped: np.ndarray) -> None:
+def _keep_best(
+    progress: TrainingProgress, runner: Runner, state: State, losses: np.ndarray, stopped: np.ndarray
+) -> None:
     """Takes over the folds whose loss is smaller than ever, on the host."""
-    if course.best is None:
+    if progress.best is None:
         better = np.ones_like(losses, bool)
-        course.best_loss, course.best_epoch = np.full_like(losses, np.inf), np.zeros(losses.shape, int)
+        progress.best_loss, progress.best_epoch = np.full_like(losses, np.inf), np.zeros(losses.shape, int)
     else:
-        better = (losses < course.best_loss) & ~stopped
+        better = (losses < progress.best_loss) & ~stopped
     if not better.any():
         return
     held = runner.fetch(state)
@@ -257,9 +261,9 @@ def _keep_best(course: Course, runner: Runner, state: State, losses: np.ndarray,
     def choose(old: np.ndarray, fresh: np.ndarray) -> np.ndarray:
         return np.where(better.reshape(better.shape + (1,) * (fresh.ndim - better.ndim)), fresh, old)
 
-    course.best = new if course.best is None else jax.tree.map(choose, course.best, new)
-    course.best_loss = np.where(better, losses, course.best_loss)
-    course.best_epoch = np.where(better, course.epoch, course.best_epoch)
+    progress.best = new if progress.best is None else jax.tree.map(choose, progress.best, new)
+    progress.best_loss = np.where(better, losses, progress.best_loss)
+    progress.best_epoch = np.where(better, progress.epoch, progress.best_epoch)
 
 
 def _summarise(metrics: Mapping[str, Any]) -> dict[str, Any]:

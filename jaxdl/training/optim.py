@@ -9,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl.training.hyper import Hyper
 from jaxdl.training.plan import Plan
+from jaxdl.training.traced_hyperparameters import TracedHyperparameters
 
 
 def learning_rate(plan: Plan, steps_per_epoch: int, peak: Any = None) -> optax.Schedule:
@@ -90,7 +90,7 @@ def clip_by_value(limit: jax.Array) -> optax.GradientTransformation:
 
 
 def make_optimizer(
-    plan: Plan, steps_per_epoch: int, rate: optax.Schedule | None = None, hyper: Hyper | None = None
+    plan: Plan, steps_per_epoch: int, rate: optax.Schedule | None = None, traced: TracedHyperparameters | None = None
 ) -> optax.GradientTransformation:
     """The optimizer of a plan: clipping, the method's direction by stage, the learning rate, the stages' multipliers.
 
@@ -98,17 +98,17 @@ def make_optimizer(
       plan: as it is.
       steps_per_epoch: see `learning_rate`.
       rate: instead of the plan's own learning rate.
-      hyper: numbers instead of the plan's.
+      traced: numbers instead of the plan's.
     """
-    if hyper is None:
+    if traced is None:
         rate, decay = rate or learning_rate(plan, steps_per_epoch), plan.weight_decay
         decaying = optax.add_decayed_weights(decay, mask=decayed) if decay else optax.identity()
         clip = optax.clip_by_global_norm(plan.clip_norm) if plan.clip_norm else optax.identity()
         factors = plan.stage_lr
     else:
-        rate = learning_rate(plan, steps_per_epoch, hyper.learning_rate)
-        decaying, clip = decay_by_value(hyper.weight_decay), clip_by_value(hyper.clip_norm)
-        factors = hyper.stage_lr
+        rate = learning_rate(plan, steps_per_epoch, traced.learning_rate)
+        decaying, clip = decay_by_value(traced.weight_decay), clip_by_value(traced.clip_norm)
+        factors = traced.stage_lr
     direction = {
         "adamw": lambda: optax.chain(optax.scale_by_adam(), decaying),
         "adam": lambda: optax.chain(decaying, optax.scale_by_adam()),

@@ -27,7 +27,6 @@ from jaxdl.models.staged import (
     split_variables,
 )
 from jaxdl.tasks import Task
-from jaxdl.training.hyper import Hyper, Lane, dropout_by_value
 from jaxdl.training.optim import learning_rate, make_optimizer
 from jaxdl.training.plan import Plan
 from jaxdl.training.runners import prefers_scan
@@ -43,6 +42,7 @@ from jaxdl.training.step import (
     make_predict,
     make_step,
 )
+from jaxdl.training.traced_hyperparameters import BatchedRun, TracedHyperparameters, dropout_by_value
 from jaxdl.weights.checkpoint import Checkpoint
 
 Init = Checkpoint | Staged
@@ -106,7 +106,7 @@ class Setup:
     head: Variables | None
     moments: Moments | None
     scaling: np.ndarray | None
-    numbers: Mapping[int, Hyper] | None = None
+    numbers: Mapping[int, TracedHyperparameters] | None = None
 
     @property
     def boundary(self) -> int:
@@ -137,7 +137,7 @@ class Setup:
     def make_step(self, axis_name: str | None = None, held: int | None = None) -> Step:
         """The train step of this run, by default of its last epoch; see `step.make_step`.
 
-        Where the state holds numbers of its own (`hyper`), these take the place of the plan's.
+        Where the state holds numbers of its own (`traced`), these take the place of the plan's.
         """
         augmentation = augment.make_augmentation(self.plan.augment)
         make = partial(
@@ -154,21 +154,21 @@ class Setup:
         fixed = make(self.model, self.task, self.optimizer)
 
         def step(state: State, batch: Batch, shared: Shared) -> tuple[State, Metrics]:
-            if state.hyper is None:
+            if state.traced is None:
                 return fixed(state, batch, shared)
             with nn.intercept_methods(dropout_by_value):
-                return make(*self._by_value(state.hyper))(state, batch, shared)
+                return make(*self._by_value(state.traced))(state, batch, shared)
 
         return step
 
-    def _by_value(self, hyper: Hyper) -> tuple[Staged, Task, optax.GradientTransformation]:
+    def _by_value(self, traced: TracedHyperparameters) -> tuple[Staged, Task, optax.GradientTransformation]:
         """Model, task and optimizer with numbers that are values of the program."""
         model, task = self.model, self.task
-        if hyper.dropout is not None:
-            model = model.clone(dropout=hyper.dropout)
+        if traced.dropout is not None:
+            model = model.clone(dropout=traced.dropout)
         if hasattr(task, "label_smoothing"):
-            task = dataclasses.replace(task, label_smoothing=hyper.label_smoothing)
-        return model, task, make_optimizer(self.plan, self.steps, hyper=hyper)
+            task = dataclasses.replace(task, label_smoothing=traced.label_smoothing)
+        return model, task, make_optimizer(self.plan, self.steps, traced=traced)
 
     def make_predict(self) -> Predict:
         """The prediction of this run; see `step.make_predict`."""
@@ -210,21 +210,21 @@ class Setup:
         return jax.jit(self.optimizer.init)
 
     @cached_property
-    def _init_optimizer_by_value(self) -> Callable[[Any, Hyper], Any]:
-        return jax.jit(lambda params, hyper: make_optimizer(self.plan, self.steps, hyper=hyper).init(params))
+    def _init_optimizer_by_value(self) -> Callable[[Any, TracedHyperparameters], Any]:
+        return jax.jit(lambda params, traced: make_optimizer(self.plan, self.steps, traced=traced).init(params))
 
-    def lane(self, fold: int | Lane) -> Lane:
+    def run(self, fold: int | BatchedRun) -> BatchedRun:
         """What a fold by number stands for: the plan's seed, and its numbers unless the fold has its own."""
-        if isinstance(fold, Lane):
+        if isinstance(fold, BatchedRun):
             return fold
-        return Lane(fold, self.plan.seed, None if self.numbers is None else self.numbers[fold])
+        return BatchedRun(fold, self.plan.seed, None if self.numbers is None else self.numbers[fold])
 
-    def initial_states(self, folds: Sequence[int | Lane]) -> list[State]:
+    def initial_states(self, folds: Sequence[int | BatchedRun]) -> list[State]:
         """States of `folds` before the first step: restored weights, and a fresh head from (seed, fold)."""
         states = []
-        for lane in map(self.lane, folds):
-            fold = lane.fold
-            key = jax.random.fold_in(jax.random.key(lane.seed), fold)
+        for run in map(self.run, folds):
+            fold = run.fold
+            key = jax.random.fold_in(jax.random.key(run.seed), fold)
             if self.body is None:
                 variables = self._draw(jax.random.fold_in(key, INIT))
             else:
@@ -238,37 +238,37 @@ class Setup:
                     params=variables["params"],
                     batch_stats=variables["batch_stats"],
                     opt_state=self._init_optimizer(variables["params"])
-                    if lane.hyper is None
-                    else self._init_optimizer_by_value(variables["params"], lane.hyper),
+                    if run.traced is None
+                    else self._init_optimizer_by_value(variables["params"], run.traced),
                     key=key,
                     mean=jnp.asarray(mean),
                     std=jnp.asarray(std),
                     ema=jax.tree.map(jnp.copy, variables["params"]) if self.plan.ema else None,
                     class_weights=None if class_weights is None else jnp.asarray(class_weights),
                     scaling=None if scaling is None else jnp.asarray(scaling),
-                    hyper=jax.tree.map(jnp.asarray, lane.hyper),
+                    traced=jax.tree.map(jnp.asarray, run.traced),
                 )
             )
         return states
 
-    def stacked_states(self, folds: Sequence[int | Lane]) -> State:
+    def stacked_states(self, folds: Sequence[int | BatchedRun]) -> State:
         """As `initial_states`, ``[folds, …]`` in one state; drawn by one program, however many there are."""
-        lanes = [self.lane(fold) for fold in folds]
-        numbers = sorted({lane.fold for lane in lanes})
-        place = np.array([numbers.index(lane.fold) for lane in lanes])
+        runs = [self.run(fold) for fold in folds]
+        numbers = sorted({run.fold for run in runs})
+        place = np.array([numbers.index(run.fold) for run in runs])
 
         def by_fold(make: Callable[[int], Any]) -> Any:
             return jax.tree.map(lambda *rows: jnp.asarray(np.stack(rows)[place]), *map(make, numbers))
 
         mean, std = by_fold(self.normalisation)
-        seeds = {seed: jax.random.key(seed) for seed in {lane.seed for lane in lanes}}
+        seeds = {seed: jax.random.key(seed) for seed in {run.seed for run in runs}}
         keys = jax.vmap(jax.random.fold_in)(
-            jnp.stack([seeds[lane.seed] for lane in lanes]), jnp.array([lane.fold for lane in lanes])
+            jnp.stack([seeds[run.seed] for run in runs]), jnp.array([run.fold for run in runs])
         )
-        hyper = jax.tree.map(lambda *values: jnp.asarray(np.stack(values)), *[lane.hyper for lane in lanes])
-        params, batch_stats, opt_state = self._draw_stacked(keys, hyper)
+        traced = jax.tree.map(lambda *values: jnp.asarray(np.stack(values)), *[run.traced for run in runs])
+        params, batch_stats, opt_state = self._draw_stacked(keys, traced)
         return State(
-            step=jnp.zeros(len(lanes), jnp.int32),
+            step=jnp.zeros(len(runs), jnp.int32),
             params=params,
             batch_stats=batch_stats,
             opt_state=opt_state,
@@ -278,20 +278,20 @@ class Setup:
             ema=jax.tree.map(jnp.copy, params) if self.plan.ema else None,
             class_weights=by_fold(self.class_weights),
             scaling=by_fold(self.target_scaling),
-            hyper=hyper,
+            traced=traced,
         )
 
     @cached_property
-    def _draw_stacked(self) -> Callable[[jax.Array, Hyper | None], tuple[Any, Any, Any]]:
+    def _draw_stacked(self) -> Callable[[jax.Array, TracedHyperparameters | None], tuple[Any, Any, Any]]:
         """Parameters, batch statistics and optimizer state for ``keys[folds]`` and their numbers."""
 
-        def draw(key: jax.Array, hyper: Hyper | None) -> tuple[Any, Any, Any]:
+        def draw(key: jax.Array, traced: TracedHyperparameters | None) -> tuple[Any, Any, Any]:
             if self.body is None:
                 variables = self._draw(jax.random.fold_in(key, INIT))
             else:
                 head = self._draw(jax.random.fold_in(key, HEAD)) if self.head is None else self.head
                 variables = join_variables(self.body, head)
-            optimizer = self.optimizer if hyper is None else make_optimizer(self.plan, self.steps, hyper=hyper)
+            optimizer = self.optimizer if traced is None else make_optimizer(self.plan, self.steps, traced=traced)
             return variables["params"], variables["batch_stats"], optimizer.init(variables["params"])
 
         return jax.jit(jax.vmap(draw))

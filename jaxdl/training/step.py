@@ -12,7 +12,7 @@ from jaxdl.data.augment import Augmentation, augment
 from jaxdl.data.preprocessing import normalise, to_unit
 from jaxdl.models.staged import Staged, Variables
 from jaxdl.tasks import Task
-from jaxdl.training.hyper import Hyper
+from jaxdl.training.traced_hyperparameters import TracedHyperparameters
 
 # What a random draw is for; folded into its key, so that no two purposes share one.
 INIT, DROPOUT, HEAD, AUGMENT = 0, 1, 2, 3
@@ -32,7 +32,7 @@ class State:
       ema: running mean of `params`, with which to predict; None without.
       class_weights: float32[classes], None where all count alike.
       scaling: of a regression's targets, see `Regression.scale`; None otherwise.
-      hyper: numbers of the plan that are values rather than part of the program; None where all are part of it.
+      traced: numbers of the plan that are values rather than part of the program; None where all are part of it.
     """
 
     step: jax.Array
@@ -45,7 +45,7 @@ class State:
     ema: Any = None
     class_weights: jax.Array | None = None
     scaling: jax.Array | None = None
-    hyper: Hyper | None = None
+    traced: TracedHyperparameters | None = None
 
 
 @flax.struct.dataclass

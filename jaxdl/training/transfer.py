@@ -15,11 +15,11 @@ from jaxdl.data.split_hash import hash_indices, hash_source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
 from jaxdl.models.staged import Staged
-from jaxdl.training.course import Diverged, pick_up
 from jaxdl.training.feeds import Feeds, make_feeds
 from jaxdl.training.loop import Fitted, Selection, fit
 from jaxdl.training.plan import Plan
 from jaxdl.training.prepare import prepare
+from jaxdl.training.progress import Diverged, pick_up
 from jaxdl.training.resume import RunFolder, Saves
 from jaxdl.training.runners import Runner, data_parallel_runner
 from jaxdl.training.setup import Init, Setup, choose_preprocessing
@@ -167,12 +167,12 @@ def _save_last_good(
     setup: Setup, init: Init, data: str, begin: State, work: RunFolder | None, saves: Saves | None
 ) -> str:
     """Makes a checkpoint of the newest save, beside it; says where."""
-    course, state = pick_up(saves, begin)
+    progress, state = pick_up(saves, begin)
     if saves:
         saves.close()
     if state.step == 0:
         return "Nothing is kept of this training"
-    made = save(trained_checkpoint(setup, init, state, 0, data, tuple(course.rows)), work.fresh(LAST_GOOD))
+    made = save(trained_checkpoint(setup, init, state, 0, data, tuple(progress.rows)), work.fresh(LAST_GOOD))
     work.place_folder(made, LAST_GOOD)
     return f"The last good state, after step {int(state.step)}, is the checkpoint '{work.path / LAST_GOOD}'"
 

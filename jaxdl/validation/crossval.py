@@ -13,11 +13,11 @@ from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
 from jaxdl.models.staged import walk_shapes
 from jaxdl.training.features import DataStore
-from jaxdl.training.hyper import Hyper
 from jaxdl.training.plan import Plan
 from jaxdl.training.prepare import prepare
 from jaxdl.training.resume import STATE, RunFolder
 from jaxdl.training.setup import Init, choose_preprocessing
+from jaxdl.training.traced_hyperparameters import TracedHyperparameters
 from jaxdl.training.transfer import describe_run, remember_streaming, remembered_streaming
 from jaxdl.validation.folds import run_folds
 from jaxdl.validation.leakage import check_leaks
@@ -49,7 +49,7 @@ def cross_validate(
     workers: int = 2,
     work: str | Path | RunFolder | None = None,
     allow: Iterable[str] = (),
-    numbers: Mapping[int, Hyper] | None = None,
+    numbers: Mapping[int, TracedHyperparameters] | None = None,
     interval: Method = "auto",
     nested_repeats: int = 3,
     store: DataStore | None = None,
@@ -218,10 +218,10 @@ def below(work: RunFolder | None, name: str) -> RunFolder | None:
     return RunFolder(work.path / STATE / name, save_every=work.save_every, should_stop=work.should_stop)
 
 
-def _describe_numbers(numbers: Mapping[int, Hyper] | None) -> dict[str, Any]:
+def _describe_numbers(numbers: Mapping[int, TracedHyperparameters] | None) -> dict[str, Any]:
     if numbers is None:
         return {}
-    return {"numbers": {str(fold): [float(v) for _, v in walk_shapes(hyper)] for fold, hyper in numbers.items()}}
+    return {"numbers": {str(fold): [float(v) for _, v in walk_shapes(traced)] for fold, traced in numbers.items()}}
 
 
 def _describe_init(init: Init) -> dict[str, Any]:

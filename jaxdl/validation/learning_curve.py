@@ -19,7 +19,7 @@ from jaxdl.training.setup import Init
 from jaxdl.training.transfer import describe_run
 from jaxdl.validation.crossval import cross_validate
 from jaxdl.validation.leakage.checks import check_allowed
-from jaxdl.validation.power_law import PowerLaw, describe_law, foretell
+from jaxdl.validation.power_law import PowerLaw, describe_law, extrapolate
 from jaxdl.validation.result import Result, load_result
 from jaxdl.validation.saving import Saved
 from jaxdl.validation.splits import Split, Splitting, split_source
@@ -42,7 +42,7 @@ class LearningCurve(Saved):
         of a fold), ``mean``, ``std`` (between folds, None for one), ``folds`` (the score of each), ``interval``
         (see `statistics.intervals.Interval`; None where there is nothing to tell it from), ``epochs``, ``steps`` and
         ``seconds``.
-      law: the power law through the errors with what it foretells, None where it would not be sound.
+      law: the power law through the errors with what it predicts, None where it would not be sound.
       why: how `law` was had, or why there is none.
       budget: what is the same at all sizes, ``steps`` or ``epochs``.
       split: the manifest of the folds at full size.
@@ -192,7 +192,7 @@ def learning_curve(
     share, full = _test_share(whole), float(np.mean([len(train) for train in whole.train]))
     results = [dataclasses.replace(result, interval=_interval(result, full)) for result in results]
     points = [_point(*row) for row in zip(wanted, parts, plans, results, strict=True)]
-    law, why = _foretell(results, points, share, plan.seed)
+    law, why = _extrapolate(results, points, share, plan.seed)
     return LearningCurve(
         metric=results[0].metric,
         points=points,
@@ -264,13 +264,13 @@ def _point(asked: str, part: Sequence[np.ndarray], plan: Plan, result: Result) -
     }
 
 
-def _foretell(
+def _extrapolate(
     results: Sequence[Result], points: Sequence[Mapping[str, Any]], share: float, seed: int
 ) -> tuple[PowerLaw | None, str]:
     errors = 1 - np.array([point["folds"] for point in points]).T  # accuracy and R² alike
     tests = np.mean([fold["test"] for fold in results[-1].folds])
     resolution = 0.5 / float(tests) if results[0].class_names else 1e-6
-    return foretell([p["size"] for p in points], errors, test_share=share, resolution=resolution, seed=seed)
+    return extrapolate([p["size"] for p in points], errors, test_share=share, resolution=resolution, seed=seed)
 
 
 def _interval(result: Result, full: float) -> dict[str, Any] | None:

@@ -17,14 +17,14 @@ MISFIT = 0.01  # probability below which a distance from the curve is no chance
 
 @dataclasses.dataclass(frozen=True)
 class PowerLaw:
-    """``error(n) = asymptote + scale · n^-exponent``, and what it foretells for twice the largest n.
+    """``error(n) = asymptote + scale · n^-exponent``, and what it predicts for twice the largest n.
 
     Attributes:
       asymptote: error that no number of examples would go below, at least 0. The data say little of it.
       scale: at least 0.
       exponent: how fast the error falls.
-      doubled: number of training examples that is foretold for, twice the largest measured.
-      error: foretold there.
+      doubled: number of training examples that is predicted for, twice the largest measured.
+      error: predicted there.
       error_low, error_high: its 95 % interval.
       gain: by how much the error falls from the curve at the largest size to the one at twice as many.
       gain_low, gain_high: its 95 % interval, narrower than two of errors: most of their noise is shared.
@@ -82,10 +82,10 @@ def fit_power_law(
     return a[form, row, exponent], b[form, row, exponent], EXPONENTS[exponent]
 
 
-def foretell(
+def extrapolate(
     sizes: Sequence[float], errors: np.ndarray, *, test_share: float, resolution: float, seed: int = 0
 ) -> tuple[PowerLaw | None, str]:
-    """Fits the curve and foretells the error at twice the largest size, where that can be done soundly.
+    """Fits the curve and predicts the error at twice the largest size, where that can be done soundly.
 
     The intervals come from a bootstrap that draws whole folds (a fold's test examples are the same at all sizes). Its
     standard deviation is widened as in the corrected resampled t-test (Nadeau and Bengio 2003): folds share training

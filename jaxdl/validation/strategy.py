@@ -11,7 +11,6 @@ import numpy as np
 from jaxdl.data.batches import training_batches
 from jaxdl.errors import InputError, check_choice
 from jaxdl.parallel import mesh as meshes
-from jaxdl.training.hyper import Lane
 from jaxdl.training.runners import (
     Runner,
     one_batch,
@@ -22,6 +21,7 @@ from jaxdl.training.runners import (
 )
 from jaxdl.training.setup import Setup
 from jaxdl.training.step import Batch, State
+from jaxdl.training.traced_hyperparameters import BatchedRun
 from jaxdl.training.transfer import make_runner
 
 FoldStrategy = Literal["auto", "loop", "vmap", "shard"]
@@ -30,7 +30,7 @@ TRIAL_SECONDS, TRIAL_ROUNDS, TRIAL_STEPS = 2.0, 15, 4
 TRIAL_SHARE = 0.1  # of the time that the folds themselves will take, at most
 
 
-Fold = int | Lane  # a fold by its number, or with a seed and numbers of its own
+Fold = int | BatchedRun  # a fold by its number, or with a seed and numbers of its own
 
 
 def pad_folds(folds: Sequence[Fold], strategy: str) -> list[Fold]:
@@ -46,10 +46,10 @@ def fold_state(setup: Setup, folds: Sequence[Fold], *, stacked: bool) -> State:
 
 def fold_batches(setup: Setup, folds: Sequence[Fold], epoch: int, *, stacked: bool) -> Batch:
     """Training batches of an epoch: ``[steps, folds, batch]`` if `stacked`, else ``[steps, batch]`` of one fold."""
-    draws = [(lane.seed, lane.fold) for lane in map(setup.lane, folds)]
+    draws = [(run.seed, run.fold) for run in map(setup.run, folds)]
     made = {
         (seed, fold): training_batches(list(setup.parts), setup.plan.batch_size, seed, [fold], epoch)[0]
-        for seed, fold in dict.fromkeys(draws)  # lanes that differ in their numbers alone see the same batches
+        for seed, fold in dict.fromkeys(draws)  # runs that differ in their numbers alone see the same batches
     }
     return stack_batches([made[draw] for draw in draws]) if stacked else one_batch(made[draws[0]])
 

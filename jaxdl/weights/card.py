@@ -30,7 +30,7 @@ class Card:
       split: sha256 of the training indices, or None.
       plan: of the training, as plain values, or None.
       source: file and sha256 of converted weights, or None.
-      scaling: of a network that foretells a number: what its output is multiplied by comes second, what is then added
+      scaling: of a network that predicts a number: what its output is multiplied by comes second, what is then added
         first; None of one that tells classes apart.
       columns: names of the features of a table, in order; None where they have none.
       trained_on: hashes (`data.content.hash_examples`) of all examples that the weights were shaped by, those of the

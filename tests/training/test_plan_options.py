@@ -186,7 +186,7 @@ def test_unfreezing_a_stage_gives_it_a_fresh_adam():
 
 
 def test_early_stopping_keeps_the_best_epoch_of_the_inner_part():
-    random = np.random.default_rng(0)  # labels that cannot be foretold, so that learning them by heart does harm
+    random = np.random.default_rng(0)  # labels that cannot be predicted, so that learning them by heart does harm
     labels = np.where(random.random(len(SOURCE)) < 0.4, random.integers(0, 4, len(SOURCE)), SOURCE.labels)
     noisy = dataclasses.replace(SOURCE, labels=labels.astype(np.int32))
     plan = jaxdl.Plan(epochs=30, batch_size=16, learning_rate=0.03, early_stopping=3, inner_fraction=0.4)

@@ -9,7 +9,7 @@ import pytest
 
 import jaxdl
 from jaxdl import data
-from jaxdl.training import course, runners
+from jaxdl.training import progress, runners
 from jaxdl.training.resume import AlreadyFinished, Interrupted, RunFolder, set_aside
 from jaxdl.training.transfer import LAST_GOOD, train
 
@@ -182,7 +182,7 @@ def test_divergence_keeps_the_last_good_state(tmp_path):
     source = data.Arrays(x, (x @ random.normal(size=5)).astype(np.float32))
     plan = jaxdl.Plan(epochs=20, batch_size=16, optimizer="sgd", learning_rate=0.5, schedule="constant", weight_decay=0)
     model = jaxdl.create("mlp", 1, hidden=(8,), activation="leaky_relu")
-    with pytest.raises(course.Diverged, match=r"at step \d+ of epoch \d+.*lower learning rate") as error:
+    with pytest.raises(progress.Diverged, match=r"at step \d+ of epoch \d+.*lower learning rate") as error:
         train(model, source, plan, work=RunFolder(tmp_path))
     assert str(tmp_path / LAST_GOOD) in str(error.value)
     kept = jaxdl.restore(tmp_path / LAST_GOOD)
@@ -193,9 +193,9 @@ def test_divergence_keeps_the_last_good_state(tmp_path):
 
 def test_the_stage_whose_gradient_broke_first_is_named():
     def explain(losses, **norms):
-        made = course.Course(epoch=1, stages=("stem", "block", "head"))
+        made = progress.TrainingProgress(epoch=1, stages=("stem", "block", "head"))
         made.metrics = {"loss": np.array(losses), "stage_grad_norms": {k: np.array(v) for k, v in norms.items()}}
-        return course.explain(made, "the loss is")
+        return progress.explain(made, "the loss is")
 
     nan, inf = np.nan, np.inf
     said = explain([1.0, 1.0, nan], stem=[1, nan, nan], block=[1, inf, nan], head=[1, 1, nan])

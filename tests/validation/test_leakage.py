@@ -17,13 +17,13 @@ from jaxdl.data.content import hash_examples
 from jaxdl.errors import InputError
 from jaxdl.validation.leakage import check_leaks, check_validation, checks, duplicate_groups
 from jaxdl.validation.leakage.duplicates import find_copies
-from jaxdl.validation.leakage.likeness import alike_pairs, thumbnails
+from jaxdl.validation.leakage.near_duplicate_images import find_near_duplicate_images, thumbnails
 from jaxdl.validation.splits import split_source
 
 RNG = np.random.default_rng(0)
 MLP = jaxdl.create("mlp", 2, hidden=(64,))
 MEMORISE = jaxdl.Plan(epochs=40, learning_rate=5e-3)
-COIN = RNG.permutation(np.repeat(["heads", "tails"], 40))  # labels that nothing can foretell
+COIN = RNG.permutation(np.repeat(["heads", "tails"], 40))  # labels that nothing can predict
 PICTURES = np.stack(  # coarse random patterns, as smooth as photographs
     [
         np.asarray(Image.fromarray(patch).resize((16, 16), Image.Resampling.BICUBIC))
@@ -284,7 +284,7 @@ def test_pairs_are_those_of_a_comparison_one_by_one():
         for j in range(i + 1, 160)
         if i != 3 and edges[i] @ edges[j] > 0.85 * np.linalg.norm(edges[i]) * np.linalg.norm(edges[j])
     ]
-    assert [tuple(pair) for pair in alike_pairs(small)] == alike
+    assert [tuple(pair) for pair in find_near_duplicate_images(small)] == alike
     assert len(alike) == 79
 
 
@@ -348,12 +348,12 @@ def test_alarms_on_real_images(name, pairs, real_data, tmp_path):
         x = np.load(real_data / {"faces": "orl_faces.npz", "cifar10": "cifar10_test.npz"}[name])["x"]
         source = data.arrays(x)
     small = thumbnails(source, np.arange(len(source)))
-    assert len(alike_pairs(small)) == pairs
+    assert len(find_near_duplicate_images(small)) == pairs
     chosen = np.random.default_rng(0).permutation(len(source))[:100]
     changes = (_as_jpeg, _scaled, lambda image: (image * 0.8 + 30).astype(np.uint8))
     made = [change(source[int(i)]["x"]) for change in changes for i in chosen]
     copies = np.concatenate([thumbnails(data.arrays(one[None]), np.arange(1)) for one in made])
-    found = {tuple(pair) for pair in alike_pairs(np.concatenate([small, copies]))}
+    found = {tuple(pair) for pair in find_near_duplicate_images(np.concatenate([small, copies]))}
     for k in range(len(changes)):
         assert sum((int(i), len(small) + 100 * k + j) in found for j, i in enumerate(chosen)) >= 97
 

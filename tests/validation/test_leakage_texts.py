@@ -13,8 +13,8 @@ import jaxdl
 from jaxdl import data
 from jaxdl.data.source import concatenate, texts_of
 from jaxdl.errors import InputError
-from jaxdl.validation.leakage import alike_texts, check_leaks, check_validation, duplicate_groups
-from jaxdl.validation.leakage.wording import LEAST, LONG, letters
+from jaxdl.validation.leakage import check_leaks, check_validation, duplicate_groups, find_near_duplicate_texts
+from jaxdl.validation.leakage.near_duplicate_texts import LEAST, LONG, letters
 from jaxdl.validation.splits import split_source
 
 SENTENCES = [
@@ -58,7 +58,7 @@ def sst2(real_data):
 )
 def test_case_punctuation_spaces_and_forms_of_letters_do_not_count(one, other):
     assert letters(one) == letters(other)
-    assert alike_texts([one, "something else entirely, of some length", other]).tolist() == [[0, 2]]
+    assert find_near_duplicate_texts([one, "something else entirely, of some length", other]).tolist() == [[0, 2]]
 
 
 def test_pairs_are_those_of_a_comparison_one_by_one():
@@ -74,24 +74,26 @@ def test_pairs_are_those_of_a_comparison_one_by_one():
     pairs = itertools.combinations(range(len(texts)), 2)
     similar = {pair: similarity(*(texts[i] for i in pair)) for pair in pairs}
     for least in (0.6, 0.75):
-        assert alike_texts(texts, similarity=least).tolist() == [list(p) for p, s in similar.items() if s >= least]
+        assert find_near_duplicate_texts(texts, similarity=least).tolist() == [
+            list(p) for p, s in similar.items() if s >= least
+        ]
     assert 10 < sum(s >= 0.6 for s in similar.values()) < 60
 
 
 def test_short_texts_and_empty_ones_are_like_no_other():
     assert len(letters("see it, see it now!!")) < LEAST
     for texts in ([], ["", ""], ["🙂🙂🙂", "🙂🙂🙂"], ["see it, see it now!!"] * 3, SENTENCES, SENTENCES[:1]):
-        assert alike_texts(texts).shape == (0, 2)
+        assert find_near_duplicate_texts(texts).shape == (0, 2)
     with pytest.raises(InputError, match=r"similarity is 0.2; expected 0.5 to 1"):
-        alike_texts(SENTENCES, similarity=0.2)
+        find_near_duplicate_texts(SENTENCES, similarity=0.2)
 
 
 def test_many_blocks_give_the_pairs_of_one(monkeypatch):
     texts = [*SENTENCES, *(f"{text} indeed" for text in SENTENCES)]
-    whole = alike_texts(texts)
+    whole = find_near_duplicate_texts(texts)
     assert whole.tolist() == [[i, i + 6] for i in range(6)]
-    monkeypatch.setattr("jaxdl.validation.leakage.wording.TOGETHER", 5)
-    np.testing.assert_array_equal(alike_texts(texts), whole)
+    monkeypatch.setattr("jaxdl.validation.leakage.near_duplicate_texts.TOGETHER", 5)
+    np.testing.assert_array_equal(find_near_duplicate_texts(texts), whole)
 
 
 def test_texts_go_with_their_examples():
@@ -200,11 +202,11 @@ def test_alarms_on_real_sentences(name, pairs, real_data):
             texts = file.read().splitlines()[:10_000]
     texts = list({letters(text): text for text in texts}.values())
     start = time.process_time()
-    found = alike_texts(texts)
+    found = find_near_duplicate_texts(texts)
     seconds = time.process_time() - start
     print(f"{name}: {len(found)} pairs among {len(texts)} sentences, {seconds:.1f} s")
     assert len(found) == pairs
     rng = np.random.default_rng(0)
     chosen = [i for i in rng.permutation(len(texts)) if len(letters(texts[i])) >= 30][:500]
-    planted = {tuple(pair) for pair in alike_texts([*texts, *(nearly(texts[i], rng) for i in chosen)])}
+    planted = {tuple(pair) for pair in find_near_duplicate_texts([*texts, *(nearly(texts[i], rng) for i in chosen)])}
     assert sum((i, len(texts) + j) in planted for j, i in enumerate(chosen)) >= 0.95 * 500

@@ -1,4 +1,4 @@
-"""The curve that errors follow, and how well it foretells."""
+"""The curve that errors follow, and how well it predicts."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ from scipy.optimize import curve_fit
 
 from jaxdl.errors import InputError
 from jaxdl.validation import power_law
-from jaxdl.validation.power_law import fit_power_law, foretell
+from jaxdl.validation.power_law import extrapolate, fit_power_law
 
 SIZES = np.array([25, 50, 100, 200, 400.0])
 
@@ -54,7 +54,7 @@ def test_what_is_foretold_covers_the_truth(monkeypatch):
         truth = asymptote + scale * 800**-exponent
         gain = asymptote + scale * 400**-exponent - truth
         found = [
-            foretell(SIZES, simulate(np.random.default_rng(i), law), test_share=0.25, resolution=0.005)[0]
+            extrapolate(SIZES, simulate(np.random.default_rng(i), law), test_share=0.25, resolution=0.005)[0]
             for i in range(80)
         ]
         found = [one for one in found if one is not None]
@@ -68,7 +68,7 @@ def test_what_is_foretold_covers_the_truth(monkeypatch):
 def test_what_is_not_sound_is_not_told():
     good = 0.05 + 2 * SIZES**-0.5 + 0.01 * np.random.default_rng(0).normal(size=(5, 5))
     options = {"test_share": 0.25, "resolution": 0.005}
-    assert foretell(SIZES, good, **options)[0].doubled == 800
+    assert extrapolate(SIZES, good, **options)[0].doubled == 800
     up = 0.1 + 0.3 * np.array([1, 0.2, 0.9, 0.2, 0.1]) + 0.01 * np.random.default_rng(0).normal(size=(5, 5))
     for sizes, errors, said in (
         (SIZES[:3], good[:, :3], "3 sizes"),
@@ -79,8 +79,8 @@ def test_what_is_not_sound_is_not_told():
         (SIZES, up, "farther from every power law"),
         (SIZES, 0.5 - 0.015 * np.log(SIZES / 25) + 0 * good, "as slowly as a logarithm"),
     ):
-        law, why = foretell(sizes, errors, **options)
+        law, why = extrapolate(sizes, errors, **options)
         assert law is None
         assert said in why
     with pytest.raises(InputError, match="finite"):
-        foretell(SIZES, good * np.nan, **options)
+        extrapolate(SIZES, good * np.nan, **options)

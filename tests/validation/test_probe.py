@@ -67,7 +67,7 @@ def test_nested_choice_sees_nothing_of_the_test_part():
 
 
 def test_the_best_of_many_looks_too_good_and_the_nested_one_does_not():
-    """Labels that nothing foretells: what a grid's best claims beyond chance is its bias."""
+    """Labels that nothing predicts: what a grid's best claims beyond chance is its bias."""
     random = np.random.default_rng(0)
     claims = []
     for _ in range(8):

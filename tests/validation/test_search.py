@@ -9,13 +9,13 @@ import pytest
 import jaxdl
 from jaxdl import data
 from jaxdl.errors import InputError
-from jaxdl.training.hyper import Lane, hyper_of
 from jaxdl.training.prepare import prepare
 from jaxdl.training.resume import Interrupted, RunFolder
+from jaxdl.training.traced_hyperparameters import BatchedRun, traced_hyperparameters
 from jaxdl.validation.search import evaluate
+from jaxdl.validation.search.batched_runs import BatchedRuns, run_bytes
 from jaxdl.validation.search.configurations import configure, group
 from jaxdl.validation.search.evaluate import OUTER, Evaluation
-from jaxdl.validation.search.lanes import Lanes, lane_bytes
 from jaxdl.validation.splits import Split, split_source
 
 DIGITS = data.digits(range(3))
@@ -58,9 +58,9 @@ def test_lanes_give_what_each_configuration_gives_alone(strategy):
     configurations, found = evaluation(space, {OUTER: split}, strategy=strategy, seeds=(0, 7))
     assert len(found.groups) == 1
     kept = {}
-    score = Lanes._score
+    score = BatchedRuns._score
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Lanes, "_score", lambda self, out, fold: {**score(self, out, fold), "logits": out.copy()})
+        patch.setattr(BatchedRuns, "_score", lambda self, out, fold: {**score(self, out, fold), "logits": out.copy()})
         table = found.run([(c.number, (OUTER, f)) for c in configurations for f in range(3)], "all")
     for one in configurations:
         for seed in (0, 7):
@@ -102,10 +102,10 @@ def test_dropout_is_mapped_in_every_family_that_has_it():
         model = jaxdl.create(name, 3, **arguments)
         plan, whole = jaxdl.Plan(epochs=1, optimizer="sgd", learning_rate=0.1), np.arange(len(SOURCE))
         fixed = prepare(model.clone(dropout=0.5), SOURCE, plan, [whole])
-        by_value = Lanes(prepare(model, SOURCE, plan, [whole]), [whole], "loop", 1)
-        alone = Lanes(fixed, [whole], "loop", 1).run([Lane(0, 0)], "alone", epochs=1)[0]["loss"]
-        lanes = [Lane(0, 0, hyper_of(plan, (), rate)) for rate in (0.0, 0.5)]
-        without, mapped = (scores["loss"] for scores in by_value.run(lanes, "by value", epochs=1))
+        by_value = BatchedRuns(prepare(model, SOURCE, plan, [whole]), [whole], "loop", 1)
+        alone = BatchedRuns(fixed, [whole], "loop", 1).run([BatchedRun(0, 0)], "alone", epochs=1)[0]["loss"]
+        runs = [BatchedRun(0, 0, traced_hyperparameters(plan, (), rate)) for rate in (0.0, 0.5)]
+        without, mapped = (scores["loss"] for scores in by_value.run(runs, "by value", epochs=1))
         assert mapped == pytest.approx(alone, abs=1e-5)
         assert without != pytest.approx(alone, abs=1e-4)
 
@@ -118,7 +118,7 @@ def test_a_memory_budget_splits_the_lanes_and_changes_nothing():
     together = whole.run(wanted, "all")
     assert whole.chosen[0]["width"] == 10
     setup = prepare(MLP, SOURCE, PLAN, split.train)
-    one = lane_bytes(setup, Lane(0, 0, hyper_of(PLAN, ())))
+    one = run_bytes(setup, BatchedRun(0, 0, traced_hyperparameters(PLAN, ())))
     _, little = evaluation(space, {OUTER: split}, memory=int(3.5 * one))
     apart = little.run(wanted, "all")
     assert little.chosen[0]["width"] == 3
@@ -133,14 +133,14 @@ def test_memory_of_a_lane_bounds_what_the_compiler_takes():
     from jaxdl.validation.strategy import fold_batches, fold_state
 
     setup = prepare(jaxdl.create("mlp", 3, hidden=(64, 64)), SOURCE, PLAN, [np.arange(60)])
-    lanes = [Lane(0, 0, hyper_of(PLAN, ()))] * 8
-    state = fold_state(setup, lanes, stacked=True)
-    batch = jax.tree.map(lambda a: a[0], fold_batches(setup, lanes, 0, stacked=True))
+    runs = [BatchedRun(0, 0, traced_hyperparameters(PLAN, ()))] * 8
+    state = fold_state(setup, runs, stacked=True)
+    batch = jax.tree.map(lambda a: a[0], fold_batches(setup, runs, 0, stacked=True))
     step = jax.jit(jax.vmap(setup.make_step(), in_axes=(0, 0, None)))
     used = step.lower(state, batch, setup.shared).compile().memory_analysis()
     data_bytes = sum(leaf.nbytes for leaf in jax.tree.leaves(setup.shared))
     taken = used.argument_size_in_bytes + used.temp_size_in_bytes - data_bytes
-    assert taken <= 8 * lane_bytes(setup, lanes[0]) <= 5 * taken
+    assert taken <= 8 * run_bytes(setup, runs[0]) <= 5 * taken
 
 
 def test_a_lane_that_diverges_does_not_disturb_the_others():

@@ -128,9 +128,9 @@ def test_numbers_share_a_program_and_shapes_do_not():
     ]
     groups = group(configure(drawn, MODEL, PLAN, SOURCE), SOURCE)
     assert [[one.number for one in g.configurations] for g in groups] == [[0, 1, 4, 5], [2, 3, 6, 7]]
-    rates = [float(groups[0].hyper(one).dropout) for one in groups[0].configurations]
+    rates = [float(groups[0].traced(one).dropout) for one in groups[0].configurations]
     assert rates == [0.0, 0.5, 0.0, 0.5]
-    assert groups[0].hyper(groups[0].first).stage_lr == {"head": np.float32(2.0)}
+    assert groups[0].traced(groups[0].first).stage_lr == {"head": np.float32(2.0)}
 
 
 def standing(values):

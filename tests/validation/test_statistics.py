@@ -15,8 +15,8 @@ import jaxdl
 from jaxdl.data import digits, subset
 from jaxdl.errors import InputError
 from jaxdl.report.answer import show_wrong
-from jaxdl.report.sure import show_sure
 from jaxdl.report.trust import show_reliability
+from jaxdl.report.uncertainty import show_uncertainty
 from jaxdl.tasks.classification import probabilities
 from jaxdl.validation.result import OutOfFold, Result
 from jaxdl.validation.statistics import intervals
@@ -155,14 +155,14 @@ def test_the_score_inside_the_interval_is_told_where_it_is_not_the_mean_over_fol
     assert found["estimate"] == pytest.approx(sk.r2_score(target, _in_order(small)))
     assert found["low"] < found["estimate"] < found["high"]
     assert small.mean < found["low"]  # the R² of four examples says little
-    shown = show_sure(small).body
+    shown = show_uncertainty(small).body
     assert "even lies outside it" in shown
     assert f"{found['estimate']:.3g}, that of all held-out predictions together" in shown
     by_folds = intervals.interval(small, "corrected-t")
     assert (by_folds.estimate, by_folds.of) == (small.mean, "the mean over folds")
     even = summarised(_result(*_drawn(60)))
     assert even.interval["estimate"] == pytest.approx(even.mean)
-    assert "The mean over folds" not in show_sure(even).body
+    assert "The mean over folds" not in show_uncertainty(even).body
 
 
 def _in_order(result):
@@ -226,7 +226,7 @@ def test_corrected_t_covers_where_the_naive_interval_does_not():
     hits = {"naive": 0, "corrected": 0}
     for _ in range(
         400
-    ):  # the mean of a sample as a "model" that foretells new draws; its true mean squared error is known
+    ):  # the mean of a sample as a "model" that predicts new draws; its true mean squared error is known
         y = rng.normal(size=40)
         truths, scores = [], []
         for part in np.split(rng.permutation(40), 5):
@@ -296,7 +296,7 @@ def test_decision_values_have_no_probabilities(classes, tmp_path):
     assert jaxdl.load_result(found.save(tmp_path / "run")).outputs == "decision values"
     for section in (show_reliability(found), show_wrong("ridge", found, None)):
         assert "decision values" in section.body
-    assert "decision values" in show_sure(found).body
+    assert "decision values" in show_uncertainty(found).body
 
 
 def test_a_result_of_an_older_release_is_read(tmp_path):

@@ -2,6 +2,6 @@
 
 from jaxdl.validation.leakage.checks import LEAKS, Leak, check_leaks, check_validation
 from jaxdl.validation.leakage.duplicates import duplicate_groups
-from jaxdl.validation.leakage.wording import alike_texts
+from jaxdl.validation.leakage.near_duplicate_texts import find_near_duplicate_texts
 
-__all__ = ["LEAKS", "Leak", "alike_texts", "check_leaks", "check_validation", "duplicate_groups"]
+__all__ = ["LEAKS", "Leak", "check_leaks", "check_validation", "duplicate_groups", "find_near_duplicate_texts"]

@@ -11,7 +11,7 @@ from jaxdl.errors import InputError, check_choice
 from jaxdl.training.features import DataStore, kept
 from jaxdl.training.setup import Init
 from jaxdl.validation.leakage.duplicates import LARGEST, Copies, are_telling, find_copies
-from jaxdl.validation.leakage.likeness import holds_pictures
+from jaxdl.validation.leakage.near_duplicate_images import holds_pictures
 from jaxdl.weights.checkpoint import Checkpoint
 
 LeakName = Literal["groups", "times", "duplicates", "near-duplicates", "parent"]
@@ -69,9 +69,9 @@ def check_leaks(
       that purge are made for this.)
     - ``duplicates``: a fold tests an example that it also trains on: the same bytes of a file, the same array. Equal
       rows of a table count only where they are no coincidence; see `duplicates.are_telling`.
-    - ``near-duplicates``: the same picture stored differently; see `likeness`. They are looked for among up to
-      `duplicates.LARGEST` images, also where these are streamed: each is decoded once, at reduced size. And the same
-      text written differently, where the examples have texts; see `wording`.
+    - ``near-duplicates``: the same picture stored differently; see `near_duplicate_images`. They are looked for among
+      up to `duplicates.LARGEST` images, also where these are streamed: each is decoded once, at reduced size. And the
+      same text written differently, where the examples have texts; see `near_duplicate_texts`.
     - ``parent``: a fold tests an example that the weights it starts from were trained on, by the list that the
       checkpoint's card holds. Of a checkpoint without one nothing is known.
 

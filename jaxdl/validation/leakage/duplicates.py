@@ -7,8 +7,8 @@ import numpy as np
 
 from jaxdl.data.content import hash_examples
 from jaxdl.data.source import Arrays, Source, texts_of, with_groups
-from jaxdl.validation.leakage.likeness import alike_pairs, holds_pictures, thumbnails
-from jaxdl.validation.leakage.wording import alike_texts, long_enough
+from jaxdl.validation.leakage.near_duplicate_images import find_near_duplicate_images, holds_pictures, thumbnails
+from jaxdl.validation.leakage.near_duplicate_texts import find_near_duplicate_texts, long_enough
 
 LARGEST = 20_000  # images up to which near-duplicates are looked for: all pairs are compared
 CHANCE = 1e-4  # expected number of rows that equal one by chance, from which on equal rows say nothing
@@ -48,9 +48,9 @@ def find_copies(source: Source, *, near: bool = True) -> Copies:
     content[alone] = len(values) + np.arange(len(alone))
     alike = None
     if near and texts is not None:
-        alike = alike_texts([texts[i] for i in first])
+        alike = find_near_duplicate_texts([texts[i] for i in first])
     elif near and len(values) <= LARGEST and holds_pictures(source):
-        alike = alike_pairs(thumbnails(source, first)) if len(values) > 1 else np.zeros((0, 2), np.int64)
+        alike = find_near_duplicate_images(thumbnails(source, first)) if len(values) > 1 else np.zeros((0, 2), np.int64)
     return Copies(hashes, np.isin(np.arange(len(source)), alone, invert=True), content, alike)
 
 

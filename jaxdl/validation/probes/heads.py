@@ -18,7 +18,7 @@ from jaxdl.validation.probes.standard import Shared, Standard, share, standardis
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Examples:
-    """Features on the device, with what they are to foretell.
+    """Features on the device, with what they are to predict.
 
     Attributes:
       features: ``float32[examples, columns]``.
@@ -142,7 +142,7 @@ class Head:
     Attributes:
       fit: to all folds of a split, for a grid.
       grid: what its grid holds: ``"penalty"``, ``"neighbours"``, or nothing: ``""``.
-      numbers: whether it can foretell numbers, too.
+      numbers: whether it can predict numbers, too.
       probabilistic: whether its outputs are logits, whose loss means something.
       note: on how it is fitted.
     """

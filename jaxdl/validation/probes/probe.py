@@ -12,7 +12,7 @@ from jaxdl.data.source import Arrays, Source, check_labelled
 from jaxdl.errors import InputError, check_choice
 from jaxdl.tasks import choose_task
 from jaxdl.validation.probes.heads import HEADS, Examples, Fitted, Fold, Folds
-from jaxdl.validation.probes.left_out import CLOSED, SCALE_NOTE, leave_one_out
+from jaxdl.validation.probes.leave_one_out import CLOSED, SCALE_NOTE, leave_one_out
 from jaxdl.validation.probes.linear import TOLERANCE
 from jaxdl.validation.probes.result import HeadResult, ProbeResult
 from jaxdl.validation.probes.selection import RULES, select
@@ -109,7 +109,7 @@ def probe(
 
     Args:
       features: ``[examples, columns]``.
-      labels: whole numbers from 0 for classes, or floats to be foretold.
+      labels: whole numbers from 0 for classes, or floats to be predicted.
       splitter: as of `cross_validate`; ``leave-one-out`` takes closed forms where there are any: exact for ridge,
         approximate and checked against refits for logistic and svm; the score is then not nested.
       probing: heads, their grids, how to choose.

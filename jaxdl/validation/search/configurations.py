@@ -13,9 +13,9 @@ from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.models import create, describe
 from jaxdl.models.staged import Staged, init_variables
-from jaxdl.training.hyper import NUMBERS, Hyper, hyper_of
 from jaxdl.training.plan import Plan
 from jaxdl.training.setup import Init, choose_preprocessing
+from jaxdl.training.traced_hyperparameters import NUMBERS, TracedHyperparameters, traced_hyperparameters
 from jaxdl.weights.checkpoint import Checkpoint
 from jaxdl.weights.pretrained import load_pretrained
 
@@ -71,10 +71,10 @@ class Group:
     def first(self) -> Configuration:
         return self.configurations[0]
 
-    def hyper(self, configuration: Configuration) -> Hyper:
+    def traced(self, configuration: Configuration) -> TracedHyperparameters:
         """The numbers of one of them."""
         dropout = configuration.model.dropout if self.dropout else None
-        return hyper_of(configuration.plan, self.stages, dropout)
+        return traced_hyperparameters(configuration.plan, self.stages, dropout)
 
 
 def model_of(init: Init) -> Staged:

@@ -11,14 +11,14 @@ from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.source import Source
 from jaxdl.tasks import choose_task
 from jaxdl.training.features import DataStore, memory_limit
-from jaxdl.training.hyper import Lane
 from jaxdl.training.optim import make_optimizer
 from jaxdl.training.prepare import prepare
 from jaxdl.training.resume import RunFolder
 from jaxdl.training.setup import Setup, choose_preprocessing
+from jaxdl.training.traced_hyperparameters import BatchedRun
 from jaxdl.training.transfer import remember_streaming, remembered_streaming
+from jaxdl.validation.search.batched_runs import BatchedRuns, Scores, choose_batching
 from jaxdl.validation.search.configurations import Configuration, Group
-from jaxdl.validation.search.lanes import Lanes, Scores, choose_lanes
 from jaxdl.validation.splits import Split
 from jaxdl.weights.checkpoint import Checkpoint
 
@@ -55,8 +55,8 @@ class Evaluation:
     on_steps: Callable[[int], None] | None
     chosen: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
     store: DataStore | None = None
-    _lanes: dict[Trained, Lane] = dataclasses.field(default_factory=dict)
-    _ready: dict[tuple[int, int | None], dict[str, Lanes]] = dataclasses.field(default_factory=dict)
+    _runs: dict[Trained, BatchedRun] = dataclasses.field(default_factory=dict)
+    _ready: dict[tuple[int, int | None], dict[str, BatchedRuns]] = dataclasses.field(default_factory=dict)
     _programs: dict[tuple[int, str], Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -96,10 +96,10 @@ class Evaluation:
                         if (one.number, (split, fold)) in wanted
                     ]
                     if asked:
-                        lanes = [self._lane(group, one) for one in asked]
-                        ready = self._prepared(number, alone, lanes, split)
+                        runs = [self._run(group, one) for one in asked]
+                        ready = self._prepared(number, alone, runs, split)
                         label = f"{name}-{number}-{split}" + ("" if alone is None else f"-seed-{alone}")
-                        made = ready.run(lanes, label, epochs=epochs, keep=keep)
+                        made = ready.run(runs, label, epochs=epochs, keep=keep)
                         found |= dict(zip(asked, made, strict=True))
                 if not keep:
                     self._ready.pop((number, alone), None)  # its data goes, too
@@ -113,26 +113,26 @@ class Evaluation:
         apart = one.plan.early_stopping or (not isinstance(one.init, Checkpoint) and one.plan.freeze_through)
         return list(self.seeds) if apart else [None]
 
-    def _lane(self, group: Group, asked: Trained) -> Lane:
-        if asked not in self._lanes:
+    def _run(self, group: Group, asked: Trained) -> BatchedRun:
+        if asked not in self._runs:
             configuration = next(one for one in group.configurations if one.number == asked[0])
-            self._lanes[asked] = Lane(asked[1][1], asked[2], group.hyper(configuration))
-        return self._lanes[asked]
+            self._runs[asked] = BatchedRun(asked[1][1], asked[2], group.traced(configuration))
+        return self._runs[asked]
 
-    def _prepared(self, number: int, seed: int | None, lanes: list[Lane], split: str) -> Lanes:
+    def _prepared(self, number: int, seed: int | None, runs: list[BatchedRun], split: str) -> BatchedRuns:
         ready = self._ready.setdefault((number, seed), {})
         if not ready:
             whole = self._prepare(self.groups[number].first, seed)
             begin = 0
             for name, one in self.splits.items():
                 setup = _some_of(whole, slice(begin, begin + len(one)))
-                ready[name] = Lanes(setup, one.test, "", 1, self.work, self.on_steps)
+                ready[name] = BatchedRuns(setup, one.test, "", 1, self.work, self.on_steps)
                 begin += len(one)
         found = ready[split]
         if not found.strategy:
             runners = {}
             if number not in self.chosen:
-                self.chosen[number], runners = self._choose(number, found.setup, lanes)
+                self.chosen[number], runners = self._choose(number, found.setup, runs)
             choice = self.chosen[number]
             ready[split] = found = dataclasses.replace(
                 found,
@@ -144,12 +144,12 @@ class Evaluation:
             self._programs[number, split] = found.compiled
         return found
 
-    def _choose(self, number: int, setup: Setup, lanes: list[Lane]) -> tuple[dict[str, Any], dict[str, Any]]:
+    def _choose(self, number: int, setup: Setup, runs: list[BatchedRun]) -> tuple[dict[str, Any], dict[str, Any]]:
         known = self.work.recall(f"group-{number}") if self.work else None  # a trial may end otherwise the next time
         if known:
             return known, {}
         memory = memory_limit() if self.memory is None else self.memory
-        choice, runners = choose_lanes(setup, lanes, self.strategy, memory)
+        choice, runners = choose_batching(setup, runs, self.strategy, memory)
         if self.work:
             self.work.note(f"group-{number}", choice)
         return choice, runners

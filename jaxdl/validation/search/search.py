@@ -19,13 +19,13 @@ from jaxdl.validation.crossval import below, cross_validate
 from jaxdl.validation.leakage import check_leaks
 from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.validation.result import OutOfFold, Result
-from jaxdl.validation.search.climb import climb
 from jaxdl.validation.search.configurations import Configuration, Group, configure, group, model_of
 from jaxdl.validation.search.evaluate import INNER, OUTER, Evaluation, Part, Scores, Trained
 from jaxdl.validation.search.inner import as_one, inner_splits, number_parts
 from jaxdl.validation.search.result import SearchResult
 from jaxdl.validation.search.selection import CRITERIA, SELECTIONS, halving_rungs, select
 from jaxdl.validation.search.space import Space, make_space, propose
+from jaxdl.validation.search.successive_halving import successive_halving
 from jaxdl.validation.splits import Split, split_source
 from jaxdl.validation.splitters import Splitting
 from jaxdl.validation.statistics.summary import summarised
@@ -152,12 +152,12 @@ def search(
         check_leaks(start, source, outer, allow=allow, store=evaluation.store)
     if nested:
         check_leaks(init, source, splits[INNER], allow=allow, store=evaluation.store)
-    climbed = climb(evaluation, configurations, divisions, rungs, criterion)
-    chosen = {name: select(standing, configurations, selection) for name, standing in climbed.last.items()}
+    halving = successive_halving(evaluation, configurations, divisions, rungs, criterion)
+    chosen = {name: select(standing, configurations, selection) for name, standing in halving.last.items()}
     final = configurations[chosen[ALL]]
     choices = [chosen[fold] for fold in range(len(outer))] if nested else []
     taken = choices or [final.number] * len(outer)
-    seed_scores = _seed_scores(evaluation, climbed.table, taken)
+    seed_scores = _seed_scores(evaluation, halving.table, taken)
     results = _train_outer(
         groups,
         configurations,
@@ -181,7 +181,7 @@ def search(
         nested=nested,
         result=result,
         configurations=[one.as_dict() for one in configurations],
-        scores=climbed.rows,
+        scores=halving.rows,
         choices=choices,
         final=final.number,
         selection=told,
@@ -239,7 +239,7 @@ def _train_outer(
     """Cross-validates the outer folds with what each took; those of a group at once."""
     results = []
     for place, members in enumerate(groups):
-        numbers = {n: members.hyper(configurations[n]) for n in taken if configurations[n] in members.configurations}
+        numbers = {n: members.traced(configurations[n]) for n in taken if configurations[n] in members.configurations}
         mine = [fold for fold, number in enumerate(taken) if number in numbers]
         if mine:
             results.append(

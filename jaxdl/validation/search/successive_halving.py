@@ -15,7 +15,7 @@ Division = str | int  # "all" examples, or those of an outer fold's training par
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Climbed:
+class Halving:
     """What the rungs left.
 
     Attributes:
@@ -29,13 +29,13 @@ class Climbed:
     rows: list[dict[str, Any]]
 
 
-def climb(
+def successive_halving(
     evaluation: Evaluation,
     configurations: Sequence[Configuration],
     divisions: Mapping[Division, Sequence[Part]],
     rungs: Sequence[tuple[int, int]],
     criterion: str,
-) -> Climbed:
+) -> Halving:
     """Trains the configurations on the parts of every division; each division goes on with its own best.
 
     Args:
@@ -65,7 +65,7 @@ def climb(
             if is_last:
                 behind[name] = rows + behind[name]
     rows = [{**row, "rank": rank} for rows in behind.values() for rank, row in enumerate(rows, 1)]
-    return Climbed(table, last, rows)
+    return Halving(table, last, rows)
 
 
 def _standing(scores: Mapping[int, Sequence[Scores]], metric: str, criterion: str) -> Standing:

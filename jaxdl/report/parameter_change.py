@@ -9,7 +9,7 @@ import numpy as np
 from jaxdl.models.staged import Variables
 
 
-def stage_movement(before: Variables, after: Variables, stages: Sequence[str]) -> dict[str, float | None]:
+def stage_parameter_change(before: Variables, after: Variables, stages: Sequence[str]) -> dict[str, float | None]:
     """‖θ - θ₀‖ / ‖θ₀‖ of the parameters of each stage (Euclidean norms over all of them together).
 
     Running statistics are no parameters and do not count.

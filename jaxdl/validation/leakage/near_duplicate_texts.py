@@ -44,7 +44,7 @@ def long_enough(text: str) -> bool:
     return len(letters(text)) >= LEAST
 
 
-def alike_texts(texts: Sequence[str], *, similarity: float = ALIKE) -> np.ndarray:
+def find_near_duplicate_texts(texts: Sequence[str], *, similarity: float = ALIKE) -> np.ndarray:
     """Pairs ``int[m, 2]``, sorted, of the texts that say the same.
 
     Args:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from jaxdl.report.movement import stage_movement
+from jaxdl.report.parameter_change import stage_parameter_change
 
 
 def variables(**stages):
@@ -26,7 +26,7 @@ def test_distance_is_relative_to_where_a_stage_began():
         empty={},
     )
     after["batch_stats"]["first"]["mean"] = np.zeros(3)
-    found = stage_movement(before, after, ("first", "still", "zero", "head", "empty", "nowhere"))
+    found = stage_parameter_change(before, after, ("first", "still", "zero", "head", "empty", "nowhere"))
     assert found["first"] == pytest.approx(0.4)
     assert found["still"] == 0
     assert found["zero"] == float("inf")
@@ -35,4 +35,4 @@ def test_distance_is_relative_to_where_a_stage_began():
 
 def test_other_parameters_cannot_be_compared():
     before, after = variables(stage={"kernel": np.ones(2)}), variables(stage={"scale": np.ones(2)})
-    assert stage_movement(before, after, ("stage",)) == {"stage": None}
+    assert stage_parameter_change(before, after, ("stage",)) == {"stage": None}

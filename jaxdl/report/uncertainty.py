@@ -31,7 +31,7 @@ METHODS = {
 }
 
 
-def show_sure(result: Result) -> Section:
+def show_uncertainty(result: Result) -> Section:
     """Interval, metrics, calibration; of a result of an older release, which holds none, they are made now."""
     if result.metrics is None:
         result = summarised(result)

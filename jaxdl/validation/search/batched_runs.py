@@ -11,12 +11,12 @@ import numpy as np
 
 from jaxdl.data.batches import evaluation_batches
 from jaxdl.training.feeds import Feeds, MemoryFeeds, make_feeds
-from jaxdl.training.hyper import Lane
 from jaxdl.training.loop import fit
 from jaxdl.training.resume import RunFolder
 from jaxdl.training.runners import Runner, stack_batches
 from jaxdl.training.setup import Setup
 from jaxdl.training.step import State
+from jaxdl.training.traced_hyperparameters import BatchedRun
 from jaxdl.training.transfer import inner_selection, runner_by_epoch
 from jaxdl.validation.strategy import (
     check_strategy,
@@ -27,19 +27,19 @@ from jaxdl.validation.strategy import (
     pad_folds,
 )
 
-Scores = dict[str, float]  # of a lane's test part: what the task measures; all NaN where the training diverged
+Scores = dict[str, float]  # of a run's test part: what the task measures; all NaN where the training diverged
 SCORES = "scores.json"
 
 
-def lane_bytes(setup: Setup, lane: Lane) -> int:
-    """About how many bytes one lane takes on the device beside the data.
+def run_bytes(setup: Setup, run: BatchedRun) -> int:
+    """About how many bytes one run takes on the device beside the data.
 
     Its state, and the most that is alive at once while a step is computed as it is written down. (A compiler may need
     less: it computes many values where they are used.)
     """
-    state = jax.eval_shape(lambda: setup.initial_states([lane])[0])
+    state = jax.eval_shape(lambda: setup.initial_states([run])[0])
     batch = jax.tree.map(
-        lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), fold_batches(setup, [lane], 0, stacked=False)
+        lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), fold_batches(setup, [run], 0, stacked=False)
     )
     traced = jax.make_jaxpr(setup.make_step())(state, batch, setup.shared)
     return sum(map(_bytes, jax.tree.leaves(state))) + _most_alive(traced.jaxpr)
@@ -80,18 +80,18 @@ def _programs(value: Any) -> list[Any]:
 
 
 @dataclasses.dataclass(eq=False)
-class Lanes:
-    """Trains lanes of one setup and measures each on its test part.
+class BatchedRuns:
+    """Trains runs of one setup and measures each on its test part.
 
     Attributes:
       setup: with the training parts of all folds.
       tests: test indices of all folds.
       strategy: ``loop``, ``vmap`` or ``shard``.
-      width: lanes side by side at most.
+      width: runs side by side at most.
       work: where finished parts, and the state of the one under way, are kept.
-      on_steps: told how many steps (of a lane) were just taken.
+      on_steps: told how many steps (of a run) were just taken.
       runners: compiled before, by strategy.
-      compiled: programs by number of frozen stages, of other lanes that differ in their data alone.
+      compiled: programs by number of frozen stages, of other runs that differ in their data alone.
     """
 
     setup: Setup
@@ -102,7 +102,7 @@ class Lanes:
     on_steps: Callable[[int], None] | None = None
     runners: dict[str, Runner] = dataclasses.field(default_factory=dict)
     compiled: Callable[[int], Runner] | None = None
-    _left: dict[Lane, tuple[int, Any]] = dataclasses.field(default_factory=dict)
+    _left: dict[BatchedRun, tuple[int, Any]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
         last = self.setup.held[-1]
@@ -114,40 +114,42 @@ class Lanes:
 
         self.compiled = self.compiled or runner_by_epoch(self.setup, make)
 
-    def run(self, lanes: Sequence[Lane], name: str, *, epochs: int, keep: bool = False) -> list[Scores]:
-        """Trains `lanes` for the first `epochs` of the plan's.
+    def run(self, runs: Sequence[BatchedRun], name: str, *, epochs: int, keep: bool = False) -> list[Scores]:
+        """Trains `runs` for the first `epochs` of the plan's.
 
         Args:
-          lanes: lanes that were run, and kept, go on from where they were.
+          runs: runs that were run, and kept, go on from where they were.
           name: under which the parts are kept.
           epochs: how many, those before included.
           keep: the states, on the host, for a longer run later.
         """
         stacked = self.strategy != "loop"
-        size = self._chunk(len(lanes)) if stacked else 1
+        size = self._chunk(len(runs)) if stacked else 1
         found = []
-        for place, begin in enumerate(range(0, len(lanes), size)):
-            chunk = list(lanes[begin : begin + size])
+        for place, begin in enumerate(range(0, len(runs), size)):
+            chunk = list(runs[begin : begin + size])
             full = chunk + [chunk[i % len(chunk)] for i in range(size - len(chunk))]  # so that one program serves all
             found += self._part(f"{name}-{place}", chunk, full, epochs, keep)
         return found
 
     def _chunk(self, count: int) -> int:
-        """Lanes side by side: in as few turns as fit, about as many in each."""
+        """Runs side by side: in as few turns as fit, about as many in each."""
         turns = -(-count // self.width)
         return len(pad_folds(range(-(-count // turns)), self.strategy))
 
-    def _part(self, name: str, lanes: list[Lane], full: list[Lane], epochs: int, keep: bool) -> list[Scores]:
+    def _part(self, name: str, runs: list[BatchedRun], full: list[BatchedRun], epochs: int, keep: bool) -> list[Scores]:
         finished = self.work.finished_part(name) if self.work else None
         if finished is not None:
             return json.loads((finished / SCORES).read_text())
-        scores = self._train(name, lanes, full, epochs, keep)
+        scores = self._train(name, runs, full, epochs, keep)
         if self.work:
             with self.work.finish_part(name) as folder:
                 (folder / SCORES).write_text(json.dumps(scores))
         return scores
 
-    def _train(self, name: str, lanes: list[Lane], full: list[Lane], epochs: int, keep: bool) -> list[Scores]:
+    def _train(
+        self, name: str, runs: list[BatchedRun], full: list[BatchedRun], epochs: int, keep: bool
+    ) -> list[Scores]:
         setup, stacked = self.setup, self.strategy != "loop"
         begun, state = self._begin(full, stacked)
         with contextlib.closing(self._feeds(full, stacked)) as feeds, np.errstate(all="ignore"):
@@ -160,16 +162,16 @@ class Lanes:
                 held_out=feeds.held_out,
                 eval_every=epochs,  # once, at the end
                 on_epoch=lambda *told: [],
-                selection=inner_selection(setup, feeds, [lane.fold for lane in full], stacked=stacked),
+                selection=inner_selection(setup, feeds, [run.fold for run in full], stacked=stacked),
                 saves=self.work.part(name) if self.work else None,
-                on_steps=None if self.on_steps is None else lambda count: self.on_steps(count * len(lanes)),
+                on_steps=None if self.on_steps is None else lambda count: self.on_steps(count * len(runs)),
                 first_epoch=begun,
                 lenient=True,
             )
             if keep:
-                self._keep(lanes, fitted.state, epochs, stacked)
+                self._keep(runs, fitted.state, epochs, stacked)
             outputs = fitted.outputs if stacked else fitted.outputs[None]
-            return [self._score(outputs[place], lane.fold) for place, lane in enumerate(lanes)]
+            return [self._score(outputs[place], run.fold) for place, run in enumerate(runs)]
 
     def _score(self, outputs: np.ndarray, fold: int) -> Scores:
         test = self.tests[fold]
@@ -177,52 +179,52 @@ class Lanes:
         scores = self.setup.task.evaluate(outputs, labels)
         return scores if np.isfinite(outputs).all() else dict.fromkeys(scores, float("nan"))
 
-    def _begin(self, lanes: list[Lane], stacked: bool) -> tuple[int, State]:
+    def _begin(self, runs: list[BatchedRun], stacked: bool) -> tuple[int, State]:
         """Epochs behind them, and the state; from the beginning if one of them was not kept."""
-        if any(lane not in self._left for lane in lanes):
-            return 0, fold_state(self.setup, lanes, stacked=stacked)
-        kept = [self._left[lane] for lane in lanes]
+        if any(run not in self._left for run in runs):
+            return 0, fold_state(self.setup, runs, stacked=stacked)
+        kept = [self._left[run] for run in runs]
         trees = [tree for _, tree in kept]
         tree = jax.tree.map(lambda *rows: np.stack(rows), *trees) if stacked else trees[0]
         state = jax.tree.map(jax.numpy.asarray, tree)
         return kept[0][0], state.replace(key=jax.random.wrap_key_data(state.key))
 
-    def _keep(self, lanes: list[Lane], state: State, epochs: int, stacked: bool) -> None:
+    def _keep(self, runs: list[BatchedRun], state: State, epochs: int, stacked: bool) -> None:
         held = jax.tree.map(np.array, state.replace(key=jax.random.key_data(state.key)))
-        for place, lane in enumerate(lanes):
-            self._left[lane] = epochs, jax.tree.map(lambda a, i=place: a[i], held) if stacked else held
+        for place, run in enumerate(runs):
+            self._left[run] = epochs, jax.tree.map(lambda a, i=place: a[i], held) if stacked else held
 
-    def _feeds(self, lanes: list[Lane], stacked: bool) -> Feeds:
+    def _feeds(self, runs: list[BatchedRun], stacked: bool) -> Feeds:
         setup, size = self.setup, self.setup.plan.batch_size
         if not stacked:
-            return make_feeds(setup, lanes[0], self.tests[lanes[0].fold])
-        folds = [lane.fold for lane in lanes]
+            return make_feeds(setup, runs[0], self.tests[runs[0].fold])
+        folds = [run.fold for run in runs]
         return MemoryFeeds(
             setup.shared,
-            lambda epoch: fold_batches(setup, lanes, epoch, stacked=True),
+            lambda epoch: fold_batches(setup, runs, epoch, stacked=True),
             stack_batches(evaluation_batches(list(self.tests), size, folds)),
             None if setup.inner is None else stack_batches(evaluation_batches(list(setup.inner), size, folds)),
         )
 
 
-def choose_lanes(
-    setup: Setup, lanes: Sequence[Lane], strategy: str, memory: int
+def choose_batching(
+    setup: Setup, runs: Sequence[BatchedRun], strategy: str, memory: int
 ) -> tuple[dict[str, Any], dict[str, Runner]]:
-    """How to run `lanes`: ``{"name", "reason", "width"}``, and the runners that a trial compiled.
+    """How to run `runs`: ``{"name", "reason", "width"}``, and the runners that a trial compiled.
 
     Args:
       setup: of all of them.
-      lanes: that are to be run.
+      runs: that are to be run.
       strategy: ``auto``, or the one to take.
-      memory: bytes that lanes side by side may take.
+      memory: bytes that runs side by side may take.
     """
     check_strategy(setup, strategy)
     if strategy == "loop":
         return {"name": "loop", "reason": "asked for", "width": 1}, {}
     one_by_one = setup.streamed or setup.plan.parallel == "pmap"  # then `choose_strategy` says so
-    width = len(lanes) if one_by_one else max(1, min(len(lanes), memory // lane_bytes(setup, lanes[0])))
+    width = len(runs) if one_by_one else max(1, min(len(runs), memory // run_bytes(setup, runs[0])))
     if strategy != "auto":
         return {"name": strategy, "reason": "asked for", "width": width}, {}
-    turns = -(-len(lanes) // width)
-    choice, runners = choose_strategy(setup, list(lanes[: -(-len(lanes) // turns)]), turns)
+    turns = -(-len(runs) // width)
+    choice, runners = choose_strategy(setup, list(runs[: -(-len(runs) // turns)]), turns)
     return {**choice, "width": width if choice["name"] != "loop" else 1}, runners

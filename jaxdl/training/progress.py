@@ -21,7 +21,7 @@ class Diverged(InputError):
 
 
 @dataclasses.dataclass
-class Course:
+class TrainingProgress:
     """How far a training has come.
 
     All of it is saved, except `stages`, which are the model's, `before`, which only makes a message say more, and
@@ -51,31 +51,31 @@ def is_finite(tree: Any) -> bool:
     return all(np.isfinite(np.asarray(leaf)).all() for leaf in jax.tree.leaves(tree))  # compiles nothing
 
 
-def explain(course: Course, what: str) -> str:
+def explain(progress: TrainingProgress, what: str) -> str:
     """When the numbers stopped being finite, where, and what to try."""
     advice = "try a lower learning rate, clip_norm=1, warmup_epochs=1, or precision float32"
-    if course.metrics is None:
-        return f"{what} not finite after epoch {course.epoch}; {advice}"
-    losses, norms = course.metrics["loss"], course.metrics["stage_grad_norms"]
-    norms = {stage: norms[stage] for stage in course.stages if stage in norms}  # in order: a pytree sorts its keys
+    if progress.metrics is None:
+        return f"{what} not finite after epoch {progress.epoch}; {advice}"
+    losses, norms = progress.metrics["loss"], progress.metrics["stage_grad_norms"]
+    norms = {stage: norms[stage] for stage in progress.stages if stage in norms}  # in order: a pytree sorts its keys
     broken = {stage: _broken_at(values) for stage, values in norms.items()}
     first = min([_broken_at(losses), *broken.values()])
     if first == len(losses):
         stage = max(norms, key=lambda name: np.max(norms[name]))
         return (
-            f"{what} not finite after epoch {course.epoch + 1}, though its losses are: the last steps were too long; "
+            f"{what} not finite after epoch {progress.epoch + 1}, though its losses are: the last steps were too long; "
             f"the largest gradient was that of stage '{stage}'; {advice}"
         )
-    where = f"at step {first + 1} of epoch {course.epoch + 1}"
+    where = f"at step {first + 1} of epoch {progress.epoch + 1}"
     if _broken_at(losses) == first:
         said = f"the loss is not finite {where}"
-        before = {name: norm[first - 1] for name, norm in norms.items()} if first else course.before
+        before = {name: norm[first - 1] for name, norm in norms.items()} if first else progress.before
         if before:
             stage = max(before, key=lambda name: np.max(before[name]))
             said += (
                 f"; in the step before, stage '{stage}' had the largest gradient, of norm {np.max(before[stage]):.3g}"
             )
-        elif course.epoch == 0:
+        elif progress.epoch == 0:
             said += ", before anything was learned: look at the data and the starting weights"
         return f"{said}; {advice}"
     # the gradient flows from the head to the input: of the stages that broke in this step, the last one was first
@@ -89,34 +89,40 @@ def _broken_at(values: np.ndarray) -> int:
     return int(bad.argmax()) if bad.any() else len(values)
 
 
-def snapshot(runner: Runner, state: State, course: Course) -> tuple[int, dict[str, np.ndarray], dict[str, Any]]:
+def snapshot(
+    runner: Runner, state: State, progress: TrainingProgress
+) -> tuple[int, dict[str, np.ndarray], dict[str, Any]]:
     """Number, arrays and plain values of a save. Raises Diverged if the parameters are not finite."""
     held = runner.fetch(state)
-    if not course.lenient and not is_finite(held.params):
-        raise Diverged(explain(course, "the parameters are"))
-    tree = {"state": held.replace(key=jax.random.key_data(held.key)), "best": course.best, "metrics": course.metrics}
+    if not progress.lenient and not is_finite(held.params):
+        raise Diverged(explain(progress, "the parameters are"))
+    tree = {
+        "state": held.replace(key=jax.random.key_data(held.key)),
+        "best": progress.best,
+        "metrics": progress.metrics,
+    }
     # copies: the next step uses the buffers up while the save is being written
     arrays = {name: np.array(leaf) for name, leaf in walk_shapes(tree)}
-    progress = {name: getattr(course, name) for name in ("epoch", "step", "seconds")} | {"rows": list(course.rows)}
-    progress |= {
+    plain = {name: getattr(progress, name) for name in ("epoch", "step", "seconds")} | {"rows": list(progress.rows)}
+    plain |= {
         name: None if value is None else value.tolist()
-        for name, value in (("best_loss", course.best_loss), ("best_epoch", course.best_epoch))
+        for name, value in (("best_loss", progress.best_loss), ("best_epoch", progress.best_epoch))
     }
     taken = int(np.max(np.asarray(held.step)))
-    return 2 * taken + (course.step == 0), arrays, progress  # the end of an epoch is later than its last step
+    return 2 * taken + (progress.step == 0), arrays, plain  # the end of an epoch is later than its last step
 
 
-def pick_up(saves: Saves | None, state: State) -> tuple[Course, State]:
+def pick_up(saves: Saves | None, state: State) -> tuple[TrainingProgress, State]:
     """Where the newest save left off, or the beginning."""
     saved = saves.latest() if saves else None
     if saved is None:
-        return Course(), state
+        return TrainingProgress(), state
     held = {"state": state.replace(key=jax.random.key_data(state.key))}
     kept = {"params": state.params, "batch_stats": state.batch_stats, "ema": state.ema}
-    progress = dict(saved.progress)
-    course = Course(**progress)
-    if progress["best_loss"] is not None:
-        course.best_loss, course.best_epoch = np.array(progress["best_loss"]), np.array(progress["best_epoch"])
+    plain = dict(saved.progress)
+    progress = TrainingProgress(**plain)
+    if plain["best_loss"] is not None:
+        progress.best_loss, progress.best_epoch = np.array(plain["best_loss"]), np.array(plain["best_epoch"])
         held["best"] = kept
     arrays = dict(saved.arrays)
     found = {name: arrays.get(name) for name, _ in walk_shapes(held)}
@@ -124,10 +130,10 @@ def pick_up(saves: Saves | None, state: State) -> tuple[Course, State]:
         if found[name] is None or found[name].shape != leaf.shape:
             raise InputError(f"the save in '{saves.folder}' does not fit this run ({name}); begin anew with --restart")
     tree = jax.tree.unflatten(jax.tree.structure(held), list(found.values()))
-    course.best = tree.get("best")
-    course.metrics = _nested({n.removeprefix("metrics/"): a for n, a in arrays.items() if n.startswith("metrics/")})
+    progress.best = tree.get("best")
+    progress.metrics = _nested({n.removeprefix("metrics/"): a for n, a in arrays.items() if n.startswith("metrics/")})
     restored = jax.tree.map(jax.numpy.asarray, tree["state"])
-    return course, restored.replace(key=jax.random.wrap_key_data(restored.key))
+    return progress, restored.replace(key=jax.random.wrap_key_data(restored.key))
 
 
 def _nested(flat: Mapping[str, np.ndarray]) -> Any:

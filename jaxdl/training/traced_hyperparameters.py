@@ -17,7 +17,7 @@ NUMBERS = ("learning_rate", "weight_decay", "label_smoothing", "clip_norm")
 
 
 @flax.struct.dataclass
-class Hyper:
+class TracedHyperparameters:
     """What of a plan is no part of the program but a value, ``float32[]`` each.
 
     Attributes:
@@ -35,9 +35,9 @@ class Hyper:
     dropout: Any = None
 
 
-def hyper_of(plan: Plan, stages: Iterable[str], dropout: float | None = None) -> Hyper:
+def traced_hyperparameters(plan: Plan, stages: Iterable[str], dropout: float | None = None) -> TracedHyperparameters:
     """The numbers of `plan`, with factors for all of `stages`, so that several plans' have the same structure."""
-    return Hyper(
+    return TracedHyperparameters(
         learning_rate=np.float32(plan.learning_rate),
         weight_decay=np.float32(plan.weight_decay),
         label_smoothing=np.float32(plan.label_smoothing),
@@ -48,18 +48,18 @@ def hyper_of(plan: Plan, stages: Iterable[str], dropout: float | None = None) ->
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Lane:
+class BatchedRun:
     """One of several trainings that run the same program.
 
     Attributes:
       fold: whose training part it learns from.
       seed: its draws come from (seed, fold), as those of a plan with this seed.
-      hyper: its numbers; None for those of the plan.
+      traced: its numbers; None for those of the plan.
     """
 
     fold: int
     seed: int
-    hyper: Hyper | None = None
+    traced: TracedHyperparameters | None = None
 
 
 def dropout_by_value(call: Any, args: tuple, kwargs: dict[str, Any], context: nn.module.InterceptorContext) -> Any:

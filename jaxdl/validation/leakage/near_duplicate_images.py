@@ -80,7 +80,7 @@ def _overlaps(size: int, side: int) -> np.ndarray:
     return (shares / shares.sum(1, keepdims=True)).astype(np.float32)
 
 
-def alike_pairs(small: np.ndarray) -> np.ndarray:
+def find_near_duplicate_images(small: np.ndarray) -> np.ndarray:
     """Pairs ``int[m, 2]`` of the thumbnails ``float32[n, side, side, channels]`` that show the same picture.
 
     All pairs are compared, n² of them. An image without any edges is like no other.
