@@ -66,7 +66,7 @@ def main() -> None:
             for mode, plan in plans(options.epochs).items():
                 begin = time.perf_counter()
                 init = published.model if mode == "from scratch" else published
-                results[mode] = jaxdl.cross_validate(init, source, plan, image_size=32)
+                results[mode] = jaxdl.cross_validate(init, source, plan, execution=jaxdl.Execution(image_size=32))
                 print(f"{name}, {mode}: {results[mode].mean:.3f} in {time.perf_counter() - begin:.0f} s", flush=True)
             Console().print(f"\nresnet{options.depth}_cifar on {len(source)} images of {name}, 5 folds")
             print_table(Console(), results_table(results))

@@ -55,7 +55,9 @@ def main() -> None:
     source = spoken_digits(Path(os.environ["JAXDL_REAL_DATA"]) / "fsdd_speech.npz", options.recordings)
     model, plan = jaxdl.create("cnn", num_outputs=10), jaxdl.Plan(epochs=options.epochs)
     results = {
-        "speakers on both sides": jaxdl.cross_validate(model, source, plan, splitter="stratified", allow="groups"),
+        "speakers on both sides": jaxdl.cross_validate(
+            model, source, plan, splitter="stratified", execution=jaxdl.Execution(allow="groups")
+        ),
         "speakers kept apart": jaxdl.cross_validate(model, source, plan),  # auto heeds the groups
     }
     print_table(Console(), results_table(results))

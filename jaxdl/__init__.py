@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from jaxdl.report.inspect import inspect
     from jaxdl.report.page import write_page
     from jaxdl.report.run_page import write_run_report
+    from jaxdl.tasks import Classification, MultiLabel, Regression, Task, register_task
+    from jaxdl.training.execution import Execution
     from jaxdl.training.plan import Plan
     from jaxdl.training.predict import predict
     from jaxdl.training.range_test import find_learning_rate
@@ -23,10 +25,11 @@ if TYPE_CHECKING:
     from jaxdl.validation.probes.probe import Probing, probe
     from jaxdl.validation.result import load_result
     from jaxdl.validation.search.result import load_search
-    from jaxdl.validation.search.search import search
+    from jaxdl.validation.search.search import Searching, search
     from jaxdl.validation.search.space import Choice, LogUniform, Uniform
     from jaxdl.validation.splits import Splitting, load_split
     from jaxdl.validation.statistics.compare import compare
+    from jaxdl.validation.statistics.intervals import interval
     from jaxdl.validation.variance import load_variance, variance
     from jaxdl.weights.checkpoint import Checkpoint, from_model, replace_head, restore, save
     from jaxdl.weights.convert import convert, export
@@ -36,13 +39,19 @@ __all__ = [
     "MODELS",
     "Checkpoint",
     "Choice",
+    "Classification",
     "EnsembleCheckpoint",
+    "Execution",
     "InputError",
     "LogUniform",
+    "MultiLabel",
     "Plan",
     "Probing",
+    "Regression",
     "RunFolder",
+    "Searching",
     "Splitting",
+    "Task",
     "Uniform",
     "compare",
     "convert",
@@ -56,6 +65,7 @@ __all__ = [
     "finetune",
     "from_model",
     "inspect",
+    "interval",
     "learning_curve",
     "load_ensemble",
     "load_learning_curve",
@@ -68,6 +78,7 @@ __all__ = [
     "pretrain",
     "probe",
     "probe_checkpoint",
+    "register_task",
     "replace_head",
     "restore",
     "save",
@@ -84,27 +95,23 @@ __all__ = [
 _PUBLIC = {
     "Checkpoint": "jaxdl.weights.checkpoint",
     "Choice": "jaxdl.validation.search.space",
-    "EnsembleCheckpoint": "jaxdl.validation.ensemble",
-    "InputError": "jaxdl.errors",
-    "MODELS": "jaxdl.models",
-    "Plan": "jaxdl.training.plan",
-    "LogUniform": "jaxdl.validation.search.space",
-    "Probing": "jaxdl.validation.probes.probe",
-    "RunFolder": "jaxdl.training.resume",
-    "Splitting": "jaxdl.validation.splits",
-    "Uniform": "jaxdl.validation.search.space",
+    "Classification": "jaxdl.tasks",
     "compare": "jaxdl.validation.statistics.compare",
     "convert": "jaxdl.weights.convert",
     "create": "jaxdl.models",
     "cross_validate": "jaxdl.validation.crossval",
     "data": "jaxdl.data",
     "ensemble": "jaxdl.validation.ensemble",
+    "EnsembleCheckpoint": "jaxdl.validation.ensemble",
+    "Execution": "jaxdl.training.execution",
     "export": "jaxdl.weights.convert",
     "extract_features": "jaxdl.validation.probes.frozen",
     "find_learning_rate": "jaxdl.training.range_test",
-    "from_model": "jaxdl.weights.checkpoint",
     "finetune": "jaxdl.training.transfer",
+    "from_model": "jaxdl.weights.checkpoint",
+    "InputError": "jaxdl.errors",
     "inspect": "jaxdl.report.inspect",
+    "interval": "jaxdl.validation.statistics.intervals",
     "learning_curve": "jaxdl.validation.learning_curve",
     "load_ensemble": "jaxdl.validation.ensemble_files",
     "load_learning_curve": "jaxdl.validation.learning_curve",
@@ -113,18 +120,30 @@ _PUBLIC = {
     "load_search": "jaxdl.validation.search.result",
     "load_split": "jaxdl.validation.splits",
     "load_variance": "jaxdl.validation.variance",
+    "LogUniform": "jaxdl.validation.search.space",
+    "MODELS": "jaxdl.models",
+    "MultiLabel": "jaxdl.tasks",
+    "Plan": "jaxdl.training.plan",
     "predict": "jaxdl.training.predict",
     "pretrain": "jaxdl.training.transfer",
     "probe": "jaxdl.validation.probes.probe",
     "probe_checkpoint": "jaxdl.validation.probes.frozen",
+    "Probing": "jaxdl.validation.probes.probe",
+    "register_task": "jaxdl.tasks",
+    "Regression": "jaxdl.tasks",
     "replace_head": "jaxdl.weights.checkpoint",
     "restore": "jaxdl.weights.checkpoint",
+    "RunFolder": "jaxdl.training.resume",
     "save": "jaxdl.weights.checkpoint",
     "save_ensemble": "jaxdl.validation.ensemble_files",
     "search": "jaxdl.validation.search.search",
+    "Searching": "jaxdl.validation.search.search",
+    "Splitting": "jaxdl.validation.splits",
+    "Task": "jaxdl.tasks",
     "train": "jaxdl.training.transfer",
-    "with_head": "jaxdl.validation.probes.frozen",
+    "Uniform": "jaxdl.validation.search.space",
     "variance": "jaxdl.validation.variance",
+    "with_head": "jaxdl.validation.probes.frozen",
     "write_page": "jaxdl.report.page",
     "write_run_report": "jaxdl.report.run_page",
 }

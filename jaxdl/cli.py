@@ -109,7 +109,7 @@ def _print_commands() -> None:
     for name, command in COMMANDS.items():
         table.add_row(f"  {name}", command.__doc__.splitlines()[0])
     console.print(table)
-    console.print("\njaxdl COMMAND --help tells the options, jaxdl --version the version.", highlight=False)
+    console.print("\njaxdl COMMAND --help shows the options, jaxdl --version the version.", highlight=False)
 
 
 def _leave(code: int, is_program: bool) -> None:
@@ -137,7 +137,7 @@ def _prepare_process(debug: bool) -> None:
     _keep_compiled_programs()
     for stream in (sys.stdout, sys.stderr):
         stream.reconfigure(errors="replace")  # a file's name may not be text, a terminal may not know Unicode
-    if not debug:  # of a damaged checkpoint one message speaks, not Orbax's log and late callbacks too
+    if not debug:  # of a damaged checkpoint our message is enough, without the log and late callbacks of Orbax
         logging.set_verbosity(logging.FATAL)
         getLogger("asyncio").setLevel("CRITICAL")
         sys.unraisablehook = lambda _: None

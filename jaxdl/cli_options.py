@@ -1,4 +1,4 @@
-"""The options of the commands: what tyro is told about them, and what it does not know how to read."""
+"""The options of the commands: blocks that several of them share, and how values that tyro does not know are read."""
 
 import dataclasses
 import json
@@ -9,8 +9,12 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 import tyro
 
 from jaxdl.errors import InputError
+from jaxdl.tasks import TASKS
 from jaxdl.training.plan import ClassWeights, Plan
-from jaxdl.validation.splitters import Splitting
+from jaxdl.validation.search.search import Searching
+from jaxdl.validation.search.selection import Criterion, Selection
+from jaxdl.validation.splitters import Splitter, Splitting
+from jaxdl.validation.strategy import FoldStrategy
 
 
 def option(metavar: str | None = None) -> Any:
@@ -18,75 +22,116 @@ def option(metavar: str | None = None) -> Any:
     return tyro.conf.arg(metavar=metavar, help_behavior_hint="")
 
 
-LEFT_OUT = {
-    "freeze_through": option("STAGE"),
-    "clip_norm": option("FLOAT"),
-    "stage_lr": option(),
-    "augment": option("NAME ..."),
-    "class_weights": option(),
-    "unfreeze_every": option("EPOCHS"),
-    "early_stopping": option("EPOCHS"),
-}
-SPLITTING_LEFT_OUT = {
-    "repeats": option("INT"),
-    "gap": option("INT"),
-    "horizon": option("FLOAT"),
-    "embargo": option("FLOAT"),
-    "test_groups": option("INT"),
-    "test_fraction": option("FLOAT"),
+Flag = Annotated[tyro.conf.FlagCreatePairsOff[bool], option()]
+# Of the fields of `Plan`, `Splitting` and `Searching` those that may be left out, with what stands for their value.
+METAVARS = {
+    "freeze_through": "STAGE",
+    "clip_norm": "FLOAT",
+    "stage_lr": None,
+    "augment": "NAME ...",
+    "class_weights": None,
+    "unfreeze_every": "EPOCHS",
+    "early_stopping": "EPOCHS",
+    "repeats": "INT",
+    "gap": "INT",
+    "horizon": "FLOAT",
+    "embargo": "FLOAT",
+    "test_groups": "INT",
+    "test_fraction": "FLOAT",
+    "trials": "INT",
 }
 
 
-def _options(name: str, kind: type, left_out: Mapping[str, Any]) -> type:
-    """The fields of a dataclass as options, without its checks: those speak when it is made, in their own words."""
-    fields = [
-        (
-            f.name,
-            Annotated[f.type, left_out[f.name]] if f.name in left_out else f.type,
-            dataclasses.field(default=f.default, default_factory=f.default_factory),
-        )
-        for f in dataclasses.fields(kind)
-    ]
-    made = dataclasses.make_dataclass(name, fields, frozen=True)
+def _options(kind: type, **types: Any) -> type:
+    """The fields of a dataclass as options, without its checks: these are made when it is.
+
+    Args:
+      kind: the dataclass.
+      **types: in place of a field's own; None leaves the field out.
+    """
+    fields = []
+    for field in dataclasses.fields(kind):
+        shown = types.get(field.name, field.type)
+        if field.name in METAVARS:
+            shown = Annotated[shown, option(METAVARS[field.name])]
+        if types.get(field.name, shown) is not None:
+            default = dataclasses.field(default=field.default, default_factory=field.default_factory)
+            fields.append((field.name, shown, default))
+    made = dataclasses.make_dataclass(f"{kind.__name__}Options", fields, frozen=True)
     made.__doc__ = kind.__doc__
     return made
 
 
-Training = _options("Training", Plan, LEFT_OUT)
-Dividing = _options("Dividing", Splitting, SPLITTING_LEFT_OUT)
-
-
-ModelName = Annotated[str, tyro.conf.arg(metavar="NAME")]
 Spec = Annotated[str, tyro.conf.arg(metavar="SPEC")]
+NewRun = Annotated[Path, tyro.conf.arg(metavar="RUN")]
 NewCheckpoint = Annotated[Path, tyro.conf.arg(metavar="CKPT")]
-InitOption = Annotated[Path | None, option("CKPT")]
-ModelOption = Annotated[str | None, option("NAME")]
 SizeOption = Annotated[int | None, option("INT")]
-TaskOption = Annotated[Literal["auto", "classification", "regression"], option()]
+TaskOption = Annotated[str, option("{" + ",".join(("auto", *TASKS)) + "}")]
+MetricOption = Annotated[str | None, option("NAME")]
 AllowOption = Annotated[tuple[str, ...], option("LEAK ...")]
 ModelArguments = Annotated[tuple[str, ...], option("NAME=VALUE ...")]
-Debug = Annotated[tyro.conf.FlagCreatePairsOff[bool], option()]
+Debug = Flag
 
 
-@dataclasses.dataclass(frozen=True)
-class Subject:
-    """What is trained, and on what.
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Examples:
+    """What is learned from, and what is asked.
 
     Attributes:
-      data: digits[:5-9], a folder of class folders (of splits its train/), FILE.npz, FILE.csv[:TARGET], tfds:NAME.
-      init: checkpoint to start from, or hf:OWNER/NAME of published weights.
-      model: name of a model to train from scratch, instead of --init.
-      model_arguments: arguments of --model, such as activation=tanh features=[16,32].
+      data: digits[:5-9], a folder of class folders (of splits its train/), FILE.npz, FILE.csv[:TARGET] (or :A,B,C for
+        several labels), tfds:NAME.
       image_size: side in pixels that images are brought to; by default the checkpoint's, or the images' own.
-      task: whether the target column of a .csv names classes or is a number to predict; auto looks at it.
+      task: one class for each example, any number of labels, or a number; auto looks at the targets.
     """
 
     data: Spec
-    init: InitOption = None
-    model: ModelOption = None
-    model_arguments: ModelArguments = ()
     image_size: SizeOption = None
     task: TaskOption = "auto"
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Untrained(Examples):
+    """A new model, and what it learns.
+
+    Attributes:
+      model: name of a model, such as cnn, vit or resnet20_cifar.
+      model_arguments: arguments of the model, such as activation=tanh features=[16,32].
+      metric: score of the result, such as auc, f1 or a scorer of scikit-learn; by default the first of the task.
+    """
+
+    model: Annotated[str, tyro.conf.arg(metavar="NAME")]
+    model_arguments: ModelArguments = ()
+    metric: MetricOption = None
+
+    @property
+    def init(self) -> None:
+        """There is no checkpoint."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Start(Examples):
+    """What is trained, and on what.
+
+    Attributes:
+      init: checkpoint to start from, or hf:OWNER/NAME of published weights.
+      model: name of a model to train from scratch, instead of --init.
+      model_arguments: arguments of --model, such as activation=tanh features=[16,32].
+    """
+
+    init: Annotated[Path | None, option("CKPT")] = None
+    model: Annotated[str | None, option("NAME")] = None
+    model_arguments: ModelArguments = ()
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Subject(Start):
+    """What is trained, on what, and how it is scored.
+
+    Attributes:
+      metric: score of the result, such as auc, f1 or a scorer of scikit-learn; by default the first of the task.
+    """
+
+    metric: MetricOption = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,28 +139,96 @@ class Running:
     """How a run is carried out; none of it changes the numbers.
 
     Attributes:
-      restart: begin anew; what is in --out is first moved aside.
+      restart: start again from the beginning; what is in --out is first moved aside.
       save_every: seconds between saves of the state, from which the same command goes on after an interruption.
-      stream: read the examples anew in each epoch instead of keeping them in memory; auto does if they do not fit.
+      stream: read the examples in each epoch instead of keeping them in memory; auto does if they do not fit.
       workers: processes that decode what is streamed; 0 for none.
-      skip_broken: go on without the image files that cannot be read, and list them in the result.
+      skip_broken: leave out image files that cannot be read, and list them in the result.
       tensorboard: write TensorBoard's event files below --out, too.
       wandb: project of Weights & Biases to log to, too.
+      allow: leaks to accept: groups, times, duplicates, near-duplicates, parent; the result lists them.
     """
 
-    restart: Annotated[tyro.conf.FlagCreatePairsOff[bool], option()] = False
+    fold_strategy = "auto"  # an option of those below, as is memory
+    memory = None
+
+    restart: Flag = False
     save_every: float = 60.0
     stream: Literal["auto", "always", "never"] = "auto"
     workers: int = 2
-    skip_broken: Annotated[tyro.conf.FlagCreatePairsOff[bool], option()] = False
-    tensorboard: Annotated[tyro.conf.FlagCreatePairsOff[bool], option()] = False
+    skip_broken: Flag = False
+    tensorboard: Flag = False
     wandb: Annotated[str | None, option("PROJECT")] = None
+    allow: AllowOption = ()
 
 
-RunningOptions = tyro.conf.OmitArgPrefixes[Running]
-DividingOptions = tyro.conf.OmitArgPrefixes[Dividing]
-TrainingOptions = tyro.conf.OmitArgPrefixes[Training]
+@dataclasses.dataclass(frozen=True)
+class RunningFolds(Running):
+    """How many trainings are carried out.
+
+    Attributes:
+      fold_strategy: trainings in turn (loop), in one program (vmap), over devices (shard), or as is fastest (auto).
+    """
+
+    fold_strategy: FoldStrategy = "auto"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunningSearch(RunningFolds):
+    """As `RunningFolds`.
+
+    Attributes:
+      memory: for trainings side by side; by default a quarter of the device's, or 4 GiB.
+    """
+
+    memory: Annotated[float | None, option("GIB")] = None
+
+
+Training = _options(Plan)
+Choosing = _options(Searching, inner_splitter=None, selection=Selection, criterion=Criterion, nested=Flag)
+Choosing.__doc__ = """How the space is searched.
+
+Attributes:
+  strategy: all combinations (grid), --trials draws (random), or the better ones for longer and longer (halving).
+  trials: configurations to draw.
+  eta: halving goes on with one of so many, for so many times the epochs.
+  inner_folds: number of inner folds, which choose.
+  selection: take the best mean, or the simplest configuration within one standard error of it.
+  criterion: choose by the metric or by the loss; auto takes the metric where --metric is given, else the loss.
+  nested: leave out the inner folds: the score is then of the folds that chose, and too good.
+  seeds: trainings of each configuration, over which scores are averaged.
+"""
+SPLITTER = "auto (by classes and groups), a name (some need groups or times), or the folds of a split.npz."
+Division = _options(Splitting, splitter=Annotated[Splitter, tyro.conf.arg(help=SPLITTER)])
+
+
+@dataclasses.dataclass(frozen=True)
+class Dividing(Division):
+    """How the examples are divided.
+
+    Attributes:
+      folds: number of folds, in each repeat; combinatorial-purged: of blocks of time. leave-… and holdout have their
+        own number.
+    """
+
+    folds: int = 5
+
+
+UntrainedOptions = tyro.conf.OmitArgPrefixes[Untrained]
+StartOptions = tyro.conf.OmitArgPrefixes[Start]
 SubjectOptions = tyro.conf.OmitArgPrefixes[Subject]
+RunningOptions = tyro.conf.OmitArgPrefixes[Running]
+RunningFoldsOptions = tyro.conf.OmitArgPrefixes[RunningFolds]
+RunningSearchOptions = tyro.conf.OmitArgPrefixes[RunningSearch]
+TrainingOptions = tyro.conf.OmitArgPrefixes[Training]
+ChoosingOptions = tyro.conf.OmitArgPrefixes[Choosing]
+DivisionOptions = tyro.conf.OmitArgPrefixes[Division]
+DividingOptions = tyro.conf.OmitArgPrefixes[Dividing]
+
+
+def splitting_of(dividing: Any) -> Splitting:
+    """The splitter with its options, of `Division` or `Dividing`."""
+    return Splitting(**{field.name: getattr(dividing, field.name) for field in dataclasses.fields(Splitting)})
 
 
 registry = tyro.constructors.ConstructorRegistry()
@@ -172,7 +285,7 @@ def _parse_factors(given: Sequence[str]) -> dict[str, float]:
         try:
             factors[stage] = float(factor)
         except ValueError:
-            raise InputError(f"'{item}' is no NAME=FACTOR; expected for example head=10") from None
+            raise InputError(f"'{item}' has no factor; expected for example head=10") from None
     return factors
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from jaxdl.data.builtin import digits
 from jaxdl.data.source import Source, subset
 from jaxdl.models import create
+from jaxdl.models.staged import Staged
 from jaxdl.report.page import write_page
 from jaxdl.report.table import results_table
 from jaxdl.training.plan import Plan
@@ -26,7 +27,7 @@ from jaxdl.weights.files import check_free
 
 SHOTS, FOLDS = 30, 5
 SUMMARY = "summary.json"
-KIND = "jaxdl demo"  # in the summary: says that a folder was made by the demo, and may be made anew
+KIND = "jaxdl demo"  # in the summary: says that a folder was made by the demo, and may be replaced
 
 PRETRAIN = Plan(epochs=12, learning_rate=2e-3)
 # One plan for each way of using the pretrained network. A fresh head on fixed features takes a high learning rate; a
@@ -37,6 +38,25 @@ PLANS: dict[str, Plan] = {
     "partial fine-tuning": Plan(epochs=30, learning_rate=2e-3, freeze_through="conv1"),
     "full fine-tuning": Plan(epochs=30, learning_rate=1e-3, stage_lr={"head": 3.0}),
 }
+
+
+@dataclass(frozen=True, eq=False)
+class Tour:
+    """What the demo does.
+
+    Attributes:
+      model: is pretrained on the digits 0 to 4; a new one like it is trained from scratch.
+      pretraining: its plan.
+      plans: by the method's name; all but ``"from scratch"`` start from the pretrained network.
+      shots: labelled images of each of the digits 5 to 9.
+      folds: of the cross-validations.
+    """
+
+    model: Staged = field(default_factory=lambda: create("cnn", num_outputs=5))
+    pretraining: Plan = PRETRAIN
+    plans: Mapping[str, Plan] = field(default_factory=lambda: PLANS)
+    shots: int = SHOTS
+    folds: int = FOLDS
 
 
 @dataclass
@@ -100,38 +120,42 @@ class Demo:
 def few_shots(source: Source, shots: int, seed: int) -> tuple[Source, Source]:
     """`shots` random examples of each class, and all the others."""
     random = np.random.default_rng(seed)
-    places = [random.permutation(np.flatnonzero(source.labels == c)) for c in range(len(source.class_names))]
+    targets = source.targets()
+    places = [random.permutation(np.flatnonzero(targets == c)) for c in range(len(source.class_names))]
     chosen = np.sort(np.concatenate([p[:shots] for p in places]))
     return subset(source, chosen), subset(source, np.setdiff1d(np.arange(len(source)), chosen))
 
 
-def demo(out: str | Path = "jaxdl-demo", *, say: Callable[[str], None] = lambda text: None) -> Demo:
+def demo(
+    out: str | Path = "jaxdl-demo", tour: Tour | None = None, *, say: Callable[[str], None] = lambda text: None
+) -> Demo:
     """Runs the tour and writes ``report.html``, ``summary.json``, the runs and two checkpoints to `out`.
 
     Args:
       out: a new folder, or one that an earlier demo made, whose files are replaced.
-      say: told what is being done.
+      tour: by default that of ``jaxdl demo``.
+      say: is given a line on what is being done.
 
     Raises:
       InputError: if `out` holds something else.
     """
     out = _make_room(Path(out).expanduser().absolute())
-    clock = Stopwatch()
+    clock, tour = Stopwatch(), tour or Tour()
 
     say("pretrain a small CNN on the digits 0 to 4")
     with clock.measure("pretrain"):
         source = digits(range(5))
-        parent = pretrain(create("cnn", num_outputs=5), source, PRETRAIN)
+        parent = pretrain(tour.model, source, tour.pretraining)
     with clock.measure("save and restore"):
         parent = restore(save(parent, out / "pretrained"))
 
-    labelled, unseen = few_shots(digits(range(5, 10)), SHOTS, seed=0)
+    labelled, unseen = few_shots(digits(range(5, 10)), tour.shots, seed=0)
     results, refitted, truth = {}, {}, {}
-    for method, plan in PLANS.items():
+    for method, plan in tour.plans.items():
         init = parent.model if method == "from scratch" else parent
-        say(f"{method}: {FOLDS} folds of {len(labelled)} images of the digits 5 to 9")
+        say(f"{method}: {tour.folds} folds of {len(labelled)} images of the digits 5 to 9")
         with clock.measure(f"cross-validate {method}"):
-            results[method] = cross_validate(init, labelled, plan, folds=FOLDS)
+            results[method] = cross_validate(init, labelled, plan, folds=tour.folds)
             results[method].save(out / "runs" / method.replace(" ", "-"))
         say(f"{method}: refit on all {len(labelled)}, score on {len(unseen)} unseen images")
         with clock.measure("refit and score"):
@@ -142,20 +166,31 @@ def demo(out: str | Path = "jaxdl-demo", *, say: Callable[[str], None] = lambda 
 
     say("draw the report")
     with clock.measure("report"):
-        write_page(
-            out / "report.html",
-            "Transfer from the digits 0 to 4 to the digits 5 to 9",
-            results,
-            source=labelled,
-            intro=f"A small CNN was pretrained on {len(source)} images of the digits 0 to 4. The new task has {SHOTS} "
-            f"labelled images of each of the digits 5 to 9. Each method was cross-validated on these alone, then "
-            f"refitted on all of them and scored on {len(unseen)} images that no fold has seen: the truth that the "
-            "estimate can be held against.",
-            truth=truth,
-        )
+        _write_report(out, tour, results, truth, labelled, len(unseen))
     found = Demo(results, truth, best, refitted[best], clock.parts, labelled, unseen)
     _write_summary(out, found.as_dict())
     return found
+
+
+def _write_report(
+    out: Path,
+    tour: Tour,
+    results: Mapping[str, Result],
+    truth: Mapping[str, float],
+    labelled: Source,
+    unseen: int,
+) -> None:
+    write_page(
+        out / "report.html",
+        "Transfer from the digits 0 to 4 to the digits 5 to 9",
+        results,
+        source=labelled,
+        intro=f"A small CNN was pretrained on {len(digits(range(5)))} images of the digits 0 to 4. The new task has "
+        f"{tour.shots} labelled images of each of the digits 5 to 9. Each method was cross-validated on these alone, "
+        f"then refitted on all of them and scored on {unseen} images that no fold has seen: the truth that the "
+        "estimate can be compared with.",
+        truth=truth,
+    )
 
 
 def _make_room(out: Path) -> Path:

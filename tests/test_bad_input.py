@@ -19,7 +19,7 @@ from PIL import Image
 
 import jaxdl
 from jaxdl import cli
-from jaxdl.data import Preprocessing
+from jaxdl.data import ImagePreprocessing, TablePreprocessing
 from jaxdl.errors import InputError
 from jaxdl.weights import checkpoint as checkpoints
 
@@ -32,8 +32,8 @@ class Bomb:
 
 
 def save_network(path, name, input_shape, classes, seed=0, **arguments):
-    shape = Preprocessing(input_shape, "uint8" if len(input_shape) == 3 else "float32")
-    shape = Preprocessing(shape.input_shape, shape.kind, (0.0,) * input_shape[-1], (1.0,) * input_shape[-1])
+    kind = ImagePreprocessing if len(input_shape) == 3 else TablePreprocessing
+    shape = kind(input_shape, mean=(0.0,) * input_shape[-1], std=(1.0,) * input_shape[-1])
     jaxdl.save(checkpoints.from_model(jaxdl.create(name, len(classes), **arguments), shape, classes, seed), path)
 
 
@@ -164,215 +164,164 @@ def refused(home, monkeypatch, capsys):
     return refuse
 
 
-# command line without --out; what the message must say
+# command line without --out; what the message must name
 MISTAKES = [
     # a path that is not there
-    ("pretrain --model mlp --data nowhere", "there is no 'nowhere'; expected 'digits', a folder of class folders"),
-    ("pretrain --model mlp --data nowhere.npz", "there is no file 'nowhere.npz'"),
-    ("finetune --init nowhere --data good.npz", "there is no checkpoint '.*nowhere'"),
-    ("predict --checkpoint nowhere --data good.npz", "there is no checkpoint '.*nowhere'"),
-    ("predict --checkpoint mlp --data nowhere", "there is no 'nowhere'"),
+    ("pretrain --model mlp --data nowhere", "nowhere", "digits"),
+    ("pretrain --model mlp --data nowhere.npz", "nowhere.npz"),
+    ("finetune --init nowhere --data good.npz", "nowhere"),
+    ("predict --checkpoint nowhere --data good.npz", "nowhere"),
+    ("predict --checkpoint mlp --data nowhere", "nowhere"),
     # an unknown name or value
-    ("pretrain --model mlp --data digit", "Did you mean 'digits'?"),
-    ("pretrain --model mlp --data digits:x", "'digits:x' names no digits; expected for example digits:0-4"),
-    ("pretrain --model mlp --data digits:7-12", "expected different numbers from 0 to 9"),
-    (
-        "pretrain --model resnet20-cifar --data good.npz",
-        "unknown model 'resnet20-cifar'.* mean 'resnet20_cifar'?",
-    ),
-    ("cross-validate --model mpl --data good.npz", "unknown model 'mpl'; expected one of: mlp, .* mean 'mlp'?"),
-    ("pretrain --model mlp --data good.npz --freeze-through layr1", "unknown stage of MLP 'layr1'.* mean 'layer1'?"),
-    ("finetune --init mlp --data good.npz --freeze-through bdy", "unknown stage of MLP 'bdy'.* mean 'body'?"),
-    ("finetune --init mlp --data good.npz --freeze-through head", "leaves nothing to train; the last .* is 'layer1'"),
-    ("finetune --init mlp --data good.npz --stage-lr haed=10", "in stage_lr 'haed'.* mean 'head'?"),
-    ("pretrain --model mlp --data good.npz --optimizer adamx", "unknown optimizer 'adamx'.* mean 'adam'?"),
-    ("pretrain --model mlp --data good.npz --schedule cosin", "unknown schedule 'cosin'.* mean 'cosine'?"),
-    ("pretrain --model mlp --data good.npz --precision bfloat", "unknown precision 'bfloat'.* mean 'bfloat16'?"),
-    ("pretrain --model mlp --data good.npz --parallel pmapp", "unknown parallel 'pmapp'.* mean 'pmap'?"),
-    ("finetune --init mlp --data good.npz --head fres", "unknown head 'fres'.* mean 'fresh'?"),
-    ("cross-validate --model mlp --data good.npz --splitter groups", "unknown splitter 'groups'.* mean 'group'?"),
-    (
-        "cross-validate --model mlp --data good.npz --splitter stratified --fold-strategy vmp",
-        "unknown fold strategy 'vmp'.* mean 'vmap'?",
-    ),
-    ("pretrain --model mlp --data good.npz --model-arguments hiden=[4]", "no argument 'hiden'.* mean 'hidden'?"),
-    ("pretrain --model mlp --data good.npz --model-arguments hidden=4", "argument 'hidden' of model 'mlp' is 4"),
-    ("pretrain --model mlp --data good.npz --model-arguments hidden", "'hidden' is no NAME=VALUE"),
-    (
-        "pretrain --model mlp --data good.npz --model-arguments activation=tan",
-        "unknown activation 'tan'.* mean 'tanh'?",
-    ),
+    ("pretrain --model mlp --data digit", "digits"),
+    ("pretrain --model mlp --data digits:x", "digits:x"),
+    ("pretrain --model mlp --data digits:7-12", "0 to 9"),
+    ("pretrain --model resnet20-cifar --data good.npz", "resnet20-cifar", "resnet20_cifar"),
+    ("cross-validate --model mpl --data good.npz", "mpl", "mlp"),
+    ("pretrain --model mlp --data good.npz --freeze-through layr1", "layr1", "layer1"),
+    ("finetune --init mlp --data good.npz --freeze-through bdy", "bdy", "body"),
+    ("finetune --init mlp --data good.npz --freeze-through head", "layer1"),
+    ("finetune --init mlp --data good.npz --stage-lr haed=10", "haed", "head"),
+    ("pretrain --model mlp --data good.npz --optimizer adamx", "adamx", "adam"),
+    ("pretrain --model mlp --data good.npz --schedule cosin", "cosin", "cosine"),
+    ("pretrain --model mlp --data good.npz --precision bfloat", "bfloat", "bfloat16"),
+    ("pretrain --model mlp --data good.npz --parallel pmapp", "pmapp", "pmap"),
+    ("finetune --init mlp --data good.npz --head fres", "fres", "fresh"),
+    ("cross-validate --model mlp --data good.npz --splitter groups", "groups", "group"),
+    ("cross-validate --model mlp --data good.npz --splitter stratified --fold-strategy vmp", "vmp", "vmap"),
+    ("pretrain --model mlp --data good.npz --model-arguments hiden=[4]", "hiden", "hidden"),
+    ("pretrain --model mlp --data good.npz --model-arguments hidden=4", "hidden", "mlp"),
+    ("pretrain --model mlp --data good.npz --model-arguments hidden", "hidden"),
+    ("pretrain --model mlp --data good.npz --model-arguments activation=tan", "tan", "tanh"),
     # numbers that cannot be
-    ("pretrain --model mlp --data good.npz --epochs 0", "epochs is 0; expected a whole number of at least 1"),
-    ("pretrain --model mlp --data good.npz --batch-size -1", "batch_size is -1; expected"),
-    ("pretrain --model mlp --data good.npz --learning-rate nan", "learning_rate is nan; expected more than 0"),
-    ("pretrain --model mlp --data good.npz --warmup-epochs 50", "warmup_epochs is 50.0; expected"),
-    ("pretrain --model mlp --data good.npz --clip-norm 0", "clip_norm is 0.0; expected more than 0"),
-    ("pretrain --model mlp --data good.npz --label-smoothing 1", "label_smoothing is 1.0; expected"),
-    ("pretrain --model mlp --data good.npz --seed -1", "seed is -1; expected"),
-    ("pretrain --model mlp --data good.npz --validation-fraction 1.5", "the validation fraction is 1.5; expected"),
-    ("pretrain --model mlp --data good.npz --image-size 8", "holds numbers, not images"),
-    (
-        "cross-validate --model mlp --data good.npz --splitter stratified --folds 1",
-        "folds is 1; 'stratified' needs at least 2",
-    ),
+    ("pretrain --model mlp --data good.npz --epochs 0", "epochs is 0"),
+    ("pretrain --model mlp --data good.npz --batch-size -1", "batch_size is -1"),
+    ("pretrain --model mlp --data good.npz --learning-rate nan", "learning_rate is nan"),
+    ("pretrain --model mlp --data good.npz --warmup-epochs 50", "warmup_epochs is 50.0"),
+    ("pretrain --model mlp --data good.npz --clip-norm 0", "clip_norm is 0.0"),
+    ("pretrain --model mlp --data good.npz --label-smoothing 1", "label_smoothing is 1.0"),
+    ("pretrain --model mlp --data good.npz --seed -1", "seed is -1"),
+    ("pretrain --model mlp --data good.npz --validation-fraction 1.5", "the validation fraction is 1.5"),
+    ("pretrain --model mlp --data good.npz --image-size 8", "image size"),
+    ("cross-validate --model mlp --data good.npz --splitter stratified --folds 1", "folds is 1", "stratified"),
     # how a run is carried out
-    ("pretrain --model mlp --data good.npz --workers -1", "workers is -1; expected 0 or more"),
-    ("cross-validate --model mlp --data good.npz --workers -1", "workers is -1; expected 0 or more"),
-    ("pretrain --model mlp --data good.npz --stream sometimes", "unknown stream 'sometimes'; expected one of: auto"),
-    ("pretrain --model mlp --data good.npz --stream alway", "unknown stream 'alway'.* mean 'always'?"),
-    ("finetune --init mlp --data good.npz --save-every -1", "save_every is -1.0; expected seconds from 0"),
-    ("finetune --init mlp --data good.npz --save-every nan", "save_every is nan; expected seconds from 0"),
-    ("cross-validate --model mlp --data good.npz --keep-models sometimes", "unknown keep_models 'sometimes'; expected"),
-    ("pretrain --model mlp --data good.npz --task regresion", "unknown task 'regresion'.* mean 'regression'?"),
-    ("pretrain --model mlp --data table.csv:price --task number", "unknown task 'number'; expected one of: auto"),
+    ("pretrain --model mlp --data good.npz --workers -1", "workers is -1"),
+    ("cross-validate --model mlp --data good.npz --workers -1", "workers is -1"),
+    ("pretrain --model mlp --data good.npz --stream sometimes", "stream", "sometimes"),
+    ("pretrain --model mlp --data good.npz --stream alway", "alway", "always"),
+    ("finetune --init mlp --data good.npz --save-every -1", "save_every is -1.0"),
+    ("finetune --init mlp --data good.npz --save-every nan", "save_every is nan"),
+    ("cross-validate --model mlp --data good.npz --keep-models sometimes", "keep_models", "sometimes"),
+    ("pretrain --model mlp --data good.npz --task regresion", "regresion", "regression"),
+    ("pretrain --model mlp --data table.csv:price --task number", "task", "number"),
+    # what is asked, and how it is scored
+    ("cross-validate --model mlp --data good.npz --metric acuracy", "'acuracy'", "'accuracy'"),
+    ("finetune --init mlp --data good.npz --metric macro-f", "'macro_f'", "'macro_f1'"),
+    ("search --model mlp --data good.npz --space epochs=1,2 --metric r_2", "'r_2'", "'r2'"),
+    ("search --model mlp --data good.npz --space epochs=1,2 --criterion los", "'los'", "'loss'"),
+    ("learning-curve --model mlp --data numbers.csv --metric accuracy_", "'accuracy_'", "'accuracy'"),
+    ("variance --model mlp --data good.npz --metric auk", "'auk'", "'auc'"),
+    ("pretrain --model cnn --data photos --task regression", "2 classes"),
+    ("split --data good.npz --task multi", "task", "'multi'"),
     # more of training
-    ("pretrain --model mlp --data good.npz --augment flop", "unknown augmentation 'flop'.* mean 'flip'?"),
-    ("pretrain --model mlp --data good.npz --augment flip", "augment.* is for images"),
-    ("pretrain --model cnn --data photos --augment none flip", "'none' and flip"),
-    ("pretrain --model mlp --data good.npz --accumulate 0", "accumulate is 0; expected a whole number of at least 1"),
-    ("pretrain --model mlp --data good.npz --accumulate 33", "accumulate is 33; expected at most 32 parts"),
-    ("pretrain --model mlp --data good.npz --ema 1", "ema is 1.0; expected from 0 to below 1"),
-    ("pretrain --model mlp --data good.npz --eval-every 0", "eval_every is 0; expected a whole number of at least 1"),
-    ("pretrain --model mlp --data good.npz --early-stopping 0", "early_stopping is 0; expected a whole number of at"),
-    ("pretrain --model mlp --data good.npz --inner-fraction 1 --early-stopping 1", "inner_fraction is 1.0; expected"),
-    (
-        "pretrain --model mlp --data good.npz --early-stopping 1 --inner-fraction 0.99",
-        "early_stopping cannot hold out 0.99 of a training part of 20 examples",
-    ),
-    ("pretrain --model mlp --data good.npz --unfreeze-every 2", "unfreeze_every needs freeze_through: the stages that"),
-    (
-        "pretrain --model mlp --data good.npz --freeze-through body --unfreeze-every 0",
-        "unfreeze_every is 0; expected a whole number of at least 1",
-    ),
-    (
-        "pretrain --model mlp --data good.npz --class-weights equal",
-        "unknown class_weights 'equal'; expected one of: ba",
-    ),
-    (
-        "pretrain --model mlp --data good.npz --class-weights 0=1 rare=5",
-        "unknown class of good.npz in class_weights 'rare'; expected one of: 0, 1",
-    ),
-    ("pretrain --model mlp --data good.npz --class-weights 0=-1", "class_weights of '0' is -1.0; expected at least 0"),
-    ("pretrain --model mlp --data good.npz --class-weights 0=0 1=0", "class_weights are 0 for every example"),
-    ("pretrain --model mlp --data good.npz --stage-lr head=0", "stage_lr of 'head' is 0.0; expected more than 0"),
-    ("pretrain --model mlp --data good.npz --stage-lr head=nan", "stage_lr of 'head' is nan; expected more than 0"),
-    ("pretrain --model mlp --data numbers.csv --class-weights balanced", "class_weights is for classes; numbers"),
-    ("pretrain --model mlp --data numbers.csv --label-smoothing 0.1", "label_smoothing is for classes; numbers"),
-    (
-        "cross-validate --model mlp --data numbers.csv --splitter stratified",
-        "has numbers, no classes to stratify by; use the splitter 'kfold'",
-    ),
-    ("pretrain --model mlp --data numbers.csv --augment mixup", "augment.* is for images"),
+    ("pretrain --model mlp --data good.npz --augment flop", "flop", "flip"),
+    ("pretrain --model mlp --data good.npz --augment flip", "--augment"),
+    ("pretrain --model cnn --data photos --augment none flip", "none", "flip"),
+    ("pretrain --model mlp --data good.npz --accumulate 0", "accumulate is 0"),
+    ("pretrain --model mlp --data good.npz --accumulate 33", "accumulate is 33"),
+    ("pretrain --model mlp --data good.npz --ema 1", "ema is 1.0"),
+    ("pretrain --model mlp --data good.npz --eval-every 0", "eval_every is 0"),
+    ("pretrain --model mlp --data good.npz --early-stopping 0", "early_stopping is 0"),
+    ("pretrain --model mlp --data good.npz --inner-fraction 1 --early-stopping 1", "inner_fraction is 1.0"),
+    ("pretrain --model mlp --data good.npz --early-stopping 1 --inner-fraction 0.99", "early_stopping", "0.99", "20"),
+    ("pretrain --model mlp --data good.npz --unfreeze-every 2", "unfreeze_every", "freeze_through"),
+    ("pretrain --model mlp --data good.npz --freeze-through body --unfreeze-every 0", "unfreeze_every is 0"),
+    ("pretrain --model mlp --data good.npz --class-weights equal", "class_weights", "equal"),
+    ("pretrain --model mlp --data good.npz --class-weights 0=1 rare=5", "class_weights", "rare"),
+    ("pretrain --model mlp --data good.npz --class-weights 0=-1", "class_weights of '0' is -1.0"),
+    ("pretrain --model mlp --data good.npz --class-weights 0=0 1=0", "class_weights"),
+    ("pretrain --model mlp --data good.npz --stage-lr head=0", "stage_lr of 'head' is 0.0", "freeze_through"),
+    ("pretrain --model mlp --data good.npz --stage-lr head=nan", "stage_lr of 'head' is nan"),
+    ("pretrain --model mlp --data numbers.csv --class-weights balanced", "class_weights", "regression"),
+    ("pretrain --model mlp --data numbers.csv --label-smoothing 0.1", "label_smoothing", "regression"),
+    ("cross-validate --model mlp --data numbers.csv --splitter stratified", "numbers.csv", "kfold"),
+    ("pretrain --model mlp --data numbers.csv --augment mixup", "--augment"),
     # folders
-    ("pretrain --model mlp --data empty", "has no class folders; expected empty/CLASS/IMAGE.jpg, but it is empty"),
-    (
-        "pretrain --model mlp --data loose",
-        "has no class folders.* 3 images directly: sort them into a folder per class",
-    ),
-    ("pretrain --model mlp --data 'notes only'", "has no class folders.* it holds no images"),
-    ("predict --checkpoint cnn --data 'notes only'", "has no class folders"),
-    (
-        "pretrain --model mlp --data notes.txt",
-        "'notes.txt' is neither a folder of class folders nor a file .npz or .csv",
-    ),
-    ("pretrain --model mlp --data photos:val", "unknown split of 'photos' 'val'; expected one of: all"),
-    ("pretrain --model cnn --data unreadable", "the image 'unreadable/b/1.png' cannot be read"),
-    (
-        "pretrain --model cnn --data 'cut photos'",
-        "the image 'cut photos/b/1.jpg' cannot be read \\(image file is",
-    ),
-    ("pretrain --model cnn --data huge", "'huge/b/1.png' has 400,000,000 pixels, more than the limit of 89,478,485"),
-    ("predict --checkpoint cnn --data huge", "'huge/b/1.png' has 400,000,000 pixels, more than the limit"),
-    ("pretrain --model cnn --data 'empty class'", "the class folders c of 'empty class' hold no images"),
-    (
-        "pretrain --model cnn --data divided",
-        "the validation data has classes that the training data lacks: c \\(and .*: b\\)",
-    ),
-    (
-        "pretrain --model cnn --data divided:all",
-        "the class folders of train/ and val/ in 'divided' differ: train/ alone has b; val/ alone has c",
-    ),
+    ("pretrain --model mlp --data empty", "empty/CLASS/IMAGE.jpg"),
+    ("pretrain --model mlp --data loose", "loose", "3 images"),
+    ("pretrain --model mlp --data 'notes only'", "notes only", "no images"),
+    ("predict --checkpoint cnn --data 'notes only'", "notes only"),
+    ("pretrain --model mlp --data notes.txt", "notes.txt"),
+    ("pretrain --model mlp --data photos:val", "'photos'", "'val'"),
+    ("pretrain --model cnn --data unreadable", "unreadable/b/1.png"),
+    ("pretrain --model cnn --data 'cut photos'", "cut photos/b/1.jpg"),
+    ("pretrain --model cnn --data huge", "huge/b/1.png", "400,000,000"),
+    ("predict --checkpoint cnn --data huge", "huge/b/1.png", "400,000,000"),
+    ("pretrain --model cnn --data 'empty class'", "folders c of 'empty class'"),
+    ("pretrain --model cnn --data divided", "lacks: c", ": b"),
+    ("pretrain --model cnn --data divided:all", "train/ alone has b", "val/ alone has c"),
     # tables
-    ("pretrain --model mlp --data nowhere.csv", "there is no file 'nowhere.csv'"),
-    ("pretrain --model mlp --data table.csv:pries", "'table.csv' has no column 'pries'; it has: .*mean 'price'?"),
-    ("pretrain --model mlp --data table.csv", "'table.csv' has no column called target, .* as in table.csv:COLUMN"),
-    (
-        "pretrain --model mlp --data table.csv:rooms",
-        "the column 'colour' of 'table.csv' holds 'red', which is no",
-    ),
-    ("pretrain --model mlp --data gaps.csv", "the column 'a' of 'gaps.csv' has no value, on line 3"),
-    ("pretrain --model mlp --data ragged.csv", "line 3 of 'ragged.csv' has 1 fields; the first line names 2 columns"),
-    (
-        "pretrain --model cnn --data twice.csv",
-        "'file' of 'twice.csv' names files more than once .* line 2, .* line 4",
-    ),
-    (
-        "pretrain --model cnn --data gone.csv",
-        "'gone.csv' names files that are not in '.': 'gone.png' on line 3",
-    ),
-    ("pretrain --model cnn --data away.csv", "'file' of 'away.csv' names files outside the table's folder"),
-    ("predict --checkpoint mlp --data table.csv", "the column 'colour' of 'table.csv' holds 'red'"),
+    ("pretrain --model mlp --data nowhere.csv", "nowhere.csv"),
+    ("pretrain --model mlp --data table.csv:pries", "table.csv", "pries", "price"),
+    ("pretrain --model mlp --data table.csv", "table.csv:COLUMN"),
+    ("pretrain --model mlp --data table.csv:rooms", "colour", "table.csv", "red"),
+    ("pretrain --model mlp --data gaps.csv", "'a'", "gaps.csv", "line 3"),
+    ("pretrain --model mlp --data ragged.csv", "ragged.csv", "line 3"),
+    ("pretrain --model cnn --data twice.csv", "'file'", "twice.csv", "line 2", "line 4"),
+    ("pretrain --model cnn --data gone.csv", "gone.csv", "gone.png", "line 3"),
+    ("pretrain --model cnn --data away.csv", "'file'", "away.csv"),
+    ("predict --checkpoint mlp --data table.csv", "colour", "table.csv", "red"),
     # too few classes or examples
-    ("pretrain --model mlp --data 'one class'", "one class holds a single class \\('a'\\)"),
-    ("pretrain --model mlp --data single.npz", "single.npz holds a single class \\('0'\\)"),
-    ("cross-validate --model mlp --data digits:3", "digits:3 holds a single class \\('3'\\)"),
-    (
-        "cross-validate --model mlp --data few.npz",
-        "class '1' of few.npz has 3 examples, fewer than 5 folds; use --folds 3",
-    ),
-    ("cross-validate --model cnn --data 'few photos'", "class 'a' of few photos has 2 examples, fewer than 5 folds"),
-    ("cross-validate --model mlp --data good.npz --splitter group", "good.npz has 2 groups, fewer than 5 folds"),
+    ("pretrain --model mlp --data 'one class'", "one class", "'a'"),
+    ("pretrain --model mlp --data single.npz", "single.npz", "'0'"),
+    ("cross-validate --model mlp --data digits:3", "digits:3", "'3'"),
+    ("cross-validate --model mlp --data few.npz", "few.npz", "'1'", "3 examples", "--folds 3"),
+    ("cross-validate --model cnn --data 'few photos'", "few photos", "5 folds"),
+    ("cross-validate --model mlp --data good.npz --splitter group", "good.npz has 2 groups"),
     ("cross-validate --model mlp --data digits --splitter group", "digits has no groups"),
     ("cross-validate --model mlp --data digits --splitter time-series", "digits has no times"),
     ("cross-validate --model mlp --data unlabelled.npz", "unlabelled.npz has no labels"),
     # arrays
-    ("pretrain --model mlp --data short.npz", "x has 20 examples but y has 19; they must match"),
-    ("pretrain --model mlp --data short_groups.npz", "x has 20 examples but groups has 3; they must match"),
-    ("pretrain --model mlp --data nan.npz", "holds NaN or infinity .* in 1 of 20 examples, the first at index 10"),
-    ("predict --checkpoint mlp --data nan.npz", "holds NaN or infinity"),
-    ("pretrain --model mlp --data infinite.npz", "holds NaN or infinity"),
-    (
-        "pretrain --model mlp --data objects.npz",
-        "the array 'y' holds Python objects, .* can execute code; it was not read",
-    ),
-    ("predict --checkpoint mlp --data object_x.npz", "the array 'x' holds Python objects"),
-    ("pretrain --model mlp --data nameless.npz", "has no array 'x'; it holds: inputs, outputs"),
-    ("pretrain --model mlp --data halves.npz", "y is float64.*; expected one whole number or string per example"),
-    ("pretrain --model mlp --data broken_numbers.npz", "y holds NaN or infinity .* in 10 of 20 examples, .* index 1"),
-    ("pretrain --model mlp --data text.npz", "'text.npz' cannot be read as an .npz archive"),
-    ("pretrain --model mlp --data cut.npz", "'cut.npz' cannot be read as an .npz archive"),
+    ("pretrain --model mlp --data short.npz", "x has 20 examples but y has 19"),
+    ("pretrain --model mlp --data short_groups.npz", "x has 20 examples but groups has 3"),
+    ("pretrain --model mlp --data nan.npz", "nan.npz", "NaN", "index 10"),
+    ("predict --checkpoint mlp --data nan.npz", "nan.npz", "NaN"),
+    ("pretrain --model mlp --data infinite.npz", "infinite.npz", "infinity"),
+    ("pretrain --model mlp --data objects.npz", "'y'", "Python objects"),
+    ("predict --checkpoint mlp --data object_x.npz", "'x'", "Python objects"),
+    ("pretrain --model mlp --data nameless.npz", "'x'", "inputs, outputs"),
+    ("pretrain --model mlp --data halves.npz", "halves.npz", "float64"),
+    ("pretrain --model mlp --data broken_numbers.npz", "broken_numbers.npz", "NaN", "index 1"),
+    ("pretrain --model mlp --data text.npz", "text.npz"),
+    ("pretrain --model mlp --data cut.npz", "cut.npz"),
     # checkpoints
-    ("finetune --data good.npz", "give either --init CHECKPOINT or --model NAME"),
-    ("finetune --init mlp --model mlp --data good.npz", "give either --init CHECKPOINT or --model NAME"),
-    ("finetune --init mlp --data good.npz --model-arguments hidden=[4]", "--model-arguments go with --model"),
-    ("finetune --init photos --data good.npz", "'.*photos' is not a jaxdl checkpoint: it has no card.json"),
-    ("finetune --init good.npz --data good.npz", "'.*good.npz' is not a jaxdl checkpoint"),
-    ("predict --checkpoint 'no card' --data good.npz", "'.*no card' is not a jaxdl checkpoint: it has no card.json"),
-    ("predict --checkpoint interrupted --data good.npz", "has no card.json \\(writing it was interrupted"),
-    ("predict --checkpoint newer --data good.npz", "in checkpoint format 2; this jaxdl reads up to 1: update jaxdl"),
-    ("predict --checkpoint exchanged --data good.npz", "are not those that its card was written for: .* exchanged"),
-    ("finetune --init exchanged --data good.npz", "are not those that its card was written for"),
-    ("predict --checkpoint 'torn card' --data good.npz", "the card '.*torn card/card.json' is damaged"),
-    ("predict --checkpoint 'no arrays' --data good.npz", "the arrays of the checkpoint '.*no arrays' are missing"),
-    ("predict --checkpoint 'torn arrays' --data good.npz", "the arrays of the checkpoint '.*torn arrays'"),
-    ("finetune --init mlp --data photos", "photos holds other examples; the network was made for float32 numbers"),
-    ("finetune --init cnn --data good.npz", "good.npz holds float32\\[3\\]; the network was made for uint8 images"),
-    ("predict --checkpoint cnn --data good.npz", "the network was made for uint8 images"),
-    (
-        "finetune --init cnn --data digits --head keep",
-        "head='keep' needs the checkpoint's classes \\(a, b\\), but digits",
-    ),
-    ("pretrain --model cnn --data good.npz", "conv1 of a cnn needs \\[batch, height, width, channels\\]"),
+    ("finetune --data good.npz", "--init", "--model"),
+    ("finetune --init mlp --model mlp --data good.npz", "--init", "--model"),
+    ("finetune --init mlp --data good.npz --model-arguments hidden=[4]", "--model-arguments", "--model"),
+    ("finetune --init photos --data good.npz", "photos", "card.json"),
+    ("finetune --init good.npz --data good.npz", "good.npz"),
+    ("predict --checkpoint 'no card' --data good.npz", "no card", "card.json"),
+    ("predict --checkpoint interrupted --data good.npz", "interrupted", "card.json"),
+    ("predict --checkpoint newer --data good.npz", "format 2", "update jaxdl"),
+    ("predict --checkpoint exchanged --data good.npz", "exchanged"),
+    ("finetune --init exchanged --data good.npz", "exchanged"),
+    ("predict --checkpoint 'torn card' --data good.npz", "torn card/card.json"),
+    ("predict --checkpoint 'no arrays' --data good.npz", "no arrays"),
+    ("predict --checkpoint 'torn arrays' --data good.npz", "torn arrays"),
+    ("finetune --init mlp --data photos", "photos", "float32"),
+    ("finetune --init cnn --data good.npz", "good.npz", "uint8"),
+    ("predict --checkpoint cnn --data good.npz", "good.npz", "uint8"),
+    ("finetune --init cnn --data digits --head keep", "head='keep'", "a, b", "digits", "head='fresh'"),
+    ("pretrain --model cnn --data good.npz", "conv1", "[batch, height, width, channels]"),
 ]
 
 
-@pytest.mark.parametrize(("line", "message"), MISTAKES)
-def test_a_mistake_is_explained(refused, line, message):
+@pytest.mark.parametrize(("line", "names"), [(line, names) for line, *names in MISTAKES])
+def test_a_mistake_is_explained(refused, line, names):
     said = refused(f"{line} --out new")
     assert said.startswith("jaxdl: error: ")
     assert said.count("jaxdl: error") == said.count("\n") == 1
-    assert re.search(message.replace("?", "\\?"), said), said
+    assert all(name in said for name in names), said
 
 
 def test_the_refused_pickles_would_have_run(home, monkeypatch, tmp_path):
@@ -406,7 +355,7 @@ def test_a_checkpoint_of_another_model_lists_every_mismatch(refused):
         ("pretrain --model mlp --data good.npz --out new --epochs three", "Error parsing --epochs.*'three'"),
         (
             "pretrain --model mlp --data good.npz --out new --stage-lr head",
-            "'head' is no NAME=FACTOR; expected",
+            "'head'.*head=10",
         ),
         ("pretrain --model mlp --data good.npz --out new --stage-lr a=1 a=2", "'a' has two factors; expected one"),
         ("pretrain --model mlp --data good.npz", "(?s)Missing from jaxdl pretrain:.*--out CKPT"),
@@ -437,44 +386,32 @@ def test_a_number_beyond_reason_is_explained(refused, tmp_path):
 
 # --out that holds something else
 
+# --out is looked at first: nobody waits for data, or for a training that cannot be saved.
 ARGUMENTS = {
-    "pretrain": "--model mlp --data good.npz",
-    "finetune": "--init mlp --data good.npz",
-    "cross-validate": "--model mlp --data good.npz",
-    "predict": "--checkpoint mlp --data good.npz",
+    "pretrain": "--model mlp --data nowhere.npz",
+    "finetune": "--init mlp --data nowhere.npz",
+    "cross-validate": "--model mlp --data nowhere.npz",
+    "predict": "--checkpoint mlp --data nowhere.npz",
     "demo": "",
 }
 
 
-@pytest.fixture
-def no_training(monkeypatch):
-    """--out is looked at first: nobody waits for a training that cannot be saved."""
-    for name in (
-        "commands.train.train",
-        "commands.crossval.cross_validate",
-        "commands.predict.predict",
-        "demo.pretrain",
-    ):
-        monkeypatch.setattr(f"jaxdl.{name}", lambda *arguments, **named: pytest.fail("it went on"))
-
-
-@pytest.mark.usefixtures("no_training")
 @pytest.mark.parametrize("command", ARGUMENTS)
 @pytest.mark.parametrize(
     ("out", "message"),
     [
-        ("photos", "'.*photos' is a folder that is not empty; it was left as it is"),
-        ("mlp", "'.*mlp' is a folder that is not empty"),
-        ("notes.txt", "'.*notes.txt' is a file; it was left as it is"),
-        ("notes.txt/new", "cannot be made: '.*notes.txt' is not a folder that may be written to"),
-        ("notes.txt/new/deep", "cannot be made: '.*notes.txt' is not a folder"),
-        (".", "is a folder that is not empty"),
+        ("photos", "photos'"),
+        ("mlp", "mlp'"),
+        ("notes.txt", "notes.txt'"),
+        ("notes.txt/new", "notes.txt'"),
+        ("notes.txt/new/deep", "notes.txt'"),
+        (".", "not empty"),
     ],
 )
 def test_out_that_holds_something_else(refused, command, out, message):
     said = refused(f"{command} {ARGUMENTS[command]} --out {out}")
     assert said.startswith("jaxdl: error: ")
-    assert re.search(message, said)
+    assert message in said
 
 
 def test_a_table_is_no_folder(refused):
@@ -483,7 +420,6 @@ def test_a_table_is_no_folder(refused):
     )
 
 
-@pytest.mark.usefixtures("no_training")
 @pytest.mark.parametrize("command", ARGUMENTS)
 def test_a_place_that_may_not_be_written_to(refused, monkeypatch, command):
     monkeypatch.setattr(os, "access", lambda path, mode: False)
@@ -551,22 +487,15 @@ def test_half_a_table_is_removed(refused, monkeypatch, stop):
 
 def test_half_a_result_is_no_result(refused, monkeypatch, stop, tmp_path):
     """The folds that were trained are kept: the same command goes on with them."""
-
-    def write_half(result, folder):
-        (folder / "result.json").write_text("{")
-        stop[0]()
-
     command = "cross-validate --model mlp --data good.npz --epochs 1 --folds 2 --fold-strategy loop"
     command += f" --allow groups --out {tmp_path}"
     with monkeypatch.context() as patch:
-        patch.setattr("jaxdl.validation.result.Result.write_to", write_half)
+        patch.setattr(np, "savez_compressed", stop[0])
         assert stop[2] in refused(f"{command}/new", code=stop[1])
     assert sorted(os.listdir(tmp_path / "new")) == ["run.json", "state"]
-    with monkeypatch.context() as patch:
-        patch.setattr("jaxdl.validation.folds.fit", lambda *arguments, **named: pytest.fail("it trained again"))
-        cli.main(shlex.split(f"{command}/new"))
+    cli.main(shlex.split(f"{command}/new"))
     cli.main(shlex.split(f"{command}/whole"))
-    logits = [jaxdl.load_result(tmp_path / out).out_of_fold.logits for out in ("new", "whole")]
+    logits = [jaxdl.load_result(tmp_path / out).out_of_fold.kept for out in ("new", "whole")]
     np.testing.assert_array_equal(*logits)
     assert sorted(os.listdir(tmp_path / "new")) == sorted(os.listdir(tmp_path / "whole"))
 

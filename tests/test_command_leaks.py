@@ -54,5 +54,5 @@ def test_held_out_examples_of_a_training(twice):
     leaks = "--allow duplicates near-duplicates"
     again = f"finetune --init all --data twice.npz --epochs 1 --validation-fraction 0.4 {leaks} --out more"
     assert "parent: 14 examples are tested that the checkpoint" in refused(again)
-    np.savez("grouped.npz", x=twice.x, y=twice.labels, groups=duplicate_groups(twice).groups)
+    np.savez("grouped.npz", x=twice.x, y=twice.targets(), groups=duplicate_groups(twice).groups)
     jaxdl_command("pretrain --model mlp --data grouped.npz --epochs 1 --validation-fraction 0.4 --out grouped")

@@ -67,13 +67,13 @@ def test_a_score_that_is_not_nested_comes_with_its_warning(home):
 
 def test_mistakes_end_in_one_message():
     for options, expected in (
-        ("--space learning_rat=1e-3", "Did you mean 'learning_rate'"),
+        ("--space learning_rat=1e-3", "'learning_rate'"),
         ("--space learning_rate=", "no values"),
         ("--space learning_rate=log:1:1e-3", "no range"),
         ("--space learning_rate", "JSON file"),
-        ("--space learning_rate=1e-3 --strategy gird", "Did you mean 'grid'"),
+        ("--space learning_rate=1e-3 --strategy gird", "'grid'"),
         ("--space learning_rate=1e-3 --memory 0", "memory is 0"),
-        ("--space freeze_through=hed", "Did you mean 'head'"),
+        ("--space freeze_through=hed", "'head'"),
     ):
         assert expected in " ".join(call(f"search --data plain.npz --out wrong {MODEL} {options}")[2].split()), options
     refused(f"search --data plain.npz --out wrong {MODEL} --space seed=1,2")

@@ -14,7 +14,7 @@ from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 from sklearn.model_selection import GroupKFold, KFold
 
 import jaxdl
-from jaxdl.data.split_hash import hash_indices
+from jaxdl.data.content import hash_indices
 from jaxdl.validation.result import load_result
 
 MLP = "--model mlp --model-arguments hidden=[8]"
@@ -70,7 +70,7 @@ def test_a_regression_is_trained_and_predicts_numbers(tmp_path):
     assert card.class_names == ()
     assert card.columns == ("area", "age", "rooms")
     prices = np.array([float(row["price"]) for row in read_csv("houses.csv")])
-    np.testing.assert_allclose(card.scaling, [prices.mean(), prices.std()], rtol=1e-5)
+    np.testing.assert_allclose(card.targets["scaling"], [prices.mean(), prices.std()], rtol=1e-5)
 
     said = jaxdl_command(f"predict --checkpoint priced --data houses.csv:price --out {tmp_path / 'p.csv'}")
     rows = read_csv(tmp_path / "p.csv")
@@ -95,9 +95,8 @@ def test_predictions_follow_the_names_of_columns(tmp_path):
     assert said.startswith("2 predictions in ")
     assert said.count("\n") == 1
     assert list(read_csv(tmp_path / "new.csv")[0]) == ["example", "predicted"]
-    assert "it lacks age, area, rooms, and a are not known to it" in refused(
-        f"predict --checkpoint priced --data stars.csv --out {tmp_path / 'no.csv'}"
-    )
+    said = refused(f"predict --checkpoint priced --data stars.csv --out {tmp_path / 'no.csv'}")
+    assert "age, area, rooms" in said
 
 
 def test_a_regression_prints_what_it_measures(tmp_path):
@@ -106,7 +105,7 @@ def test_a_regression_prints_what_it_measures(tmp_path):
     )
     assert re.search(r"^training: mae [\d.]+, mse [\d.e+]+$", said, re.MULTILINE)
     assert re.search(r"^held out: mae [\d.]+, mse [\d.e+]+, r2 -?[\d.]+$", said, re.MULTILINE)
-    assert "it predicts a number; input 3 float32\ncolumns: area, age, rooms\n" in jaxdl_command("inspect priced")
+    assert "regression; input 3 float32\ncolumns: area, age, rooms\n" in jaxdl_command("inspect priced")
 
 
 def test_a_regression_is_cross_validated(tmp_path):
@@ -122,7 +121,7 @@ def test_a_regression_is_cross_validated(tmp_path):
         mine = rows.fold == fold["fold"]
         for name, measure in (("r2", r2_score), ("mse", mean_squared_error), ("mae", mean_absolute_error)):
             assert fold[name] == pytest.approx(
-                measure(*(part.astype(float) for part in (rows.label[mine], rows.logits[mine, 0]))), rel=1e-9
+                measure(*(part.astype(float) for part in (rows.target[mine], rows.kept[mine, 0]))), rel=1e-9
             )
         assert f"fold {fold['fold']}: r2 {fold['r2']:.3f}, loss " in said
     assert result.mean == pytest.approx(np.mean([fold["r2"] for fold in result.folds]))
@@ -131,6 +130,7 @@ def test_a_regression_is_cross_validated(tmp_path):
     assert "MAE" in page or "mae" in page
 
 
+@pytest.mark.slow
 def test_the_task_of_a_table_can_be_said(tmp_path):
     for asked, task in {"auto": "classification", "regression": "regression"}.items():
         out = tmp_path / asked
@@ -155,6 +155,15 @@ def test_the_task_of_a_table_can_be_said(tmp_path):
     )
     assert "accuracy" in said  # another task takes a fresh head
     assert jaxdl.restore(tmp_path / "told").card.class_names == ("1", "2", "3")
+
+
+def test_the_task_of_arrays_can_be_said(tmp_path):
+    x = np.random.default_rng(0).normal(size=(16, 2))
+    for y, task in ((np.arange(16) % 3, "regression"), (np.arange(16) % 3.0, "classification")):
+        np.savez(tmp_path / "a.npz", x=x, y=y)
+        out = tmp_path / task
+        jaxdl_command(f"pretrain {MLP} --data {tmp_path / 'a.npz'} --epochs 1 --task {task} --out {out}")
+        assert jaxdl.restore(out).card.class_names == ({"regression": (), "classification": ("0", "1", "2")}[task])
 
 
 # Tables of images
@@ -281,6 +290,7 @@ def test_a_class_of_which_nothing_can_be_read(tmp_path, broken):
 # Streaming
 
 
+@pytest.mark.slow
 def test_streamed_and_in_memory_give_the_same(tmp_path):
     logits = {}
     for stream in ("always --workers 0", "never"):
@@ -294,8 +304,8 @@ def test_streamed_and_in_memory_give_the_same(tmp_path):
         logits[stream] = result.out_of_fold
     one, other = logits.values()
     np.testing.assert_array_equal(one.index, other.index)
-    np.testing.assert_allclose(one.logits, other.logits, atol=1e-6)
-    assert np.ptp(one.logits) > 0.01
+    np.testing.assert_allclose(one.kept, other.kept, atol=1e-6)
+    assert np.ptp(one.kept) > 0.01
 
 
 def test_streamed_by_worker_processes(tmp_path):

@@ -5,6 +5,7 @@ import shlex
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 from jaxdl import cli
 
@@ -16,11 +17,12 @@ def blocks(section, language):
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def test_python_quickstart(tmp_path, monkeypatch, capsys):
+def test_python(tmp_path, monkeypatch, capsys):
+    """All of it in a row, as a reader would paste it; a later block goes on with the names of the ones before."""
     monkeypatch.chdir(tmp_path)
-    (code,) = blocks("Quickstart in Python", "python")
+    quickstart, metrics = blocks("Quickstart in Python", "python")
     names = {}
-    exec(code, names)
+    exec(quickstart, names)
     assert "±" in capsys.readouterr().out
     assert len(names["result"].folds) == 3
     assert names["taps"]["conv2"].shape == (8, 2, 2, 64)
@@ -30,8 +32,15 @@ def test_python_quickstart(tmp_path, monkeypatch, capsys):
         names["jaxdl"].predict(names["tuned"], names["data"].digits(range(5, 10))).logits[:8],
         atol=1e-4,
     )
+    exec(metrics, names)
+    assert [line.split()[0] for line in capsys.readouterr().out.splitlines()][:1] == ["kappa"]
+    (own,) = blocks("A source and a task of your own", "python")
+    exec(own, names)
+    assert capsys.readouterr().out.startswith("deviance")
+    assert names["result"].mean < names["result"].baseline["deviance"]
 
 
+@pytest.mark.slow
 def test_shell_quickstart(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (text,) = blocks("Quickstart in the shell", "")

@@ -14,7 +14,8 @@ import numpy as np
 
 import jaxdl
 from jaxdl import data
-from jaxdl.data.preprocessing import Preprocessing
+from jaxdl.data.preprocessing import ImagePreprocessing
+from jaxdl.tasks import choose_task
 from jaxdl.training.prepare import prepare
 from jaxdl.training.setup import Setup
 from jaxdl.validation.splits import split_source
@@ -49,9 +50,9 @@ def setup_of(name: str, arguments: dict, side: int, freeze: str | None) -> Setup
     plan = jaxdl.Plan(epochs=10, batch_size=32, freeze_through=freeze)
     model = jaxdl.create(name, num_outputs=10, **arguments)
     channels = source.x.shape[-1]
-    known = Preprocessing(source.x.shape[1:], "uint8", (0.5,) * channels, (0.25,) * channels)
+    known = ImagePreprocessing(source.x.shape[1:], (0.5,) * channels, (0.25,) * channels)
     split = split_source(source, "stratified", FOLDS, 0)
-    return prepare(from_model(model, known), source, plan, split.train)
+    return prepare(from_model(model, known), source, plan, split.train, choose_task(source, purpose="a benchmark"))
 
 
 def main() -> None:
@@ -66,8 +67,8 @@ def main() -> None:
         if options.only not in row:
             continue
         setup = setup_of(*case)
-        folds = range(FOLDS)
-        trials = {s: Trial(setup, folds, s) for s in strategies}
+        runs = [setup.run(fold) for fold in range(FOLDS)]
+        trials = {s: Trial(setup, runs, s) for s in strategies}
         times: dict[str, list[float]] = {s: [] for s in strategies}
         for _ in range(options.repeats):
             for s, trial in trials.items():
@@ -77,7 +78,7 @@ def main() -> None:
                     trial.once()
                 times[s].append((time.perf_counter() - begin) * trial.repeat / repeats / trial.steps)
         median = {s: float(np.median(values)) for s, values in times.items()}
-        chosen = choose_strategy(setup, folds)[0]["name"]
+        chosen = choose_strategy(setup, runs)[0]["name"]
         rates = "".join(f"{1 / median[s]:10.3g}" for s in strategies)
         ratio, regret = median["loop"] / median["vmap"], min(median.values()) / median[chosen]
         print(f"{row:26}{rates}{ratio:12.2f}  {chosen:6}{regret:8.2f}", flush=True)

@@ -5,12 +5,12 @@
 Logistic regression, SVM (squared hinge) and ridge: `fit_all`, as `jaxdl.probe` calls it, beside GridSearchCV(
 StandardScaler, LogisticRegression | LinearSVC(dual=False) | RidgeClassifier) with two processes, on the same folds and
 penalties, not refitted. Leave-one-out of ridge beside RidgeClassifierCV. Each side runs in a process of its own, whose
-largest memory is told (for GridSearchCV that of the largest of its three processes). jaxdl is timed twice: with
+largest memory is shown (for GridSearchCV that of the largest of its three processes). jaxdl is timed twice: with
 compilation, as in a first start, and without.
 
 Two timings are only worth comparing at the same optimum. That is looked into in the first fold, for every penalty, in
 float64: how far the loss is above its minimum, as a share of it, and how many held-out examples are predicted as at the
-minimum. (The minimum is jaxdl's in float64 at a tolerance of 1e-9; its gradient is measured by NumPy and told.) Where
+minimum. (The minimum is jaxdl's in float64 at a tolerance of 1e-9; its gradient is measured by NumPy and shown.) Where
 classes can be told apart, a gradient of 1e-4 is far from the minimum at weak penalties. jaxdl's default tolerance is
 one beside the size of the residuals; scikit-learn is timed at its own default, 1e-4, and at the first of 1e-6 and 1e-8
 at which its loss, too, is within 1e-4 of the minimum and 99 % of predictions are the same ("at the optimum").
@@ -59,8 +59,7 @@ def splitter(folds: int) -> Any:
 def run_jaxdl(case: argparse.Namespace, x: np.ndarray, y: np.ndarray) -> dict[str, Any]:
     import jax.numpy as jnp
 
-    from jaxdl.validation.probes.heads import Examples
-    from jaxdl.validation.probes.leave_one_out import leave_one_out
+    from jaxdl.validation.probes.heads import Examples, ridge_leave_one_out
     from jaxdl.validation.probes.probe import fit_all
     from jaxdl.validation.splits import Split
 
@@ -72,7 +71,7 @@ def run_jaxdl(case: argparse.Namespace, x: np.ndarray, y: np.ndarray) -> dict[st
         begin = time.perf_counter()
         examples = Examples(jnp.asarray(x), y, case.classes, True, 0, case.tolerance)
         if case.head == "ridge-loo":
-            outputs = leave_one_out("ridge", examples, grid).outputs
+            outputs = ridge_leave_one_out(examples, grid)
         else:
             outputs = [fitted.outputs for fitted in fit_all(case.head, grid, examples, [split])[0]]
         seconds.append(time.perf_counter() - begin)
@@ -96,15 +95,14 @@ def keep_path(
     import jax
     import jax.numpy as jnp
 
-    from jaxdl.validation.probes.linear import fit_logistic, fit_svm
+    from jaxdl.validation.probes.linear import fit_linear
     from jaxdl.validation.probes.standard import standardise
 
     train, test = pair
     dtype = np.float64 if name == "minimum" else np.float32
     with jax.enable_x64(name == "minimum"):
         standard = standardise(jnp.asarray(x), jnp.asarray(train), jnp.ones(len(train), dtype), jnp.asarray(test))
-        fit = fit_svm if case.head == "svm" else fit_logistic
-        path = fit(standard, y[train], case.classes, grid, tolerance=tolerance)
+        path = fit_linear(case.head, standard, y[train], case.classes, grid, tolerance=tolerance)
         np.savez(case.work / f"{name}.npz", kernel=np.asarray(path.kernel), bias=np.asarray(path.bias))
 
 
@@ -153,14 +151,14 @@ def find_tolerance(case: argparse.Namespace, x: np.ndarray, y: np.ndarray) -> di
     train, _ = next(iter(splitter(case.folds).split(x, y)))
     inputs = StandardScaler().fit_transform(x[train])
     checks = Checks(case, x, y)
-    told = {}
+    left = {}
     for tolerance in THEIR_TOLERANCES:
         models = [model_of(case.head, p, tolerance).fit(inputs, y[train]) for p in penalties_of(case.penalties)]
         found = checks.compare([m.coef_.T for m in models], [m.intercept_ for m in models])
-        told[tolerance] = found
+        left[tolerance] = found
         if found["same"]:
             break
-    return {"left": told}
+    return {"left": left}
 
 
 class Checks:
@@ -288,13 +286,13 @@ def tell(case: argparse.Namespace) -> None:
             tell_optimum(case, x, y, {})
 
 
-def row(case: argparse.Namespace, ours: dict[str, Any], theirs: dict[str, Any], told: str) -> None:
+def row(case: argparse.Namespace, ours: dict[str, Any], theirs: dict[str, Any], label: str) -> None:
     first, again = ours["seconds"]
     seconds = theirs["seconds"][0]
     print(
         f"{case.head:10} {case.classes:7} {case.folds or 'loo':>5} {case.penalties:9} | {again:6.2f} ({first:11.2f}) "
         f"{ours['mebibytes']:6.0f} | {seconds:12.2f} {theirs['mebibytes']:6.0f} | {seconds / again:6.1f} "
-        f"({seconds / first:5.1f}){told}",
+        f"({seconds / first:5.1f}){label}",
         flush=True,
     )
 

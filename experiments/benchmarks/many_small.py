@@ -16,10 +16,12 @@ import numpy as np
 
 import jaxdl
 from jaxdl import data
+from jaxdl.tasks import choose_task
 from jaxdl.training.prepare import prepare
 from jaxdl.training.traced_hyperparameters import BatchedRun, traced_hyperparameters
-from jaxdl.validation.search.batched_runs import BatchedRuns, choose_batching, run_bytes
+from jaxdl.validation.batched_runs import BatchedRuns
 from jaxdl.validation.splits import split_source
+from jaxdl.validation.strategy import choose_batching, run_bytes
 
 FOLDS = 5
 CASES = {
@@ -40,7 +42,7 @@ def main() -> None:
     digits = data.digits(range(5, 10))
     source = data.subset(digits, np.random.default_rng(0).permutation(len(digits))[: options.examples])
     split = split_source(source, "stratified", FOLDS, 0)
-    plan = jaxdl.Plan(epochs=options.epochs, batch_size=32)
+    task, plan = choose_task(source, purpose="a benchmark"), jaxdl.Plan(epochs=options.epochs, batch_size=32)
     runs = [
         BatchedRun(fold, seed, traced_hyperparameters(plan, ()))
         for seed in range(options.seeds)
@@ -54,12 +56,12 @@ def main() -> None:
     for row, (name, arguments) in CASES.items():
         if options.only not in row:
             continue
-        setup = prepare(jaxdl.create(name, 5, **arguments), source, plan, split.train)
+        setup = prepare(jaxdl.create(name, 5, **arguments), source, plan, split.train, task)
         ways = {strategy: BatchedRuns(setup, split.test, strategy, len(runs)) for strategy in ("loop", "vmap")}
         first, times, losses = {}, {strategy: [] for strategy in ways}, {}
         for strategy, way in ways.items():
             begin = time.perf_counter()
-            losses[strategy] = [scores["loss"] for scores in way.run(runs, row, epochs=options.epochs)]
+            losses[strategy] = [made.scores["loss"] for made in way.run(runs, row, epochs=options.epochs)]
             first[strategy] = time.perf_counter() - begin
         for _ in range(options.repeats):
             for strategy, way in ways.items():

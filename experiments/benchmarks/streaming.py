@@ -27,8 +27,9 @@ from PIL import Image
 
 import jaxdl
 from jaxdl import data
-from jaxdl.data.preprocessing import Preprocessing, to_memory
-from jaxdl.data.stream import TrainingOrder, in_memory_bytes, stream
+from jaxdl.data.memory import in_memory_bytes
+from jaxdl.data.preprocessing import ImagePreprocessing
+from jaxdl.data.stream import TrainingOrder, stream
 
 BATCH = 64
 CLASSES = 10
@@ -48,7 +49,7 @@ def make_folder(folder: Path, names: int, files: int, side: int = 96) -> data.So
     return data.folder(folder)
 
 
-def from_memory(source: data.Source, order: TrainingOrder, epochs: range) -> Iterator[dict[str, Any]]:
+def from_memory(source: data.Arrays, order: TrainingOrder, epochs: range) -> Iterator[dict[str, Any]]:
     for epoch in epochs:
         batches = order(epoch)
         for indices, weights in zip(batches.indices, batches.weights, strict=True):
@@ -78,10 +79,10 @@ def make_step(shape: tuple[int, ...]) -> tuple[Any, Any]:
 
 def speed(folder: Path, repeats: int, workers: int) -> None:
     source = make_folder(folder, 3000, 3000)
-    preprocessing = Preprocessing((32, 32, 3), "uint8")
+    preprocessing = ImagePreprocessing((32, 32, 3))
     order = TrainingOrder((np.arange(len(source)),), BATCH, 0)
     begin = time.perf_counter()
-    whole = to_memory(source, preprocessing)
+    whole = data.arrays(preprocessing.load(source), source.targets())
     print(
         f"{len(source)} JPEGs of 96×96 to 32×32, batch {BATCH}, {os.cpu_count()} cores, {jax.devices()[0].device_kind}"
     )
@@ -124,7 +125,7 @@ def resident(pid: int) -> int:
 
 def memory(folder: Path, names: int, workers: int) -> None:
     source = make_folder(folder, names, 500)
-    preprocessing = Preprocessing((224, 224, 3), "uint8")
+    preprocessing = ImagePreprocessing((224, 224, 3))
     order = TrainingOrder((np.arange(len(source)),), BATCH, 0)
     steps = len(order(0).indices)
     marks = {round(steps * part / 10) for part in range(11)}

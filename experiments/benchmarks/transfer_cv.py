@@ -38,7 +38,7 @@ import torchvision
 
 import jaxdl
 from jaxdl import data
-from jaxdl.data.preprocessing import normalise, to_memory
+from jaxdl.data.preprocessing import normalise
 from jaxdl.training.setup import choose_preprocessing
 from jaxdl.validation.splits import split_source
 
@@ -215,7 +215,7 @@ def main() -> None:
 def _normalised(checkpoint: jaxdl.Checkpoint, source: data.Source, side: int) -> np.ndarray:
     """All images as jaxdl gives them to the network: PyTorch gets the same."""
     preprocessing = choose_preprocessing(checkpoint, source, side)
-    stored = to_memory(source, preprocessing).x
+    stored = preprocessing.load(source)
     return np.asarray(normalise(stored, np.float32(preprocessing.mean), np.float32(preprocessing.std)))
 
 
@@ -233,14 +233,16 @@ def _compare(name, mode, checkpoint, make, source, side, x, split, options) -> N
     )
 
     def ours() -> list[float]:
-        result = jaxdl.cross_validate(checkpoint, source, plan, folds=FOLDS, image_size=side, allow=ALLOW)
+        result = jaxdl.cross_validate(
+            checkpoint, source, plan, folds=FOLDS, execution=jaxdl.Execution(image_size=side, allow=ALLOW)
+        )
         return [fold["accuracy"] for fold in result.folds]
 
     def loop() -> list[float]:
-        return in_pytorch(make, mode, x, source.labels, split, epochs, cached=False)
+        return in_pytorch(make, mode, x, source.targets(), split, epochs, cached=False)
 
     def kept() -> list[float]:
-        return in_pytorch(make, mode, x, source.labels, split, epochs, cached=True)
+        return in_pytorch(make, mode, x, source.targets(), split, epochs, cached=True)
 
     ways = [ours, loop] + ([] if mode == "c everything" else [kept])
     first, _ = _timed(ours)

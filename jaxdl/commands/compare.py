@@ -1,13 +1,14 @@
 """``jaxdl compare``."""
 
 import json
+import math
 from pathlib import Path
 from typing import Annotated
 
 import tyro
 from rich.table import Table
 
-from jaxdl.cli_options import Debug, option
+from jaxdl.cli_options import Debug, MetricOption, option
 from jaxdl.commands.console import console, score
 from jaxdl.errors import InputError
 from jaxdl.report.compare import draw_comparison
@@ -23,6 +24,7 @@ def compare_command(
     ],
     /,
     *,
+    metric: MetricOption = None,
     test: Test = "corrected-t",
     alpha: float = 0.05,
     seed: int = 0,
@@ -33,6 +35,7 @@ def compare_command(
 
     Args:
       runs: folders of cross-validate, on the same folds.
+      metric: one of the task's, such as macro_f1, or a name that scikit-learn knows; by default that of the runs.
       test: of the folds' scores (corrected-t), or of the held-out predictions, groups whole (mcnemar, bootstrap).
       alpha: chance of finding a difference anywhere where there is none; Holm's correction keeps it.
       seed: of the bootstrap.
@@ -44,7 +47,7 @@ def compare_command(
     names = [str(run) for run in runs]
     if len(set(names)) < len(names):
         raise InputError("a run is named twice; expected different ones")
-    found = compare({name: load_result(name) for name in names}, test=test, alpha=alpha, seed=seed)
+    found = compare({name: load_result(name) for name in names}, metric=metric, test=test, alpha=alpha, seed=seed)
     _tell(found)
     if out is not None and out.suffix == PICTURE:
         draw_comparison(found, out)
@@ -60,18 +63,29 @@ def _tell(found: Comparison) -> None:
         table.add_column(title, justify=side)
     table.add_column("differ")
     for name, mean in found.scores.items():
-        folds = found.folds[name]
+        folds = [fold for fold in found.folds[name] if not math.isnan(fold)] or [math.nan]
         mark = " !" if name in found.cautions else ""
         table.add_row(name, score(mean) + mark, score(min(folds)), score(max(folds)), found.letters[name])
     console.print(table)
     for name, said in found.cautions.items():
         console.print(f"! {name}: {said}", soft_wrap=True, highlight=False, style="yellow")
     pairs = Table(box=None, pad_edge=False)
-    for title, side in (("pair", "left"), ("difference", "right"), ("p", "right"), ("p by Holm", "right")):
+    interval = f"{1 - found.alpha:.0%} interval"
+    for title, side in (
+        ("pair", "left"),
+        ("difference", "right"),
+        (interval, "right"),
+        ("p", "right"),
+        ("p by Holm", "right"),
+    ):
         pairs.add_column(title, justify=side)
     for pair in found.pairs:
         pairs.add_row(
-            f"{pair.first} – {pair.second}", f"{pair.difference:+.4f}", score(pair.p, 3), score(pair.adjusted, 3)
+            f"{pair.first} – {pair.second}",
+            f"{pair.difference:+.4f}",
+            "–" if pair.low is None else f"{pair.low:+.4f} to {pair.high:+.4f}",
+            score(pair.p, 3),
+            score(pair.adjusted, 3),
         )
     console.print()
     console.print(pairs)

@@ -1,4 +1,4 @@
-"""What the commands share: where they write, and what they start from."""
+"""What the commands share: where they write."""
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,28 +9,13 @@ from typing import Any
 import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
+from rich.table import Table
 
-from jaxdl.cli_options import Subject, parse_arguments
 from jaxdl.commands.loggers import Logger
-from jaxdl.data.source import Source
-from jaxdl.errors import InputError
-from jaxdl.models import create
-from jaxdl.training.setup import Init
-from jaxdl.weights.pretrained import load_pretrained
+from jaxdl.tasks import Task
 
 console = Console(markup=False, emoji=False)  # a path or a class may be called [anything]
 errors = Console(stderr=True, markup=False, emoji=False)
-
-
-def start_of(subject: Subject, source: Source) -> Init:
-    """What training starts from: a checkpoint, or a fresh model for the classes of `source`."""
-    if (subject.init is None) == (subject.model is None):
-        raise InputError("give either --init CHECKPOINT or --model NAME")
-    if subject.init is None:
-        return create(subject.model, max(1, len(source.class_names)), **parse_arguments(subject.model_arguments))
-    if subject.model_arguments:
-        raise InputError("--model-arguments go with --model; a checkpoint knows its own")
-    return load_pretrained(subject.init)
 
 
 class Display:
@@ -39,14 +24,14 @@ class Display:
     Only where someone watches; else it writes nothing.
     """
 
-    def __init__(self, bar: Progress, rows: int, loggers: Sequence[Logger]):
-        self.bar, self.rows, self.loggers = bar, rows, loggers
+    def __init__(self, bar: Progress, rows: int, metric: str, loggers: Sequence[Logger]):
+        self.bar, self.rows, self.metric, self.loggers = bar, rows, metric, loggers
         self.task = bar.add_task("preparing and compiling", total=None, rate="", device=_describe_device())
         self.begin: float | None = None
         self.taken = 0
 
     def steps(self, count: int) -> None:
-        """Told how many were just taken."""
+        """Is called with how many were just taken."""
         now = time.monotonic()
         if self.begin is None:
             self.begin = now  # the first one compiled: no rate comes of it
@@ -56,16 +41,15 @@ class Display:
         self.bar.update(self.task, advance=count, rate=rate)
 
     def row(self, row: Mapping[str, Any]) -> None:
-        """Told a row of the curves."""
+        """Is called with each row of the curves."""
         for log in self.loggers:
             log(row)
         fold = f"fold {row['fold']}, " if "fold" in row else ""
         shown = [f"{fold}epoch {row['epoch']}: loss {row['train_loss']:.3f}"]
-        for name, value in row.items():
-            if name in ("train_accuracy", "train_mae"):
-                shown.append(f"{name.removeprefix('train_')} {value:.3f}")
-            if name in ("test_accuracy", "test_r2"):
-                shown.append(f"held out {value:.3f}")
+        scores = {name.removeprefix("train_"): value for name, value in row.items() if name.startswith("train_")}
+        shown += [f"{name} {value:.3f}" for name, value in scores.items() if name != "loss"]
+        if f"test_{self.metric}" in row:
+            shown.append(f"held out {self.metric} {row[f'test_{self.metric}']:.3f}")
         total = row.get("in_all", row["step"] // row["epoch"] * self.rows)
         self.bar.update(self.task, description=", ".join(shown), device=_describe_device(), total=total)
 
@@ -92,8 +76,8 @@ def _resident() -> str:
 
 
 @contextmanager
-def display(rows: int, loggers: Sequence[Logger] = ()) -> Iterator[Display]:
-    """See `Display`; `rows` of the curves are expected in all. At its end the loggers are closed."""
+def display(rows: int, metric: str, loggers: Sequence[Logger] = ()) -> Iterator[Display]:
+    """See `Display`; `rows` of the curves are expected in all, `metric` is the score. At the end loggers are closed."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}", markup=False),
@@ -104,7 +88,7 @@ def display(rows: int, loggers: Sequence[Logger] = ()) -> Iterator[Display]:
     )
     with Progress(*columns, console=errors, transient=True, disable=not errors.is_terminal) as bar:
         try:
-            yield Display(bar, rows, loggers)
+            yield Display(bar, rows, metric, loggers)
         finally:
             for logger in loggers:
                 logger.close()
@@ -117,3 +101,19 @@ def score(value: float, digits: int = 4) -> str:
 
 def listed(names: Sequence[str], most: int = 10) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def scores_said(task: Task, scores: Mapping[str, float]) -> list[str]:
+    """Name and value of each score; the loss goes by its own name where the task shows it as a metric, too."""
+    loss = task.LOSS if task.LOSS in (*task.SHOWN, *scores) else "loss"
+    named = {loss if name == "loss" else name: value for name, value in scores.items()}
+    return [f"{name} {score(value)}" for name, value in named.items()]
+
+
+def print_wide(table: Table) -> None:
+    """At its full width: what is cut off is of no use; a narrow terminal folds the lines."""
+    wide = Console(file=console.file, width=400, markup=False, emoji=False)
+    with wide.capture() as drawn:
+        wide.print(table)
+    for line in drawn.get().splitlines():
+        console.print(line.rstrip(), soft_wrap=True, highlight=False)

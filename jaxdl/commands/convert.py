@@ -1,5 +1,6 @@
 """``jaxdl convert`` and ``jaxdl export``."""
 
+import dataclasses
 from collections import defaultdict
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -16,6 +17,42 @@ from jaxdl.weights.hub_config import CONFIG
 from jaxdl.weights.pretrained import load_pretrained
 
 
+@dataclasses.dataclass(frozen=True)
+class Published:
+    """How images were brought to the network's input where it was trained; by default as published.
+
+    Attributes:
+      image_size: side in pixels of the images.
+      crop_fraction: share of the shorter side that the centre crop keeps.
+      crop_mode: crop the centre of an image, or squash it to a square first.
+      interpolation: how images are resized.
+      mean: of each channel, in units where white is 1.
+      std: of each channel, in units where white is 1.
+    """
+
+    image_size: Annotated[int | None, option("INT")] = None
+    crop_fraction: Annotated[float | None, option("FLOAT")] = None
+    crop_mode: Annotated[str | None, option("{center,squash}")] = None
+    interpolation: Annotated[str | None, option("{bilinear,bicubic}")] = None
+    mean: Annotated[tuple[float, ...] | None, option("FLOAT ...")] = None
+    std: Annotated[tuple[float, ...] | None, option("FLOAT ...")] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Channels:
+    """For images whose channels are not the network's.
+
+    Attributes:
+      channels: number of channels of your images, if they have not the network's.
+      channel_mode: how the first kernel takes other channels: sum it up for grey images, or repeat it for bands.
+      channel_order: bgr for weights trained on images with blue first.
+    """
+
+    channels: Annotated[int | None, option("INT")] = None
+    channel_mode: Literal["sum", "repeat"] = "sum"
+    channel_order: Literal["rgb", "bgr"] = "rgb"
+
+
 def convert_command(
     *,
     source: Annotated[str, tyro.conf.arg(name="from", metavar="SOURCE")],
@@ -23,15 +60,8 @@ def convert_command(
     model: Annotated[str | None, option("NAME")] = None,
     layout: Annotated[str | None, option("LAYOUT")] = None,
     class_names: Annotated[Path | None, option("FILE")] = None,
-    image_size: Annotated[int | None, option("INT")] = None,
-    crop_fraction: Annotated[float | None, option("FLOAT")] = None,
-    crop_mode: Annotated[str | None, option("{center,squash}")] = None,
-    interpolation: Annotated[str | None, option("{bilinear,bicubic}")] = None,
-    mean: Annotated[tuple[float, ...] | None, option("FLOAT ...")] = None,
-    std: Annotated[tuple[float, ...] | None, option("FLOAT ...")] = None,
-    channels: Annotated[int | None, option("INT")] = None,
-    channel_mode: Literal["sum", "repeat"] = "sum",
-    channel_order: Literal["rgb", "bgr"] = "rgb",
+    published: tyro.conf.OmitArgPrefixes[Published] = Published(),
+    channels: tyro.conf.OmitArgPrefixes[Channels] = Channels(),
     model_arguments: ModelArguments = (),
     debug: Debug = False,
 ) -> None:
@@ -40,40 +70,23 @@ def convert_command(
     Args:
       source: a .safetensors, .pth, .pt, .th, .bin or .npz file, or hf:OWNER/NAME[@REVISION] on Hugging Face's hub.
       out: folder for the new checkpoint; it must not exist yet, or be empty.
-      model: name of the model (see jaxdl models); needed where neither a config.json nor the file's name tells it.
+      model: name of the model (see jaxdl models); needed where neither a config.json nor the file's name gives it.
       layout: whose names the tensors have, such as torchvision, timm, huggingface; by default whose fit best.
       class_names: text file of the classes' names, a line each; by default as published.
-      image_size: side in pixels of the images; by default as published.
-      crop_fraction: share of the shorter side that the centre crop keeps; by default as published.
-      crop_mode: crop the centre of an image, or squash it to a square first; by default as published.
-      interpolation: how images are resized; by default as published.
-      mean: of each channel, in units where white is 1; by default as published.
-      std: of each channel, in units where white is 1; by default as published.
-      channels: number of channels of your images, if they have not the network's.
-      channel_mode: how the first kernel takes other channels: sum it up for grey images, or repeat it for bands.
-      channel_order: bgr for weights trained on images with blue first.
+      published: how images are brought to the network's input; by default as published.
+      channels: for images whose channels are not the network's.
       model_arguments: arguments of the model, where they differ from what the name stands for.
       debug: show the traceback of an error.
     """
     check_free(out)
-    given = {
-        "image_size": image_size,
-        "crop_fraction": crop_fraction,
-        "crop_mode": crop_mode,
-        "interpolation": interpolation,
-        "mean": mean,
-        "std": std,
-    }
     converted = convert(
         source,
         model,
         arguments=parse_arguments(model_arguments),
         layout=layout,
         names=None if class_names is None else _lines(class_names),
-        preprocessing={name: value for name, value in given.items() if value is not None},
-        channels=channels,
-        channel_mode=channel_mode,
-        channel_order=channel_order,
+        preprocessing={name: value for name, value in vars(published).items() if value is not None},
+        **vars(channels),
     )
     save(converted.checkpoint, out)
     _tell(converted, out)
@@ -122,13 +135,13 @@ def _tell(converted: Converted, out: Path) -> None:
             soft_wrap=True,
             highlight=False,
         )
-    own = checkpoint.card.preprocessing
-    shape, names = "×".join(map(str, own.input_shape)), checkpoint.card.class_names
+    own, task = checkpoint.card.preprocessing, checkpoint.card.task
+    shape = "×".join(map(str, own.input_shape))
     for line in (
         f"{converted.name} from {source['file']} ({converted.layout}'s names, sha256 {source['sha256'][:12]}…), "
         f"licence {source['licence'] or 'unknown'}",
-        f"input {shape}, {own.interpolation}, crop {own.crop_fraction:.3g}; {checkpoint.model.num_outputs} outputs"
-        + (f": {', '.join(names[:3])}, …" if names else ", classes unknown"),
+        f"input {shape}, {own.interpolation}, crop {own.crop_fraction:.3g}; "
+        + (f"{checkpoint.model.num_outputs} outputs, classes unknown" if task is None else task.describe()),
     ):
         console.print(line, soft_wrap=True, highlight=False)
     console.print(f"checkpoint in {out}", soft_wrap=True)

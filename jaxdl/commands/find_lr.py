@@ -5,22 +5,18 @@ from typing import Annotated
 
 import tyro
 
-from jaxdl import data as sources
-from jaxdl.cli_options import (
-    Debug,
-    SubjectOptions,
-    Training,
-    TrainingOptions,
-)
-from jaxdl.commands.console import console, start_of
+from jaxdl.cli_options import Debug, Running, StartOptions, Training, TrainingOptions
+from jaxdl.commands.console import console
+from jaxdl.commands.run import execution_of, load_examples, start_of
 from jaxdl.report.range_test import check_picture, write_range_test
+from jaxdl.tasks import choose_task
 from jaxdl.training.plan import Plan
 from jaxdl.training.range_test import find_learning_rate
 
 
 def find_lr_command(
     *,
-    subject: SubjectOptions,
+    subject: StartOptions,
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.png")] = Path("find-lr.png"),
     training: TrainingOptions = Training(),  # noqa: B008
     lowest: float = 1e-6,
@@ -40,10 +36,18 @@ def find_lr_command(
       debug: show the traceback of an error.
     """
     plan, out = Plan(**vars(training)), check_picture(out)
-    source = sources.load(subject.data, split="train", task=subject.task)
-    start = start_of(subject, source)
+    execution = execution_of(subject, Running())
+    source = load_examples(subject.data, subject.task)
+    task = choose_task(source, subject.task, purpose="find-lr")
     found = find_learning_rate(
-        start, source, plan, lowest=lowest, highest=highest, steps=steps, image_size=subject.image_size
+        start_of(subject, task),
+        source,
+        plan,
+        lowest=lowest,
+        highest=highest,
+        steps=steps,
+        task=task,
+        execution=execution,
     )
     write_range_test(out, found, f"{subject.model or subject.init} on {source.name}, {plan.optimizer}")
     console.print(f"suggestion: --learning-rate {found.suggestion:.2g} (a tenth of the rate with the smallest loss)")

@@ -68,10 +68,9 @@ def _counts(*values: float) -> list[str]:
 
 def _print_card(checkpoint: Checkpoint) -> None:
     card = checkpoint.card
-    shape = "×".join(map(str, card.preprocessing.input_shape))
     console.print(f"checkpoint {checkpoint.path}", soft_wrap=True)
-    answer = "it predicts a number" if card.scaling else f"classes: {', '.join(card.class_names) or 'unknown'}"
-    console.print(f"{answer}; input {shape} {card.preprocessing.kind}", soft_wrap=True)
+    asked = "task unknown" if card.task is None else f"task: {card.task.describe()}"
+    console.print(f"{asked}; input {card.preprocessing.describe()}", soft_wrap=True)
     if card.columns:
         console.print(f"columns: {listed(card.columns)}", soft_wrap=True)
     for what, value in (("trained on", card.data), ("parent", card.parent), ("converted from", card.source)):

@@ -3,11 +3,10 @@
 from typing import Annotated
 
 import tyro
-from rich.console import Console
 from rich.table import Table
 
 from jaxdl.cli_options import Debug, option
-from jaxdl.commands.console import console
+from jaxdl.commands.console import console, print_wide
 from jaxdl.errors import check_choice
 from jaxdl.models import MODELS, MODES
 from jaxdl.weights.published import Published, published
@@ -40,7 +39,7 @@ def models_command(
             "" if first is None else first.licence,
             "" if first is None else _accuracy(first),
         )
-    _print(table)
+    print_wide(table)
     console.print(
         "jaxdl models NAME lists all known weights of a model. top-1: published accuracy in % on ImageNet-1k (CIFAR-10 "
         f"for …_cifar), at the input size unless said. Tested for every model: {', '.join(MODES)}.",
@@ -66,20 +65,11 @@ def _one(name: str) -> None:
         own = row.preprocessing
         side = f"{own.input_shape[0]}²"
         table.add_row(row.source, row.licence, side, f"{own.crop_fraction:.3g}", own.interpolation, _accuracy(row))
-    _print(table)
+    print_wide(table)
     console.print(
         "hf: sources are fetched by jaxdl convert --from and by --init; fetch an https: file yourself, then convert it",
         highlight=False,
     )
-
-
-def _print(table: Table) -> None:
-    """At its full width: a name that is cut off is of no use; a narrow terminal folds the lines."""
-    wide = Console(file=console.file, width=400, markup=False, emoji=False)
-    with wide.capture() as drawn:
-        wide.print(table)
-    for line in drawn.get().splitlines():
-        console.print(line.rstrip(), soft_wrap=True, highlight=False)
 
 
 def _short(row: Published) -> str:

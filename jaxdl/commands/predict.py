@@ -5,11 +5,13 @@ import tempfile
 from pathlib import Path
 from typing import Annotated, Any
 
+import numpy as np
 import tyro
 
 from jaxdl import data as sources
-from jaxdl.cli_options import Debug, Spec, option
-from jaxdl.commands.console import console, listed, score
+from jaxdl.cli_options import Debug, Flag, Spec
+from jaxdl.commands.console import console, listed, scores_said
+from jaxdl.commands.run import load_examples
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.training.predict import Predictions, predict
@@ -18,6 +20,8 @@ from jaxdl.validation.ensemble_files import is_ensemble, load_ensemble
 from jaxdl.weights.files import check_free
 from jaxdl.weights.pretrained import load_pretrained
 
+PROBABILITY = "p:"  # columns that begin so come last
+
 
 def predict_command(
     *,
@@ -25,7 +29,7 @@ def predict_command(
     data: Spec,
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.csv")],
     batch_size: int = 64,
-    out_of_fold: Annotated[tyro.conf.FlagCreatePairsOff[bool], option()] = False,
+    out_of_fold: Flag = False,
     debug: Debug = False,
 ) -> None:
     """Write a checkpoint's predictions to a table.
@@ -35,7 +39,7 @@ def predict_command(
       data: digits[:5-9], a folder (of class folders, or of images), FILE.npz, FILE.csv, tfds:NAME.
       out: file for the table; must not exist yet.
       batch_size: examples at a time.
-      out_of_fold: of an ensemble, have each example predicted by those members alone that were not trained on it.
+      out_of_fold: of an ensemble, predict each example only by members that were not trained on it.
       debug: show the traceback of an error.
     """
     out = check_free(out)
@@ -47,55 +51,55 @@ def predict_command(
     several = isinstance(network, EnsembleCheckpoint)
     if out_of_fold and not several:
         raise InputError(f"--out-of-fold is for an ensemble; '{checkpoint}' is a single network")
-    card = network.cards[0] if several else network.card
-    source = sources.load(data, labelled=False, task="regression" if card.scaling else "classification")
+    asked = network.task if several else network.card.asked(network.model.num_outputs)
+    source = load_examples(data, asked.name, labelled=False, split=None)
     if several:
         predictions = _predict_together(network, source, batch_size, out_of_fold)
     else:
         predictions = predict(network, source, batch_size=batch_size)
     _write_csv(predictions, source, out)
-    console.print(f"{len(predictions.logits)} predictions in {out}", soft_wrap=True)
+    console.print(f"{len(source)} predictions in {out}", soft_wrap=True)
     if Path(data).is_dir() and len(sources.splits_of(data)) > 1:
         console.print(f"of train/ and val/ together; name {data}:val for those of val/ alone", soft_wrap=True)
     if predictions.scores:
-        measured = dict(predictions.scores)
-        if not predictions.class_names:
-            measured.pop("loss")  # the mse again
-        console.print(", ".join(f"{name} {score(value)}" for name, value in measured.items()))
-    elif predictions.labels is not None:
-        foreign = [c for c in source.class_names if c not in predictions.class_names]
-        console.print(f"no accuracy: the checkpoint does not know all classes of the data ({listed(foreign)})")
+        console.print(", ".join(scores_said(predictions.task, predictions.scores)))
+    elif predictions.targets is not None:
+        foreign = [name for name in source.class_names if name not in predictions.task.names]
+        console.print(
+            f"no {predictions.task.metric}: the checkpoint does not know all classes of the data ({listed(foreign)})"
+        )
+    elif source.targets() is not None:
+        console.print(f"no {predictions.task.metric}: the labels of {source.name} are none of {asked.describe()}")
 
 
 def _predict_together(network: EnsembleCheckpoint, source: Source, batch_size: int, out_of_fold: bool) -> Predictions:
     if out_of_fold:
         return network.out_of_fold(source, batch_size=batch_size)
-    if source.labels is not None:
+    if source.targets() is not None:
         network.check_unseen(source)  # before anything is computed
     return network.predict(source, batch_size=batch_size)
 
 
 def _write_csv(predictions: Predictions, source: Source, path: Path) -> None:
     """A row per example, all or nothing."""
-    names = predictions.class_names
-    columns = ["confidence"] if names else []
-    columns += ["label"] if source.labels is not None else []
-    odds = predictions.probabilities if names else [()] * len(predictions.logits)
+    count, columns = len(source), predictions.task.columns(predictions.outputs)
+    table = {"example": predictions.names or range(count)}
+    table |= {name: values for name, values in columns.items() if not name.startswith(PROBABILITY)}
+    if predictions.targets is not None:
+        # in the words of the data: a class may be one that the checkpoint does not know
+        targets = source.targets()
+        table["label"] = type(predictions.task).of(targets, source.class_names).target_words(targets)
+    table |= columns
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
         work = Path(folder) / path.name
         with open(work, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file)
-            writer.writerow(["example", "predicted", *columns, *(f"p:{name}" for name in names)])
-            for i, (row, best) in enumerate(zip(odds, predictions.predicted, strict=True)):
-                example = predictions.names[i] if predictions.names else i
-                predicted = [names[best], f"{row[best]:.6f}"] if names else [best]
-                writer.writerow([example, *predicted, *_label(source, i), *(f"{p:.6f}" for p in row)])
+            writer.writerow(table)
+            writer.writerows([_cell(value) for value in row] for row in zip(*table.values(), strict=True))
         work.replace(path)
 
 
-def _label(source: Source, i: int) -> list[Any]:
-    """Of one example: the name of its class, or its number; empty where there are no labels."""
-    if source.labels is None:
-        return []
-    return [source.class_names[source.labels[i]] if source.class_names else source.labels[i]]
+def _cell(value: Any) -> Any:
+    """Numbers are computed in float32: more digits would mean nothing."""
+    return str(np.float32(value)) if isinstance(value, float) else value

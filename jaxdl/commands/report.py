@@ -5,9 +5,9 @@ from typing import Annotated
 
 import tyro
 
-from jaxdl import data as sources
 from jaxdl.cli_options import Debug, TaskOption, option
 from jaxdl.commands.console import console
+from jaxdl.commands.run import load_examples
 from jaxdl.report.run_page import write_run_report
 
 
@@ -25,8 +25,8 @@ def report_command(
       run: folder that cross-validate, search, learning-curve, variance, probe, pretrain or finetune made.
       data: the examples of the run, if they are no longer where they were.
       out: file to write; by default report.html in the folder of the run. An earlier report is replaced.
-      task: how the target column of a .csv that is given as --data was taken for the run.
+      task: the --task of the run, where --data is given.
       debug: show the traceback of an error.
     """
-    source = None if data is None else sources.load(data, split="train", task=task)
+    source = None if data is None else load_examples(data, task)
     console.print(f"report in {write_run_report(run, source, out)}", soft_wrap=True)

@@ -1,6 +1,7 @@
 """A run's folder, as the commands keep it: begun, gone on with, stopped by a signal, finished."""
 
 import contextlib
+import dataclasses
 import signal
 from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
@@ -9,15 +10,22 @@ from types import FrameType
 from typing import Any
 
 from jaxdl import data as sources
-from jaxdl.cli_options import Running, Subject
-from jaxdl.commands.console import console, errors, start_of
+from jaxdl.cli_options import Examples, Running, Start, Subject, Untrained, parse_arguments
+from jaxdl.commands.console import console, display, errors
 from jaxdl.commands.loggers import TENSORBOARD, WANDB, Logger, TensorBoard, WeightsAndBiases
 from jaxdl.data import skip_broken
 from jaxdl.data.source import Source
+from jaxdl.data.table import TASKS as READ_AS
 from jaxdl.errors import InputError, check_choice
+from jaxdl.models import create
 from jaxdl.report.run_page import PAGE, write_run_report
+from jaxdl.tasks import TASKS, Task, choose_task
+from jaxdl.training.execution import Execution
+from jaxdl.training.plan import Plan
 from jaxdl.training.resume import RUN, AlreadyFinished, Interrupted, RunFolder, set_aside
 from jaxdl.training.setup import Init
+from jaxdl.validation.leakage.checks import check_allowed
+from jaxdl.weights.pretrained import load_pretrained
 
 # exit codes: what a shell reports of a process that the signal ended
 TERMINATED, INTERRUPTED = 128 + signal.SIGTERM, 128 + signal.SIGINT
@@ -68,23 +76,102 @@ def stop_by_signal() -> Iterator[StopSignal]:
             signal.signal(number, handler)
 
 
+@dataclasses.dataclass
+class Begun:
+    """A run under way: what it works with, and what its command does at the end.
+
+    Attributes:
+      run: its folder.
+      signals: while it is open, SIGTERM and Ctrl-C wait for the state to be saved.
+      subject, running: as given.
+      execution: how it is executed.
+      page: whether its folder gets a report.
+      source: the examples.
+      broken: the files that were left out, with the reason.
+      task: what is asked.
+      network: what training starts from.
+    """
+
+    run: RunFolder
+    signals: contextlib.ExitStack
+    subject: Subject | Untrained
+    running: Running
+    execution: Execution
+    page: bool
+    source: Source
+    broken: list[list[str]]
+    task: Task
+    network: Init
+
+    @contextlib.contextmanager
+    def shown(self, rows: int, plan: Plan) -> Iterator[Execution]:
+        """The execution of a call whose progress is shown and logged; `rows` of the curves are expected in all."""
+        with display(rows, self.task.metric, make_loggers(self.run, self.running, plan.as_dict())) as bar:
+            yield self.execution.replace(progress=bar.row, on_steps=bar.steps)
+
+    @contextlib.contextmanager
+    def result(self, last: str) -> Iterator[Path]:
+        """A fresh folder for what was found; at its end all of it goes into the run's, the file `last` last."""
+        made = self.run.fresh("result")
+        made.mkdir(parents=True)
+        yield made
+        self.run.place(made, last=last)
+
+    def finish(self) -> None:
+        """All results are there: the state is removed, signals end the process at once again, the page is written."""
+        self.run.finish(broken=self.broken)
+        self.signals.close()
+        if self.page:
+            write_run_report(self.run.path, self.source)
+
+    def finished_before(self, finished: AlreadyFinished) -> None:
+        """Says that there is nothing left to do, and writes the page if something stopped the run before it was."""
+        self.signals.close()
+        console.print(str(finished), soft_wrap=True)
+        if self.page and not (self.run.path / PAGE).exists():
+            write_run_report(self.run.path, self.source)
+
+
 @contextlib.contextmanager
-def open_run(out: Path, kind: str, subject: Subject, running: Running) -> Iterator[RunFolder]:
-    """The folder of a run; if nothing of it was saved when something stops it, nothing is left of it.
+def open_run(
+    out: Path, kind: str, subject: Subject | Untrained, running: Running, *, page: bool = True, logs: bool = True
+) -> Iterator[Begun]:
+    """The folder of a run, with all that is loaded for it; the body is left where the run is finished already.
+
+    If nothing of it was saved when something stops it, nothing is left of it.
+
+    Args:
+      out: the folder.
+      kind: name of the command.
+      subject: what is trained.
+      running: how.
+      page: whether the folder gets a report.
+      logs: whether curves may be sent elsewhere; False for a command that trains too many times.
 
     Raises:
       InputError: if the folder holds something else, or another run that `running` does not say to move aside.
     """
-    _check(running)
+    if not 0 <= running.save_every < float("inf"):
+        raise InputError(f"save_every is {running.save_every}; expected seconds from 0")
+    for name, given in (("--tensorboard", running.tensorboard), ("--wandb", running.wandb)):
+        if given and not logs:
+            raise InputError(f"{name} follows a single run, but {kind} trains many times; leave it out")
+    execution = execution_of(subject, running)
     if running.restart and (out.expanduser() / RUN).exists() and (aside := set_aside(out)):  # never somebody's photos
         errors.print(f"the old {out} is now {aside}", soft_wrap=True)
     about = about_command(kind, subject.init, subject.data, subject.task)
-    with stop_by_signal() as stop:
+    with contextlib.ExitStack() as signals:
+        stop = signals.enter_context(stop_by_signal())
         run = RunFolder(out, about, save_every=running.save_every, should_stop=stop)
         if run.begun and not run.known["finished"]:
             errors.print(f"going on with the run in {run.path}", soft_wrap=True)
+        begun = None
         try:
-            yield run
+            loaded = load_subject(kind, subject, running)
+            begun = Begun(run, signals, subject, running, execution.replace(work=run), page, *loaded)
+            yield begun
+        except AlreadyFinished as finished:
+            begun.finished_before(finished)
         except Interrupted as stopped:
             stopped.signal = stop.asked
             raise
@@ -99,28 +186,55 @@ def about_command(kind: str, init: Any, spec: str, task: str) -> dict[str, Any]:
     return {"kind": kind, "command": ["jaxdl", *command_line.get()], "data": spec, "task": task, "init": start}
 
 
-def _check(running: Running) -> None:
-    if not 0 <= running.save_every < float("inf"):
-        raise InputError(f"save_every is {running.save_every}; expected seconds from 0")
-    if running.workers < 0:
-        raise InputError(f"workers is {running.workers}; expected 0 or more")
+def execution_of(subject: Examples, running: Running) -> Execution:
+    """How the package executes what the options of a command ask for.
+
+    Raises:
+      InputError: for a value that cannot be.
+    """
     check_choice("stream", running.stream, STREAMING)
+    memory = running.memory
+    if memory is not None and not 0 < memory < float("inf"):
+        raise InputError(f"memory is {memory} GiB; expected more than 0")
+    return Execution(
+        image_size=subject.image_size,
+        streaming=STREAMING[running.stream],
+        workers=running.workers,
+        fold_strategy=running.fold_strategy,
+        memory=None if memory is None else int(memory * 2**30),
+        allow=check_allowed(running.allow),
+    )
 
 
-@contextlib.contextmanager
-def whole_result(run: RunFolder, last: str) -> Iterator[Path]:
-    """A fresh folder for what a command found; at its end all of it goes into the run's, the file `last` last."""
-    made = run.fresh("result")
-    made.mkdir(parents=True)
-    yield made
-    run.place(made, last=last)
+def load_examples(spec: str, task: str = "auto", *, labelled: bool = True, split: str | None = "train") -> Source:
+    """The examples that `spec` names, with targets as `task` needs them.
+
+    Raises:
+      InputError: if there is no such thing, or no such task.
+    """
+    check_choice("task", task, ("auto", *TASKS))
+    how = task if task in READ_AS else "auto"  # somebody's own takes the targets as they are
+    return sources.load(spec, split=split, labelled=labelled, task=how)
 
 
-def tell_finished(run: RunFolder, finished: AlreadyFinished, source: Source | None = None) -> None:
-    """Says that there is nothing left to do, and draws the page if something stopped the run before it was drawn."""
-    console.print(str(finished), soft_wrap=True)
-    if not (run.path / PAGE).exists():
-        write_run_report(run.path, source)
+def load_subject(
+    kind: str, subject: Subject | Untrained, running: Running
+) -> tuple[Source, list[list[str]], Task, Init]:
+    """The examples, the files that were left out, what is asked, and what training starts from."""
+    source, broken = without_broken(load_examples(subject.data, subject.task), running)
+    task = choose_task(source, subject.task, subject.metric, purpose=kind)
+    return source, broken, task, start_of(subject, task)
+
+
+def start_of(subject: Start | Untrained, task: Task) -> Init:
+    """What training starts from: a checkpoint, or a fresh model for the task."""
+    if (subject.init is None) == (subject.model is None):
+        raise InputError("give either --init CHECKPOINT or --model NAME")
+    if subject.init is None:
+        return create(subject.model, task.num_outputs, **parse_arguments(subject.model_arguments))
+    if subject.model_arguments:
+        raise InputError("--model-arguments go with --model; a checkpoint knows its own")
+    return load_pretrained(subject.init)
 
 
 def without_broken(source: Source, running: Running) -> tuple[Source, list[list[str]]]:
@@ -133,22 +247,6 @@ def without_broken(source: Source, running: Running) -> tuple[Source, list[list[
     return source, [list(pair) for pair in broken]
 
 
-def load_subject(subject: Subject, running: Running) -> tuple[Source, Init, list[list[str]]]:
-    """The examples, what training starts from, and the files that were left out, as `without_broken`."""
-    source, broken = without_broken(sources.load(subject.data, split="train", task=subject.task), running)
-    return source, start_of(subject, source), broken
-
-
-def carried_out(run: RunFolder, subject: Subject, running: Running) -> dict[str, Any]:
-    """What the package's functions that train take from `Subject` and `Running`."""
-    return {
-        "image_size": subject.image_size,
-        "streaming": STREAMING[running.stream],
-        "workers": running.workers,
-        "work": run,
-    }
-
-
 def make_loggers(run: RunFolder, running: Running, options: dict[str, Any]) -> Sequence[Logger]:
     """Where rows of the curves go besides the result."""
     loggers = []
@@ -157,10 +255,3 @@ def make_loggers(run: RunFolder, running: Running, options: dict[str, Any]) -> S
     if running.wandb:
         loggers.append(WeightsAndBiases(running.wandb, run, options))
     return loggers
-
-
-def refuse_loggers(running: Running) -> None:
-    """Raises InputError where a command that trains many times is to send its curves to a place for one training."""
-    for name, given in (("--tensorboard", running.tensorboard), ("--wandb", running.wandb)):
-        if given:
-            raise InputError(f"{name} follows a single run; this command trains many times. Leave it out")

@@ -8,36 +8,33 @@ from typing import Annotated, Any
 import tyro
 
 from jaxdl.cli_options import (
-    AllowOption,
+    Choosing,
+    ChoosingOptions,
     Debug,
     Dividing,
     DividingOptions,
-    Running,
-    RunningOptions,
+    Flag,
+    NewRun,
+    RunningSearch,
+    RunningSearchOptions,
     Subject,
     SubjectOptions,
     Training,
     TrainingOptions,
-    option,
+    splitting_of,
 )
-from jaxdl.commands.console import console, display
-from jaxdl.commands.run import carried_out, load_subject, make_loggers, open_run, tell_finished, whole_result
-from jaxdl.data.source import Source
-from jaxdl.errors import InputError
+from jaxdl.commands.console import console
+from jaxdl.commands.run import Begun, open_run
 from jaxdl.models import describe
-from jaxdl.report.run_page import write_run_report
 from jaxdl.report.search import search_rows, seeds_said, stability, verdict
 from jaxdl.training.plan import Plan
-from jaxdl.training.resume import STATE, AlreadyFinished, RunFolder
 from jaxdl.training.setup import Init
 from jaxdl.training.transfer import train
 from jaxdl.validation.result import RESULT
 from jaxdl.validation.search.result import SearchResult
-from jaxdl.validation.search.search import SearchStrategy, search
-from jaxdl.validation.search.selection import Criterion, Selection
+from jaxdl.validation.search.search import Searching, search
 from jaxdl.validation.search.space import parse_space
-from jaxdl.validation.splits import SPLIT, Splitter, Splitting, split_source
-from jaxdl.validation.strategy import FoldStrategy
+from jaxdl.validation.splits import SPLIT, split_source
 from jaxdl.weights.checkpoint import Checkpoint, save
 
 FINAL = "final"  # the checkpoint of --finetune, in the run's folder
@@ -46,25 +43,13 @@ FINAL = "final"  # the checkpoint of --finetune, in the run's folder
 def search_command(
     *,
     subject: SubjectOptions,
-    out: Annotated[Path, tyro.conf.arg(metavar="RUN")],
+    out: NewRun,
     space: Annotated[tuple[str, ...], tyro.conf.arg(metavar="NAME=VALUES ...")],
-    strategy: SearchStrategy = "grid",
-    trials: Annotated[int | None, option("INT")] = None,
-    eta: int = 3,
-    selection: Selection = "best",
-    criterion: Criterion = "metric",
-    nested: Annotated[tyro.conf.FlagCreatePairsOff[bool], option()] = True,
-    seeds: int = 1,
-    finetune: Annotated[tyro.conf.FlagCreatePairsOff[bool], option()] = False,
+    choosing: ChoosingOptions = Choosing(),  # noqa: B008
+    finetune: Flag = False,
     dividing: DividingOptions = Dividing(),  # noqa: B008
     training: TrainingOptions = Training(),  # noqa: B008
-    running: RunningOptions = Running(),  # noqa: B008
-    folds: int = 5,
-    splitter: Splitter = "auto",
-    allow: AllowOption = (),
-    inner_folds: int = 3,
-    fold_strategy: FoldStrategy = "auto",
-    memory: Annotated[float | None, option("GIB")] = None,
+    running: RunningSearchOptions = RunningSearch(),  # noqa: B008
     debug: Debug = False,
 ) -> None:
     """Find the best configuration, and measure honestly how good such a search is.
@@ -73,75 +58,44 @@ def search_command(
       subject: what is trained, and on what.
       out: folder for the results; new, or that of the same command, which then goes on.
       space: as learning_rate=log:1e-4:1e-1 freeze_through=none,body model.dropout=0:0.5:3 (3 points), or a JSON file.
-      strategy: all combinations (grid), --trials draws (random), or the better ones for longer and longer (halving).
-      trials: configurations to draw.
-      eta: halving goes on with one of so many, for so many times the epochs.
-      selection: take the best mean, or the simplest configuration within one standard error of it.
-      criterion: choose by the metric of the task, or by the loss.
-      nested: save the inner folds: the score is then of the folds that chose, and too good.
-      seeds: trainings of each configuration, over which scores are averaged.
+      choosing: how the space is searched.
       finetune: train the final configuration on all examples, too, as a checkpoint below --out.
-      dividing: options of the splitter.
+      dividing: how the outer folds are divided, which give the score; inner folds are of the same kind.
       training: how to train, where the space says nothing else.
       running: how the run is carried out.
-      folds: number of outer folds, which give the score.
-      splitter: auto (heeds classes and groups) or a name (of which some need groups or times), outside and inside.
-      allow: leaks to go on with in spite of all: groups, times, duplicates, near-duplicates, parent.
-      inner_folds: number of inner folds, which choose.
-      fold_strategy: run trainings in turn (loop), side by side (vmap), over devices (shard), or as is fastest.
-      memory: for trainings side by side; a quarter of the device's, or 4 GiB, if left out.
       debug: show the traceback of an error.
     """
-    plan, dimensions, splitting = Plan(**vars(training)), parse_space(space), Splitting(**vars(dividing))
-    if memory is not None and not 0 < memory < float("inf"):
-        raise InputError(f"memory is {memory} GiB; expected more than 0")
-    with open_run(out, "search", subject, running) as run:
-        source, network, broken = load_subject(subject, running)
-        with display(1, make_loggers(run, running, plan.as_dict())) as shown:
-            try:
-                found = search(
-                    network,
-                    source,
-                    plan,
-                    dimensions,
-                    strategy=strategy,
-                    trials=trials,
-                    eta=eta,
-                    splitter=splitter,
-                    folds=folds,
-                    splitting=splitting,
-                    inner_folds=inner_folds,
-                    selection=selection,
-                    criterion=criterion,
-                    nested=nested,
-                    seeds=seeds,
-                    fold_strategy=fold_strategy,
-                    memory=None if memory is None else int(memory * 2**30),
-                    progress=shown.row,
-                    on_steps=shown.steps,
-                    **carried_out(run, subject, running),
-                    allow=allow,
-                )
-            except AlreadyFinished as finished:
-                tell_finished(run, finished, source)
-                return
-            if finetune:
-                _train_final(run, found, source, subject, running)
-        with whole_result(run, RESULT) as made:
+    plan, dimensions = Plan(**vars(training)), parse_space(space)
+    searching = Searching(**vars(choosing))
+    with open_run(out, "search", subject, running) as begun:
+        split = split_source(begun.source, splitting_of(dividing), dividing.folds, plan.seed, begun.task)
+        with begun.shown(1, plan) as execution:
+            found = search(
+                begun.network,
+                begun.source,
+                plan,
+                dimensions,
+                searching,
+                task=begun.task,
+                splitter=split,
+                execution=execution,
+            )
+        if finetune:
+            _train_final(found, begun)
+        with begun.result(RESULT) as made:
             found.write_to(made)
-            split_source(source, splitter, folds, plan.seed, splitting).save(made / SPLIT, source)
-        run.finish(broken=broken)
-    write_run_report(run.path, source)
-    _tell(found, run.path)
-    if not finetune:
-        line = shlex.join(["jaxdl", "finetune", *finetune_arguments(found, subject)])
-        console.print(f"To train the final one on all examples: {line}", soft_wrap=True, highlight=False)
+            split.save(made / SPLIT, begun.source)
+        begun.finish()
+        _tell(found, begun.run.path)
+        if not finetune:
+            line = shlex.join(["jaxdl", "finetune", *finetune_arguments(found, subject)])
+            console.print(f"To train the final one on all examples: {line}", soft_wrap=True, highlight=False)
 
 
-def _train_final(run: RunFolder, found: SearchResult, source: Source, subject: Subject, running: Running) -> None:
-    below = RunFolder(run.path / STATE / "finetune", save_every=run.save_every, should_stop=run.should_stop)
-    trained = train(found.final_init, source, found.final_plan, **carried_out(below, subject, running))
-    run.place_folder(save(trained.checkpoint, run.fresh(FINAL)), FINAL)
+def _train_final(found: SearchResult, begun: Begun) -> None:
+    execution = begun.execution.below("finetune")
+    trained = train(found.final_init, begun.source, found.final_plan, task=begun.task, execution=execution)
+    begun.run.place_folder(save(trained.checkpoint, begun.run.fresh(FINAL)), FINAL)
 
 
 def finetune_arguments(found: SearchResult, subject: Subject) -> list[str]:
@@ -154,6 +108,7 @@ def finetune_arguments(found: SearchResult, subject: Subject) -> list[str]:
         if value != default:
             given += _as_option(field.name, value)
     given += ["--task", subject.task] if subject.task != "auto" else []
+    given += ["--metric", subject.metric] if subject.metric else []
     return given + (["--image-size", str(subject.image_size)] if subject.image_size else [])
 
 

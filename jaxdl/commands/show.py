@@ -11,13 +11,15 @@ import tyro
 from jaxdl import data as sources
 from jaxdl.cli_options import Debug, SizeOption, Spec, option
 from jaxdl.commands.console import console
+from jaxdl.commands.run import load_examples
 from jaxdl.data.augment import augment as augment_batch
-from jaxdl.data.augment import check, make_augmentation
-from jaxdl.data.preprocessing import to_memory, to_unit, unfitted
+from jaxdl.data.augment import make_augmentation
+from jaxdl.data.preprocessing import ImagePreprocessing, choose_preprocessing, to_unit
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.report.markup import check_picture
 from jaxdl.report.show import FORMATS, mixture, write_show
+from jaxdl.tasks import TASKS
 
 IMAGE_SIZE = 224  # pixels, where images differ in size and nothing else says
 MOST = 100  # images in a picture
@@ -51,12 +53,11 @@ def show_command(
         raise InputError(f"the image size is {image_size}; expected at least 1 pixel")
     if seed < 0:
         raise InputError(f"the seed is {seed}; expected 0 or more")
-    source = _some(sources.load(data, split="train", labelled=False), count, seed)
-    preprocessing = unfitted(source, image_size, IMAGE_SIZE)
-    check(chosen, preprocessing.input_shape, preprocessing.kind)
-    if preprocessing.kind != "uint8":
-        raise InputError(f"{source.name} holds numbers of shape {list(preprocessing.input_shape)}; show is for images")
-    before = to_unit(jnp.asarray(to_memory(source, preprocessing).x))
+    source = _some(load_examples(data, labelled=False), count, seed)
+    preprocessing = choose_preprocessing(source, image_size, IMAGE_SIZE)
+    if not isinstance(preprocessing, ImagePreprocessing):
+        raise InputError(f"{source.name} holds {preprocessing.describe()}; show is for uint8 images")
+    before = to_unit(jnp.asarray(preprocessing.load(source)))
     after = jax.jit(augment_batch, static_argnums=0)(chosen, before, jax.random.key(seed), jnp.ones(len(before)))
     labels = _labels(source)
     mixed = [
@@ -85,11 +86,12 @@ def _some(source: Source, count: int, seed: int) -> Source:
 
 
 def _labels(source: Source) -> list[str]:
-    """Classes, or the numbers of a regression, or what the examples are called."""
-    if source.labels is not None and source.class_names:
-        return [source.class_names[label] for label in source.labels]
-    if source.labels is not None:
-        return [f"{label:.4g}" for label in source.labels]
+    """The targets in words, or what the examples are called."""
+    targets, names = source.targets(), source.class_names
+    asked = next((kind for kind in TASKS.values() if targets is not None and kind.fits(targets, names)), None)
+    if asked is not None:
+        words = asked.of(targets, names).target_words(targets)
+        return [f"{word:.4g}" if isinstance(word, float) else str(word) for word in words]
     if source.names is not None:
         return [Path(name).name for name in source.names]
     return [str(i) for i in range(len(source))]

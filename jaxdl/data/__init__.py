@@ -4,18 +4,21 @@ from pathlib import Path
 
 from jaxdl.data.broken import skip_broken
 from jaxdl.data.builtin import digits
-from jaxdl.data.csv_table import TASKS, csv
+from jaxdl.data.csv_table import csv
 from jaxdl.data.folder import folder, splits_of
-from jaxdl.data.preprocessing import Preprocessing
-from jaxdl.data.source import Arrays, Source, subset
-from jaxdl.data.table import arrays, npz
+from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing, RawPreprocessing, TablePreprocessing
+from jaxdl.data.source import Arrays, Source, subset, with_groups
+from jaxdl.data.table import TASKS, arrays, npz
 from jaxdl.data.tfds import from_tfds
 from jaxdl.errors import InputError, check_choice, nearest
 
 __all__ = [
     "Arrays",
+    "ImagePreprocessing",
     "Preprocessing",
+    "RawPreprocessing",
     "Source",
+    "TablePreprocessing",
     "arrays",
     "csv",
     "digits",
@@ -26,6 +29,7 @@ __all__ = [
     "skip_broken",
     "splits_of",
     "subset",
+    "with_groups",
 ]
 
 
@@ -34,14 +38,15 @@ def load(spec: str | Path, split: str | None = None, *, labelled: bool = True, t
 
     Args:
       spec: ``digits``, ``digits:5-9`` or ``digits:1,7``; a folder, with ``:train``, ``:val`` or ``:all`` behind it
-        where it has splits; a file ``.npz``; or a table ``.csv``, with ``:COLUMN`` behind it for the target;
-        or ``tfds:NAME``, see `from_tfds`.
+        where it has splits; a file ``.npz``; or a table ``.csv``, with ``:COLUMN`` behind it for the target, or
+        ``:A,B,C`` for the labels of a multi-label task; or ``tfds:NAME``, see `from_tfds`.
       split: taken where a folder or data set has it and the spec does not say one.
       labelled: see `folder`.
-      task: of a table ``.csv``, see `csv`.
+      task: ``"auto"``, ``"classification"``, ``"multilabel"`` or ``"regression"``: what the labels of a ``.csv`` or
+        ``.npz`` are, see `csv` and `arrays`. The other sources know their labels.
 
     Raises:
-      InputError: if there is no such thing.
+      InputError: if there is no such thing, or its labels do not fit the task.
     """
     check_choice("task", task, TASKS)
     spec = str(spec)
@@ -58,7 +63,7 @@ def load(spec: str | Path, split: str | None = None, *, labelled: bool = True, t
     if Path(spec).is_dir():
         return folder(spec, split if split in splits_of(spec) else None, labelled=labelled)
     if spec.endswith(".npz"):
-        return npz(spec)
+        return npz(spec, task=task)
     if spec.endswith(".csv"):
         return csv(spec, labelled=labelled, task=task)
     if Path(spec).exists():

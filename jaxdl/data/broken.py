@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
-from jaxdl.data.source import Arrays, Source, subset
+from jaxdl.data.source import Source, subset
 from jaxdl.errors import InputError
 
 
@@ -14,7 +14,7 @@ def skip_broken(source: Source) -> tuple[Source, list[tuple[str, str]]]:
 
     Every example is read once, which for images means decoding all of them: up to as long as an epoch's reading takes,
     less where cores are free. Nothing less finds a file that breaks off in the middle. Examples in memory have been
-    read already: for `Arrays` nothing happens.
+    read already: for them nothing happens.
 
     Returns:
       The source (the same one if nothing is broken), and ``(name, reason)`` of each example left out, in their order;
@@ -23,7 +23,7 @@ def skip_broken(source: Source) -> tuple[Source, list[tuple[str, str]]]:
     Raises:
       InputError: if no example can be read, or the last one of a class cannot.
     """
-    if isinstance(source, Arrays):
+    if source.in_memory:
         return source, []
 
     def problem(index: int) -> str | None:
@@ -43,12 +43,9 @@ def skip_broken(source: Source) -> tuple[Source, list[tuple[str, str]]]:
     if not len(good):
         raise InputError(f"none of the {len(source)} examples of {source.name} can be read; the first: {broken[0][1]}")
     kept = subset(source, good)
-    if source.labels is not None and source.class_names:
-        lost = sorted(set(source.labels.tolist()) - set(kept.labels.tolist()))
-        if lost:
-            first = problems[int(np.flatnonzero(source.labels == lost[0])[0])]
-            raise InputError(
-                f"no example of {', '.join(source.class_names[i] for i in lost)} in {source.name} can be read; the "
-                f"first: {first}"
-            )
+    had, left = source.targets(), kept.targets()
+    if isinstance(had, np.ndarray) and had.dtype.kind in "iu" and (lost := np.setdiff1d(had, left)).size:
+        named = [source.class_names[value] if value < len(source.class_names) else str(value) for value in lost]
+        first = problems[int(np.flatnonzero(had == lost[0])[0])]
+        raise InputError(f"no example of {', '.join(named)} in {source.name} can be read; the first: {first}")
     return kept, broken

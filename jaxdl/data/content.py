@@ -1,50 +1,59 @@
-"""What an example holds, as a number by which it is known again."""
+"""Hashes of what examples hold, and of divisions of them."""
 
 import hashlib
+from collections.abc import Iterable
+from typing import Any
 
+import jax
 import numpy as np
-
-from jaxdl.data.folder import ImageFiles, printable
-from jaxdl.data.source import Arrays, Joined, Source, Subset
-from jaxdl.errors import InputError
 
 BYTES = 8  # of a hash: among a million examples two different ones share theirs once in 40 million data sets
 
 
-def hash_examples(source: Source, indices: np.ndarray | None = None) -> np.ndarray:
-    """``uint64[n]``: a hash (BLAKE2b) of each example as it is stored; labels have no part in it.
+def content_hash(x: Any) -> int:
+    """64 bits of BLAKE2b of an example ``x``: an array with its type and shape, or a pytree of them.
 
-    Of image files their bytes are taken, which decodes nothing; of others the array with its type and shape. So the
-    same picture in another file format has another hash.
-
-    Args:
-      source: of the examples.
-      indices: which of them, all by default.
-
-    Raises:
-      InputError: if a file cannot be read.
+    Of bytes, such as those of an image file, as they are: so the same picture in another file format has another hash.
     """
-    indices = np.arange(len(source)) if indices is None else np.asarray(indices, np.int64)
-    if isinstance(source, Subset):
-        return hash_examples(source.source, source.indices[indices])
-    if isinstance(source, Joined):
-        found, first = np.empty(len(indices), np.uint64), indices < len(source.one)
-        found[first] = hash_examples(source.one, indices[first])
-        found[~first] = hash_examples(source.two, indices[~first] - len(source.one))
-        return found
-    return np.array([_hash_example(source, int(i)) for i in indices], np.uint64)
-
-
-def _hash_example(source: Source, index: int) -> int:
-    if isinstance(source, ImageFiles):
-        path = source.paths[index]
-        try:
-            held = path.read_bytes()
-        except OSError as error:
-            raise InputError(f"the image '{printable(path)}' cannot be read ({error.strerror})") from error
-        digest = hashlib.blake2b(held, digest_size=BYTES)
-    else:
-        x = np.asarray(source.x[index] if isinstance(source, Arrays) else source[index]["x"])
+    if isinstance(x, bytes):
+        digest = hashlib.blake2b(x, digest_size=BYTES)
+    elif isinstance(x, np.ndarray | np.generic):
         digest = hashlib.blake2b(f"{x.dtype.str} {x.shape}".encode(), digest_size=BYTES)
         digest.update(np.ascontiguousarray(x).data)
+    else:
+        digest = hashlib.blake2b(digest_size=BYTES)
+        hash_leaves(digest, x)
     return int.from_bytes(digest.digest(), "little")
+
+
+def hash_leaves(digest: Any, tree: Any) -> None:
+    """Adds the arrays of a pytree with their places, types and shapes to a hash."""
+    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
+        array = np.asarray(leaf)
+        digest.update(f"{jax.tree_util.keystr(path)} {array.dtype.str} {array.shape}".encode())
+        digest.update(array.tobytes())
+
+
+def hash_indices(parts: Iterable[np.ndarray]) -> str:
+    """sha256 of index arrays in their order; arrays that are cut differently give different hashes."""
+    digest = hashlib.sha256()
+    for part in parts:
+        part = np.ascontiguousarray(part, dtype="<i8")
+        digest.update(np.int64(len(part)).astype("<i8").tobytes())
+        digest.update(part.tobytes())
+    return digest.hexdigest()
+
+
+def hash_values(values: np.ndarray, *, names: bool = True) -> str:
+    """sha256 of one value per example; without `names`, of which examples share a value, whatever the values are."""
+    if not names:
+        known: dict[Any, int] = {}
+        return hash_indices([np.array([known.setdefault(value, len(known)) for value in np.asarray(values).tolist()])])
+    values = np.asarray(values)
+    if values.dtype.kind == "M":
+        values = values.astype("datetime64[us]").astype(np.int64)
+    elif values.dtype.kind in "iuf":
+        values = values.astype(np.float64)
+    else:
+        values = np.frombuffer(repr(values.tolist()).encode(errors="surrogateescape"), np.uint8)
+    return hashlib.sha256(values.tobytes()).hexdigest()

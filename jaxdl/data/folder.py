@@ -5,11 +5,15 @@ import dataclasses
 import os
 import re
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
+from jaxdl.data.content import content_hash
+from jaxdl.data.source import Source, pick
 from jaxdl.errors import InputError, check_choice
 
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
@@ -119,8 +123,12 @@ def _channels(image: Any) -> int:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class ImageFiles:
-    """A source of image files, decoded when asked for; attributes as in `data.Source`."""
+class ImageFiles(Source):
+    """A source of image files, decoded when asked for; attributes as in `Source`.
+
+    What an example holds is told by the bytes of its file, which decodes nothing: the same picture in another file
+    format counts as another example.
+    """
 
     paths: tuple[Path, ...]
     labels: np.ndarray | None
@@ -133,20 +141,39 @@ class ImageFiles:
     def names(self) -> Sequence[str]:
         return [printable(path) for path in self.paths]
 
+    def targets(self) -> np.ndarray | None:
+        return self.labels
+
+    def spec(self) -> dict[str, Any]:
+        """From the header of the first file."""
+        x = jax.ShapeDtypeStruct(image_shape(self.paths[0]), np.uint8)
+        if self.labels is None:
+            return {"x": x}
+        return {"x": x, "y": jax.ShapeDtypeStruct(self.labels.shape[1:], self.labels.dtype)}
+
     def shapes(self) -> set[tuple[int, int, int]]:
         """Every ``(height, width, channels)`` that occurs, from the files' headers alone."""
         return {image_shape(path) for path in self.paths}
 
+    def thumbnail(self, index: int, side: int) -> np.ndarray:
+        return read_small(self.paths[index], side)
+
+    @cached_property
+    def _hashes(self) -> np.ndarray:
+        return np.array([content_hash(_bytes_of(path)) for path in self.paths], np.uint64)
+
     def take(self, indices: np.ndarray) -> "ImageFiles":
-        """Those of the files, in that order; `data.subset` checks the indices first."""
-        pick = lambda values: None if values is None else np.asarray(values)[indices]  # noqa: E731
-        return dataclasses.replace(
-            self,
-            paths=tuple(self.paths[i] for i in indices),
-            labels=pick(self.labels),
-            groups=pick(self.groups),
-            times=pick(self.times),
-        )
+        chosen = {name: pick(getattr(self, name), indices) for name in ("labels", "groups", "times")}
+        taken = dataclasses.replace(self, paths=tuple(self.paths[i] for i in indices), **chosen)
+        if "_hashes" in vars(self):  # the files are read once for all parts of them
+            vars(taken)["_hashes"] = self._hashes[indices]
+        return taken
+
+    def with_groups(self, groups: np.ndarray) -> "ImageFiles":
+        changed = dataclasses.replace(self, groups=groups)
+        if "_hashes" in vars(self):
+            vars(changed)["_hashes"] = self._hashes
+        return changed
 
     def __len__(self) -> int:
         return len(self.paths)
@@ -156,6 +183,13 @@ class ImageFiles:
         if self.labels is not None:
             example["y"] = self.labels[index]
         return example
+
+
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise InputError(f"the image '{printable(path)}' cannot be read ({error.strerror})") from error
 
 
 def _entries(folder: Path) -> list[Path]:

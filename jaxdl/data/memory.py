@@ -1,25 +1,19 @@
 """Whether the data fit in memory."""
 
-import math
 from pathlib import Path
 
 import jax
 
-from jaxdl.data.preprocessing import Preprocessing
+from jaxdl.data.preprocessing import Preprocessing, nbytes
 from jaxdl.data.source import Source
 
 HOST_SHARE = 0.5  # of the free memory: the rest is for the model, the program and what else runs
 DEVICE_SHARE = 0.5  # of the device's memory: parameters, optimizer state and activations take the rest
 
 
-def example_bytes(preprocessing: Preprocessing) -> int:
-    """Bytes of one example as stored: a byte or a float32 per number."""
-    return math.prod(preprocessing.input_shape) * (1 if preprocessing.kind == "uint8" else 4)
-
-
 def in_memory_bytes(source: Source, preprocessing: Preprocessing) -> int:
-    """Bytes that `to_memory` takes: every example in the network's input shape, a byte or a float32 per number."""
-    return len(source) * example_bytes(preprocessing)
+    """Bytes that all examples take as stored."""
+    return len(source) * nbytes(preprocessing)
 
 
 def must_stream(source: Source, preprocessing: Preprocessing, limit: int | None = None) -> str | None:
@@ -47,7 +41,7 @@ def must_stream(source: Source, preprocessing: Preprocessing, limit: int | None 
     for words, most in limits.items():
         if needed > most:
             return (
-                f"{len(source)} examples of {'×'.join(map(str, preprocessing.input_shape))} {preprocessing.kind} take "
+                f"{len(source)} examples of {preprocessing.describe()} take "
                 f"{_in_words(needed)}, more than {words} ({_in_words(most)})"
             )
     return None

@@ -1,54 +1,179 @@
-"""Where examples come from: the `Source` protocol and the source that is already in memory."""
+"""Where examples come from: the base class `Source`, examples in memory, parts of a source and sources in a row."""
 
 import dataclasses
-from collections.abc import Sequence
-from typing import Any, Protocol, runtime_checkable
+import hashlib
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
 
+import jax
 import numpy as np
 
-from jaxdl.data.folder import ImageFiles
+from jaxdl.data.content import content_hash, hash_leaves
 from jaxdl.errors import InputError
 
+Tree = Any  # a pytree: an array, or dicts, lists and tuples of arrays
 
-@runtime_checkable
-class Source(Protocol):
+
+class Source:
     """Random access to labelled examples.
 
-    ``source[i]`` is a dict of numpy arrays: ``x`` (an image ``uint8[height, width, channels]`` of any size, or numbers
-    ``float32[…]`` of one shape) and ``y`` (its class, or for regression its number; absent if unknown).
+    To write one, subclass it and define ``__len__`` and ``__getitem__``; all the rest has a default that is right, if
+    slow. ``source[i]`` is a dict of ``x``, what a network is given, and ``y``, what it is asked; each a numpy array or
+    a pytree of them. ``y`` is absent where it is not known. A source does not change once it is made: what is computed
+    from it is kept.
 
     Attributes:
       name: says to a reader where it came from.
-      class_names: name of class 0, 1, …; empty for regression and if the examples carry no labels.
-      labels: int32[n] of classes, or float32[n] of numbers for regression (see `holds_numbers`), or None without
-        labels. Known without reading the examples, so that splits cost nothing.
+      class_names: names of the outputs: of class 0, 1, …, or of the labels of a multi-label task; else empty.
       groups: one hashable value per example; examples of one group never stand on both sides of a split. Or None.
       times: one sortable value per example, or None.
       names: what to call each example in a table (a file's name), or None.
+      texts: what each example is or was computed from, such as the sentence of an embedding: copies are looked for
+        among them. Or None.
+      columns: names of a table's features in order, or None.
+      preprocessing: what brings its examples to a network (`data.preprocessing`); None to choose it by their shape.
     """
 
-    name: str
-    class_names: tuple[str, ...]
-    labels: np.ndarray | None
-    groups: np.ndarray | None
-    times: np.ndarray | None
-    names: Sequence[str] | None
+    name: str = "examples"
+    class_names: tuple[str, ...] = ()
+    groups: np.ndarray | None = None
+    times: np.ndarray | None = None
+    names: Sequence[str] | None = None
+    texts: Sequence[str] | None = None
+    columns: tuple[str, ...] | None = None
+    preprocessing: Any = None
 
-    def __len__(self) -> int: ...
+    def __len__(self) -> int:
+        raise NotImplementedError
 
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        raise NotImplementedError
+
+    @property
+    def in_memory(self) -> bool:
+        """Whether its examples lie in this process's memory: sending it to another one would copy them."""
+        return False
+
+    def stacked(self) -> Tree | None:
+        """Every ``x`` as arrays ``[n, …]`` where they are at hand already; else None."""
+        return None
+
+    def targets(self) -> Tree | None:
+        """Every ``y`` as arrays ``[n, …]``, without decoding an ``x`` where that can be done; None without labels."""
+        return self._read_targets
+
+    @cached_property
+    def _read_targets(self) -> Tree | None:
+        targets = self._hashes_and_targets[1]
+        if not targets:
+            return None
+        if len(targets) < len(self):
+            raise InputError(f"{len(self) - len(targets)} of the {len(self)} examples of {self.name} have no y")
+        return stack(targets, f"the labels of {self.name}")
+
+    def spec(self) -> dict[str, Any]:
+        """Shape and type of the first example, ``{"x": …, "y": …}``; where shapes vary, see `shapes`."""
+        return jax.tree.map(lambda leaf: jax.ShapeDtypeStruct(np.shape(leaf), np.asarray(leaf).dtype), self[0])
+
+    def shapes(self) -> set[tuple[int, ...]]:
+        """Every shape of an ``x`` that occurs; of a pytree those of its first array."""
+        return {np.shape(jax.tree.leaves(self[i]["x"])[0]) for i in range(len(self))}
+
+    def thumbnail(self, index: int, side: int) -> np.ndarray:
+        """The picture ``x`` of an example; may be smaller than it is, but not below `side` pixels."""
+        return self[index]["x"]
+
+    def hashes(self) -> np.ndarray:
+        """``uint64[n]``: a hash of what each ``x`` holds; see `content.content_hash`."""
+        return self._hashes
+
+    @cached_property
+    def _hashes(self) -> np.ndarray:
+        return np.array(self._hashes_and_targets[0], np.uint64)
+
+    @cached_property
+    def _hashes_and_targets(self) -> tuple[list[int], list[Tree]]:
+        """The hash of every ``x`` and every ``y`` there is, in one pass: reading takes far longer than hashing."""
+        hashes, targets = [], []
+        for i in range(len(self)):
+            example = self[i]
+            hashes.append(content_hash(example["x"]))
+            if "y" in example:
+                targets.append(example["y"])
+        return hashes, targets
+
+    def fingerprint(self) -> str:
+        """sha256 of the content: of every ``x`` and ``y`` in their order, of class names, groups and times.
+
+        It does not depend on where the examples are stored, nor on how a path to them is written.
+        """
+        return self._fingerprint
+
+    @cached_property
+    def _fingerprint(self) -> str:
+        digest = hashlib.sha256(f"{len(self)} {list(self.class_names)}".encode(errors="surrogateescape"))
+        digest.update(self.hashes().astype("<u8").tobytes())
+        hash_leaves(digest, self.targets())
+        for values in (self.groups, self.times):
+            array = np.asarray([] if values is None else values)
+            if array.dtype.kind in "OUS":  # as a list: the width of numpy's strings depends on the longest
+                array = np.frombuffer(repr(array.tolist()).encode(errors="surrogateescape"), np.uint8)
+            hash_leaves(digest, array)
+        return digest.hexdigest()
+
+    def take(self, indices: np.ndarray) -> "Source":
+        """The examples `indices`, in that order; `subset` checks the indices first."""
+        return Subset(self, indices)
+
+    def with_groups(self, groups: np.ndarray) -> "Source":
+        """The same examples with other groups, one value each."""
+        return Subset(self, np.arange(len(self)), groups)
+
+    def with_columns(self, columns: tuple[str, ...]) -> "Source":
+        """A table's features in another order; `arrange_columns` checks the names first."""
+        raise InputError(
+            f"{self.name} has its columns in another order than {', '.join(columns)}, and a {type(self).__name__} "
+            "cannot put them into it: define with_columns"
+        )
+
+    def join(self, other: "Source", targets: Tree) -> "Source":
+        """This source followed by another one; `targets` are those of both, as this source means them."""
+        return Joined(self, other, targets)
+
+
+def stack(rows: Sequence[Tree], what: str) -> Tree:
+    """Pytrees of arrays as one whose arrays have the rows as first axis.
+
+    Raises:
+      InputError: naming `what`, if they differ in structure or shape.
+    """
+    try:
+        return jax.tree.map(lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *rows)
+    except (ValueError, TypeError) as error:
+        raise InputError(
+            f"{what} differ in shape or structure ({error}); expected the same for every example"
+        ) from error
+
+
+def pick(values: Any, indices: np.ndarray) -> Any:
+    """Some of one value per example, of an array or a list; None of None."""
+    if values is None:
+        return None
+    return values[indices] if isinstance(values, np.ndarray) else [values[i] for i in indices]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Arrays:
-    """A source in memory: `x` ``[n, …]`` uint8 images or floats; the other attributes as in `Source`.
+class Arrays(Source):
+    """A source in memory; attributes as in `Source`.
 
-    `columns` are the names of a table's features, None where there are none. `texts` are what each row of numbers was
-    computed from, such as the sentence of an embedding; copies are looked for among them.
+    Attributes:
+      x: uint8 images ``[n, height, width, channels]``, floats ``[n, …]``, or a pytree of arrays ``[n, …]``.
+      labels: ``y`` of every example, ``[n, …]`` or a pytree of such; None if unknown.
     """
 
-    x: np.ndarray
-    labels: np.ndarray | None = None
+    x: Tree
+    labels: Tree | None = None
     class_names: tuple[str, ...] = ()
     groups: np.ndarray | None = None
     times: np.ndarray | None = None
@@ -57,49 +182,105 @@ class Arrays:
     columns: tuple[str, ...] | None = None
     texts: Sequence[str] | None = None
 
+    @property
+    def in_memory(self) -> bool:
+        return True
+
+    def stacked(self) -> Tree:
+        return self.x
+
+    def targets(self) -> Tree | None:
+        return self.labels
+
+    def spec(self) -> dict[str, Any]:
+        def one(array: np.ndarray) -> jax.ShapeDtypeStruct:
+            return jax.ShapeDtypeStruct(array.shape[1:], array.dtype)
+
+        held = {"x": self.x} if self.labels is None else {"x": self.x, "y": self.labels}
+        return jax.tree.map(one, held)
+
+    def shapes(self) -> set[tuple[int, ...]]:
+        return {jax.tree.leaves(self.x)[0].shape[1:]}
+
+    def take(self, indices: np.ndarray) -> "Arrays":
+        chosen = {name: pick(getattr(self, name), indices) for name in ("groups", "times", "names", "texts")}
+        x, labels = (jax.tree.map(lambda a: np.asarray(a)[indices], tree) for tree in (self.x, self.labels))
+        return dataclasses.replace(self, x=x, labels=labels, **chosen)
+
+    def with_groups(self, groups: np.ndarray) -> "Arrays":
+        return dataclasses.replace(self, groups=groups)
+
+    def with_columns(self, columns: tuple[str, ...]) -> "Arrays":
+        return dataclasses.replace(self, x=self.x[:, [self.columns.index(name) for name in columns]], columns=columns)
+
+    def join(self, other: Source, targets: Tree) -> Source:
+        one, two = jax.tree.flatten(self.x), jax.tree.flatten(other.stacked())
+        alike = one[1] == two[1] and all(
+            (a.shape[1:], a.dtype) == (b.shape[1:], b.dtype) for a, b in zip(one[0], two[0], strict=True)
+        )
+        if not alike:
+            return Joined(self, other, targets)
+        x = jax.tree.map(lambda a, b: np.concatenate([a, b]), self.x, other.stacked())
+        both = Joined(self, other, targets)
+        kept = {name: getattr(both, name) for name in ("groups", "times", "names", "texts")}
+        return Arrays(x, targets, self.class_names, name=self.name, columns=self.columns, **kept)
+
     def __len__(self) -> int:
-        return len(self.x)
+        return len(jax.tree.leaves(self.x)[0])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        example = {"x": self.x[index]}
-        if self.labels is not None:
-            example["y"] = self.labels[index]
-        return example
+        held = {"x": self.x} if self.labels is None else {"x": self.x, "y": self.labels}
+        return jax.tree.map(lambda array: array[index], held)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Subset:
-    """The examples `indices` of another source, in that order."""
+class Subset(Source):
+    """The examples `indices` of another source, in that order, with other groups where `regrouped` has them."""
 
     source: Source
     indices: np.ndarray
+    regrouped: np.ndarray | None = None
 
-    @property
-    def name(self) -> str:
-        return self.source.name
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.source.class_names
-
-    @property
-    def labels(self) -> np.ndarray | None:
-        return self._pick(self.source.labels)
+    name = property(lambda self: self.source.name)
+    class_names = property(lambda self: self.source.class_names)
+    columns = property(lambda self: self.source.columns)
+    preprocessing = property(lambda self: self.source.preprocessing)
+    in_memory = property(lambda self: self.source.in_memory)
+    times = property(lambda self: pick(self.source.times, self.indices))
+    names = property(lambda self: pick(self.source.names, self.indices))
+    texts = property(lambda self: pick(self.source.texts, self.indices))
 
     @property
     def groups(self) -> np.ndarray | None:
-        return self._pick(self.source.groups)
+        return pick(self.source.groups, self.indices) if self.regrouped is None else self.regrouped
 
-    @property
-    def times(self) -> np.ndarray | None:
-        return self._pick(self.source.times)
+    def stacked(self) -> Tree | None:
+        return jax.tree.map(lambda array: array[self.indices], self.source.stacked())
 
-    @property
-    def names(self) -> Sequence[str] | None:
-        return None if self.source.names is None else [self.source.names[i] for i in self.indices]
+    def targets(self) -> Tree | None:
+        return jax.tree.map(lambda array: array[self.indices], self.source.targets())
 
-    def _pick(self, values: np.ndarray | None) -> np.ndarray | None:
-        return None if values is None else values[self.indices]
+    def spec(self) -> dict[str, Any]:
+        return super().spec() if len(self) else self.source.spec()
+
+    def shapes(self) -> set[tuple[int, ...]]:
+        """Also those of examples that are left out: to tell them apart would take decoding."""
+        return self.source.shapes()
+
+    def thumbnail(self, index: int, side: int) -> np.ndarray:
+        return self.source.thumbnail(int(self.indices[index]), side)
+
+    def hashes(self) -> np.ndarray:
+        return self.source.hashes()[self.indices]
+
+    def take(self, indices: np.ndarray) -> "Subset":
+        return Subset(self.source, self.indices[indices], pick(self.regrouped, indices))
+
+    def with_groups(self, groups: np.ndarray) -> "Subset":
+        return Subset(self.source, self.indices, groups)
+
+    def with_columns(self, columns: tuple[str, ...]) -> "Subset":
+        return Subset(self.source.with_columns(columns), self.indices, self.regrouped)
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -108,9 +289,75 @@ class Subset:
         return self.source[int(self.indices[index])]
 
 
-def holds_numbers(source: Source) -> bool:
-    """Whether the labels are numbers to be regressed on, rather than classes: they are floats."""
-    return source.labels is not None and np.asarray(source.labels).dtype.kind == "f"
+@dataclasses.dataclass(frozen=True, eq=False)
+class Joined(Source):
+    """A source followed by another one; `labels` are the targets of both, as the first one means them."""
+
+    one: Source
+    two: Source
+    labels: Tree
+
+    name = property(lambda self: self.one.name)
+    class_names = property(lambda self: self.one.class_names)
+    columns = property(lambda self: self.one.columns)
+    preprocessing = property(lambda self: self.one.preprocessing)
+    in_memory = property(lambda self: self.one.in_memory or self.two.in_memory)
+    groups = property(lambda self: self._both("groups"))
+    times = property(lambda self: self._both("times"))
+    names = property(lambda self: self._both("names"))
+    texts = property(lambda self: self._both("texts"))
+
+    def _both(self, what: str) -> Any:
+        """One value per example of both; None where either has none."""
+        one, two = getattr(self.one, what), getattr(self.two, what)
+        if one is None or two is None:
+            return None
+        if not isinstance(one, np.ndarray):
+            return [*one, *two]
+        if one.dtype.kind == two.dtype.kind:
+            return np.concatenate([one, two])
+        return np.array([*one.tolist(), *two.tolist()], object)
+
+    def targets(self) -> Tree:
+        return self.labels
+
+    def spec(self) -> dict[str, Any]:
+        y = jax.tree.map(lambda array: jax.ShapeDtypeStruct(array.shape[1:], array.dtype), self.labels)
+        return {"x": self.one.spec()["x"], "y": y}
+
+    def shapes(self) -> set[tuple[int, ...]]:
+        return self.one.shapes() | self.two.shapes()
+
+    def thumbnail(self, index: int, side: int) -> np.ndarray:
+        source, place = self._where(index)
+        return source.thumbnail(place, side)
+
+    def hashes(self) -> np.ndarray:
+        return np.concatenate([self.one.hashes(), self.two.hashes()])
+
+    def with_columns(self, columns: tuple[str, ...]) -> "Joined":
+        return Joined(self.one.with_columns(columns), self.two.with_columns(columns), self.labels)
+
+    def _where(self, index: int) -> tuple[Source, int]:
+        index, first = range(len(self))[index], len(self.one)  # which counts -1 from the end
+        return (self.one, index) if index < first else (self.two, index - first)
+
+    def __len__(self) -> int:
+        return len(self.one) + len(self.two)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        source, place = self._where(index)
+        return {"x": source[place]["x"], "y": jax.tree.map(lambda array: array[index], self.labels)}
+
+
+def check_source(source: Any) -> Source:
+    """Raises InputError unless `source` is a `Source`."""
+    if isinstance(source, Source):
+        return source
+    raise InputError(
+        f"the examples are a {type(source).__name__}; expected a data.Source: data.arrays(x, y), data.folder(path) and "
+        "others make one, and a class of your own is a subclass of data.Source with __len__ and __getitem__"
+    )
 
 
 def subset(source: Source, indices: Sequence[int] | np.ndarray) -> Source:
@@ -119,149 +366,22 @@ def subset(source: Source, indices: Sequence[int] | np.ndarray) -> Source:
     Raises:
       InputError: if an index is no whole number or outside the source.
     """
+    check_source(source)
     indices = np.asarray(indices)
     if indices.size and indices.dtype.kind not in "ui":
         raise InputError(f"indices are {indices.dtype}; expected whole numbers; numpy.flatnonzero makes them of a mask")
     indices = indices.astype(np.int64)
     if indices.size and (indices.min() < 0 or indices.max() >= len(source)):
         raise InputError(f"indices {indices.min()} to {indices.max()} reach outside the {len(source)} examples")
-    if isinstance(source, ImageFiles):
-        return source.take(indices)
-    if isinstance(source, Arrays):
-        pick = lambda values: None if values is None else np.asarray(values)[indices]  # noqa: E731
-        names = None if source.names is None else [source.names[i] for i in indices]
-        return dataclasses.replace(
-            source,
-            x=source.x[indices],
-            labels=pick(source.labels),
-            groups=pick(source.groups),
-            times=pick(source.times),
-            names=names,
-            texts=None if source.texts is None else [source.texts[i] for i in indices],
-        )
-    return Subset(source, indices)
+    return source.take(indices)
 
 
 def with_groups(source: Source, groups: np.ndarray) -> Source:
-    """`source` with other groups.
-
-    Raises:
-      InputError: if there is not one for every example, or the source cannot hold any.
-    """
+    """`source` with other groups. Raises InputError if there is not one for every example."""
     groups = np.asarray(groups)
     if len(groups) != len(source):
         raise InputError(f"{source.name} has {len(source)} examples, but groups has {len(groups)}; they must match")
-    if isinstance(source, Subset):
-        inner = -1 - np.arange(len(source.source))  # those that are not in the subset: a group each
-        inner[source.indices] = np.unique(groups, return_inverse=True)[1]
-        return Subset(with_groups(source.source, inner), source.indices)
-    if not dataclasses.is_dataclass(source) or "groups" not in {f.name for f in dataclasses.fields(source)}:
-        raise InputError(f"{source.name} is a {type(source).__name__}, which cannot be given groups; set its `groups`")
-    return dataclasses.replace(source, groups=groups)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Joined:
-    """A source followed by another one; `labels` are those of both, in the classes of the first."""
-
-    one: Source
-    two: Source
-    labels: np.ndarray
-    groups: None = None
-    times: None = None
-    names: None = None
-
-    @property
-    def name(self) -> str:
-        return self.one.name
-
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.one.class_names
-
-    def __len__(self) -> int:
-        return len(self.labels)
-
-    def __getitem__(self, index: int) -> dict[str, Any]:
-        part = self.one[index] if index < len(self.one) else self.two[index - len(self.one)]
-        return {"x": part["x"], "y": self.labels[index]}
-
-
-def concatenate(one: Source, two: Source, labels: np.ndarray) -> Source:
-    """Both sources as one with the classes of the first; see `Joined`.
-
-    Raises:
-      InputError: if one holds numbers and the other something of another shape.
-    """
-    in_memory = isinstance(one, Arrays) and isinstance(two, Arrays)
-    if in_memory and (one.x.shape[1:], one.x.dtype) == (two.x.shape[1:], two.x.dtype):
-        x = np.concatenate([one.x, two.x])
-        texts = None if one.texts is None or two.texts is None else [*one.texts, *two.texts]
-        return Arrays(x, labels, one.class_names, name=one.name, columns=one.columns, texts=texts)
-    for this, other in ((one, two), (two, one)):
-        if isinstance(this, Arrays) and this.x.dtype != np.uint8:
-            raise InputError(
-                f"{this.name} holds {this.x.dtype}{list(this.x.shape[1:])}; the examples of {other.name} are of "
-                "another shape or kind"
-            )
-    return Joined(one, two, labels)
-
-
-def check_labelled(source: Source, *, purpose: str) -> None:
-    """Raises InputError unless `source` holds labelled examples of at least two classes, or numbers to regress on."""
-    if len(source) == 0:
-        raise InputError(f"{source.name} holds no examples; {purpose} needs some")
-    if source.labels is None:
-        raise InputError(f"{source.name} has no labels; {purpose} needs a class or a number for every example")
-    labels, classes = source.labels, len(source.class_names)
-    if not isinstance(labels, np.ndarray) or labels.shape != (len(source),) or labels.dtype.kind not in "uif":
-        raise InputError(
-            f"the labels of {source.name} are no array of {len(source)} whole numbers (classes) or floats (regression);"
-            " see data.arrays"
-        )
-    if labels.dtype.kind == "f":
-        _check_numbers(source, labels, purpose)
-        return
-    if labels.min() < 0 or labels.max() >= classes:
-        raise InputError(
-            f"the labels of {source.name} run from {labels.min()} to {labels.max()}; with {classes} class names "
-            f"expected 0 to {classes - 1}"
-        )
-    present = np.unique(labels)
-    if len(present) < 2:
-        only = source.class_names[present[0]]
-        raise InputError(
-            f"{source.name} holds a single class ('{only}'); {purpose} needs examples of at least two classes"
-        )
-
-
-def _check_numbers(source: Source, labels: np.ndarray, purpose: str) -> None:
-    if source.class_names:
-        raise InputError(
-            f"the labels of {source.name} are {labels.dtype} but it names classes; classes are whole numbers from 0"
-        )
-    if len(bad := np.flatnonzero(~np.isfinite(labels))):
-        raise InputError(
-            f"{len(bad)} labels of {source.name} are NaN or infinity, the first at index {bad[0]}; remove them"
-        )
-    if len(labels) < 2:
-        raise InputError(f"{source.name} holds a single example; {purpose} needs at least two")
-
-
-def texts_of(source: Source) -> Sequence[str] | None:
-    """The text that each example is, or was computed from; None if there is none, or not of all."""
-    if isinstance(source, Subset):
-        texts = texts_of(source.source)
-        return None if texts is None else [texts[i] for i in source.indices]
-    if isinstance(source, Joined):
-        one, two = texts_of(source.one), texts_of(source.two)
-        return None if one is None or two is None else [*one, *two]
-    return getattr(source, "texts", None)
-
-
-def columns_of(source: Source) -> tuple[str, ...] | None:
-    """Names of a table's features in order, None where they have none."""
-    return source.columns if isinstance(source, Arrays) else None
+    return source.with_groups(groups)
 
 
 def arrange_columns(source: Source, columns: Sequence[str] | None) -> Source:
@@ -272,7 +392,7 @@ def arrange_columns(source: Source, columns: Sequence[str] | None) -> Source:
     Raises:
       InputError: if the features are others.
     """
-    had = columns_of(source)
+    had = source.columns
     if columns is None or had is None or had == tuple(columns):
         return source
     if sorted(had) != sorted(columns):
@@ -282,4 +402,9 @@ def arrange_columns(source: Source, columns: Sequence[str] | None) -> Source:
             f"{', '.join(missing) or 'none'}, and {', '.join(foreign) or 'none'} are not known to it. (A target column "
             "of another name than target, label, class or y is named behind the file: FILE.csv:COLUMN)"
         )
-    return dataclasses.replace(source, x=source.x[:, [had.index(name) for name in columns]], columns=tuple(columns))
+    return source.with_columns(tuple(columns))
+
+
+def describe_content(source: Source) -> Mapping[str, Any]:
+    """Name, number and fingerprint of the examples, as a run's folder notes them."""
+    return {"name": source.name, "examples": len(source), "sha256": source.fingerprint()}

@@ -7,20 +7,20 @@ step, and cannot change the order.
 """
 
 import dataclasses
-import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxdl.data.batches import Batches, evaluation_batches, training_batches
-from jaxdl.data.memory import example_bytes, in_memory_bytes, must_stream
-from jaxdl.data.preprocessing import Moments, Preprocessing, resize_and_crop
-from jaxdl.data.source import Arrays, Joined, Source, Subset
+from jaxdl.data.memory import must_stream
+from jaxdl.data.preprocessing import Preprocessing, nbytes
+from jaxdl.data.source import Source
 from jaxdl.data.workers import in_order
 from jaxdl.errors import InputError
 
-__all__ = ["EvaluationOrder", "Order", "TrainingOrder", "in_memory_bytes", "moments", "must_stream", "stream"]
+__all__ = ["EvaluationOrder", "Order", "TrainingOrder", "measure", "must_stream", "stream"]
 
 Order = Callable[[int], Batches]
 
@@ -62,13 +62,13 @@ def stream(
     workers: int = 0,
     process: tuple[int, int] = (0, 1),
 ) -> Iterator[dict[str, Any]]:
-    """The batches of `epochs`, one dict per step, resized and cropped but not yet normalised.
+    """The batches of `epochs`, one dict per step, of examples as stored.
 
     Close the iterator (or drop it) to end its workers. They end, too, when this process is killed.
 
     Args:
       source: where examples come from. It is sent to each worker once.
-      preprocessing: of the network; its mean and std are not used.
+      preprocessing: of the network; what it fits is not used.
       order: the batches of an epoch, all epochs of one shape ``[steps, batch]``; see `TrainingOrder`. It is sent to
         the workers and asked there once an epoch.
       epochs: consecutive.
@@ -78,8 +78,8 @@ def stream(
         divide the batch, rows of weight 0 are added at its end.
 
     Yields:
-      ``x`` ``[rows, *input_shape]``, uint8 or float32; ``y`` ``[rows]``, where there are labels; ``weights``
-      ``float32[rows]``; ``epoch`` and ``step``, int. A row of weight 0 is not read: its ``x`` and ``y`` are 0.
+      ``x``, stored examples ``[rows, …]``; ``y``, their targets, where there are any; ``weights`` ``float32[rows]``;
+      ``epoch`` and ``step``, int. A row of weight 0 is not read: its ``x`` and ``y`` are 0.
 
     Raises:
       InputError: for examples the network cannot take, at once or when they are met; for options that cannot be.
@@ -91,7 +91,7 @@ def stream(
         raise InputError(f"epochs are {epochs}; expected consecutive ones")
     if not epochs:
         return iter(())
-    _check_kind(source, preprocessing)
+    _check(source, preprocessing)
     steps, width = order(epochs.start).indices.shape
     if not 0 <= start_step <= steps:
         raise InputError(f"start_step is {start_step}; an epoch has {steps} steps")
@@ -100,8 +100,8 @@ def stream(
         source, preprocessing, order, epochs.start, (steps, width), slice(index * share, (index + 1) * share)
     )
     positions = range(start_step, steps * len(epochs))
-    nbytes = share * example_bytes(preprocessing)
-    return in_order(make, positions, workers=_useful(workers, source), nbytes=nbytes, what=source.name)
+    size = share * nbytes(preprocessing)
+    return in_order(make, positions, workers=_useful(workers, source), nbytes=size, what=source.name)
 
 
 @dataclasses.dataclass(eq=False)
@@ -129,82 +129,68 @@ class _MakeBatch:
         weights = np.zeros(rows, np.float32)
         weights[: len(given)] = given
         real = np.flatnonzero(weights)
-        dtype = np.uint8 if self.preprocessing.kind == "uint8" else np.float32
-        x = np.zeros((rows, *self.preprocessing.input_shape), dtype)
+        x = jax.tree.map(lambda one: np.zeros((rows, *one.shape), one.dtype), self.preprocessing.stored_spec())
         for row in real:
-            x[row] = _example(self.source, int(indices[row]), self.preprocessing)
+            made = _stored(self.source, int(indices[row]), self.preprocessing)
+            jax.tree.map(lambda array, one, row=row: array.__setitem__(row, one), x, made)
         batch = {"x": x, "weights": weights, "epoch": epoch, "step": step}
-        if self.source.labels is not None:
-            batch["y"] = np.zeros(rows, self.source.labels.dtype)
-            batch["y"][real] = self.source.labels[indices[real]]
+        targets = self.source.targets()
+        if targets is not None:
+            batch["y"] = jax.tree.map(lambda array: _spread(array[indices[real]], real, rows), targets)
         return batch
 
 
-def _example(source: Source, index: int, preprocessing: Preprocessing) -> np.ndarray:
-    """What `to_memory` makes of one example."""
-    x = source[index]["x"]
-    if preprocessing.kind == "uint8":
-        return resize_and_crop(x, preprocessing)
-    x = np.asarray(x, np.float32)
-    if x.shape != preprocessing.input_shape:
-        raise InputError(
-            f"example {index} of {source.name} has the shape {list(x.shape)}; the network takes "
-            f"{list(preprocessing.input_shape)}"
-        )
-    return x
+def _spread(chosen: np.ndarray, places: np.ndarray, rows: int) -> np.ndarray:
+    """`chosen` at some `places` of as many `rows`; 0 elsewhere."""
+    held = np.zeros((rows, *chosen.shape[1:]), chosen.dtype)
+    held[places] = chosen
+    return held
 
 
-def _check_kind(source: Source, preprocessing: Preprocessing) -> None:
+def _stored(source: Source, index: int, preprocessing: Preprocessing) -> Any:
+    """The ``x`` of one example as stored."""
+    return preprocessing.stored(source[index], f"example {index} of {source.name}")["x"]
+
+
+def _check(source: Source, preprocessing: Preprocessing) -> None:
     """One example shows whether `source` holds what the network takes."""
     if len(source) == 0:
         raise InputError(f"{source.name} holds no examples")
-    example = np.asarray(source[0]["x"])
-    images = example.dtype == np.uint8 and example.ndim == 3
-    if images != (preprocessing.kind == "uint8"):
-        raise InputError(
-            f"{source.name} holds {example.dtype}{list(example.shape)}; the network was made for {preprocessing.kind} "
-            f"of shape {list(preprocessing.input_shape)}"
-        )
+    preprocessing.check(source)
 
 
 def _useful(workers: int, source: Source) -> int:
     if workers < 0:
         raise InputError(f"workers is {workers}; expected 0 or more")
-    return 0 if _holds_arrays(source) else workers
+    return 0 if source.in_memory else workers
 
 
-def _holds_arrays(source: Source) -> bool:
-    """Whether sending `source` to a process would copy its examples."""
-    if isinstance(source, Subset):
-        return _holds_arrays(source.source)
-    if isinstance(source, Joined):
-        return _holds_arrays(source.one) or _holds_arrays(source.two)
-    return isinstance(source, Arrays)
-
-
-def moments(
+def measure(
     source: Source, preprocessing: Preprocessing, indices: np.ndarray | None = None, *, workers: int = 0
-) -> Moments:
-    """`Moments.of` what `to_memory` would make of `source`, bit for bit, in one pass that keeps only the sums.
+) -> Any:
+    """`Preprocessing.measure` of all stored examples, bit for bit, in one pass that keeps only the sums.
 
     Args:
       source: where examples come from.
-      preprocessing: of the network; its mean and std are not used.
+      preprocessing: of the network.
       indices: which examples to read (those of the training part), all by default. The sums of the others are NaN.
       workers: as in `stream`.
 
     Raises:
       InputError: for examples the network cannot take.
     """
-    _check_kind(source, preprocessing)
+    _check(source, preprocessing)
     wanted = np.arange(len(source)) if indices is None else np.unique(indices)
     parts = [wanted[i : i + CHUNK] for i in range(0, len(wanted), CHUNK)]
-    total, square = np.full((2, len(source), preprocessing.input_shape[-1]), np.nan)
     sums = _Sums(source, preprocessing, parts)
+    held: Any = None
     made = in_order(sums, range(len(parts)), workers=_useful(workers, source), nbytes=0, what=source.name)
     for part, found in zip(parts, made, strict=True):
-        total[part], square[part] = found["total"], found["square"]
-    return Moments(total, square, math.prod(preprocessing.input_shape[:-1]))
+        if held is None:
+            held = {name: np.full((len(source), *one.shape[1:]), np.nan) for name, one in found.items()}
+        for name, one in found.items():
+            held[name][part] = one
+    return held
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -213,9 +199,7 @@ class _Sums:
     preprocessing: Preprocessing
     parts: list[np.ndarray]
 
-    def __call__(self, part: int) -> dict[str, np.ndarray]:
-        found = [Moments.of(_example(self.source, int(i), self.preprocessing)[None]) for i in self.parts[part]]
-        return {
-            "total": np.concatenate([one.total for one in found]),
-            "square": np.concatenate([one.square for one in found]),
-        }
+    def __call__(self, part: int) -> Mapping[str, np.ndarray]:
+        rows = [_stored(self.source, int(i), self.preprocessing) for i in self.parts[part]]
+        found = [self.preprocessing.measure(jax.tree.map(lambda one: np.asarray(one)[None], row)) for row in rows]
+        return {name: np.concatenate([one[name] for one in found]) for name in found[0]}

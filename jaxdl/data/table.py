@@ -7,7 +7,11 @@ from typing import Any
 import numpy as np
 
 from jaxdl.data.source import Arrays
-from jaxdl.errors import InputError
+from jaxdl.errors import InputError, check_choice
+
+TASKS = ("auto", "classification", "multilabel", "regression")
+SEVERAL = "several columns are 0 or 1 each (multi-label); multi-output regression is not supported yet"
+MOST_CLASSES = 20  # whole numbers of more different values than that are taken for amounts
 
 
 def arrays(
@@ -19,23 +23,27 @@ def arrays(
     times: Any = None,
     texts: Sequence[str] | None = None,
     name: str = "arrays",
+    task: str = "auto",
 ) -> Arrays:
     """A source from arrays.
 
     Args:
       x: images ``uint8[n, height, width, channels]`` (or ``[n, height, width]``, grey), or numbers
         ``float[n, features]`` or ``float[n, height, width, channels]``.
-      y: class of each example, whole numbers or strings; or floats, which are numbers for regression; None if unknown.
-      class_names: with whole numbers `y`, the name of class 0, 1, …; by default the values found in `y`, sorted.
+      y: class of each example, whole numbers or strings; or floats, which are numbers for regression; or a matrix
+        ``[n, labels]`` of 0 and 1 (of any numeric type or bool) for a multi-label task; None if unknown.
+      class_names: with whole numbers `y`, the name of class 0, 1, …; by default the values found in `y`, sorted. With a
+        matrix, the names of its columns; by default "0", "1", …
       groups: which belong together, for splitters that keep groups whole.
       times: when each was taken, for splitters that go forward in time.
       texts: what each row of numbers was computed from, such as the sentence of an embedding: copies on both sides of
         a split are found by it; see `validation.leakage.near_duplicate_texts`.
       name: where they came from, for messages and reports.
+      task: what `y` is, see `to_labels`.
 
     Raises:
-      InputError: lengths that differ, NaN or infinity, Python objects, labels that are no classes, texts that are no
-        strings or stand beside images.
+      InputError: lengths that differ, NaN or infinity, Python objects, labels that do not fit the task, texts that are
+        no strings or stand beside images.
     """
     try:
         x = np.asarray(x)
@@ -56,7 +64,7 @@ def arrays(
             )
     if x.ndim == 3:
         x = x[..., None]
-    labels, names = _labels(y, class_names, name)
+    labels, names = to_labels(y, class_names, task, name)
     extra = {k: None if v is None else np.atleast_1d(v) for k, v in {"groups": groups, "times": times}.items()}
     for what, values in {"y": labels, **extra}.items():
         if values is not None and len(values) != len(x):
@@ -77,33 +85,85 @@ def _texts(texts: Sequence[str], x: np.ndarray, name: str) -> tuple[str, ...]:
     return tuple(map(str, texts))
 
 
-def _labels(y: Any, class_names: Sequence[str] | None, name: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
+def few_enough(values: int, examples: int) -> bool:
+    """Whether whole numbers that take so many different values in so many examples are classes, not amounts."""
+    return values <= MOST_CLASSES and 2 * values < examples
+
+
+def to_labels(
+    y: Any, class_names: Sequence[str] | None, task: str, name: str
+) -> tuple[np.ndarray | None, tuple[str, ...]]:
+    """What a source holds as `labels` and `class_names`.
+
+    Args:
+      y: whole numbers, strings or floats ``[n]``, or 0 and 1 ``[n, labels]``; or None.
+      class_names: see `arrays`.
+      task: ``"classification"`` gives ``int32[n]`` from 0 (floats have to be whole; 2.0 is called "2"),
+        ``"multilabel"`` ``uint8[n, labels]``, ``"regression"`` ``float32[n]`` without names. ``"auto"`` is multilabel
+        for a matrix of two or more columns, regression for floats without `class_names`, else classification.
+      name: of the source, for messages.
+
+    Raises:
+      InputError: if `y` cannot be that, naming the value and its index.
+    """
+    check_choice("task", task, TASKS)
     names = () if class_names is None else tuple(str(c) for c in np.atleast_1d(class_names))
     if len(set(names)) < len(names):
         raise InputError(f"{name}: class_names holds a name twice: {', '.join(names)}")
     if y is None:
         return None, names
-    y = np.asarray(y)
-    if y.ndim != 1 or y.dtype.kind not in ("uibUf" if class_names is None else "uibU"):
-        expected = "one whole number or string" + (" (classes) or float (regression)" if class_names is None else "")
-        raise InputError(f"{name}: y is {y.dtype}{list(y.shape)}; expected {expected} per example")
-    if y.dtype.kind == "f":
+    try:
+        y = np.asarray(y)
+    except ValueError as error:  # rows of different length
+        raise InputError(f"{name}: y is no array ({error}); expected a label per example") from error
+    kind = y.dtype.kind
+    if task == "multilabel" or (task == "auto" and y.ndim == 2 and y.shape[1] > 1):
+        return _multilabel(y, names, name)
+    what, kinds = {
+        "auto": ("whole number or string (class) or float (regression)", "uibUf"),
+        "classification": ("whole number or string", "uibUf"),
+        "regression": ("number", "uibf"),
+    }[task]
+    if task == "auto" and class_names is not None:  # which says that there are classes
+        what, kinds = "whole number or string", "uibU"
+    if y.ndim != 1 or kind not in kinds:
+        raise InputError(
+            f"{name}: y is {y.dtype}{list(y.shape)}; expected one {what} per example, or with the task multilabel "
+            "a matrix [n, labels] of 0 and 1"
+        )
+    if task == "regression" or (task == "auto" and kind == "f"):
         return _numbers(y, name), ()
-    if y.dtype.kind == "U" or not names:
-        found = names or tuple(str(v) for v in np.unique(y))
-        values = np.asarray(found) if y.dtype.kind == "U" else np.unique(y)
+    if kind == "f" and len(bad := np.flatnonzero(~(np.isfinite(y) & (y == np.round(y))))):
+        raise InputError(f"{name}: y holds {y[bad[0]]} at index {bad[0]}; classes are whole numbers or strings")
+    if kind == "U" or not names:
+        values = np.asarray(names) if names else np.unique(y)
+        names = names or tuple(str(int(v) if kind == "f" else v) for v in values)
         order = np.argsort(values)
-        place = np.searchsorted(values[order], y).clip(max=len(values) - 1)
-        labels = order[place]
+        labels = order[np.searchsorted(values[order], y).clip(max=len(values) - 1)]
         unknown = y[values[labels] != y]
         if len(unknown):
-            raise InputError(f"{name}: y holds '{unknown[0]}', which is not among class_names: {', '.join(found)}")
-        return labels.astype(np.int32), found
+            raise InputError(f"{name}: y holds '{unknown[0]}', which is not among class_names: {', '.join(names)}")
+        return labels.astype(np.int32), names
     if len(y) and not (y.min() >= 0 and y.max() < len(names)):
         raise InputError(
             f"{name}: y runs from {y.min()} to {y.max()}; with {len(names)} class_names expected 0 to {len(names) - 1}"
         )
     return y.astype(np.int32), names
+
+
+def _multilabel(y: np.ndarray, names: tuple[str, ...], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    if y.ndim not in (1, 2) or y.shape[1:] == (0,) or y.dtype.kind not in "uibf":
+        raise InputError(f"{name}: y is {y.dtype}{list(y.shape)}; expected a matrix [n, labels] of 0 and 1")
+    y = y[:, None] if y.ndim == 1 else y
+    names = names or tuple(map(str, range(y.shape[1])))
+    if len(names) != y.shape[1]:
+        raise InputError(f"{name}: y has {y.shape[1]} columns but class_names has {len(names)}; they must match")
+    if len(bad := np.argwhere((y != 0) & (y != 1))):
+        row, column = bad[0]
+        raise InputError(
+            f"{name}: y holds {y[row, column]} at index [{row}, {column}] (label '{names[column]}'); {SEVERAL}"
+        )
+    return y.astype(np.uint8), names
 
 
 def _numbers(y: np.ndarray, name: str) -> np.ndarray:
@@ -117,9 +177,9 @@ def _numbers(y: np.ndarray, name: str) -> np.ndarray:
     return y
 
 
-def npz(path: str | Path) -> Arrays:
+def npz(path: str | Path, *, task: str = "auto") -> Arrays:
     """A source from an ``.npz`` file with ``x``, and optionally ``y``, ``groups``, ``times``, ``texts`` and
-    ``class_names``.
+    ``class_names``, each as in `arrays`; `task` says what ``y`` is.
 
     Raises:
       InputError: if it cannot be read, holds Python objects (reading them would execute code), or as `arrays`.
@@ -148,6 +208,7 @@ def npz(path: str | Path) -> Arrays:
         times=held.get("times"),
         texts=held.get("texts"),
         name=str(path),
+        task=task,
     )
 
 

@@ -13,14 +13,15 @@ import numpy as np
 from jaxdl.data.csv_table import few_enough
 from jaxdl.data.folder import FORMATS, to_pixels
 from jaxdl.data.prepared import Spec, how_to_prepare, import_tfds, missing, prepared_folder
+from jaxdl.data.source import Source
 from jaxdl.errors import InputError, nearest
 
 TOGETHER = 256  # records that are read at a time where all are
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class TfdsSource:
-    """Examples of a prepared data set, read and decoded when asked for; attributes as in `data.Source`.
+class TfdsSource(Source):
+    """Examples of a prepared data set, read and decoded when asked for; attributes as in `Source`.
 
     Attributes:
       records: gives the features of an example, images undecoded.
@@ -34,16 +35,19 @@ class TfdsSource:
     labels: np.ndarray | None
     class_names: tuple[str, ...]
     name: str
-    groups: None = None
-    times: None = None
 
     @property
     def names(self) -> Sequence[str]:
-        """The indexes of the examples: they have no other names."""
+        """The indices of the examples: they have no other names."""
         return [str(i) for i in range(len(self))]
+
+    def targets(self) -> np.ndarray | None:
+        return self.labels
 
     def shapes(self) -> set[tuple[int, int, int]]:
         """Every ``(height, width, channels)`` that occurs, without decoding an image."""
+        if self.image_shape is None:
+            return {self[0]["x"].shape}
         *size, channels = self.image_shape
         if None not in size:
             return {(*size, channels)}

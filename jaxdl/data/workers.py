@@ -3,14 +3,11 @@
 grain does the work; what is added here is how such processes end and how they fail.
 """
 
-import atexit
-import dataclasses
-import gc
+import multiprocessing
 import os
 import queue
 import signal
 import threading
-import time
 import traceback
 import weakref
 from collections.abc import Callable, Iterator
@@ -22,53 +19,30 @@ import numpy as np
 from jaxdl.errors import InputError
 
 HELD = 5  # results of a worker at most: being made, waiting at either end of its queue, and in its reader's hands
-SMALL = 1 << 16  # bytes up to which an array goes through a pipe: shared memory costs more than it saves
+SMALL = 1 << 16  # bytes up to which an array goes through a pipe; a worker that stops with more in it is waited for
 PATIENCE = 30.0  # seconds that closing waits for a result that is being made
-SIGTERM_GRACE = 20.0  # seconds that a worker goes on serving a parent that saves before it stops
-
-
-@dataclasses.dataclass(frozen=True)
-class _Failure:
-    """What went wrong in a worker. An exception of its own might not survive pickling, and be waited for for ever."""
-
-    message: str
-    of_input: bool
-
-    def exception(self) -> Exception:
-        return InputError(self.message) if self.of_input else RuntimeError(self.message)
 
 
 class _Sent:
     """A function on its way to the workers: pickled once for all of them, unpickled when first called."""
 
-    def __init__(self, pickled: bytes):
-        self.pickled: bytes | None = pickled
-        self.function: Callable[[int], Any] | None = None
+    def __init__(self, function: Callable[[int], Any]):
+        import cloudpickle
+
+        self.pickled, self.function = cloudpickle.dumps(function), None
 
     def __call__(self, position: int) -> Any:
+        """What the function raises is given back: it might not survive pickling, and be waited for for ever."""
         try:
             if self.function is None:
                 import cloudpickle
 
-                self.function, self.pickled = cloudpickle.loads(self.pickled), None
+                self.pickled, self.function = None, cloudpickle.loads(self.pickled)
             return self.function(position)
         except InputError as error:
-            return _Failure(str(error), True)
-        except Exception:  # it is raised again, by the reader
-            return _Failure("in a worker process:\n" + traceback.format_exc(), False)
-
-
-class _Guarded:
-    """The same within this process: a failure waits for its turn, so that it comes at the step it belongs to."""
-
-    def __init__(self, function: Callable[[int], Any]):
-        self.function = function
-
-    def __call__(self, position: int) -> Any:
-        try:
-            return self.function(position)
-        except InputError as error:
-            return _Failure(str(error), True)
+            return InputError(str(error))
+        except Exception:
+            return RuntimeError("in a worker process:\n" + traceback.format_exc())
 
 
 def in_order(
@@ -91,27 +65,24 @@ def in_order(
     if not len(positions):
         return iter(())
     import grain
+    from absl import flags
 
-    dataset = grain.MapDataset.range(positions.start, positions.stop)
+    numbers = grain.MapDataset.range(positions.start, positions.stop)
     if workers == 0:
         # one thread: it overlaps with training, and keeps the function's state its own
         options = grain.ReadOptions(num_threads=1, prefetch_buffer_size=2)
-        return _closed_at_exit(_values(dataset.map(_Guarded(function)).to_iter_dataset(options), what))
-    import cloudpickle
-    from absl import flags
-
-    if not flags.FLAGS.is_parsed():  # grain looks at its own, which it expects an absl program to have read
-        flags.FLAGS.mark_as_parsed()
+        return _Results(numbers.map(function).to_iter_dataset(options), what)
+    flags.FLAGS.mark_as_parsed()  # grain asks for flags of its own, which fails where no absl program has read them
     try:
-        sent = _Sent(cloudpickle.dumps(function))
+        sent = _Sent(function)
     except Exception as error:  # whatever a user's own source raises on being pickled
         raise InputError(f"{what} cannot be sent to worker processes ({error}); use 0 workers") from error
-    results = dataset.map(sent).to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
+    made = numbers.map(sent).to_iter_dataset(grain.ReadOptions(num_threads=0, prefetch_buffer_size=0))
     smallest = SMALL if _shared_memory_holds(nbytes * workers * HELD) else 2**62
     shared = grain.experimental.DatasetOptions(min_shm_size=smallest)
-    results = grain.experimental.WithOptionsIterDataset(results, shared)
+    made = grain.experimental.WithOptionsIterDataset(made, shared)
     options = grain.MultiprocessingOptions(num_workers=workers, per_worker_buffer_size=1)
-    return _closed_at_exit(_values(results.mp_prefetch(options, worker_init_fn=_start_worker), what))
+    return _Results(made.mp_prefetch(options, worker_init_fn=_start_worker), what)
 
 
 def _shared_memory_holds(nbytes: int) -> bool:
@@ -123,76 +94,58 @@ def _shared_memory_holds(nbytes: int) -> bool:
     return space.f_bavail * space.f_frsize > 2 * nbytes
 
 
-def _values(dataset: Any, what: str) -> Iterator[Any]:
-    iterator = iter(dataset)
-    asked: queue.SimpleQueue[bool] = queue.SimpleQueue()
-    given: queue.SimpleQueue[Any] = queue.SimpleQueue()
-    reader = threading.Thread(target=_serve, args=(iterator, asked, given), daemon=True)
-    reader.start()
-    value = None
-    try:
-        while True:
-            asked.put(True)
-            value = given.get()
-            if isinstance(value, StopIteration):
-                return
-            if isinstance(value, Exception):
-                _raise(value, what)
-            if isinstance(value, _Failure):
-                raise value.exception()
-            yield value
-    finally:
-        asked.put(False)
-        if threading.current_thread() is not reader:  # the garbage collector runs where it likes
-            reader.join(PATIENCE)
-        iterator.close()
-        del iterator, reader, value
-        gc.collect()  # grain's last exception and its frame hold each other, and with them the last shared arrays
-
-
-def _serve(iterator: Iterator[Any], asked: queue.SimpleQueue, given: queue.SimpleQueue) -> None:
+class _Results(Iterator):
     """Reads grain's iterator in a thread, where Ctrl-C does not strike.
 
     In the main thread it can strike between taking a value from one of grain's queues and telling the thread that
     fills it; that thread then waits for ever, and closing the iterator for the thread.
     """
+
+    def __init__(self, dataset: Any, what: str):
+        self.what, self.asked, self.given = what, queue.SimpleQueue(), queue.SimpleQueue()
+        reader = threading.Thread(target=_serve, args=(iter(dataset), self.asked, self.given), daemon=True)
+        reader.start()
+        # called at most once: by hand, when this object goes, or when the program ends and modules are still there
+        self.close = weakref.finalize(self, _stop, reader, self.asked)
+
+    def __next__(self) -> dict[str, Any]:
+        if not self.close.alive:
+            raise StopIteration
+        try:
+            self.asked.put(True)
+            value = self.given.get()
+            if isinstance(value, Exception):
+                raise value
+            return value
+        except BaseException as error:
+            self.close()
+            if isinstance(error, RuntimeError) and "terminated unexpectedly" in str(error):
+                raise InputError(
+                    f"a worker process that reads {self.what} ended too early ({error}). If memory ran out, take fewer "
+                    "workers or a smaller batch; a script of your own must start its work under if __name__ == "
+                    "'__main__'; with 0 workers no process is needed"
+                ) from error
+            raise
+
+
+def _serve(iterator: Iterator[Any], asked: queue.SimpleQueue, given: queue.SimpleQueue) -> None:
     while asked.get():
         try:
             value = next(iterator)
             if isinstance(value, dict):
                 # grain's arrays lie in shared memory that goes with them; the copies are plain arrays
-                value = {k: np.array(v) if isinstance(v, np.ndarray) else v for k, v in value.items()}
+                value = jax.tree.map(lambda v: np.array(v) if isinstance(v, np.ndarray) else v, value)
         except Exception as error:
             value = error
         given.put(value)
         del value
+    iterator.close()
 
 
-def _raise(error: Exception, what: str) -> None:
-    if not isinstance(error, RuntimeError) or "terminated unexpectedly" not in str(error):
-        raise error
-    raise InputError(
-        f"a worker process that reads {what} ended too early ({error}). If memory ran out, take fewer workers or a "
-        "smaller batch; a script of your own must start its work under if __name__ == '__main__'; with 0 workers no "
-        "process is needed"
-    ) from error
-
-
-_open: weakref.WeakSet[Iterator] = weakref.WeakSet()
-
-
-def _closed_at_exit(values: Iterator) -> Iterator:
-    """An iterator that is still open when the program ends: grain could not close it once modules are taken down."""
-    _open.add(values)
-    atexit.unregister(_close_open)
-    atexit.register(_close_open)  # the last to be registered is the first to be called
-    return values
-
-
-def _close_open() -> None:
-    for values in list(_open):
-        values.close()
-    time.sleep(0.1)  # a thread of grain's removes shared arrays; cut short, they would be called leaked
+def _stop(reader: threading.Thread, asked: queue.SimpleQueue) -> None:
+    asked.put(False)
+    if threading.current_thread() is not reader:  # the garbage collector runs where it likes
+        reader.join(PATIENCE)
 
 
 def _start_worker(index: int, count: int) -> None:
@@ -201,21 +154,12 @@ def _start_worker(index: int, count: int) -> None:
     Ctrl-C and SIGTERM often go to a whole group of processes. The parent decides what follows: it may save first, and
     until then wants its batches. If it dies without a word, nobody else would end the worker.
     """
-    import multiprocessing
-
     jax.config.update("jax_platforms", "cpu")  # a source that uses jax must not take the parent's device
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, lambda *_: _later(SIGTERM_GRACE))
-    parent = multiprocessing.parent_process()
-
-    def follow() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=follow, daemon=True).start()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_follow_parent, daemon=True).start()
 
 
-def _later(seconds: float) -> None:
-    timer = threading.Timer(seconds, os._exit, (1,))
-    timer.daemon = True
-    timer.start()
+def _follow_parent() -> None:
+    multiprocessing.parent_process().join()
+    os._exit(1)

@@ -184,21 +184,34 @@ def walk_shapes(tree: Any) -> Iterator[tuple[str, Any]]:
         yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
 
 
-def init_variables(model: Staged, key: jax.Array, input_shape: Sequence[int]) -> Variables:
-    """Fresh variables of the whole model for inputs of `input_shape` (without the batch axis).
+def batch_of(spec: Any) -> Any:
+    """Shapes of a batch of one example. `spec` is a pytree of `jax.ShapeDtypeStruct`, or the shape of a float array."""
+    if isinstance(spec, tuple | list) and all(isinstance(size, int) for size in spec):
+        return jax.ShapeDtypeStruct((1, *spec), "float32")
+    return jax.tree.map(lambda one: jax.ShapeDtypeStruct((1, *one.shape), one.dtype), spec)
+
+
+def init_variables(model: Staged, key: jax.Array, spec: Any) -> Variables:
+    """Fresh variables of the whole model.
+
+    Args:
+      model: whose they are.
+      key: to draw them from.
+      spec: of an example, without the batch axis, as the model is fed with it: see `batch_of`.
 
     Raises:
       InputError: if the model cannot take such an input.
     """
-    if not input_shape or min(input_shape) < 1:
-        raise InputError(f"{type(model).__name__} cannot take inputs of shape {tuple(input_shape)}: nothing is in them")
-    x = jax.ShapeDtypeStruct((1, *input_shape), "float32")
+    x = batch_of(spec)
+    shapes = ", ".join(str(leaf.shape[1:]) for leaf in jax.tree.leaves(x))
+    if any(min(leaf.shape) < 1 for leaf in jax.tree.leaves(x)) or getattr(x, "shape", None) == (1,):
+        raise InputError(f"{type(model).__name__} cannot take inputs of shape {shapes}: nothing is in them")
     try:
         variables = jax.jit(lambda k: model.lazy_init({"params": k}, x))(key)
     except InputError:
         raise
-    except (ValueError, TypeError, ZeroDivisionError) as error:
-        raise InputError(f"{type(model).__name__} cannot take inputs of shape {tuple(input_shape)}: {error}") from error
+    except (ValueError, TypeError, ZeroDivisionError, AttributeError, LookupError) as error:  # an array for a dict, too
+        raise InputError(f"{type(model).__name__} cannot take inputs of shape {shapes}: {error}") from error
     return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
 
 

@@ -36,7 +36,7 @@ class StageActivity:
     near_bounds: float | None
 
 
-def stage_activity(model: Staged, variables: Variables, x: jax.Array) -> list[StageActivity]:
+def stage_activity(model: Staged, variables: Variables, x: Any) -> list[StageActivity]:
     """Which units of each stage carry nothing, on a sample of examples.
 
     A unit is *dead* if at every position its value is the same for all examples (up to 10⁻⁶ of its largest value), so
@@ -52,15 +52,20 @@ def stage_activity(model: Staged, variables: Variables, x: jax.Array) -> list[St
     Args:
       model: the network.
       variables: of all its stages.
-      x: what flows into the first stage, normalised, of at least two examples; 64 are plenty.
+      x: what the network is fed, of at least two examples; 64 are plenty. An array, or a pytree of them.
 
     Raises:
       InputError: for fewer than two examples, of which every unit would be dead.
     """
-    if len(x) < 2:
-        raise InputError(f"the sample holds {len(x)} example; at least two are needed to see whether a unit varies")
-    found = jax.tree.map(np.asarray, _activity(variables, jnp.asarray(x), model=model))
+    if (count := count_examples(x)) < 2:
+        raise InputError(f"the sample holds {count} example; at least two are needed to see whether a unit varies")
+    found = jax.tree.map(np.asarray, _activity(variables, jax.tree.map(jnp.asarray, x), model=model))
     return [_summarise(name, found[name]) for name in model.stage_names]
+
+
+def count_examples(x: Any) -> int:
+    """How many examples a batch holds, an array or a pytree of them."""
+    return len(jax.tree.leaves(x)[0])
 
 
 def _summarise(name: str, leaves: Sequence[dict[str, np.ndarray]]) -> StageActivity:
@@ -76,7 +81,7 @@ def _summarise(name: str, leaves: Sequence[dict[str, np.ndarray]]) -> StageActiv
 
 
 @partial(jax.jit, static_argnames="model")
-def _activity(variables: Variables, x: jax.Array, *, model: Staged) -> dict[str, list[dict[str, jax.Array]]]:
+def _activity(variables: Variables, x: Any, *, model: Staged) -> dict[str, list[dict[str, jax.Array]]]:
     _, tapped = model.apply(variables, x, taps=model.stage_names)
     bounds = BOUNDS.get(getattr(model, "activation", ""))
     return {

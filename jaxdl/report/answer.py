@@ -1,33 +1,47 @@
-"""Sections on the answer of a cross-validation: scores, curves, confusion, and the worst mistakes."""
+"""Sections on the answer of a cross-validation, the same for every task: scores and curves."""
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
-from jaxdl.report.markup import Section, escaped, in_scroll, legend, make_table, note, picture_uri
-from jaxdl.report.plots import MOST_COUNTS, MOST_LINES, draw_confusion, draw_curves, draw_fold_scores
-from jaxdl.report.predictions import most_wrong
-from jaxdl.report.table import as_text, meaning, measure, percent
+from jaxdl.report.markup import Section, escaped, in_scroll, legend, make_table, note
+from jaxdl.report.plots import MOST_LINES, draw_curves, draw_fold_scores
+from jaxdl.report.table import as_text, meaning
+from jaxdl.report.units import in_percent, measure, percent, score_metric, shown_metrics
+from jaxdl.tasks import Classification, Metric
 from jaxdl.validation.result import Result
 
-MOST_WRONG = 12
 MOST_FOLDS = 200  # with more, the table of all folds is left out
+ACCURACY = Classification.METRICS["accuracy"]
 
 
 def check_source(source: Source, method: str, result: Result) -> None:
     """Raises InputError unless `source` holds the examples that `result` was made on."""
     held = result.out_of_fold
-    same = len(source) == result.data["examples"] and source.labels is not None
-    same = same and tuple(source.class_names) == result.class_names
-    if not same or (np.asarray(source.labels)[held.index] != held.label).any():
+    names = {tuple(source.class_names), tuple(result.asked.names)} - {()}  # a task may do without those of a source
+    targets = source.targets()
+    if len(names) > 1 or len(source) != result.data["examples"] or not _same(targets, held.target, held.index):
         raise InputError(
             f"the result of '{method}' was made on {result.data['examples']} examples of {result.data['name']}, but "
             f"source is {source.name} with {len(source)} examples, or others; give the one that it was made on"
         )
+
+
+def _same(targets: Any, held: Any, index: np.ndarray) -> bool:
+    """Whether the targets at `index` are those that were held out."""
+    if jax.tree.structure(targets) != jax.tree.structure(held):
+        return False
+    pairs = zip(jax.tree.leaves(targets), jax.tree.leaves(held), strict=True)
+    return all(_equal(np.asarray(mine)[index], np.asarray(theirs)) for mine, theirs in pairs)
+
+
+def _equal(one: np.ndarray, two: np.ndarray) -> bool:
+    # what is NaN on both sides is the same, missing target
+    return one.shape == two.shape and bool(((one == two) | ((one != one) & (two != two))).all())
 
 
 def show_answer(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Result]) -> Section:
@@ -40,10 +54,9 @@ def show_answer(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Result]
     lines[place][0] += ' <span class="tag">best</span>' if several else ""
     said = []
     if all(fold["test"] == 1 for fold in best.folds):
-        said.append("Each fold tests one example, so that its score is 0 or 1 and the spread says little.")
-    if best.class_names:
-        counts = np.bincount(best.out_of_fold.label)
-        said.append(f"Always naming the most frequent class would be right for {percent(counts.max() / counts.sum())}.")
+        value = "its score is 0 or 1 and " if in_percent(score_metric(best)) else ""
+        said.append(f"Each fold tests one example, so that {value}the spread says little.")
+    said += _without_looking(best)
     if any(row["truth"] is not None for row in rows):
         said.append("“Unseen” is measured on examples that no fold has seen: cross-validation tries to predict it.")
     if several:
@@ -55,31 +68,55 @@ def show_answer(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Result]
     return Section("The answer", f"{in_scroll(table, 'The answer')}<p>{first}</p>{note(' '.join(said))}")
 
 
+def _without_looking(result: Result) -> list[str]:
+    """What a model would score that knows nothing but the targets, against which the score is to be held."""
+    metric = score_metric(result)
+    if metric is ACCURACY:
+        counts = np.unique(result.out_of_fold.target, return_counts=True)[1]
+        return [f"Always naming the most frequent class would be right for {percent(counts.max() / counts.sum())}."]
+    found = (result.baseline or {}).get(metric.name)  # results of older releases have none
+    if found is None:
+        return []
+    said = measure(metric, found)
+    return [f"A model that knows the training targets but looks at no example has this score: {metric.name} {said}."]
+
+
 def show_scores(results: Mapping[str, Result], truth: Mapping[str, float]) -> Section:
-    """The score of each fold, as a picture and as numbers."""
+    """The score of each fold, as a picture and as numbers; of a single method also the other metrics of its task."""
     signs = [("●", "var(--held-out)", "a fold"), ("━━", "var(--ink)", "mean over folds")]
     signs += [("◆", "var(--truth)", "examples that no fold has seen")] if truth else []
     folds = sorted({fold["fold"] for result in results.values() for fold in result.folds})
     table = ""
     if len(folds) <= MOST_FOLDS:
-        scores = [{fold["fold"]: fold[result.metric] for fold in result.folds} for result in results.values()]
-        metrics = [result.metric for result in results.values()]
+        columns = _fold_columns(results)
         lines = [
-            [f"fold {f}", *(measure(m, held[f]) if f in held else "–" for m, held in zip(metrics, scores, strict=True))]
+            [f"fold {f}", *(measure(metric, held[f]) if f in held else "–" for metric, held in columns.values())]
             for f in folds
         ]
-        numbers = make_table(["fold", *map(escaped, results)], lines, "numbers")
+        numbers = make_table(["fold", *map(escaped, columns)], lines, "numbers")
         table = f"<details><summary>The numbers</summary>{in_scroll(numbers, 'Scores of each fold')}</details>"
     picture = in_scroll(draw_fold_scores(results, truth), "Picture of the scores of each fold")
     return Section("Each fold", legend(*signs) + picture + table)
 
 
+def _fold_columns(results: Mapping[str, Result]) -> dict[str, tuple[Metric, dict[int, float | None]]]:
+    """By the heading of a column a metric, and its value in each fold."""
+    if len(results) == 1 and len(shown := shown_metrics(next(iter(results.values())))) > 1:
+        (result,) = results.values()
+        return {name: (metric, _by_fold(result, name)) for name, metric in shown.items()}
+    return {method: (score_metric(r), _by_fold(r, r.metric)) for method, r in results.items()}
+
+
+def _by_fold(result: Result, name: str) -> dict[int, float | None]:
+    return {fold["fold"]: fold.get(name) for fold in result.folds}
+
+
 def show_curves(
-    curves: Mapping[str, Sequence[Mapping[str, Any]]], measures: Sequence[str], patience: object = None
+    curves: Mapping[str, Sequence[Mapping[str, Any]]], measures: Mapping[str, Metric], patience: object = None
 ) -> Section:
     """Learning curves by the method's name; of rows with ``fold``, or without where there are no folds.
 
-    `measures` are those of `report.table.MEASURES`; `patience` is that of early stopping, None without it.
+    `measures` are those of `units.curve_metrics`; `patience` is that of early stopping, None without it.
     """
     title = "Learning curves"
     curves = {method: [{"fold": 0, **row} for row in rows] for method, rows in curves.items()}
@@ -108,77 +145,6 @@ def show_curves(
         said.append("No examples were held out to measure on while it trained.")
     signs = legend(*signs[: 1 + measured])
     return Section(title, f'{signs}<div class="{kind}">{"".join(blocks)}</div>{note(" ".join(said))}')
-
-
-def show_confusion(method: str, result: Result) -> Section:
-    """The confusion matrix, and for many classes the pairs most often confused."""
-    counts = result.confusion_matrix()
-    names = [escaped(name) for name in result.class_names]
-    said = f"Held-out predictions of “{escaped(method)}”, all folds together: blue are right, orange wrong."
-    picture = in_scroll(draw_confusion(method, result), "Picture of the confusion matrix")
-    pairs_table = ""
-    wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
-    if len(counts) > MOST_COUNTS and wrong.any():
-        order = np.argsort(-wrong, axis=None, kind="stable")[:10]
-        pairs = [divmod(int(place), len(counts)) for place in order if wrong.flat[place]]
-        lines = [[names[row], names[column], str(wrong[row, column]), str(counts[row].sum())] for row, column in pairs]
-        listed = make_table(["true class", "predicted class", "times", "of held-out"], lines, "examples")
-        pairs_table = "<h3>Most often confused</h3>" + in_scroll(listed, "Most often confused")
-    return Section("Which classes are confused", f"<p>{said}</p>{picture}{pairs_table}")
-
-
-def show_wrong(method: str, result: Result, source: Source | None) -> Section:
-    """The examples given a wrong class with the largest probability."""
-    title = "Most confidently wrong"
-    if not result.probabilistic:
-        return Section(title, note("The outputs are decision values: there are no probabilities to go by."))
-    rows = most_wrong(result.out_of_fold, MOST_WRONG)
-    if not rows:
-        total = len(result.out_of_fold.index)
-        said = f"No prediction was wrong: “{escaped(method)}” is right for all {total} held-out examples."
-        return Section(title, f"<p>{said}</p>")
-    said = f"Held-out examples to which “{escaped(method)}” gave a wrong class with the largest probability."
-    return Section(title, f"<p>{said}</p>{list_examples(rows, result.class_names, source, title)}")
-
-
-def list_examples(
-    rows: Sequence[Mapping[str, Any]], class_names: Sequence[str], source: Source | None, what: str
-) -> str:
-    """Rows as of `most_wrong`, as captioned pictures, or as a table where there are no pictures."""
-    names = None if source is None else source.names
-    pictures = [None if source is None else picture_uri(source[row["index"]]["x"]) for row in rows]
-    told = [_told(row, class_names, names) for row in rows]
-    if all(pictures):
-        shown = "".join(_captioned(row, *picture) for row, picture in zip(told, pictures, strict=True))
-        return f'<div class="pictures">{shown}</div>'
-    heads = {"index": "index", "name": "name", "true": "true class", "said": "predicted class", "p": "probability"}
-    if names is None:
-        del heads["name"]
-    table = make_table(list(heads.values()), [[row[key] for key in heads] for row in told], "examples")
-    return in_scroll(table, what)
-
-
-def _told(row: Mapping[str, Any], class_names: Sequence[str], names: Sequence[str] | None) -> dict[str, str]:
-    return {
-        "index": str(row["index"]),
-        "name": "" if names is None else escaped(short_name(names[row["index"]])),
-        "true": escaped(class_names[row["label"]]),
-        "said": escaped(class_names[row["predicted"]]),
-        "p": "&gt; 0.99" if row["probability"] >= 0.995 else f"{row['probability']:.2f}",
-    }
-
-
-def short_name(name: object) -> str:
-    """The last two parts of a path: the class's folder and the file."""
-    return "/".join(Path(str(name)).parts[-2:])
-
-
-def _captioned(row: Mapping[str, str], uri: str, kind: str) -> str:
-    name = f"index {row['index']}" + (f", {row['name']}" if row["name"] else "")
-    p = f"(p {row['p']})" if row["p"].startswith("&gt;") else f"(p = {row['p']})"
-    said = f"true {row['true']}, predicted {row['said']}"
-    image = f'<img class="{kind}" src="{uri}" alt="Example {name}: {said} {p}">'
-    return f"<figure>{image}<figcaption>{said} <span>{p}</span><small>{name}</small></figcaption></figure>"
 
 
 def show_facts(facts: Mapping[str, str], before: str = "") -> Section:

@@ -1,13 +1,13 @@
-"""Pictures of a run's inner life: calibration, regression, and the gradient of each stage over training."""
+"""Pictures of a run: calibration, regression, intervals, and the gradient of each stage over training."""
 
 import colorsys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from jaxdl.report.predictions import Reliability
-from jaxdl.report.svg import HELD_OUT, INK, TRAIN, drawing, epoch_axis, new_figure, percent_axis, to_svg
+from jaxdl.report.svg import HELD_OUT, INK, TRAIN, drawing, epoch_axis, new_figure, percent_axis, shortened, to_svg
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -77,6 +77,27 @@ def draw_regression(target: np.ndarray, predicted: np.ndarray) -> tuple[str, str
         axes.grid()
         said = f"Residuals against predictions: mean {residual.mean():.3g}, standard deviation {residual.std():.3g}"
         return scatter, to_svg(figure, "residuals", said)
+
+
+def draw_intervals(
+    what: str, names: Sequence[str], scores: Sequence[float], ends: Sequence[tuple[float, float] | None]
+) -> str:
+    """A dot for each score of `names`, from 0 to 1, and a line for its interval where there is one."""
+    with drawing():
+        figure, axes = new_figure(560, 60 + 26 * len(names))
+        places = np.arange(len(names))[::-1]
+        for place, score, reach in zip(places, scores, ends, strict=True):
+            if reach is not None:
+                axes.hlines(place, *reach, color=HELD_OUT, linewidth=2)
+            axes.plot(score, place, "o", color=HELD_OUT, markersize=6, clip_on=False)
+        axes.set_yticks(places, [shortened(name, 30) for name in names])
+        axes.set_ylim(-0.6, len(names) - 0.4)
+        axes.set_xlim(0, 1)
+        percent_axis(axes, what, across=True)
+        axes.grid(axis="x")
+        lowest, highest = int(np.argmin(scores)), int(np.argmax(scores))
+        said = f"lowest {100 * scores[lowest]:.1f} % for {names[lowest]}, highest {100 * scores[highest]:.1f} %"
+        return to_svg(figure, "labels", f"{what} of each label with its 95 % interval: {said} for {names[highest]}")
 
 
 def draw_gradients(norms: Mapping[str, np.ndarray], stages: tuple[str, ...]) -> str:

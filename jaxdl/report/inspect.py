@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.errors import InputError
-from jaxdl.models.staged import Staged, Variables, init_variables
+from jaxdl.models.staged import Staged, Variables, batch_of, init_variables
 from jaxdl.weights.adapt import variables_for
 from jaxdl.weights.checkpoint import Checkpoint
 
@@ -48,15 +48,17 @@ def inspect(network: Checkpoint | Staged, input_shape: Sequence[int] | None = No
       InputError: if the shape is missing or the network cannot take it.
     """
     if isinstance(network, Checkpoint):
-        model, input_shape = network.model, input_shape or network.card.preprocessing.input_shape
+        model, preprocessing = network.model, network.card.preprocessing
+        if input_shape is not None:
+            preprocessing = dataclasses.replace(preprocessing, input_shape=tuple(input_shape))
+            variables_for(network, preprocessing)  # refuses what it cannot take
+        spec = preprocessing.spec()
     else:
-        model = network
-    if input_shape is None:
+        model, spec = network, input_shape
+    if spec is None:
         raise InputError("a model without weights has no input shape of its own; give input_shape=(32, 32, 3), say")
-    if isinstance(network, Checkpoint):
-        variables_for(network, input_shape)  # refuses what it cannot take
-    variables = jax.eval_shape(lambda k: init_variables(model, k, tuple(input_shape)), jax.random.key(0))
-    x: Any = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    variables = jax.eval_shape(lambda k: init_variables(model, k, spec), jax.random.key(0))
+    x: Any = batch_of(spec)
     summaries = []
     names = model.stage_names
     for name, stop in zip(names, (*names[1:], None), strict=True):
@@ -82,7 +84,7 @@ def inspect(network: Checkpoint | Staged, input_shape: Sequence[int] | None = No
 
 
 def time_stages(
-    model: Staged, variables: Variables, input_shape: Sequence[int], *, batch_size: int = 16, repeats: int = 7
+    model: Staged, variables: Variables, spec: Any, *, batch_size: int = 16, repeats: int = 7
 ) -> dict[str, float]:
     """Seconds that each stage's forward pass takes per example, on this machine, compiled stage by stage.
 
@@ -92,12 +94,12 @@ def time_stages(
     Args:
       model: the network.
       variables: of all its stages.
-      input_shape: of one example.
+      spec: of one example, see `staged.batch_of`.
       batch_size: examples at a time.
       repeats: at most; a slow stage gets fewer, but at least one.
     """
     variables = jax.tree.map(jnp.asarray, variables)
-    x: Any = jax.random.normal(jax.random.key(0), (batch_size, *input_shape))
+    x: Any = jax.tree.map(partial(_random, batch_size), batch_of(spec))
     names, seconds = model.stage_names, {}
     for name, stop in zip(names, (*names[1:], None), strict=True):
         run = partial(_run_stage, variables, x, model=model, start=name, stop=stop)
@@ -109,6 +111,12 @@ def time_stages(
             taken.append(time.perf_counter() - begin)
         seconds[name], x = sorted(taken)[len(taken) // 2] / batch_size, result
     return seconds
+
+
+def _random(batch_size: int, one: jax.ShapeDtypeStruct) -> jax.Array:
+    shape = (batch_size, *one.shape[1:])
+    floats = jnp.issubdtype(one.dtype, jnp.floating)
+    return jax.random.normal(jax.random.key(0), shape, one.dtype) if floats else jnp.ones(shape, one.dtype)
 
 
 @partial(jax.jit, static_argnames=("model", "start", "stop"))

@@ -7,7 +7,8 @@ import numpy as np
 
 from jaxdl.report.markup import check_picture
 from jaxdl.report.svg import HELD_OUT, INK, TRAIN, drawing, new_figure, to_svg
-from jaxdl.report.table import SHARES, measure, percent
+from jaxdl.report.units import find_metric, in_percent, measure, percent
+from jaxdl.tasks import Metric
 from jaxdl.validation.learning_curve import LearningCurve
 
 if TYPE_CHECKING:
@@ -24,14 +25,19 @@ def curve_rows(curve: LearningCurve) -> tuple[list[str], list[list[str]]]:
     for point in curve.points:
         found = point["interval"]
         reach = "–" if found is None else f"{_value(curve, found['low'])} to {_value(curve, found['high'])}"
-        score = measure(curve.metric, point["mean"], point["std"])
+        score = measure(curve_metric(curve), point["mean"], point["std"])
         numbers = f"{point['size']:.0f}", point["asked"], score, reach, str(point["epochs"]), str(point["steps"])
         lines.append([*numbers, f"{point['seconds']:.1f}"])
     return headers, lines
 
 
+def curve_metric(curve: LearningCurve) -> Metric:
+    """Of which the points speak."""
+    return find_metric(curve.metric, curve.results[-1].asked if curve.results else None)
+
+
 def _value(curve: LearningCurve, value: float) -> str:
-    return f"{100 * value:.1f}" if curve.metric in SHARES else f"{value:.3g}"
+    return f"{100 * value:.1f}" if in_percent(curve_metric(curve)) else f"{value:.3g}"
 
 
 def print_curve(console: "Console", curve: LearningCurve) -> None:
@@ -64,14 +70,16 @@ def outlook(curve: LearningCurve) -> str:
     law, largest = curve.law, curve.points[-1]["size"]
     if law is None:
         return f"What twice as many examples would bring is not told: {curve.why}."
-    shown = percent if curve.metric in SHARES else "{:.3g}".format
-    points = " points" if curve.metric in SHARES else ""
+    shares = in_percent(curve_metric(curve))
+    shown = percent if shares else "{:.3g}".format
+    points = " points" if shares else ""
     gain, low, high = (_value(curve, value) for value in (law.gain, law.gain_low, law.gain_high))
+    ends = sorted(curve.score_of(error) for error in (law.error_low, law.error_high))
     text = (
         f"With {law.doubled:.0f} training examples instead of {largest:.0f}: {curve.metric} about "
-        f"{shown(1 - law.error)} (95 % interval {_value(curve, 1 - law.error_high)} to "
-        f"{_value(curve, 1 - law.error_low)}), a gain of {gain}{points} ({low} to {high}). The error follows "
-        f"{law.asymptote:.2g} + {law.scale:.3g} · n^-{law.exponent:.2g}"
+        f"{shown(curve.score_of(law.error))} (95 % interval {' to '.join(_value(curve, end) for end in ends)}), a gain "
+        f"of {gain}{points} ({low} to {high}). The error follows {law.asymptote:.2g} + {law.scale:.3g} · "
+        f"n^-{law.exponent:.2g}"
     )
     return text + ("; a gain of nothing is within the noise." if law.gain_low == 0 else ".")
 
@@ -101,7 +109,7 @@ def write_learning_curve(path: str | Path, curve: LearningCurve) -> Path:
 def draw_learning_curve(curve: LearningCurve) -> str:
     """The picture of `write_learning_curve`, for a page."""
     first, last = curve.points[0], curve.points[-1]
-    ends = [f"{measure(curve.metric, point['mean'])} with {point['size']:.0f}" for point in (first, last)]
+    ends = [f"{measure(curve_metric(curve), point['mean'])} with {point['size']:.0f}" for point in (first, last)]
     with drawing():
         figure, axes = new_figure(620, 380)
         _draw(axes, curve, HELD_OUT, TRAIN, INK)
@@ -112,8 +120,8 @@ def _draw(axes: "Axes", curve: LearningCurve, colour: str, predicted: str, thin:
     from matplotlib.ticker import NullFormatter, PercentFormatter
 
     sizes = np.array([point["size"] for point in curve.points])
-    scores = np.array([point["folds"] for point in curve.points])
-    means = scores.mean(1)
+    scores = np.array([point["folds"] for point in curve.points], np.float64)  # NaN where a fold has none
+    means = np.array([point["mean"] for point in curve.points], np.float64)
     axes.plot(sizes, scores, color=thin, alpha=0.6, linewidth=0.7)
     axes.plot([], [], color=thin, alpha=0.6, linewidth=0.7, label="each fold")
     axes.plot(sizes, means, "o", color=colour, label="mean over folds", zorder=3)
@@ -124,19 +132,19 @@ def _draw(axes: "Axes", curve: LearningCurve, colour: str, predicted: str, thin:
     marks = list(sizes)
     if curve.law:
         law, grid = curve.law, np.geomspace(sizes[0], curve.law.doubled, 200)
-        axes.plot(grid, 1 - law(grid), color=predicted, linestyle="--", label="fitted power law")
-        ends = [[1 - law.error - (1 - law.error_high)], [law.error - law.error_low]]
-        axes.errorbar(
-            [law.doubled], [1 - law.error], ends, fmt="D", color=predicted, label="predicted for twice as many"
-        )
+        axes.plot(grid, curve.score_of(law(grid)), color=predicted, linestyle="--", label="fitted power law")
+        score = curve.score_of(law.error)
+        reach = [[abs(score - curve.score_of(error))] for error in (law.error_high, law.error_low)]
+        reach = reach if curve.higher_is_better else reach[::-1]  # a larger error is a larger score then
+        axes.errorbar([law.doubled], [score], reach, fmt="D", color=predicted, label="predicted for twice as many")
         marks.append(law.doubled)
     axes.set_xscale("log")
     axes.set_xticks(marks, [f"{mark:.0f}" for mark in marks])
     axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel("training examples")
     axes.set_ylabel(curve.metric)
-    if curve.metric in SHARES:
+    if in_percent(curve_metric(curve)):
         axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
     axes.spines[["top", "right"]].set_visible(False)
     axes.grid(axis="y", alpha=0.2)
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="lower right" if curve.higher_is_better else "upper right")

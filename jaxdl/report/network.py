@@ -1,17 +1,17 @@
 """Sections on the network itself: what its stages cost, how far they moved, idle units, gradients over training."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.data.preprocessing import to_memory
 from jaxdl.data.source import subset
 from jaxdl.errors import InputError
-from jaxdl.report.activity import StageActivity, stage_activity
+from jaxdl.report.activity import StageActivity, count_examples, stage_activity
 from jaxdl.report.diagrams import draw_gradients, stage_colours
-from jaxdl.report.inspect import inspect, time_stages
+from jaxdl.report.inspect import StageSummary, inspect, time_stages
 from jaxdl.report.markup import Section, escaped, in_scroll, legend, make_table, note
 from jaxdl.report.parameter_change import stage_parameter_change
 from jaxdl.report.run import Run
@@ -25,27 +25,12 @@ VANISHING, EXPLODING = 1e-3, 1e2
 def show_stages(run: Run) -> Section:
     """What each stage costs and how far it moved."""
     _, network = run.network()
-    rows = inspect(network)
-    shape = network.card.preprocessing.input_shape
-    batch = int(np.clip(SAMPLE_NUMBERS // 4 // np.prod(shape), 1, 16))
-    seconds = time_stages(network.model, network.variables, shape, batch_size=batch)
+    batch = int(np.clip(SAMPLE_NUMBERS // 4 // input_size(network), 1, 16))
+    seconds = time_stages(network.model, network.variables, network.card.preprocessing.spec(), batch_size=batch)
     moved = parameter_changes(run)
-    total_seconds = sum(seconds.values())
-    unit, factor, words = ("ms", 1e3, "milliseconds") if total_seconds >= 1e-3 else ("µs", 1e6, "microseconds")
+    unit, factor, words = ("ms", 1e3, "milliseconds") if sum(seconds.values()) >= 1e-3 else ("µs", 1e6, "microseconds")
     heads = ["stage", "output", "parameters", "MFLOPs", unit, *(["moved"] if moved else [])]
-    lines = [
-        [
-            escaped(row.name),
-            escaped(", ".join("×".join(map(str, each)) for each in row.output)),
-            f"{row.parameters:,}",
-            f"{row.flops / 1e6:,.3g}",
-            f"{factor * seconds[row.name]:.3g}",
-            *([moved[row.name]] if moved else []),
-        ]
-        for row in rows
-    ]
-    total = [f"{sum(row.parameters for row in rows):,}", f"{sum(row.flops for row in rows) / 1e6:,.3g}"]
-    lines.append(["all", "", *total, f"{factor * total_seconds:.3g}", *([""] if moved else [])])
+    lines = _stage_lines(inspect(network), {stage: factor * each for stage, each in seconds.items()}, moved)
     said = (
         "For one example: the shape that flows out of the stage, its parameters, the operations of its forward pass "
         f"in millions (a multiplication and an addition are two), and the {words} that pass took in batches of "
@@ -62,6 +47,28 @@ def show_stages(run: Run) -> Section:
     return Section("Stages", in_scroll(make_table(heads, lines, "numbers", len(lines) - 1), "Stages") + note(said))
 
 
+def _stage_lines(rows: Sequence[StageSummary], times: Mapping[str, float], moved: Mapping[str, str]) -> list[list[str]]:
+    """Cells of the table of stages, the sums last."""
+    lines = [
+        [
+            escaped(row.name),
+            escaped(", ".join("×".join(map(str, each)) for each in row.output)),
+            f"{row.parameters:,}",
+            f"{row.flops / 1e6:,.3g}",
+            f"{times[row.name]:.3g}",
+            *([moved[row.name]] if moved else []),
+        ]
+        for row in rows
+    ]
+    total = [f"{sum(row.parameters for row in rows):,}", f"{sum(row.flops for row in rows) / 1e6:,.3g}"]
+    return [*lines, ["all", "", *total, f"{sum(times.values()):.3g}", *([""] if moved else [])]]
+
+
+def input_size(network: Checkpoint) -> int:
+    """How many numbers an example has, as the network is fed with it."""
+    return sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(network.card.preprocessing.spec()))
+
+
 def parameter_changes(run: Run) -> dict[str, str]:
     """By stage how far it moved, as text; empty where no parent is known."""
     if run.parent is None or not run.networks:
@@ -76,9 +83,7 @@ def fresh_head(run: Run) -> bool:
     """Whether training started with a fresh head: every fold does, and fine-tuning for other classes or if asked."""
     if run.result:
         return True
-    had, now = run.parent.card, run.networks[0].card
-    same = had.class_names == now.class_names and bool(had.class_names or had.scaling)
-    return not same or run.settings.get("head") == "fresh"
+    return not run.task.same_question(run.parent.card.task) or run.settings.get("head") == "fresh"
 
 
 def _parameter_change(distances: Sequence[float | None], fresh: bool) -> str:
@@ -90,8 +95,8 @@ def _parameter_change(distances: Sequence[float | None], fresh: bool) -> str:
     return "frozen" if mean == 0 else f"{mean:.2g}"
 
 
-def sample(run: Run) -> dict[int, jax.Array]:
-    """By fold, normalised examples for its network to be looked at with: held-out ones where they are known.
+def sample(run: Run) -> dict[int, Any]:
+    """By fold, examples as its network is fed with them, to be looked at: held-out ones where they are known.
 
     Raises:
       InputError: if the examples or the networks are not there.
@@ -100,7 +105,7 @@ def sample(run: Run) -> dict[int, jax.Array]:
     source = run.fresh or run.source
     if source is None:
         raise InputError(run.missing["source"])
-    count = int(np.clip(SAMPLE_NUMBERS // np.prod(network.card.preprocessing.input_shape), 8, SAMPLE))
+    count = int(np.clip(SAMPLE_NUMBERS // input_size(network), 8, SAMPLE))
     chosen = {fold: np.arange(len(source)) for fold in run.networks}
     if run.result:
         held = run.result.out_of_fold
@@ -108,7 +113,7 @@ def sample(run: Run) -> dict[int, jax.Array]:
         smallest = min(map(len, parts.values()))
         if smallest >= 2:  # else each fold tests a single example
             chosen, count = parts, min(count, smallest)  # of one size, so that one program serves all folds
-    return {fold: _normalised(run, fold, spread(places, count)) for fold, places in chosen.items()}
+    return {fold: _fed(run, fold, spread(places, count)) for fold, places in chosen.items()}
 
 
 def spread(places: np.ndarray, count: int) -> np.ndarray:
@@ -116,16 +121,16 @@ def spread(places: np.ndarray, count: int) -> np.ndarray:
     return places[np.unique(np.linspace(0, len(places) - 1, min(count, len(places))).round().astype(int))]
 
 
-def _normalised(run: Run, fold: int, indices: np.ndarray) -> jax.Array:
+def _fed(run: Run, fold: int, indices: np.ndarray) -> Any:
     preprocessing = run.networks[fold].card.preprocessing
-    return preprocessing.normalise(to_memory(subset(run.fresh or run.source, indices), preprocessing).x)
+    return preprocessing.network_input(preprocessing.load(subset(run.fresh or run.source, indices)))
 
 
 def show_activity(run: Run) -> Section:
     """Dead and saturated units per stage."""
     samples = sample(run)
     found = [_activity(run.networks[fold], x) for fold, x in samples.items()]
-    examples = len(next(iter(samples.values())))
+    examples = count_examples(next(iter(samples.values())))
     mean = lambda values: None if None in values else float(np.mean(values))  # noqa: E731
     lines = []
     for stages in zip(*found, strict=True):
@@ -153,7 +158,7 @@ def show_activity(run: Run) -> Section:
     return Section("Activations", in_scroll(make_table(heads, lines, "numbers"), "Activations") + note(said))
 
 
-def _activity(network: Checkpoint, x: jax.Array) -> list[StageActivity]:
+def _activity(network: Checkpoint, x: Any) -> list[StageActivity]:
     return stage_activity(network.model, jax.tree.map(jnp.asarray, network.variables), x)
 
 

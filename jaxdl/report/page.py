@@ -4,17 +4,12 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jaxdl.data.source import Source
-from jaxdl.report.answer import (
-    check_source,
-    show_answer,
-    show_confusion,
-    show_curves,
-    show_facts,
-    show_scores,
-    show_wrong,
-)
+from jaxdl.report.answer import check_source, show_answer, show_curves, show_facts, show_scores
 from jaxdl.report.markup import check_place, document, escaped
-from jaxdl.report.table import MEASURES, how_made, results_table
+from jaxdl.report.sections import task_sections
+from jaxdl.report.shown import Shown
+from jaxdl.report.table import how_made, results_table
+from jaxdl.report.units import curve_metrics
 from jaxdl.validation.result import Result
 from jaxdl.weights.files import write_text
 
@@ -37,7 +32,7 @@ def write_page(
       results: by the method's name, as of `cross_validate`; the one with the best mean is shown closer.
       source: the examples that `results` were made on, to show those that were predicted wrong.
       intro: a paragraph below the title; empty lines part several.
-      truth: for some methods the accuracy, from 0 to 1, on examples that no fold has seen.
+      truth: for some methods the score on examples that no fold has seen, such as an accuracy from 0 to 1.
       facts: topics and texts of the table on how this was made; by default those of `report.table.how_made`.
 
     Returns:
@@ -53,12 +48,12 @@ def write_page(
         for method, result in results.items():
             check_source(source, method, result)
     best = next(row["method"] for row in rows if row["best"])
+    closer = results[best]
     sections = [
         show_answer(rows, results),
         show_scores(results, truth),
-        show_curves({method: result.curves for method, result in results.items()}, MEASURES[results[best].task]),
-        show_confusion(best, results[best]),
-        show_wrong(best, results[best], source),
+        show_curves({method: r.curves for method, r in results.items()}, curve_metrics(closer.asked, closer.metric)),
+        *task_sections(Shown(closer.asked, best, closer, source)),
         show_facts(how_made(results) if facts is None else facts),
     ]
     paragraphs = "".join(f"<p>{escaped(part)}</p>" for part in intro.split("\n\n") if part.strip())

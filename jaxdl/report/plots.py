@@ -8,12 +8,25 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from jaxdl.report.svg import HELD_OUT, INK, TRAIN, TRUTH, drawing, epoch_axis, new_figure, percent_axis, to_svg
-from jaxdl.report.table import SHARES, SMALL_IS_GOOD, measure, percent, plain
+from jaxdl.report.svg import (
+    HELD_OUT,
+    INK,
+    TRAIN,
+    TRUTH,
+    drawing,
+    epoch_axis,
+    new_figure,
+    percent_axis,
+    shortened,
+    to_svg,
+)
+from jaxdl.report.units import LOSS_WORDS, in_percent, known_scores, measure, percent, score_metric
+from jaxdl.tasks import Metric
 from jaxdl.validation.result import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 RIGHT, WRONG = (0, 114, 178), (213, 94, 0)  # blue and vermilion of Okabe & Ito, told apart by all kinds of sight
 MOST_LINES = 20  # folds, above which curves become a band
@@ -27,18 +40,19 @@ def draw_fold_scores(results: Mapping[str, Result], truth: Mapping[str, float]) 
     with drawing():
         figure, axes = new_figure(70 + max(250, 100 * len(results)), 330)
         for column, (method, result) in enumerate(results.items()):
-            _draw_scores(axes, column, [fold[result.metric] for fold in result.folds])
-            axes.hlines(result.mean, column - 0.32, column + 0.32, color=INK, linewidth=2, zorder=1.5)
+            _draw_scores(axes, column, known_scores(result.folds, result.metric))
+            if result.mean is not None:
+                axes.hlines(result.mean, column - 0.32, column + 0.32, color=INK, linewidth=2, zorder=1.5)
             if method in truth:
                 axes.plot(column + 0.4, truth[method], "D", color=TRUTH, markersize=8, clip_on=False)
         axes.set_xticks(range(len(results)), _wrapped(list(results)))
         axes.set_xlim(-0.5, len(results) - 0.5)
         axes.tick_params(axis="x", length=0)
-        metric = next(iter(results.values())).metric
-        if metric in SHARES:
-            percent_axis(axes, metric)
+        metric = score_metric(next(iter(results.values())))
+        if in_percent(metric):
+            percent_axis(axes, metric.name)
         else:
-            axes.set_ylabel(metric)
+            axes.set_ylabel(metric.name)
         axes.margins(y=0.12)
         axes.grid(axis="y")
         return to_svg(figure, "scores", _say_scores(results, truth))
@@ -61,14 +75,17 @@ def _draw_scores(axes: "Axes", column: int, scores: Sequence[float]) -> None:
 def _say_scores(results: Mapping[str, Result], truth: Mapping[str, float]) -> str:
     said = []
     for method, result in results.items():
-        write = partial(measure, result.metric)
-        scores = [fold[result.metric] for fold in result.folds]
-        said.append(f"{method}: mean {write(result.mean)}, from {write(min(scores))} to {write(max(scores))}")
+        write = partial(measure, score_metric(result))
+        scores = known_scores(result.folds, result.metric)
+        said.append(f"{method}: mean {write(result.mean)}")
+        said[-1] += f", from {write(min(scores))} to {write(max(scores))}" if scores else ""
         said[-1] += f", on unseen examples {write(truth[method])}" if method in truth else ""
     return f"{next(iter(results.values())).metric} of each fold. " + "; ".join(said)
 
 
-def draw_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], measures: Sequence[str]) -> dict[str, list[str]]:
+def draw_curves(
+    curves: Mapping[str, Sequence[Mapping[str, Any]]], measures: Mapping[str, Metric]
+) -> dict[str, list[str]]:
     """Per method the curves of `measures` by epoch, of training and held-out parts, on common scales.
 
     A thin line per fold and a thick one for the mean; with many folds a band of one standard deviation about the mean.
@@ -76,41 +93,52 @@ def draw_curves(curves: Mapping[str, Sequence[Mapping[str, Any]]], measures: Seq
 
     Args:
       curves: rows with ``fold``, ``epoch`` and ``train_…`` and ``test_…`` of the measures, by the method's name.
-      measures: such as ``("loss", "accuracy")``.
+      measures: see `units.curve_metrics`.
     """
     known = {key for rows in curves.values() for row in rows for key in row}
-    wanted = [what for what in measures if known & {f"train_{what}", f"test_{what}"}]
-    width, height = (470, 270) if len(curves) == 1 else (270, 200)
+    wanted = {what: metric for what, metric in measures.items() if known & {f"train_{what}", f"test_{what}"}}
     points = CURVE_POINTS // (len(curves) * max(len({row["fold"] for row in rows}) or 1 for rows in curves.values()))
+    points = int(np.clip(points, 20, 200))
     series = {
         (method, part, what): _by_epoch(rows, f"{part}_{what}")
         for method, rows in curves.items()
         for part in ("train", "test")
         for what in wanted
     }
-    limits = {what: _limits([v for k, v in series.items() if k[2] == what], what) for what in wanted}
+    limits = {what: _limits([v for k, v in series.items() if k[2] == what], m) for what, m in wanted.items()}
+    size = (470, 270) if len(curves) == 1 else (270, 200)
     pictures: dict[str, list[str]] = {}
     for place, method in enumerate(curves):
         pictures[method] = []
-        for what in wanted:
+        for what, metric in wanted.items():
             lines = {part: series[method, part, what] for part in ("train", "test")}
+            title = LOSS_WORDS.get(metric.name, what) if what == "loss" else what
             with drawing():
-                figure, axes = new_figure(width, height, margins=(54, 40, 10, 26))
-                for part, colour, dash in (("train", TRAIN, (0, (4, 2))), ("test", HELD_OUT, "-")):
-                    _draw_curve(axes, lines[part], what, colour, dash, int(np.clip(points, 20, 200)))
-                if what in SHARES:
-                    percent_axis(axes, "")
-                axes.set_title(_title(what, measures), loc="left", fontsize=12)
-                axes.set_ylim(limits[what])
-                epoch_axis(axes)
-                axes.grid()
-                said = _say_curve(method, _title(what, measures), what, lines)
+                figure = _draw_panel(size, title, metric, lines, limits[what], points)
+                said = _say_curve(method, title, metric, lines)
                 pictures[method].append(to_svg(figure, f"curve-{place}-{what}", said))
     return pictures
 
 
-def _title(what: str, measures: Sequence[str]) -> str:
-    return "log loss" if what == "loss" and "accuracy" in measures else what
+def _draw_panel(
+    size: tuple[int, int],
+    title: str,
+    metric: Metric,
+    lines: Mapping[str, np.ndarray],
+    limits: tuple[float, float],
+    points: int,
+) -> "Figure":
+    """The curves of one metric of one method."""
+    figure, axes = new_figure(*size, margins=(54, 40, 10, 26))
+    for part, colour, dash in (("train", TRAIN, (0, (4, 2))), ("test", HELD_OUT, "-")):
+        _draw_curve(axes, lines[part], metric, colour, dash, points)
+    if in_percent(metric):
+        percent_axis(axes, "")
+    axes.set_title(title, loc="left", fontsize=12)
+    axes.set_ylim(limits)
+    epoch_axis(axes)
+    axes.grid()
+    return figure
 
 
 def _by_epoch(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
@@ -118,11 +146,12 @@ def _by_epoch(rows: Sequence[Mapping[str, Any]], key: str) -> np.ndarray:
     folds = {fold: place for place, fold in enumerate(dict.fromkeys(row["fold"] for row in rows))}
     values = np.full((len(folds), max((row["epoch"] for row in rows), default=0)), np.nan)
     for row in rows:
-        values[folds[row["fold"]], row["epoch"] - 1] = row.get(key, np.nan)
+        value = row.get(key)
+        values[folds[row["fold"]], row["epoch"] - 1] = np.nan if value is None else value
     return np.where(np.isfinite(values), values, np.nan)
 
 
-def _draw_curve(axes: "Axes", values: np.ndarray, what: str, colour: str, dash: Any, points: int) -> None:
+def _draw_curve(axes: "Axes", values: np.ndarray, metric: Metric, colour: str, dash: Any, points: int) -> None:
     measured = np.flatnonzero(np.isfinite(values).any(0))  # held-out parts may be measured every few epochs
     if not measured.size:
         return
@@ -133,8 +162,7 @@ def _draw_curve(axes: "Axes", values: np.ndarray, what: str, colour: str, dash: 
     if 1 < len(values) <= MOST_LINES:
         axes.plot(epochs + 1, values.T, color=colour, linewidth=0.8, alpha=0.55, marker=marker, markersize=3)
     elif len(values) > MOST_LINES:
-        bounds = (0, 1) if what in SHARES else (0, np.inf) if what in SMALL_IS_GOOD else (-np.inf, np.inf)
-        band = np.clip(mean - spread, *bounds), np.clip(mean + spread, *bounds)
+        band = np.clip(mean - spread, *metric.bounds), np.clip(mean + spread, *metric.bounds)
         axes.fill_between(epochs + 1, *band, color=colour, alpha=0.2, linewidth=0)
     axes.plot(epochs + 1, mean, color=colour, linewidth=2.2, linestyle=dash, marker=marker, dash_capstyle="butt")
 
@@ -145,25 +173,27 @@ def _mean_and_spread(values: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         return np.nanmean(values, 0), np.nanstd(values, 0)
 
 
-def _limits(series: Sequence[np.ndarray], what: str) -> tuple[float, float]:
+def _limits(series: Sequence[np.ndarray], metric: Metric) -> tuple[float, float]:
     known = np.concatenate([values[np.isfinite(values)] for values in series])
     if not known.size:
         return 0.0, 1.0
-    if what in SMALL_IS_GOOD:  # the few values of a run that blew up must not flatten all others
+    if (
+        metric.scale == "distance" and not metric.higher_is_better
+    ):  # the few values of a run that blew up must not flatten all others
         usual = max(1.5 * np.nanmax([values[:, :1].max(initial=0) for values in series]), 4 * np.quantile(known, 0.95))
         return 0.0, float(min(known.max(), usual) * 1.05) or 1.0
-    if what not in SHARES:
+    if not in_percent(metric):
         low, high = max(float(known.min()), float(np.quantile(known, 0.05)) - 1), float(known.max())
         return low - 0.05 * (high - low or 1), high + 0.1 * (high - low or 1)
     return max(0.0, float(known.min()) - 0.03), min(1.0, float(known.max()) + 0.1) + 0.02
 
 
-def _say_curve(method: str, title: str, what: str, lines: Mapping[str, np.ndarray]) -> str:
+def _say_curve(method: str, title: str, metric: Metric, lines: Mapping[str, np.ndarray]) -> str:
     said = []
     for part, name in (("train", "training"), ("test", "held-out")):
         mean = _mean_and_spread(lines[part])[0]
         mean = mean[np.isfinite(mean)]
-        write = percent if what in SHARES else "{:.3f}".format
+        write = percent if in_percent(metric) else "{:.3f}".format
         if mean.size:
             said.append(f"{name} part from {write(mean[0])} to {write(mean[-1])}")
     return f"{method}: {title} by epoch, mean over folds; " + ", ".join(said)
@@ -176,7 +206,7 @@ def draw_confusion(method: str, result: Result) -> str:
     cell = float(np.clip(640 / classes, 30, 52) if few else max(800 / classes, 0.8))
     size = 12 if few else min(11, max(cell, 7))
     every = int(np.ceil(size / cell))  # names that find room
-    names = [_shortened(name, 18) for name in result.class_names]
+    names = [shortened(name, 18) for name in result.asked.names]
     letters = 0.62 * size * max(map(len, names))
     turn = 0 if few and letters < cell else 45 if cell > 20 else 90
     ends = {"ha": "right", "va": "center" if turn == 90 else "top", "rotation_mode": "anchor"} if turn else {}
@@ -207,14 +237,8 @@ def _shades(counts: np.ndarray) -> np.ndarray:
     return np.concatenate([colour, alpha[..., None]], -1).astype(np.uint8)
 
 
-def _shortened(name: str, length: int) -> str:
-    """Names often differ at their ends, so that the middle goes."""
-    name = plain(name).replace("\n", " ")
-    return name if len(name) <= length else f"{name[: length // 2]}…{name[len(name) - (length - length // 2 - 1) :]}"
-
-
 def _wrapped(names: Sequence[str]) -> list[str]:
     """In lines that fit a column, equally many for all, so that the first ones lie level."""
-    parts = [textwrap.wrap(_shortened(name, 36), 13, break_on_hyphens=False) for name in names]
+    parts = [textwrap.wrap(shortened(name, 36), 13, break_on_hyphens=False) for name in names]
     most = max(map(len, parts))
     return ["\n".join([*lines, *[" "] * (most - len(lines))]) for lines in parts]

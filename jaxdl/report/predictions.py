@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl.errors import InputError
-from jaxdl.tasks.classification import probabilities
+from jaxdl.tasks import Task
 from jaxdl.validation.result import OutOfFold
 
 BINS = 15  # as in the paper
@@ -99,53 +99,64 @@ def reliability(p: np.ndarray, labels: np.ndarray, bins: int = BINS) -> Reliabil
     return Reliability(edges, count, total(confidence) / filled, total(right) / filled)
 
 
-def most_wrong(held: OutOfFold, limit: int) -> list[dict[str, Any]]:
+def check_classes(held: OutOfFold, task: Task) -> None:
+    """Raises InputError unless each target and each answer is one of the task's outputs, by number."""
+    answers = (held.target, task.predicted(held.kept))
+    if not all(np.ndim(each) == 1 and np.isin(each, range(len(task.names))).all() for each in answers):
+        raise InputError(f"An example of the task {task.name} is not of one class out of several, as is shown here.")
+
+
+def most_wrong(held: OutOfFold, task: Task, limit: int) -> list[dict[str, Any]]:
     """The examples that were given a wrong class with the largest probability, at most `limit`, each once.
 
     Returns:
       Rows of ``index`` (in the source), ``fold``, ``label``, ``predicted`` and ``probability`` of the predicted class.
     """
-    return _first(held, -_confidence(held), held.predicted != held.label, limit)
+    return _first(held, task, -_confidence(held, task), task.predicted(held.kept) != held.target, limit)
 
 
-def least_certain(held: OutOfFold, limit: int) -> list[dict[str, Any]]:
+def least_certain(held: OutOfFold, task: Task, limit: int) -> list[dict[str, Any]]:
     """The examples whose most probable class has the smallest probability; rows as of `most_wrong`."""
-    return _first(held, _confidence(held), np.full(len(held.index), True), limit)
+    return _first(held, task, _confidence(held, task), np.full(len(held.index), True), limit)
 
 
-def most_certain_right(held: OutOfFold, limit: int) -> list[dict[str, Any]]:
+def most_certain_right(held: OutOfFold, task: Task, limit: int) -> list[dict[str, Any]]:
     """Examples predicted right with the largest probability, one of each class, then a second of each, and so on.
 
     Returns:
       At most `limit` rows as of `most_wrong`.
     """
-    p = _confidence(held)
-    right = np.flatnonzero(held.predicted == held.label)
+    p, is_right = _confidence(held, task), task.predicted(held.kept) == held.target
+    right = np.flatnonzero(is_right)
     right = right[np.argsort(-p[right], kind="stable")]
     place_in_class = np.zeros(len(held.index))
-    for label in np.unique(held.label[right]):
-        mine = right[held.label[right] == label]
+    for label in np.unique(held.target[right]):
+        mine = right[held.target[right] == label]
         place_in_class[mine] = np.arange(len(mine))
-    return _first(held, place_in_class - p / 2, held.predicted == held.label, limit)
+    return _first(held, task, place_in_class - p / 2, is_right, limit)
 
 
-def _confidence(held: OutOfFold) -> np.ndarray:
-    return probabilities(held.logits).max(-1)
+def _confidence(held: OutOfFold, task: Task) -> np.ndarray:
+    return task.probabilities(held.kept).max(-1)
 
 
-def _first(held: OutOfFold, order: np.ndarray, wanted: np.ndarray, limit: int) -> list[dict[str, Any]]:
-    """Rows of the `wanted` predictions with the smallest `order`; of several of one example the first alone."""
+def first_places(held: OutOfFold, order: np.ndarray, wanted: np.ndarray, limit: int) -> np.ndarray:
+    """Places of the `wanted` rows with the smallest `order`; of several rows of one example the first alone."""
     places = np.flatnonzero(wanted)
     places = places[np.lexsort((held.fold[places], held.index[places], order[places]))]
     _, first = np.unique(held.index[places], return_index=True)  # monte-carlo tests an example in several folds
-    p = _confidence(held)
+    return places[np.sort(first)][:limit]
+
+
+def _first(held: OutOfFold, task: Task, order: np.ndarray, wanted: np.ndarray, limit: int) -> list[dict[str, Any]]:
+    p, predicted = _confidence(held, task), task.predicted(held.kept)
     return [
         {
             "index": int(held.index[i]),
             "fold": int(held.fold[i]),
-            "label": int(held.label[i]),
-            "predicted": int(held.predicted[i]),
+            "label": int(held.target[i]),
+            "predicted": int(predicted[i]),
             "probability": float(p[i]),
         }
-        for i in places[np.sort(first)][:limit]
+        for i in first_places(held, order, wanted, limit)
     ]

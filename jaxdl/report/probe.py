@@ -6,32 +6,35 @@ from typing import Any
 import numpy as np
 
 from jaxdl.report.svg import HELD_OUT, INK, drawing, new_figure, percent_axis, to_svg
-from jaxdl.report.table import SHARES, measure
+from jaxdl.report.units import find_metric, in_percent, measure
+from jaxdl.tasks.metric import mean_of_defined
 from jaxdl.validation.result import Result
 
 
-def head_rows(told: Mapping[str, Any], results: Mapping[str, Result]) -> tuple[list[str], list[list[str]], int]:
+def head_rows(saved: Mapping[str, Any], results: Mapping[str, Result]) -> tuple[list[str], list[list[str]], int]:
     """Headers, a line for each head, and which of them has the best mean.
 
     Args:
-      told: what ``probe.json`` holds.
+      saved: what ``probe.json`` holds.
       results: of each head.
     """
-    metric, lines = told["metric"], []
-    for name, one in told["heads"].items():
+    metric, lines = saved["metric"], []
+    for name, one in saved["heads"].items():
         chosen = "–" if one["chosen"] is None else f"{one['chosen']:.3g}"
         found = results[name].interval
         ends = "–" if not found else f"{measure(metric, found['low'])} to {measure(metric, found['high'])}"
         how = "inner folds" if one["nested"] and len(one["grid"]) > 1 else "–" if one["nested"] else "the same folds !"
         score = measure(metric, results[name].mean, results[name].std)
         lines.append([name, score, ends, chosen, how, f"{one['seconds']:.1f}"])
-    best = int(np.argmax([result.mean for result in results.values()]))
+    sign = 1 if find_metric(metric).higher_is_better else -1
+    best = int(np.argmax([-np.inf if result.mean is None else sign * result.mean for result in results.values()]))
     return ["head", metric, "95 % interval", "penalty or neighbours", "chosen by", "seconds"], lines, best
 
 
 def draw_grid(metric: str, name: str, head: Mapping[str, Any]) -> str:
     """Mean score over folds at every point of the grid, with what is chosen."""
-    grid, means = np.array(head["grid"]), np.array(head["scores"]).mean(1)
+    grid, means = np.array(head["grid"]), mean_of_defined(np.array(head["scores"], np.float64), 1)
+    best = np.nanmax if find_metric(metric).higher_is_better else np.nanmin
     with drawing():
         figure, axes = new_figure(300, 220)
         axes.plot(grid, means, "o-", color=HELD_OUT, markersize=4)
@@ -41,8 +44,8 @@ def draw_grid(metric: str, name: str, head: Mapping[str, Any]) -> str:
         axes.xaxis.set_minor_formatter("")
         axes.set_title(name, loc="left", fontsize=12)
         axes.set_xlabel("neighbours" if name == "knn" else "penalty")
-        if metric in SHARES:
+        if in_percent(metric):
             percent_axis(axes, "")
         axes.grid(axis="y")
-        said = f"{name}: {metric} along the grid, best {measure(metric, float(means.max()))}"
+        said = f"{name}: {metric} along the grid, best {measure(metric, float(best(means)))}"
         return to_svg(figure, f"grid-{name}", said)

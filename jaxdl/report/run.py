@@ -12,6 +12,7 @@ from jaxdl import data
 from jaxdl.data.source import Source, subset
 from jaxdl.errors import InputError
 from jaxdl.report.answer import check_source
+from jaxdl.tasks import Task
 from jaxdl.training.transfer import hold_out
 from jaxdl.validation.result import RESULT, Result, load_result
 from jaxdl.validation.search.result import SEARCH
@@ -64,8 +65,9 @@ class Run:
         return self.told.get("settings") or {}
 
     @property
-    def class_names(self) -> tuple[str, ...]:
-        return self.result.class_names if self.result else self.networks[0].card.class_names
+    def task(self) -> Task:
+        """What was asked."""
+        return self.result.asked if self.result else self.networks[0].card.asked(self.networks[0].model.num_outputs)
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -215,4 +217,4 @@ def _held_out(spec: str, source: Source, settings: Mapping[str, Any], checkpoint
     if not (held := settings.get("held_out")):
         return None
     fraction = (held - 0.5) / len(source)  # rounded up, this is as many again
-    return hold_out(source, fraction, (checkpoint.card.plan or {}).get("seed", 0))[1]
+    return hold_out(source, fraction, (checkpoint.card.plan or {}).get("seed", 0), checkpoint.card.task)[1]

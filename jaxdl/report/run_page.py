@@ -2,14 +2,14 @@
 
 import json
 import shlex
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.models import describe
-from jaxdl.report.answer import show_answer, show_confusion, show_curves, show_facts, show_scores, show_wrong
+from jaxdl.report.answer import show_answer, show_curves, show_facts, show_scores
 from jaxdl.report.markup import (
     GENERATOR,
     Section,
@@ -22,12 +22,14 @@ from jaxdl.report.markup import (
 )
 from jaxdl.report.network import show_activity, show_gradients, show_stages
 from jaxdl.report.run import Run, load_run, read_told
-from jaxdl.report.saliency import show_explained
 from jaxdl.report.search import show_search
+from jaxdl.report.sections import section, task_sections
+from jaxdl.report.shown import Shown
 from jaxdl.report.study import read_study
-from jaxdl.report.table import MEASURES, describe_environment, flat_plan, how_made, measure, plain, results_table
-from jaxdl.report.trust import show_classes, show_doubtful, show_regression, show_reliability
+from jaxdl.report.table import brief, describe_environment, flat_plan, how_made, plain, results_table
 from jaxdl.report.uncertainty import show_uncertainty
+from jaxdl.report.units import LOSS, curve_metrics, find_metric, measure
+from jaxdl.tasks import Metric
 from jaxdl.validation.probes.result import PROBED
 from jaxdl.validation.result import Result
 from jaxdl.validation.search.result import SEARCH
@@ -47,7 +49,7 @@ TITLES = {
 def write_run_report(run: str | Path, source: Source | None = None, out: str | Path | None = None) -> Path:
     """Writes one HTML file about a run that needs nothing else: no scripts, no network.
 
-    What the run did not keep, or what is not there any more, is told in a sentence instead of shown.
+    Where the run did not keep something, or it is not there any more, a sentence says so.
 
     Args:
       run: folder of a cross-validation, search, learning curve, variance or probe, or of a checkpoint that pretraining
@@ -107,51 +109,34 @@ def _method(result: Result) -> str:
 
 
 def _sections(run: Run) -> list[Section]:
-    parts: list[tuple[str, Callable[[], Section]]] = []
-    if run.result:
-        if (run.path / SEARCH).is_file():
-            parts.append(("The search", lambda: show_search(run.path)))
-        name = _method(run.result)
-        results = {name: run.result}
-        parts += [
-            ("The answer", lambda: show_answer(results_table(results), results)),
-            ("How sure is the number?", lambda: show_uncertainty(run.result)),
-            ("Each fold", lambda: show_scores(results, {})),
-        ]
-    else:
-        parts.append(("The answer", lambda: _show_last(run)))
-    parts.append(("Learning curves", lambda: show_curves({_model_name(run): run.history}, *_measured(run))))
-    if run.result and run.class_names:
-        parts += [
-            ("Which classes are confused", lambda: show_confusion(name, run.result)),
-            ("Class by class", lambda: show_classes(run.result)),
-            ("Can the probabilities be believed?", lambda: show_reliability(run.result)),
-            ("Most confidently wrong", lambda: show_wrong(name, run.result, run.source)),
-            ("Least certain", lambda: show_doubtful(run)),
-        ]
-    elif run.result:
-        parts.append(("Predicted and true", lambda: show_regression(run.result)))
-    parts += [
+    name = _method(run.result) if run.result else _model_name(run)
+    shown = Shown(run.task, name, run.result, run.source, run)
+    first = _of_result(run, name) if run.result else [("The answer", lambda: _show_last(run))]
+    first.append(("Learning curves", lambda: show_curves({_model_name(run): run.history}, *_measured(run))))
+    last: list[tuple[str, Callable[[], Section]]] = [
         ("Stages", lambda: show_stages(run)),
-        ("Where it looked", lambda: show_explained(run)),
         ("Activations", lambda: show_activity(run)),
         ("Gradients", lambda: show_gradients(run)),
         ("How this was made", lambda: show_facts(_facts(run))),
     ]
-    return [_section(title, build) for title, build in parts]
+    return [*(section(*each) for each in first), *task_sections(shown), *(section(*each) for each in last)]
 
 
-def _section(title: str, build: Callable[[], Section]) -> Section:
-    """A section whose ingredients are missing says which."""
-    try:
-        return build()
-    except InputError as error:
-        return Section(title, note(str(error)))
+def _of_result(run: Run, name: str) -> list[tuple[str, Callable[[], Section]]]:
+    """Titles and makers of what every cross-validation shows."""
+    results = {name: run.result}
+    searched = [("The search", lambda: show_search(run.path))] if (run.path / SEARCH).is_file() else []
+    return [
+        *searched,
+        ("The answer", lambda: show_answer(results_table(results), results)),
+        ("How sure is the number?", lambda: show_uncertainty(run.result)),
+        ("Each fold", lambda: show_scores(results, {})),
+    ]
 
 
-def _measured(run: Run) -> tuple[Sequence[str], Any]:
-    task = run.result.task if run.result else "classification" if run.class_names else "regression"
-    return MEASURES[task], run.plan.get("early_stopping")
+def _measured(run: Run) -> tuple[Mapping[str, Metric], Any]:
+    score = run.result.metric if run.result else run.task.metric
+    return curve_metrics(run.task, score), run.plan.get("early_stopping")
 
 
 def _show_last(run: Run) -> Section:
@@ -160,12 +145,13 @@ def _show_last(run: Run) -> Section:
         raise InputError("The checkpoint keeps no history of its training.")
     last = run.history[-1]
     measured = {
-        part: {key.removeprefix(prefix): float(v) for key, v in last.items() if key.startswith(prefix)}
+        part: {key.removeprefix(prefix): v for key, v in last.items() if key.startswith(prefix)}
         for part, prefix in (("training part", "train_"), ("held-out part", "test_"))
     }
-    names = list(dict.fromkeys(name for values in measured.values() for name in values))
+    names = dict.fromkeys(name for values in measured.values() for name in values)
+    names = sorted(names, key=lambda name: name != LOSS.name)  # the loss first, as in the curves
     lines = [
-        [part, *(measure(name, values[name]) if name in values else "–" for name in names)]
+        [part, *(measure(find_metric(name, run.task), values.get(name)) for name in names)]
         for part, values in measured.items()
         if values
     ]
@@ -200,9 +186,8 @@ def _checkpoint_facts(run: Run) -> dict[str, str]:
         environment = json.loads((run.path / CARD).read_text()).get("environment") or {}
     except (OSError, ValueError):
         environment = {}
-    classes = f", {len(card.class_names)} classes" if card.class_names else ""
     facts = {
-        "data": f"{run.told.get('data') or card.data or 'unknown'}{classes}",
+        "data": f"{run.told.get('data') or card.data or 'unknown'}, {brief(run.task)}",
         "model": ", ".join([name, *(f"{key} {value}" for key, value in arguments.items())]),
         "start": run.parent.path if run.parent else run.missing.get("parent", ""),
         "plan": ", ".join(f"{key} {value}" for key, value in flat_plan(run.plan).items()),

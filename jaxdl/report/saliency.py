@@ -9,16 +9,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.data.preprocessing import to_memory
 from jaxdl.data.source import Source, subset
 from jaxdl.errors import InputError
 from jaxdl.models import describe
-from jaxdl.report.answer import short_name
-from jaxdl.report.explain import explain, explains_with
-from jaxdl.report.markup import Section, escaped
-from jaxdl.report.network import SAMPLE, SAMPLE_NUMBERS, spread
-from jaxdl.report.predictions import most_certain_right, most_wrong
+from jaxdl.report.examples import short_name
+from jaxdl.report.explain import Method, explain, explains_with
+from jaxdl.report.markup import Section, escaped, is_picture
+from jaxdl.report.network import SAMPLE, SAMPLE_NUMBERS, input_size, spread
+from jaxdl.report.predictions import check_classes, most_certain_right, most_wrong
 from jaxdl.report.run import Run
+from jaxdl.tasks import Task
 from jaxdl.training.predict import predict
 from jaxdl.validation.result import OutOfFold
 from jaxdl.weights.checkpoint import Checkpoint
@@ -49,18 +49,10 @@ def show_explained(run: Run) -> Section:
     source = run.fresh or run.source
     if source is None:
         raise InputError(run.missing["source"])
-    shape = network.card.preprocessing.input_shape
-    if network.card.preprocessing.kind != "uint8" or len(shape) != 3 or shape[2] not in (1, 3):
-        raise InputError("The examples are no pictures that a map could be laid over.")
-    method = explains_with(network.model, network.variables, shape)
-    if method is None:
-        raise InputError(
-            f"The model {describe(network.model)[0]} has neither feature maps nor attention to say where it looks."
-        )
-    rows = _choose(run, source)
+    method = _method(network)
     shown = {
-        kind: "".join(_figure(run, source, *each) for each in _explain(run, source, chosen))
-        for kind, chosen in rows.items()
+        kind: "".join(_figure(run, source, *each) for each in _explain(run, source, chosen, method))
+        for kind, chosen in _choose(run, source).items()
         if chosen
     }
     wide = {"Wrong": " three"} if method == "Grad-CAM" else {}
@@ -73,35 +65,49 @@ def show_explained(run: Run) -> Section:
     return Section("Where it looked", f"<p>{escaped(said)}</p>{blocks}<p class='note'>{CAUTION}</p>")
 
 
+def _method(network: Checkpoint) -> Method:
+    """The one that suits a network. Raises InputError if none does, or its examples are no pictures."""
+    spec = network.card.preprocessing.stored_spec()
+    if not is_picture(spec):
+        raise InputError("The examples are no pictures that a map could be laid over.")
+    method = explains_with(network.model, network.variables, spec.shape)
+    if method is None:
+        raise InputError(
+            f"The model {describe(network.model)[0]} has neither feature maps nor attention to say where it looks."
+        )
+    return method
+
+
 def _choose(run: Run, source: Source) -> dict[str, list[dict[str, Any]]]:
     """Rows as of `most_wrong`: the most certain right example of some classes, and the most confidently wrong ones."""
-    if not run.class_names:
-        raise InputError("A map for a number instead of a class is not drawn.")
-    held = run.result.out_of_fold if run.result else _predicted(run.networks[0], source)
-    known = np.isin(held.fold, list(run.networks)) & (held.label >= 0)
-    held = OutOfFold(held.index[known], held.fold[known], held.label[known], held.logits[known])
-    return {"Right": most_certain_right(held, EACH), "Wrong": most_wrong(held, EACH)}
+    if run.result:
+        held, known = run.result.out_of_fold, np.isin(run.result.out_of_fold.fold, list(run.networks))
+    else:
+        held, known = _predicted(run.networks[0], run.task, source)
+    held = held.take(np.flatnonzero(known))
+    check_classes(held, run.task)
+    return {"Right": most_certain_right(held, run.task, EACH), "Wrong": most_wrong(held, run.task, EACH)}
 
 
-def _predicted(network: Checkpoint, source: Source) -> OutOfFold:
-    """What a network that has no folds says of some of the examples."""
-    numbers = int(np.prod(network.card.preprocessing.input_shape))
-    index = spread(np.arange(len(source)), int(np.clip(4 * SAMPLE_NUMBERS // numbers, SAMPLE, 4 * SAMPLE)))
+def _predicted(network: Checkpoint, task: Task, source: Source) -> tuple[OutOfFold, np.ndarray]:
+    """What a network that has no folds says of some of the examples, and of which the truth is known."""
+    index = spread(np.arange(len(source)), int(np.clip(4 * SAMPLE_NUMBERS // input_size(network), SAMPLE, 4 * SAMPLE)))
     found = predict(network, subset(source, index))
-    labels = np.full(len(index), -1) if found.labels is None else found.labels
-    return OutOfFold(index, np.zeros(len(index), int), labels, found.logits)
+    if found.targets is None:
+        raise InputError("The examples have no targets of the kind that the network answers with.")
+    return OutOfFold(index, np.zeros(len(index), int), found.targets, found.outputs), task.known(found.targets)
 
 
-def _explain(run: Run, source: Source, rows: Sequence[Mapping[str, Any]]) -> list[Explained]:
+def _explain(run: Run, source: Source, rows: Sequence[Mapping[str, Any]], method: Method) -> list[Explained]:
     """Each of `rows` by the network of its fold, in their order."""
     made: dict[int, Explained] = {}
+    by_class = method == "Grad-CAM"
     for fold in sorted({row["fold"] for row in rows}):
         places = [place for place, row in enumerate(rows) if row["fold"] == fold]
         mine = [rows[place] for place in places]
         network = run.networks[fold]
-        x = to_memory(subset(source, [row["index"] for row in mine]), network.card.preprocessing).x
+        x = network.card.preprocessing.load(subset(source, [row["index"] for row in mine]))
         said = _maps(network, x, [row["predicted"] for row in mine])
-        by_class = explains_with(network.model, network.variables, x.shape[1:]) == "Grad-CAM"
         true = _maps(network, x, [row["label"] for row in mine]) if by_class else said
         for place, row, image, one, other in zip(places, mine, x, said, true, strict=True):
             made[place] = (row, image, one, other if by_class and row["label"] != row["predicted"] else None)
@@ -112,14 +118,14 @@ def _maps(network: Checkpoint, x: np.ndarray, classes: Sequence[int]) -> np.ndar
     """``[n, rows, columns]``, computed for `EACH` examples at a time, so that one program serves all folds."""
     filled = np.resize(np.arange(len(x)), EACH)
     variables = jax.tree.map(jnp.asarray, network.variables)
-    inputs = network.card.preprocessing.normalise(x[filled])
+    inputs = network.card.preprocessing.network_input(x[filled])
     return np.asarray(explain(network.model, variables, inputs, np.asarray(classes)[filled]))[: len(x)]
 
 
 def _figure(run: Run, source: Source, row: Mapping[str, Any], image: np.ndarray, said: Any, true: Any) -> str:
     name = f"index {row['index']}"
     name += f", {short_name(source.names[row['index']])}" if source.names is not None else ""
-    label, predicted = (run.class_names[row[key]] for key in ("label", "predicted"))
+    label, predicted = (run.task.names[row[key]] for key in ("label", "predicted"))
     pictures = [
         (image_uri(image), f"Example {name}", "input"),
         (
@@ -136,9 +142,8 @@ def _figure(run: Run, source: Source, row: Mapping[str, Any], image: np.ndarray,
         for uri, alt, below in pictures
     )
     fold = f", fold {row['fold']}" if run.result else ""
-    verdict = (
-        f"true {label}, predicted {predicted}" if row["label"] != row["predicted"] else f"predicted {label}, rightly"
-    )
+    right = row["label"] == row["predicted"]
+    verdict = f"predicted {label}, which is right" if right else f"true {label}, predicted {predicted}"
     caption = f"{escaped(verdict)} <span>(p = {row['probability']:.2f})</span><small>{escaped(name + fold)}</small>"
     return f'<figure><div class="row">{parts}</div><figcaption>{caption}</figcaption></figure>'
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
-from jaxdl.report.table import measure
+from jaxdl.report.units import measure, score_metric
 from jaxdl.validation.search.result import SearchResult, load_search
 
 LISTED = 10  # of the best configurations
@@ -18,7 +18,7 @@ def search_rows(found: SearchResult, most: int = LISTED) -> tuple[list[str], lis
     for row in found.ranking[:most]:
         number = row["configuration"]
         values = found.configurations[number]["values"]
-        mean = "not finite" if row["mean"] is None else measure(found.result.metric, row["mean"])
+        mean = "not finite" if row["mean"] is None else measure(score_metric(found.result), row["mean"])
         chosen = found.choices.count(number)
         cells = [*(as_word(values[name]) for name in names), mean, str(row["epochs"])]
         lines.append([*cells, *([f"{chosen} of {len(found.choices)}" if chosen else "–"] if found.nested else [])])
@@ -33,13 +33,12 @@ def as_word(value: Any) -> str:
 def verdict(found: SearchResult) -> str:
     """The score in a sentence, with what it is of."""
     result = found.result
-    score = measure(result.metric, result.mean, result.std)
+    score = measure(score_metric(result), result.mean, result.std)
     if not found.nested:
         return f"Not nested: {result.metric} {score}. {found.warning}"
     optimism = found.not_nested
-    beside = (
-        "" if optimism is None else f" (The folds that chose the final one give it {measure(result.metric, optimism)}.)"
-    )
+    found_by = measure(score_metric(result), optimism)
+    beside = "" if optimism is None else f" (The folds that chose the final one give it {found_by}.)"
     return (
         f"Nested: {result.metric} {score} over {len(result.folds)} outer folds, each of which tested what its own "
         f"inner folds had chosen out of {len(found.configurations)} configurations.{beside}"
@@ -63,7 +62,7 @@ def seeds_said(found: SearchResult) -> str:
     """The outer score with each seed, in a sentence; nothing for one."""
     if len(found.seed_means) < 2:
         return ""
-    scores = ", ".join(measure(found.result.metric, mean) for mean in found.seed_means)
+    scores = ", ".join(measure(score_metric(found.result), mean) for mean in found.seed_means)
     return f"With each of the {len(found.seed_means)} seeds: {scores}; the first is the one above."
 
 

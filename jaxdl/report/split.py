@@ -8,12 +8,12 @@ import numpy as np
 
 from jaxdl.data.source import Source
 from jaxdl.report.table import plain
+from jaxdl.tasks import Task
 from jaxdl.validation.splits import Split
-from jaxdl.validation.splitters import GROUPED
 
 UNUSED, TRAIN, TEST, PURGED = range(4)
-MOST_CLASSES = 4  # above which a line names the largest shift alone
-GROUP_SPLITTERS = (*GROUPED, "GroupKFold", "StratifiedGroupKFold", "LeaveOneGroupOut", "LeavePGroupsOut")
+MOST_NAMES = 4  # of classes or labels, above which a line names the largest shift alone
+SINGULAR = {"classes": "class", "labels": "label"}  # what is counted by the names of the outputs
 
 MEANING = {
     "stratified": "Every test part has the classes in about the same shares as all examples have.",
@@ -22,7 +22,7 @@ MEANING = {
     "stratified-group": "The examples of a group are all on one side of every fold; classes are as even as can be.",
     "leave-one-out": "Every example is tested by a network that was trained on all others.",
     "leave-groups-out": "Every choice of so many groups is tested once by a network that saw none of them.",
-    "monte-carlo": "Every fold draws its test part anew; an example may be tested several times or never.",
+    "monte-carlo": "Every fold draws a test part of its own; an example may be tested several times or never.",
     "repeated-stratified": "The division is made several times over, each time from another draw.",
     "repeated-kfold": "The division is made several times over, each time from another draw.",
     "time-series": "Every test part lies later than all that its network was trained on.",
@@ -37,17 +37,11 @@ MEANING = {
     ),
     "holdout": "There is one test part, drawn once.",
 }
-ALIKE = {
-    "PurgedKFold": "purged",
-    "CombinatorialPurgedKFold": "combinatorial-purged",
-    "PurgedTimeSeriesSplit": "time-series",
-    "TimeSeriesSplit": "time-series",
-}
 
 
 def name_of(split: Split) -> str:
     """The splitter's name as `SPLITTERS` has it, or that of its class."""
-    return ALIKE.get(split.kind, split.kind)
+    return split.name or split.kind
 
 
 def roles(split: Split, source: Source, fold: int) -> np.ndarray:
@@ -67,16 +61,22 @@ def roles(split: Split, source: Source, fold: int) -> np.ndarray:
     return made
 
 
-def fold_rows(split: Split, source: Source) -> list[dict[str, Any]]:
+def fold_rows(split: Split, source: Source, task: Task) -> list[dict[str, Any]]:
     """A row of numbers per fold.
+
+    Args:
+      split: of `source`.
+      source: labelled.
+      task: what is asked of the examples: it says which targets are counted.
 
     Returns:
       Rows of ``fold``; ``train``, ``test`` and ``left_out``, numbers of examples; for classes ``train_classes`` and
-      ``test_classes``, ``int[classes]``, for regression ``train_target`` and ``test_target``, ``(mean, standard
-      deviation)``; with groups ``train_groups``, ``test_groups`` and ``both_groups``, numbers of them; with times
-      ``train_times`` and ``test_times``, ``(first, last)``.
+      ``test_classes``, ``int[classes]``, for labels ``train_labels`` and ``test_labels`` likewise, for numbers
+      ``train_target`` and ``test_target``, ``(mean, standard deviation)``; with groups ``train_groups``,
+      ``test_groups`` and ``both_groups``, numbers of them; with times ``train_times`` and ``test_times``, ``(first,
+      last)``.
     """
-    classes = len(source.class_names)
+    columns = count_columns(source, task)
     groups = None if source.groups is None else _codes(source.groups)
     rows = []
     for fold, parts in enumerate(zip(split.train, split.test, strict=True)):
@@ -84,11 +84,7 @@ def fold_rows(split: Split, source: Source) -> list[dict[str, Any]]:
         found: dict[str, set[int]] = {}
         for side, part in zip(("train", "test"), parts, strict=True):
             row[side] = len(part)
-            labels = source.labels[part]
-            if classes:
-                row[f"{side}_classes"] = np.bincount(labels, minlength=classes)
-            else:
-                row[f"{side}_target"] = float(labels.mean()), float(labels.std())
+            row |= {f"{side}_{what}": value for what, value in _describe_targets(columns, part).items()}
             if groups is not None:
                 found[side] = set(groups[part].tolist())
                 row[f"{side}_groups"] = len(found[side])
@@ -101,9 +97,38 @@ def fold_rows(split: Split, source: Source) -> list[dict[str, Any]]:
     return rows
 
 
+def count_columns(source: Source, task: Task) -> tuple[str, np.ndarray] | None:
+    """Targets as numbers ``[n, columns]``, with what the columns are.
+
+    They are ``classes`` (who is of which) or ``labels`` (who has which), by the names of the outputs, or ``target`` for
+    a single column of plain numbers. None for other targets, such as pictures.
+    """
+    targets, strata = source.targets(), task.strata(source.targets())
+    if strata is not None:
+        return "classes", strata[:, None] == np.arange(len(task.names))
+    shape = np.shape(targets)
+    if len(shape) == 1:
+        return "target", np.asarray(targets)[:, None]
+    return ("labels", np.asarray(targets)) if shape[1:] == (len(task.names),) else None
+
+
+def _describe_targets(columns: tuple[str, np.ndarray] | None, part: np.ndarray) -> dict[str, Any]:
+    """What a row says of the targets of a part: counts by name, or mean and standard deviation of numbers."""
+    if columns is None:
+        return {}
+    what, values = columns
+    mine = values[part]
+    return {what: (float(mine.mean()), float(mine.std())) if what == "target" else mine.sum(0)}
+
+
+def counted(row: Mapping[str, Any]) -> str | None:
+    """What a row counts by the names of the outputs; None if nothing."""
+    return next((what for what in SINGULAR if f"train_{what}" in row), None)
+
+
 def as_text(rows: list[dict[str, Any]], source: Source) -> tuple[list[str], list[list[str]]]:
     """Headers and cells of the table that the terminal shows; columns in which all is zero are left out."""
-    some = rows[0]
+    some, what = rows[0], counted(rows[0])
     columns = {"fold": lambda row: str(row["fold"]), "train": lambda row: str(row["train"])}
     columns["test"] = lambda row: str(row["test"])
     if any(row["left_out"] for row in rows):
@@ -111,13 +136,13 @@ def as_text(rows: list[dict[str, Any]], source: Source) -> tuple[list[str], list
     if "train_target" in some:
         for side in ("train", "test"):
             columns[f"target in {side}"] = lambda row, side=side: "{:.3g} ± {:.2g}".format(*row[f"{side}_target"])
-    elif len(source.class_names) <= MOST_CLASSES:
+    elif what and len(source.class_names) <= MOST_NAMES:
         for side in ("train", "test"):
-            columns[f"classes in {side}, %"] = lambda row, side=side: " : ".join(
-                f"{100 * share:.0f}" for share in _shares(row[f"{side}_classes"])
+            columns[f"{what} in {side}, %"] = lambda row, side=side: " : ".join(
+                f"{100 * share:.0f}" for share in _shares(row, side)
             )
-    else:
-        columns["largest shift of a class"] = lambda row: _largest_shift(row, source)
+    elif what:
+        columns[f"largest shift of a {SINGULAR[what]}"] = lambda row: _largest_shift(row, source)
     if "train_groups" in some:
         for side in ("train", "test"):
             columns[f"groups in {side}"] = lambda row, side=side: str(row[f"{side}_groups"])
@@ -129,13 +154,14 @@ def as_text(rows: list[dict[str, Any]], source: Source) -> tuple[list[str], list
 
 
 def as_csv(rows: list[dict[str, Any]], source: Source) -> list[dict[str, Any]]:
-    """The same rows with a plain value in every cell; classes are columns ``train:NAME`` and ``test:NAME``."""
+    """The same rows with a plain value in every cell; classes and labels are columns ``train:NAME`` and
+    ``test:NAME``."""
     flat = []
     for row in rows:
         made: dict[str, Any] = {}
         for key, value in row.items():
             side = key.partition("_")[0]
-            if key.endswith("_classes"):
+            if key.partition("_")[2] in SINGULAR:
                 made |= {f"{side}:{name}": int(n) for name, n in zip(source.class_names, value, strict=True)}
             elif key.endswith("_target"):
                 made |= {f"{side}_mean": value[0], f"{side}_std": value[1]}
@@ -151,8 +177,8 @@ def say_split(split: Split, rows: list[dict[str, Any]], source: Source) -> list[
     """Sentences on what the splitter does, how often examples are tested, and what is wrong."""
     kind = name_of(split)
     said = [MEANING[kind]] if kind in MEANING else []
-    if 0 < len(source.class_names) <= MOST_CLASSES:
-        said.insert(0, f"Classes in the order {' : '.join(map(plain, source.class_names))}.")
+    if (what := counted(rows[0])) and len(source.class_names) <= MOST_NAMES:
+        said.insert(0, f"{what.capitalize()} in the order {' : '.join(map(plain, source.class_names))}.")
     times = np.bincount(np.concatenate(split.test), minlength=len(source))
     if times.min() == times.max():
         said.append(f"Every example is tested {_times_over(int(times.min()))}.")
@@ -177,17 +203,17 @@ def _cautions(kind: str, rows: list[dict[str, Any]], source: Source) -> list[str
         if later:
             said.append(
                 f"Caution: {later} of {len(rows)} folds train on examples that are later than some of those that they "
-                "test; the splitters time-series and purged heed the times."
+                "test; the splitters time-series and purged follow the times."
             )
-    if source.class_names:
+    if what := counted(rows[0]):
         unlearnt = [
-            (row["fold"], np.flatnonzero((row["train_classes"] == 0) & (row["test_classes"] > 0))) for row in rows
+            (row["fold"], np.flatnonzero((row[f"train_{what}"] == 0) & (row[f"test_{what}"] > 0))) for row in rows
         ]
         if unlearnt := [(fold, missing) for fold, missing in unlearnt if len(missing)]:
             fold, missing = unlearnt[0]
             said.append(
-                f"Caution: {len(unlearnt)} of {len(rows)} folds test a class that they do not train on, the first of "
-                f"them fold {fold}: '{plain(source.class_names[missing[0]])}'."
+                f"Caution: {len(unlearnt)} of {len(rows)} folds test a {SINGULAR[what]} that they do not train on, the "
+                f"first of them fold {fold}: '{plain(source.class_names[missing[0]])}'."
             )
     return said
 
@@ -209,17 +235,17 @@ class Arranged:
     said: str
 
 
-def arrange(split: Split, source: Source) -> Arranged:
-    """By time, by group or by class, and within these by the first fold that tests an example."""
+def arrange(split: Split, source: Source, strata: np.ndarray | None) -> Arranged:
+    """By time, by group or by class (by `strata`), and within these by the first fold that tests an example."""
     first = np.full(len(source), len(split))
     for fold in reversed(range(len(split))):
         first[split.test[fold]] = fold
     if split.times_sha256 is not None and source.times is not None:
         return Arranged(np.argsort(source.times, kind="stable"), "in the order of time")
-    if split.kind in GROUP_SPLITTERS and source.groups is not None:
+    if split.grouped and source.groups is not None:
         return Arranged(np.lexsort((_codes(source.groups), first)), "by the fold that tests them, then by group")
-    if source.class_names:
-        return Arranged(np.lexsort((first, source.labels)), "by class, then by the fold that tests them")
+    if strata is not None:
+        return Arranged(np.lexsort((first, strata)), "by class, then by the fold that tests them")
     return Arranged(np.argsort(first, kind="stable"), "by the fold that tests them")
 
 
@@ -237,11 +263,12 @@ def _codes(values: np.ndarray) -> np.ndarray:
     return np.array([known.setdefault(value, len(known)) for value in values.tolist()])
 
 
-def _shares(counts: np.ndarray) -> np.ndarray:
-    return counts / counts.sum()
+def _shares(row: Mapping[str, Any], side: str) -> np.ndarray:
+    """Of the examples of a part, how many are of each class or have each label."""
+    return row[f"{side}_{counted(row)}"] / row[side]
 
 
 def _largest_shift(row: Mapping[str, Any], source: Source) -> str:
-    shift = 100 * (_shares(row["test_classes"]) - _shares(row["train_classes"]))
+    shift = 100 * (_shares(row, "test") - _shares(row, "train"))
     most = int(np.abs(shift).argmax())
     return f"{plain(source.class_names[most])} {shift[most]:+.1f} %"

@@ -13,7 +13,7 @@ from jaxdl.report.probe import draw_grid, head_rows
 from jaxdl.report.table import describe_environment, flat_plan, how_made, plain
 from jaxdl.report.uncertainty import show_uncertainty
 from jaxdl.report.variance import advice, component_rows, draw_variance, repeat_rows
-from jaxdl.validation.learning_curve import CURVE, load_learning_curve
+from jaxdl.validation.learning_curve import CURVE, LearningCurve, load_learning_curve
 from jaxdl.validation.probes.result import PROBE
 from jaxdl.validation.result import Result, load_result
 from jaxdl.validation.variance import VARIANCE, load_variance
@@ -50,7 +50,7 @@ def _learning_curve(path: Path) -> Study:
     largest = curve.points[-1]
     sections = [
         Section("The curve", picture + in_scroll(table, "The curve") + note(meaning(curve))),
-        Section("What more examples would bring", f"<p>{escaped(outlook(curve))}</p>" + note(f"{curve.why}.")),
+        Section("What more examples would bring", f"<p>{escaped(outlook(curve))}</p>{_how_fitted(curve)}"),
     ]
     if curve.results:
         name = f"{largest['size']:.0f} examples"
@@ -59,6 +59,11 @@ def _learning_curve(path: Path) -> Study:
         facts = how_made({"": curve.results[-1]}) | {"budget": f"the same {curve.budget} at every size"}
         sections.append(show_facts(facts | {"plan": _as_text(curve.plan), "seconds": f"{curve.seconds:.1f}"}))
     return Study(f"Learning curve on {curve.data['name']}", _lead(curve.init), sections)
+
+
+def _how_fitted(curve: LearningCurve) -> str:
+    """How the law was fitted; where there is none, the outlook says why."""
+    return note(f"{curve.why}.") if curve.law else ""
 
 
 def _variance(path: Path) -> Study:
@@ -99,7 +104,7 @@ def _probe(path: Path) -> Study:
     name = list(results)[best]
     said = (
         "Heads trained on what the frozen network makes of the examples. Each is a result of its own: jaxdl report "
-        "RUN/HEAD makes its page, jaxdl compare tells which differ."
+        "RUN/HEAD makes its page, jaxdl compare says which differ."
     )
     notes = "".join(note(f"{head}: {'; '.join(one['notes'])}.") for head, one in told["heads"].items() if one["notes"])
     pictures = "".join(f"<div>{draw_grid(told['metric'], head, one)}</div>" for head, one in _with_grid(told).items())

@@ -112,8 +112,16 @@ def epoch_axis(axes: "Axes") -> None:
         axes.set_xticks([low])
 
 
-def percent_axis(axes: "Axes", label: str) -> None:
+def percent_axis(axes: "Axes", label: str, across: bool = False) -> None:
+    """Shares as percentages on the vertical axis, or on the one across."""
     from matplotlib.ticker import PercentFormatter
 
-    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    axes.set_ylabel(label)
+    axis = axes.xaxis if across else axes.yaxis
+    axis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    axis.set_label_text(label)
+
+
+def shortened(name: str, length: int) -> str:
+    """Names often differ at their ends, so that the middle goes."""
+    name = plain(name).replace("\n", " ")
+    return name if len(name) <= length else f"{name[: length // 2]}…{name[len(name) - (length - length // 2 - 1) :]}"

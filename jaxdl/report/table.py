@@ -6,16 +6,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxdl.errors import InputError, check_choice
+from jaxdl.report.units import known_scores, loss_word, measure, score_metric, shown_metrics
+from jaxdl.tasks import Metric, Task
 from jaxdl.validation.result import Result
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-LISTED_CLASSES = 20  # more are counted, not named
-SHARES = ("accuracy",)  # metrics from 0 to 1 that are shown as percentages
-SMALL_IS_GOOD = ("mse", "rmse", "mae", "loss")
-# what the curves show; a regression's training loss is in other units than its held-out one
-MEASURES = {"classification": ("loss", "accuracy"), "regression": ("mae", "r2")}
+LISTED_NAMES = 20  # of classes or labels; more are counted, not named
 
 
 def results_table(results: Mapping[str, Result], truth: Mapping[str, float] | None = None) -> list[dict[str, Any]]:
@@ -23,12 +21,14 @@ def results_table(results: Mapping[str, Result], truth: Mapping[str, float] | No
 
     Args:
       results: by the method's name.
-      truth: for some methods the accuracy, from 0 to 1, on examples that no fold has seen.
+      truth: for some methods the score on examples that no fold has seen.
 
     Returns:
-      Rows of ``method, task, metric, mean, std`` (None for one fold), ``truth`` (None if not given), ``loss`` (mean
-      over folds; for classes the log loss, in nats), ``seconds``, ``fold_strategy`` (its name), ``folds`` (how many)
-      and ``best``: True for the one with the best mean, of equal ones the one with the smallest loss.
+      Rows of ``method, task, metric, mean`` (None where no fold has a score), ``std`` (None for one fold), ``truth``
+      (None if not given), ``others`` (means of the other metrics that the task shows, as text), ``loss`` (mean over
+      folds; for classes the log loss, in nats) and ``loss_word``, ``seconds``, ``fold_strategy`` (its name), ``folds``
+      (how many), ``score`` (the metric, a `Metric`) and ``best``: True for the one with the best mean, of equal ones
+      the one with the smallest loss.
 
     Raises:
       InputError: without results, or for a truth of a method that has none.
@@ -40,36 +40,50 @@ def results_table(results: Mapping[str, Result], truth: Mapping[str, float] | No
     truth = truth or {}
     for method in truth:
         check_choice("method in truth", method, results)
-    rows = [
-        {
-            "method": method,
-            "task": result.task,
-            "metric": result.metric,
-            "mean": result.mean,
-            "std": result.std,
-            "truth": truth.get(method),
-            "loss": float(np.mean([fold.get("loss", np.nan) for fold in result.folds])),
-            "seconds": result.seconds,
-            "fold_strategy": result.fold_strategy["name"],
-            "folds": len(result.folds),
-            "best": False,
-        }
-        for method, result in results.items()
-    ]
-    finite = lambda value, worst: value if np.isfinite(value) else worst  # noqa: E731
-    sign = -1 if rows[0]["metric"] in SMALL_IS_GOOD else 1
-    best = max(rows, key=lambda row: (finite(sign * row["mean"], -np.inf), -finite(row["loss"], np.inf)))
-    best["best"] = True
+    rows = [_row(method, result, truth.get(method)) for method, result in results.items()]
+    sign = 1 if rows[0]["score"].higher_is_better else -1
+
+    def merit(row: Mapping[str, Any]) -> tuple[float, float]:
+        mean = -np.inf if row["mean"] is None else sign * row["mean"]
+        return mean if np.isfinite(mean) else -np.inf, -row["loss"] if np.isfinite(row["loss"]) else -np.inf
+
+    max(rows, key=merit)["best"] = True
     return rows
+
+
+def _row(method: str, result: Result, truth: float | None) -> dict[str, Any]:
+    shown = {n: m for n, m in shown_metrics(result).items() if n not in (result.metric, result.asked.LOSS)}
+    losses = known_scores(result.folds, "loss")
+    return {
+        "method": method,
+        "task": result.task,
+        "metric": result.metric,
+        "mean": result.mean,
+        "std": result.std,
+        "truth": truth,
+        "others": {name: _mean(metric, known_scores(result.folds, name)) for name, metric in shown.items()},
+        "loss": float(np.mean(losses)) if losses else np.nan,
+        "loss_word": loss_word(result.asked),
+        "seconds": result.seconds,
+        "fold_strategy": result.fold_strategy["name"],
+        "folds": len(result.folds),
+        "score": score_metric(result),
+        "best": False,
+    }
+
+
+def _mean(metric: Metric, scores: Sequence[float]) -> str:
+    return measure(metric, float(np.mean(scores)) if scores else None)
 
 
 def as_text(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
     """Headers and cells of the answer table; the column of the truth is left out where no row has one."""
-    metric, loss = rows[0]["metric"], "log loss" if rows[0]["task"] == "classification" else "loss"
+    metric, loss = rows[0]["metric"], rows[0]["loss_word"]
     columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "method": lambda row: plain(row["method"]),
-        metric: lambda row: measure(row["metric"], row["mean"], row["std"]),
-        "unseen": lambda row: "–" if row["truth"] is None else measure(row["metric"], row["truth"]),
+        metric: lambda row: measure(row["score"], row["mean"], row["std"]),
+        "unseen": lambda row: measure(row["score"], row["truth"]),
+        **{name: lambda row, name=name: row["others"].get(name, "–") for name in rows[0]["others"]},
         loss: lambda row: f"{row['loss']:.3f}" if row["loss"] < 100 else f"{row['loss']:.4g}",
         "seconds": lambda row: f"{row['seconds']:.1f}" if row["seconds"] < 100 else f"{row['seconds']:.0f}",
         "fold strategy": lambda row: plain(row["fold_strategy"]),
@@ -81,7 +95,7 @@ def as_text(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str
     return list(columns), [[write(row) for write in columns.values()] for row in rows]
 
 
-def meaning(rows: Sequence[Mapping[str, Any]], metric: str = "accuracy") -> str:
+def meaning(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
     """A plain sentence on what mean and spread are."""
     if all(row["std"] is None for row in rows):
         return f"There is a single fold: the {metric} is that of its held-out examples, and nothing says how it varies."
@@ -160,11 +174,14 @@ def flat_plan(plan: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _describe_data(result: Result) -> str:
-    names = result.class_names
-    if not names:
-        return f"{result.data['name']}, {result.data['examples']} examples"
-    listed = f": {', '.join(names)}" if len(names) <= LISTED_CLASSES else ""
-    return f"{result.data['name']}, {result.data['examples']} examples of {len(names)} classes{listed}"
+    names = result.asked.names
+    listed = f": {', '.join(names)}" if 0 < len(names) <= LISTED_NAMES else ""
+    return f"{result.data['name']}, {result.data['examples']} examples, {brief(result.asked)}{listed}"
+
+
+def brief(task: Task) -> str:
+    """The task in words without the names of its outputs: ``3 classes``."""
+    return task.describe().partition(" (")[0]
 
 
 def _describe_init(result: Result) -> str:
@@ -201,18 +218,6 @@ def describe_environment(environment: Mapping[str, Any]) -> str:
     counted = [f"{devices.count(kind)} × {kind}" for kind in dict.fromkeys(devices)]
     rest = [f"{key} {held[key]}" for key in ("python", "backend", "machine") if key in held]
     return ", ".join([*_pairs(held.get("packages", {})), *rest, *counted])
-
-
-def measure(metric: str, mean: float, std: float | None = None) -> str:
-    """A value of `metric` with its spread: a percentage for shares such as accuracy, else a number."""
-    if metric in SHARES:
-        return percent(mean, std)
-    return f"{mean:.3g}" if std is None else f"{mean:.3g} ± {std:.2g}"
-
-
-def percent(mean: float, std: float | None = None) -> str:
-    """``"96.7 ± 2.4 %"``, or ``"96.7 %"`` without a spread."""
-    return f"{100 * mean:.1f} %" if std is None else f"{100 * mean:.1f} ± {100 * std:.1f} %"
 
 
 def plain(text: object) -> str:

@@ -1,29 +1,48 @@
-"""Sections on how far held-out predictions can be trusted: by class, by their probabilities, example by example."""
+"""Sections on how far held-out predictions of classes can be trusted: by class, by probability, by example."""
 
 from collections.abc import Sequence
 
 import numpy as np
 
-from jaxdl.report.answer import list_examples
-from jaxdl.report.diagrams import draw_regression, draw_reliability
+from jaxdl.data.source import Source
+from jaxdl.report.diagrams import draw_reliability
+from jaxdl.report.examples import EXAMPLES, list_classified
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
-from jaxdl.report.predictions import ClassScores, class_scores, least_certain, reliability
-from jaxdl.report.run import Run
-from jaxdl.report.table import percent
-from jaxdl.tasks.classification import probabilities
+from jaxdl.report.plots import MOST_COUNTS, draw_confusion
+from jaxdl.report.predictions import ClassScores, check_classes, class_scores, least_certain, most_wrong, reliability
+from jaxdl.report.units import percent
 from jaxdl.validation.result import Result
 from jaxdl.validation.statistics.metrics import NO_PROBABILITIES
 
 LISTED = 30  # classes; of more, those with the lowest F1 are shown and the others folded away
 WORST = 10
-EXAMPLES = 12
+CONFIDENCE = "confidence"  # of the record: the probability of the predicted class, where there are probabilities
+
+
+def show_confusion(method: str, result: Result) -> Section:
+    """The confusion matrix, and for many classes the pairs most often confused."""
+    check_classes(result.out_of_fold, result.asked)
+    counts = result.confusion_matrix()
+    names = [escaped(name) for name in result.asked.names]
+    said = f"Held-out predictions of “{escaped(method)}”, all folds together: blue are right, orange wrong."
+    picture = in_scroll(draw_confusion(method, result), "Picture of the confusion matrix")
+    pairs_table = ""
+    wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
+    if len(counts) > MOST_COUNTS and wrong.any():
+        order = np.argsort(-wrong, axis=None, kind="stable")[:10]
+        pairs = [divmod(int(place), len(counts)) for place in order if wrong.flat[place]]
+        lines = [[names[row], names[column], str(wrong[row, column]), str(counts[row].sum())] for row, column in pairs]
+        listed = make_table(["true class", "predicted class", "times", "of held-out"], lines, "examples")
+        pairs_table = "<h3>Most often confused</h3>" + in_scroll(listed, "Most often confused")
+    return Section("Which classes are confused", f"<p>{said}</p>{picture}{pairs_table}")
 
 
 def show_classes(result: Result) -> Section:
     """Precision, recall and F1 of each class."""
-    held = result.out_of_fold
-    scores = class_scores(held.label, held.predicted, len(result.class_names))
-    every = _class_table(result.class_names, scores, np.arange(len(scores.support)), mean=True)
+    check_classes(result.out_of_fold, result.asked)
+    names = result.asked.names
+    scores = class_scores(result.out_of_fold.target, result.predicted, len(names))
+    every = _class_table(names, scores, np.arange(len(scores.support)), mean=True)
     said = (
         "Precision: of the examples given a class, the share that are of it. Recall: of the examples of a class, the "
         "share given it. F1: their harmonic mean. Support: how many held-out examples are of the class. The last line "
@@ -33,7 +52,7 @@ def show_classes(result: Result) -> Section:
     if len(scores.support) <= LISTED:
         return Section(title, in_scroll(every, title) + note(said))
     worst = np.argsort(np.nan_to_num(scores.f1, nan=np.inf), kind="stable")[:WORST]
-    shown = _class_table(result.class_names, scores, worst, mean=True)
+    shown = _class_table(names, scores, worst, mean=True)
     folded = f"<details><summary>All classes</summary>{in_scroll(every, 'All classes')}</details>"
     return Section(title, f"<p>The classes with the lowest F1:</p>{in_scroll(shown, title)}{folded}{note(said)}")
 
@@ -52,11 +71,11 @@ def _class_table(names: Sequence[str], scores: ClassScores, order: np.ndarray, *
 def show_reliability(result: Result) -> Section:
     """Whether predictions made with a probability of 80 % are right four times out of five."""
     title = "Can the probabilities be believed?"
-    if not result.probabilistic:
+    check_classes(result.out_of_fold, result.asked)
+    if CONFIDENCE not in result.record:
         return Section(title, note(NO_PROBABILITIES))
-    held = result.out_of_fold
-    found = reliability(probabilities(held.logits), held.label)
-    sure, right = float(probabilities(held.logits).max(-1).mean()), float((held.predicted == held.label).mean())
+    found = reliability(result.record["probabilities"], result.out_of_fold.target)
+    sure, right = (float(result.record[key].mean()) for key in (CONFIDENCE, "right"))
     kind = "overconfident" if sure > right else "underconfident"
     diagram, counts = draw_reliability(found)
     said = (
@@ -73,34 +92,27 @@ def show_reliability(result: Result) -> Section:
     return Section(title, f"<p>{said}</p>{grid}{note(small)}")
 
 
-def show_doubtful(run: Run) -> Section:
-    """The examples of which the networks were least certain."""
-    title = "Least certain"
-    if not run.result.probabilistic:
+def show_wrong(method: str, result: Result, source: Source | None) -> Section:
+    """The examples given a wrong class with the largest probability."""
+    check_classes(result.out_of_fold, result.asked)
+    title = "Most confidently wrong"
+    if CONFIDENCE not in result.record:
         return Section(title, note("The outputs are decision values: there are no probabilities to go by."))
-    rows = least_certain(run.result.out_of_fold, EXAMPLES)
+    rows = most_wrong(result.out_of_fold, result.asked, EXAMPLES)
+    if not rows:
+        total = len(result.out_of_fold.index)
+        said = f"No prediction was wrong: “{escaped(method)}” is right for all {total} held-out examples."
+        return Section(title, f"<p>{said}</p>")
+    said = f"Held-out examples to which “{escaped(method)}” gave a wrong class with the largest probability."
+    return Section(title, f"<p>{said}</p>{list_classified(rows, result.asked.names, source, title)}")
+
+
+def show_doubtful(result: Result, source: Source | None) -> Section:
+    """The examples of which the networks were least certain."""
+    check_classes(result.out_of_fold, result.asked)
+    title = "Least certain"
+    if CONFIDENCE not in result.record:
+        return Section(title, note("The outputs are decision values: there are no probabilities to go by."))
+    rows = least_certain(result.out_of_fold, result.asked, EXAMPLES)
     said = "Held-out examples whose most probable class has the smallest probability, right or wrong."
-    return Section(title, f"<p>{said}</p>{list_examples(rows, run.class_names, run.source, title)}")
-
-
-def show_regression(result: Result) -> Section:
-    """Predicted against true numbers, and what is left."""
-    held = result.out_of_fold
-    target, predicted = np.asarray(held.label, np.float64), np.asarray(held.logits[:, 0], np.float64)
-    error = predicted - target
-    scatter, residuals = draw_regression(target, predicted)
-    small = (
-        "Held-out predictions of all folds together. On the dashed lines a prediction equals the truth. Residuals that "
-        "bend or fan out along the prediction are structure that the model has missed."
-    )
-    worst = np.argsort(-np.abs(error), kind="stable")[:EXAMPLES]
-    lines = [[str(held.index[i]), *(f"{value:.4g}" for value in (target[i], predicted[i], error[i]))] for i in worst]
-    table = make_table(["index", "true", "predicted", "error"], lines, "numbers")
-    said = (
-        f"Mean absolute error {np.abs(error).mean():.4g}, root mean squared error "
-        f"{np.sqrt(np.square(error).mean()):.4g}, mean error {error.mean():+.2g}; the true numbers run from "
-        f"{target.min():.4g} to {target.max():.4g}."
-    )
-    grid = f'<div class="grid wide"><div>{scatter}</div><div>{residuals}</div></div>'
-    listed = f"<h3>Largest errors</h3>{in_scroll(table, 'Largest errors')}"
-    return Section("Predicted and true", f"<p>{said}</p>{grid}{note(small)}{listed}")
+    return Section(title, f"<p>{said}</p>{list_classified(rows, result.asked.names, source, title)}")

@@ -1,10 +1,11 @@
 """The section on how sure a score is: its interval, other metrics, and what calibration would bring."""
 
+from functools import partial
 from typing import Any
 
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
-from jaxdl.report.table import measure
 from jaxdl.report.underfit import underfit
+from jaxdl.report.units import measure, score_metric
 from jaxdl.validation.result import Result
 from jaxdl.validation.statistics.summary import summarised
 
@@ -12,15 +13,19 @@ WORDS = {
     "accuracy": "accuracy",
     "balanced_accuracy": "balanced accuracy (mean recall)",
     "macro_f1": "macro F1",
-    "auc": "area under the ROC curve",
+    "kappa": "Cohen's kappa",
+    "auc": "area under the ROC curve, mean over folds",
     "log_loss": "log loss, nats",
     "brier": "Brier score",
     "expected_calibration_error": "expected calibration error",
     "mse": "mean squared error",
     "mae": "mean absolute error",
     "r2": "R²",
+    "micro_f1": "micro F1 (all labels together)",
+    "label_accuracy": "label accuracy (share of labels that are right)",
+    "subset_accuracy": "share of examples with every label right",
+    "mean_auc": "area under the ROC curve, mean over labels",
 }
-
 
 METHODS = {
     "out-of-fold": "the spread of held-out predictions, widened for training parts that overlap",
@@ -49,7 +54,7 @@ def show_uncertainty(result: Result) -> Section:
 def _interval(result: Result) -> str:
     found = result.interval
     if not found:
-        return "<p>There is nothing to tell an interval from.</p>"
+        return "<p>There are too few independent examples to make an interval of.</p>"
     ends, rest = interval_said(result)
     said = f"<p>{found['level']:.0%} interval: <b>{ends}</b>{escaped(rest)}.</p>"
     small = (
@@ -62,19 +67,19 @@ def _interval(result: Result) -> str:
 
 def interval_said(result: Result) -> tuple[str, str]:
     """The ends of the interval, and what belongs to them: the score that lies inside, and what they are about."""
-    found = result.interval
-    ends = f"{measure(result.metric, found['low'])} to {measure(result.metric, found['high'])}"
+    found, write = result.interval, partial(measure, score_metric(result))
+    ends = f"{write(found['low'])} to {write(found['high'])}"
     if "estimate" not in found:  # of an older release
         return ends, f", for {found['about']}"
-    return ends, f" around {measure(result.metric, found['estimate'])}, {found['of']}; it is about {found['about']}"
+    return ends, f" around {write(found['estimate'])}, {found['of']}; it is about {found['about']}"
 
 
 def apart(result: Result) -> list[str]:
     """A sentence where the mean over folds is visibly another score than that of the interval."""
     found = result.interval
-    if not found or "estimate" not in found:
+    if not found or "estimate" not in found or result.mean is None:
         return []
-    mean, other = measure(result.metric, result.mean), measure(result.metric, found["estimate"])
+    mean, other = (measure(score_metric(result), value) for value in (result.mean, found["estimate"]))
     if mean == other:
         return []
     why = "folds count alike in it, whatever their size"
@@ -91,17 +96,22 @@ def _metrics(found: dict[str, Any], title: str) -> str:
     for name, pooled in found["pooled"].items():
         folds = [value for value in found["folds"][name] if value is not None]
         ends = [f"{value:.4g}" for value in (min(folds), max(folds))] if folds else ["–", "–"]
-        lines.append([WORDS[name], "–" if pooled is None else f"{pooled:.4g}", *ends])
+        lines.append([escaped(word(name)), "–" if pooled is None else f"{pooled:.4g}", *ends])
     table = make_table(["metric", "all held-out predictions", "lowest fold", "highest fold"], lines, "numbers")
-    why = "".join(note(f"{WORDS[name]}: {reason}.") for name, reason in found["undefined"].items())
+    why = "".join(note(f"{word(name)}: {reason}.") for name, reason in found["undefined"].items())
     return in_scroll(table, title) + why + (note(found["left_out"]) if "left_out" in found else "")
+
+
+def word(metric: str) -> str:
+    """A metric in words; a user's own goes by its name."""
+    return WORDS.get(metric, metric.replace("_", " "))
 
 
 def _calibration(found: dict[str, Any] | None) -> str:
     if not found:
         return ""
     temperatures = found["temperatures"]
-    lines = [[WORDS[name], f"{found['before'][name]:.4g}", f"{value:.4g}"] for name, value in found["after"].items()]
+    lines = [[word(name), f"{found['before'][name]:.4g}", f"{value:.4g}"] for name, value in found["after"].items()]
     said = (
         "Temperature scaling: the logits of each fold divided by the number that gives the smallest log loss on the "
         f"other folds' held-out predictions, here from {min(temperatures):.3g} to {max(temperatures):.3g}."

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from jaxdl.report.units import known_scores
 from jaxdl.validation.result import Result
 
 SHARPER = 0.7  # a temperature below which probabilities are far too timid
@@ -21,7 +22,7 @@ def underfit(result: Result) -> str | None:
     if not last:
         return None
     temperature = float(np.mean(result.calibration["temperatures"]))
-    trained, held_out = float(np.mean(list(last.values()))), float(np.mean([fold["loss"] for fold in result.folds]))
+    trained, held_out = float(np.mean(list(last.values()))), float(np.mean(known_scores(result.folds, "loss")))
     if temperature >= SHARPER or trained < ALIKE * held_out:
         return None
     probe = "jaxdl probe fits heads on frozen features to their optimum. " if result.cached else ""

@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxdl.report.markup import check_picture
 from jaxdl.report.svg import HELD_OUT, INK, drawing, new_figure, to_svg
-from jaxdl.report.table import SHARES, measure
+from jaxdl.report.units import in_percent, measure
 from jaxdl.validation.components import DATA, DATA_PLANS, standard_deviation
 from jaxdl.validation.variance import Variance
 
@@ -20,7 +20,7 @@ BLUE = "#0072b2"
 
 
 def _spread(found: Variance, value: float) -> str:
-    return f"{100 * value:.2f}" if found.metric in SHARES else f"{value:.3g}"
+    return f"{100 * value:.2f}" if in_percent(found.metric) else f"{value:.3g}"
 
 
 def component_rows(found: Variance) -> tuple[list[str], list[list[str]]]:
@@ -49,7 +49,7 @@ def advice(found: Variance) -> str:
     variances = {one.name: one.variance for one in found.components}
     by_split = sum(variances.get(name, 0.0) for name in (DATA, DATA_PLANS))
     floor = float(np.sqrt(by_split / splits))
-    unit = " points" if found.metric in SHARES else ""
+    unit = " points" if in_percent(found.metric) else ""
     now = standard_deviation(variances, splits, seeds)
     alone = standard_deviation(variances, splits * seeds, 1)
     said = (
@@ -64,7 +64,7 @@ def advice(found: Variance) -> str:
 
 def print_variance(console: "Console", found: Variance) -> None:
     """Both tables, with what they are of."""
-    unit = " in points" if found.metric in SHARES else ""
+    unit = " in points" if in_percent(found.metric) else ""
     console.print(f"{found.metric} of one training, standard deviations{unit}:")
     _print_table(console, *component_rows(found), left=(0, 4))
     console.print("\nwhat to repeat:")
@@ -115,7 +115,7 @@ def draw_variance(found: Variance) -> str:
 
 
 def _draw(axes: "Axes", found: Variance, colour: str, ink: str) -> None:
-    factor = 100 if found.metric in SHARES else 1
+    factor = 100 if in_percent(found.metric) else 1
     std, low, high = (
         factor * np.sqrt([getattr(one, name) for one in found.components]) for name in ("variance", "low", "high")
     )

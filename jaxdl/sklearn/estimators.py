@@ -3,23 +3,24 @@
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
 from sklearn.utils.validation import check_is_fitted, validate_data
 
-from jaxdl.data.preprocessing import normalise, to_memory
+from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.table import arrays
 from jaxdl.errors import InputError
 from jaxdl.models import MODELS, create
 from jaxdl.models.staged import Staged
 from jaxdl.sklearn.plain import from_plain, to_plain
-from jaxdl.tasks import choose_task
-from jaxdl.tasks.classification import probabilities
+from jaxdl.tasks import Classification, Regression, Task
+from jaxdl.training.execution import Execution
 from jaxdl.training.plan import Plan
 from jaxdl.training.setup import Init
 from jaxdl.training.transfer import finetune
@@ -29,7 +30,13 @@ TOGETHER = 64  # examples that are predicted at a time, always: so a prediction 
 
 
 class _Transfer(BaseEstimator):
-    """What both estimators share."""
+    """What both estimators share.
+
+    Attributes:
+      TASK: name of what is asked; see `tasks.TASKS`.
+    """
+
+    TASK: ClassVar[str]
 
     def __init__(
         self,
@@ -87,24 +94,31 @@ class _Transfer(BaseEstimator):
         return restore(self.init)
 
     def _train(self, x: np.ndarray, y: np.ndarray, outputs: int, class_names: list[str] | None) -> None:
-        source = arrays(x, y, class_names=class_names, name="X")
-        plan = self._plan()
-        self.checkpoint_ = finetune(self._start(outputs), source, plan, head=self.head, image_size=self.image_size)
+        source = arrays(x, y, class_names=class_names, name="X", task=self.TASK)
+        execution = Execution(image_size=self.image_size)
+        start, plan = self._start(outputs), self._plan()
+        self.checkpoint_ = finetune(start, source, plan, task=self.TASK, head=self.head, execution=execution)
         self.history_ = list(self.checkpoint_.history)
         self.n_iter_ = len(self.history_)
 
-    def _outputs(self, X: Any) -> np.ndarray:
-        """``float32[n, outputs]`` of the network."""
+    @property
+    def _asked(self) -> Task:
+        """What the network was asked."""
+        return self.checkpoint_.card.task
+
+    def _kept(self, X: Any) -> np.ndarray:
+        """What the task keeps of the network's outputs, ``float32[n, outputs]``."""
         check_is_fitted(self)
-        card = self.checkpoint_.card
-        stored = to_memory(arrays(_checked(self, X, reset=False), name="X"), card.preprocessing).x
-        mean, std = np.float32(card.preprocessing.mean), np.float32(card.preprocessing.std)
+        checkpoint, card = self.checkpoint_, self.checkpoint_.card
+        stored = card.preprocessing.load(arrays(_checked(self, X, reset=False), name="X"))
+        preprocessing, constants = card.preprocessing.unfitted(), card.preprocessing.constants
         found = []
         for first in range(0, len(stored), TOGETHER):
             part = stored[first : first + TOGETHER]
             padded = np.concatenate([part, np.repeat(part[:1], TOGETHER - len(part), axis=0)])
-            found.append(_apply(self.checkpoint_.model, self.checkpoint_.variables, padded, mean, std)[: len(part)])
-        return np.concatenate([np.asarray(one) for one in found])
+            outputs = _apply(checkpoint.model, preprocessing, checkpoint.variables, constants, padded)
+            found.append(np.asarray(outputs)[: len(part)])
+        return np.asarray(card.task.predict(jnp.asarray(np.concatenate(found)), card.target_constants()))
 
     def __getstate__(self) -> dict[str, Any]:
         """Plain values and arrays alone, so that loading runs nothing but numpy's own and this class's."""
@@ -119,9 +133,9 @@ class _Transfer(BaseEstimator):
         return tags
 
 
-@partial(jax.jit, static_argnums=0)
-def _apply(model: Staged, variables: Any, x: jax.Array, mean: jax.Array, std: jax.Array) -> jax.Array:
-    return model.apply(variables, normalise(x, mean, std)).astype("float32")
+@partial(jax.jit, static_argnums=(0, 1))
+def _apply(model: Staged, preprocessing: Preprocessing, variables: Any, constants: Any, x: Any) -> jax.Array:
+    return model.apply(variables, preprocessing.on_device(x, constants)).astype("float32")
 
 
 def _checked(estimator: _Transfer, X: Any, y: Any = "no_validation", *, reset: bool, numbers: bool = False) -> Any:
@@ -133,7 +147,7 @@ def _checked(estimator: _Transfer, X: Any, y: Any = "no_validation", *, reset: b
 
 
 class TransferClassifier(ClassifierMixin, _Transfer):
-    """Fine-tunes a network to tell classes apart.
+    """Fine-tunes a network to predict a class.
 
     Args:
       init: what to start from: a `Checkpoint`, the path of one, a model, or the name of a model to train from scratch.
@@ -165,6 +179,8 @@ class TransferClassifier(ClassifierMixin, _Transfer):
       n_features_in_: of a table the number of its columns (of images, as scikit-learn counts, their height).
     """
 
+    TASK = Classification.name
+
     def fit(self, X: Any, y: Any) -> Self:
         """Trains on ``X`` with the labels ``y[n]``.
 
@@ -184,16 +200,19 @@ class TransferClassifier(ClassifierMixin, _Transfer):
 
     def predict_proba(self, X: Any) -> np.ndarray:
         """Probability of each class, ``float[n, classes]``."""
-        return probabilities(self._outputs(X).astype(np.float64))
+        kept = self._kept(X)  # says so if the model is not fitted
+        return self._asked.probabilities(kept)
 
     def predict(self, X: Any) -> np.ndarray:
         """The most probable label of each example."""
-        outputs = self._outputs(X)  # says so if the model is not fitted
-        return self.classes_[outputs.argmax(-1)]
+        kept = self._kept(X)
+        return self.classes_[self._asked.predicted(kept)]
 
 
 class TransferRegressor(RegressorMixin, _Transfer):
     """Fine-tunes a network to predict a number; parameters and attributes as those of `TransferClassifier`."""
+
+    TASK = Regression.name
 
     def fit(self, X: Any, y: Any) -> Self:
         """Trains on ``X`` with the numbers ``y[n]``.
@@ -206,6 +225,6 @@ class TransferRegressor(RegressorMixin, _Transfer):
         return self
 
     def predict(self, X: Any) -> np.ndarray:
-        """The number that is predicted of each example, ``float[n]``."""
-        outputs = self._outputs(X)
-        return choose_task(()).unscale(outputs, np.float32(self.checkpoint_.card.scaling))[:, 0]
+        """The number that is predicted for each example, ``float[n]``."""
+        kept = self._kept(X)
+        return self._asked.predicted(kept)

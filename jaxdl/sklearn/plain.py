@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxdl.models import create, describe
 from jaxdl.models.staged import Staged
-from jaxdl.weights.card import parse_card, plain_card
+from jaxdl.weights.card import LISTS, parse_card, plain_card
 from jaxdl.weights.checkpoint import Checkpoint
 
 MARK = "jaxdl checkpoint"
@@ -21,12 +21,11 @@ def to_plain(value: Any) -> Any:
         return value
     model = to_plain(value.model)
     card = {**plain_card(value.card), **{key: model[key] for key in ("model", "arguments", "num_outputs")}}
-    card["class_names"] = list(value.card.class_names)
     card["columns"] = None if value.card.columns is None else list(value.card.columns)
     return model | {
         "variables": value.variables,
         "card": card,
-        "trained_on": value.card.trained_on,
+        "lists": {name: getattr(value.card, name) for name in LISTS},
         "history": [dict(row) for row in value.history],
         "path": value.path,
     }
@@ -39,5 +38,5 @@ def from_plain(held: Any) -> Any:
     model = create(held["model"], held["num_outputs"], **held["arguments"])
     if "card" not in held:
         return model
-    card = dataclasses.replace(parse_card(held["card"]), trained_on=held["trained_on"])
+    card = dataclasses.replace(parse_card(held["card"]), **held["lists"])
     return Checkpoint(model, held["variables"], card, tuple(held["history"]), held["path"])

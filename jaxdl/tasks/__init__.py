@@ -1,13 +1,86 @@
-"""What a model is asked."""
+"""What a model is asked: one file per task."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping
+from typing import Any
 
+from jaxdl.errors import InputError, check_choice
 from jaxdl.tasks.classification import Classification
+from jaxdl.tasks.metric import Metric
+from jaxdl.tasks.multilabel import MultiLabel
 from jaxdl.tasks.regression import Regression
+from jaxdl.tasks.task import Constants, Metrics, Task
 
-Task = Classification | Regression
+__all__ = [
+    "TASKS",
+    "Classification",
+    "Constants",
+    "Metric",
+    "Metrics",
+    "MultiLabel",
+    "Regression",
+    "Task",
+    "choose_task",
+    "parse_task",
+    "register_task",
+]
+
+# Where nothing is said, the first whose targets these could be is asked.
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, MultiLabel, Regression)}
 
 
-def choose_task(class_names: Sequence[str], label_smoothing: float = 0.0) -> Task:
-    """What examples ask for: to tell their classes apart, or without classes to predict a number."""
-    return Classification(len(class_names), label_smoothing) if class_names else Regression()
+def register_task(task: type[Task]) -> type[Task]:
+    """Adds a task of your own to `TASKS`, so that checkpoints of it can be restored; also as a decorator.
+
+    Raises:
+      InputError: if the name is that of another task.
+    """
+    if TASKS.get(task.name, task) is not task:
+        raise InputError(f"there is a task '{task.name}' already; give yours another name")
+    TASKS[task.name] = task
+    return task
+
+
+def choose_task(source: Any, task: Task | str | None = None, metrics: Metrics = None, *, purpose: str) -> Task:
+    """What is asked of the examples of a source.
+
+    Args:
+      source: labelled; see `data.Source`.
+      task: a `Task`, the name of one, or None or ``"auto"`` for what the targets look like.
+      metrics: see `Task.scored_by`.
+      purpose: what the labels are for, in words, for messages.
+
+    Raises:
+      InputError: if there are no labels, or they are no targets of this task.
+    """
+    if len(source) == 0:
+        raise InputError(f"{source.name} holds no examples; {purpose} needs some")
+    targets, names = source.targets(), tuple(source.class_names)
+    if targets is None:
+        raise InputError(f"{source.name} has no labels; {purpose} needs a class or a number for every example")
+    if isinstance(task, Task):
+        found = task
+    elif task in (None, "auto"):
+        fitting = [kind for kind in TASKS.values() if kind.fits(targets, names)]
+        if not fitting:
+            raise InputError(
+                f"the labels of {source.name} are no whole numbers (classes), no floats (regression) and no matrix of "
+                f"0 and 1 (multi-label); name the task, of {', '.join(TASKS)} or your own"
+            )
+        found = fitting[0].of(targets, names)
+    else:
+        check_choice("task", task, TASKS)
+        found = TASKS[task].of(targets, names)
+    found.check(targets, len(source), source.name, purpose)
+    return found.scored_by(metrics)
+
+
+def parse_task(held: Mapping[str, Any]) -> Task:
+    """The task of a card's plain values. Raises InputError for one that is not known."""
+    held = dict(held)
+    name = held.pop("name")
+    if name not in TASKS:
+        raise InputError(
+            f"the task '{name}' is not known; it is somebody's own: register it first (jaxdl.register_task). Known are "
+            f"{', '.join(TASKS)}"
+        )
+    return TASKS[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in held.items()})

@@ -1,64 +1,156 @@
-"""Predicting a number."""
+"""One number per example."""
 
 import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from jaxdl.errors import InputError
+from jaxdl.tasks.metric import Mean, Metric, Record, Sums
+from jaxdl.tasks.task import Constants, Task
+
+
+def _error(record: Record) -> np.ndarray:
+    return np.asarray(record["predicted"], np.float64) - np.asarray(record["target"], np.float64)
+
+
+def _spread_and_error(record: Record) -> np.ndarray:
+    """Squared error, target, squared target and 1 of each row; targets less their mean, so that nothing cancels."""
+    target = np.asarray(record["target"], np.float64)
+    target = target - (target.mean() if len(target) else 0.0)
+    return np.stack([np.square(_error(record)), target, np.square(target), np.ones_like(target)], 1)
+
+
+def _r2(sums: np.ndarray) -> np.ndarray:
+    error, target, square, count = np.moveaxis(sums, -1, 0)
+    spread = square - np.square(target) / count
+    # targets that are all alike leave no more than rounding
+    return np.where(spread > 1e-12 * square, 1 - error / spread, np.nan)
+
+
+LOSS = dict(higher_is_better=False, best=0.0, bounds=(0.0, np.inf), scale="distance", reads=("target", "predicted"))
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Sums(
+            "r2",
+            columns=_spread_and_error,
+            combine=_r2,
+            bounds=(-np.inf, 1.0),
+            scale="distance",
+            undefined="a fold tests examples with a single target, which has no variance",
+            reads=("target", "predicted"),
+        ),
+        Mean("mse", value=lambda record: np.square(_error(record)), **LOSS),
+        Mean("mae", value=lambda record: np.abs(_error(record)), **LOSS),
+    )
+}
+
 
 @dataclasses.dataclass(frozen=True)
-class Regression:
-    """One number per example, learned by least squares.
+class Regression(Task):
+    """One number per example, learned by least squares; targets are ``float[n]``.
 
-    The network learns the number in units of its spread over the training part (see `scale`): a head that starts near
+    The network learns the number in units of its spread over the training part (see `fit`): a head that starts near
     zero then starts at the mean, whatever the numbers' size. Predictions are in the numbers' own units.
     """
 
-    name: str = "regression"
-    metric: str = "r2"
+    name = "regression"
+    METRICS = METRICS
+    LOSS = "mse"
+    PROBED = "numbers"
+    SHOWN = ("r2", "mse", "mae")
+    SECTIONS = ("residuals", "wrong")
+    KEPT = ("scaling",)
+    mixes = True
+
+    @classmethod
+    def fits(cls, targets: Any, names: Sequence[str]) -> bool:
+        return isinstance(targets, np.ndarray) and targets.ndim == 1 and targets.dtype.kind == "f"
+
+    @classmethod
+    def of(cls, targets: Any, names: Sequence[str]) -> "Regression":
+        if names:
+            raise InputError(
+                f"the labels are numbers, but {len(names)} classes are named; classes are whole numbers from 0"
+            )
+        return cls()
 
     @property
     def num_outputs(self) -> int:
-        """Size of the head."""
         return 1
 
-    def loss(self, outputs: Float[Array, "batch 1"], targets: Float[Array, " batch"]) -> Float[Array, " batch"]:
-        """Squared error of each example; both in units of the spread."""
-        return jnp.square(outputs[:, 0].astype(jnp.float32) - targets)
+    def check(self, targets: Any, count: int, data: str, purpose: str) -> None:
+        if not self.fits(targets, ()) or len(targets) != count:
+            raise InputError(f"the labels of {data} are no array of {count} floats (regression); see data.arrays")
+        if len(bad := np.flatnonzero(~np.isfinite(targets))):
+            raise InputError(
+                f"{len(bad)} labels of {data} are NaN or infinity, the first at index {bad[0]}; remove them"
+            )
+        if len(targets) < 2:
+            raise InputError(f"{data} holds a single example; {purpose} needs at least two")
 
-    def scores(
-        self, outputs: Float[Array, "batch 1"], targets: Float[Array, " batch"]
-    ) -> dict[str, Float[Array, " batch"]]:
-        """``mae``: the absolute error of each example, in the units that both are in."""
-        return {"mae": jnp.abs(outputs[:, 0].astype(jnp.float32) - targets)}
+    def check_test(self, count: int, purpose: str) -> None:
+        if self.metric == "r2" and count < 2:
+            raise InputError(
+                f"{purpose} tests a single example in a fold, of which there is no R²; use another splitter, fewer "
+                "folds, or the metric mse"
+            )
 
-    def scale(self, targets: jax.Array, scaling: jax.Array) -> jax.Array:
-        """What the network learns: `targets` less ``scaling[0]``, divided by ``scaling[1]``."""
-        return (targets - scaling[0]) / scaling[1]
+    def baseline(self, targets: np.ndarray, count: int) -> np.ndarray:
+        """The mean of the training part."""
+        return np.full((count, 1), np.mean(targets, dtype=np.float64), np.float32)
 
-    def unscale(self, outputs: jax.Array, scaling: jax.Array) -> jax.Array:
-        """Undoes `scale` for the network's outputs."""
-        return outputs * scaling[1] + scaling[0]
-
-    def unscale_loss(self, loss: jax.Array, scaling: jax.Array) -> jax.Array:
-        """A `loss` in the numbers' own units, squared."""
-        return loss * jnp.square(scaling[1])
-
-    def fit_scaling(self, targets: np.ndarray) -> np.ndarray:
-        """Mean and standard deviation ``float32[2]`` of the training part (1 for the latter if all are alike)."""
+    def fit(self, targets: np.ndarray) -> Constants:
+        """``scaling``, ``float32[2]``: mean and standard deviation (1 for the latter if all are alike)."""
         spread = float(np.std(targets.astype(np.float64)))
-        return np.float32([np.mean(targets.astype(np.float64)), spread if spread > 0 else 1.0])
+        return {"scaling": np.float32([np.mean(targets.astype(np.float64)), spread if spread > 0 else 1.0])}
 
-    def evaluate(self, outputs: np.ndarray, targets: np.ndarray) -> dict[str, float]:
-        """``r2`` (NaN where the targets do not vary), ``mse``, ``mae`` and ``loss`` (the mse again) of ``[n, 1]``."""
-        error = np.asarray(outputs, np.float64)[:, 0] - np.asarray(targets, np.float64)
-        mse = float(np.square(error).mean())
-        variance = float(np.var(np.asarray(targets, np.float64)))
-        return {
-            "r2": 1 - mse / variance if variance > 0 else float("nan"),
-            "mse": mse,
-            "mae": float(np.abs(error).mean()),
-            "loss": mse,
-        }
+    def check_constants(self, held: Mapping[str, Sequence[float]]) -> None:
+        if "scaling" in held:
+            _, spread = held["scaling"]
+            if not spread > 0:
+                raise ValueError(f"scaling is {held['scaling']}")
+
+    def loss(
+        self, outputs: Float[Array, "batch 1"], targets: Float[Array, " batch"], constants: Constants
+    ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
+        """Squared error in units of the spread, and 1."""
+        mean, spread = constants["scaling"]
+        squares = jnp.square(outputs[:, 0].astype(jnp.float32) - (targets - mean) / spread)
+        return squares, jnp.ones_like(squares)
+
+    def reported_loss(self, loss: jax.Array, constants: Constants) -> jax.Array:
+        """In the numbers' own units, squared."""
+        return loss * jnp.square(constants["scaling"][1])
+
+    def train_scores(self, record: Record) -> dict[str, jax.Array]:
+        return {"mae": jnp.abs(record["predicted"] - record["target"])}
+
+    def predict(self, outputs: Float[Array, "batch 1"], constants: Constants) -> Float[Array, "batch 1"]:
+        """The numbers, in their own units."""
+        mean, spread = constants["scaling"]
+        return outputs.astype(jnp.float32) * spread + mean
+
+    def record(self, kept: Any, targets: Any) -> dict[str, Any]:
+        """``target`` and ``predicted`` ``[n]``, for numbers ``kept[n, 1]`` and ``targets[n]`` on device or host."""
+        return {"target": targets, "predicted": kept[:, 0]}
+
+    def as_head(self, kernel: np.ndarray, bias: np.ndarray, constants: Constants) -> tuple[np.ndarray, np.ndarray]:
+        mean, spread = constants["scaling"]
+        return kernel / spread, (bias - mean) / spread
+
+    def predicted(self, kept: np.ndarray) -> np.ndarray:
+        """The number of each example, ``float[n]``."""
+        return np.asarray(kept)[:, 0]
+
+    def columns(self, kept: np.ndarray) -> dict[str, list[Any]]:
+        return {"predicted": self.predicted(kept).tolist()}
+
+    def combine(self, kept: jax.Array, weights: jax.Array) -> jax.Array:
+        """The mean number."""
+        return (kept * weights[..., None]).sum(0) / weights.sum(0)[:, None]

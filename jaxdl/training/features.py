@@ -10,8 +10,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.data.preprocessing import normalise
-from jaxdl.models.staged import Staged, Variables
+from jaxdl.data.preprocessing import Constants, Preprocessing
+from jaxdl.models.staged import Staged, Variables, batch_of
 from jaxdl.parallel.compiler import compiler_options
 
 DEFAULT_LIMIT = 4 * 2**30
@@ -21,11 +21,10 @@ def _head(array: jax.Array, count: int) -> jax.Array:
     return array[:count]
 
 
-def activation_bytes(model: Staged, variables: Variables, stop: str, x: np.ndarray | jax.ShapeDtypeStruct) -> int:
-    """Bytes that the activations flowing into stage `stop` take for all of ``x[n, …]``."""
-    one = jax.ShapeDtypeStruct((1, *x.shape[1:]), jnp.float32)
-    made = jax.eval_shape(lambda v, a: model.apply(v, a, stop=stop), variables, one)
-    return x.shape[0] * sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(made))
+def activation_bytes(model: Staged, variables: Variables, stop: str, spec: Any, count: int) -> int:
+    """Bytes that the activations flowing into stage `stop` take for `count` examples of `spec`."""
+    made = jax.eval_shape(lambda v, x: model.apply(v, x, stop=stop), variables, batch_of(spec))
+    return count * sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(made))
 
 
 def memory_limit() -> int:
@@ -38,9 +37,10 @@ def memory_limit() -> int:
 
 
 class DataStore:
-    """What several calls on the same source have in common: what it holds in memory, activations, copies in it.
+    """What several calls have in common: examples in memory, activations, copies found among the examples.
 
-    Whatever was asked for least recently goes when all together would take more than `memory_limit`.
+    Keys name the source by its content, so that a store may be used with several of them. Whatever was asked for least
+    recently goes when all together would take more than `memory_limit`.
 
     Attributes:
       batch_size: examples that go through frozen stages at a time, whatever a plan says: what is found does not depend
@@ -70,10 +70,9 @@ def compute_features(
     model: Staged,
     variables: Variables,
     stop: str,
-    x: np.ndarray | Iterable[np.ndarray],
-    mean: np.ndarray,
-    std: np.ndarray,
-    batch_size: int = 32,
+    parts: Iterable[Any],
+    preprocessing: Preprocessing,
+    constants: Constants,
 ) -> Any:
     """What flows into stage `stop` for every example, in eval mode; each example passes through once.
 
@@ -81,24 +80,33 @@ def compute_features(
       model: whose stages before `stop` are run.
       variables: at least those stages'.
       stop: name of a stage.
-      x: the examples as stored ``[n, …]``, or one after the other such arrays of at most `batch_size`.
-      mean: for `normalise`, as `std`.
-      batch_size: examples at a time.
+      parts: the examples as stored, some at a time: pytrees of arrays ``[at most batch, …]``.
+      preprocessing: what brings them to the network.
+      constants: what it fitted.
 
     Returns:
       A pytree of arrays whose first axis is n, on the device.
     """
 
     @partial(jax.jit, compiler_options=compiler_options())
-    def run(variables: Variables, part: jax.Array) -> Any:
-        return model.apply(variables, normalise(part, mean, std), stop=stop)
+    def run(variables: Variables, part: Any) -> Any:
+        return model.apply(variables, preprocessing.on_device(part, constants), stop=stop)
 
     made, width = [], 0
-    for part in (x[i : i + batch_size] for i in range(0, len(x), batch_size)) if isinstance(x, np.ndarray) else x:
+    for part in parts:
         # of one shape, so that one program serves all; the first part is among the largest
-        width = max(width, len(part))
-        short = width - len(part)
-        padded = np.concatenate([part, np.repeat(part[-1:], short, axis=0)]) if short else part
+        rows = len(jax.tree.leaves(part)[0])
+        width = max(width, rows)
+        short = width - rows
+        padded = (
+            jax.tree.map(lambda a, n=short: np.concatenate([a, np.repeat(a[-1:], n, axis=0)]), part) if short else part
+        )
         out = run(variables, padded)
-        made.append(jax.tree.map(partial(_head, count=len(part)), out) if short else out)
+        made.append(jax.tree.map(partial(_head, count=rows), out) if short else out)
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *made)
+
+
+def in_parts(x: Any, size: int) -> Iterable[Any]:
+    """Arrays ``[n, …]`` of a pytree, `size` or fewer rows at a time."""
+    count = len(jax.tree.leaves(x)[0])
+    return (jax.tree.map(lambda a, i=i: np.asarray(a[i : i + size]), x) for i in range(0, count, size))

@@ -1,21 +1,22 @@
-"""Where the batches of a run come from: from the data in memory, or streamed."""
+"""Where the batches of a training come from: from the data in memory, or streamed."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Protocol
 
+import jax
 import numpy as np
 
-from jaxdl.data.batches import evaluation_batches, training_batches
+from jaxdl.data.batches import Batches, evaluation_batches, training_batches
 from jaxdl.data.stream import EvaluationOrder, TrainingOrder, stream
-from jaxdl.training.runners import Feed, Runner, one_batch
+from jaxdl.training.runners import Feed, Runner
 from jaxdl.training.setup import Setup
 from jaxdl.training.step import Batch, Shared
 from jaxdl.training.traced_hyperparameters import BatchedRun
 
 
 class Feeds(Protocol):
-    """The three feeds of a training, as `loop.fit` takes them."""
+    """The three feeds of a training, as `loop.fit` takes them; the last two only where there is such a part."""
 
     def train(self, runner: Runner, epoch: int, first: int) -> Feed: ...
 
@@ -24,6 +25,21 @@ class Feeds(Protocol):
     def inner(self, runner: Runner) -> Feed: ...
 
     def close(self) -> None: ...
+
+
+def side_by_side(batches: Sequence[Batches]) -> Batch:
+    """Batches of several runs: ``[steps, runs, rows]``."""
+    return Batch(np.stack([b.indices for b in batches], axis=1), np.stack([b.weights for b in batches], axis=1))
+
+
+def epoch_batches(setup: Setup, runs: Sequence[BatchedRun], epoch: int) -> Batch:
+    """Training batches of an epoch, ``[steps, runs, rows]``."""
+    draws = [(run.seed, run.fold) for run in runs]
+    made = {
+        (seed, fold): training_batches(list(setup.parts), setup.plan.batch_size, seed, [fold], epoch)[0]
+        for seed, fold in dict.fromkeys(draws)  # runs that differ in their numbers alone see the same batches
+    }
+    return side_by_side([made[draw] for draw in draws])
 
 
 @dataclasses.dataclass(eq=False)
@@ -61,7 +77,7 @@ class MemoryFeeds:
 
 
 class StreamFeeds:
-    """Of one fold, read anew in each epoch; each step brings its own examples to the device.
+    """Of a single run, read in each epoch; each step brings its own examples to the device.
 
     The worker processes of each of the three are started once, not in every epoch; measuring has one at most, since it
     waits while training runs.
@@ -111,26 +127,28 @@ class StreamFeeds:
 
     def _taken(self, name: str, runner: Runner) -> tuple[int, Batch, Shared]:
         made = next(self._streams[name])
-        rows = np.arange(len(made["x"]), dtype=np.int32)
+        rows = np.arange(len(made["weights"]), dtype=np.int32)
         if self._frozen is None:  # to the devices once
             self._frozen = runner.place_shared(Shared((), (), self.setup.shared.frozen)).frozen
         shared = runner.place_shared(Shared(made["x"], made["y"], {})).replace(frozen=self._frozen)
-        return 1, Batch(rows, made["weights"]), shared
+        return 1, jax.tree.map(lambda array: array[None], Batch(rows, made["weights"])), shared
 
 
-def make_feeds(setup: Setup, fold: int | BatchedRun, held_out: np.ndarray | None) -> Feeds:
-    """The feeds of one training part."""
-    run = setup.run(fold)
+def make_feeds(setup: Setup, runs: Sequence[BatchedRun], held_out: Sequence[np.ndarray] | None) -> Feeds:
+    """The feeds of runs side by side.
+
+    Args:
+      setup: of all folds.
+      runs: a single one where the examples are streamed.
+      held_out: indices that each fold measures on; None for none.
+    """
+    folds, size = [run.fold for run in runs], setup.plan.batch_size
     if setup.streamed:
-        return StreamFeeds(setup, run, held_out)
-    size, parts, fold = setup.plan.batch_size, list(setup.parts), run.fold
+        return StreamFeeds(setup, runs[0], None if held_out is None else held_out[folds[0]])
 
-    def evaluated(part: np.ndarray | None) -> Any:
-        return None if part is None else one_batch(evaluation_batches([part], size, [0])[0])
+    def evaluated(parts: Sequence[np.ndarray] | None) -> Batch | None:
+        return None if parts is None else side_by_side(evaluation_batches(list(parts), size, folds))
 
     return MemoryFeeds(
-        setup.shared,
-        lambda epoch: one_batch(training_batches(parts, size, run.seed, [fold], epoch)[0]),
-        evaluated(held_out),
-        evaluated(None if setup.inner is None else setup.inner[fold]),
+        setup.shared, lambda epoch: epoch_batches(setup, runs, epoch), evaluated(held_out), evaluated(setup.inner)
     )

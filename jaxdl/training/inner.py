@@ -4,15 +4,19 @@ import numpy as np
 
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
+from jaxdl.tasks import Task
 
 
-def divide_inner(source: Source, part: np.ndarray, fraction: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+def divide_inner(
+    source: Source, task: Task, part: np.ndarray, fraction: float, seed: int
+) -> tuple[np.ndarray, np.ndarray]:
     """Divides a training part into one to learn from and an inner one of about `fraction` of it.
 
-    By groups where the source has them, else by class where every class has two examples, else at random.
+    By groups where the source has them, else by the task's strata where each has two examples, else at random.
 
     Args:
       source: labelled.
+      task: what is asked of it.
       part: indices of the training part; no others are looked at.
       fraction: share of the inner part.
       seed: of the division.
@@ -27,7 +31,8 @@ def divide_inner(source: Source, part: np.ndarray, fraction: float, seed: int) -
             splitter = GroupShuffleSplit(1, test_size=fraction, random_state=seed)
             learned, inner = next(splitter.split(part, groups=source.groups[part]))
             return part[learned], part[inner]
-        labels = source.labels[part] if source.class_names else None
+        labels = task.strata(source.targets())
+        labels = None if labels is None else labels[part]
         inner_size = int(np.ceil(fraction * len(part)))
         if labels is not None:
             counts = np.unique(labels, return_counts=True)[1]

@@ -15,18 +15,21 @@ from jaxdl.training.resume import Interrupted, Saves
 from jaxdl.training.runners import Feed, Runner
 from jaxdl.training.step import State
 
+Record = Mapping[str, np.ndarray]
+
 
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """What `fit` gives.
+    """What `fit` gives; everything has the runs as first axis.
 
     Attributes:
       state: after the last step.
       chosen: the state that counts: the best epoch's under early stopping, else the last.
       best: the best epoch's, None without `Selection`.
-      best_epoch: per fold (from 0), ``int[folds]`` or ``int[]``; None without.
+      best_epoch: from 0, ``int[runs]``; None without.
       rows: of the learning curves.
-      outputs: for the held-out examples by the chosen state, ``[…, rows, num_outputs]``; None without.
+      held_out: for the held-out examples by the chosen state: ``{"kept", "record"}``, arrays ``[runs, rows, …]``, rows
+        of padding included; None without.
       seconds: that the training took, those before an interruption included.
     """
 
@@ -35,7 +38,7 @@ class Fitted:
     best: State | None
     best_epoch: np.ndarray | None
     rows: list[dict[str, Any]]
-    outputs: np.ndarray | None
+    held_out: dict[str, Any] | None
     seconds: float
 
 
@@ -45,65 +48,76 @@ class Selection:
 
     Attributes:
       feed: gives the examples to measure on, after every epoch; None for those held out, whenever they are predicted.
-      loss: their mean loss from their outputs: per fold ``float[folds]``, or ``float[]``.
-      patience: epochs without a smaller loss after which a fold stops, and its best epoch counts; None to go on to the
+      loss: of their records ``[runs, rows, …]``, with the padding; ``float[runs]``, smaller is better.
+      patience: epochs without a smaller loss after which a run stops, and its best epoch counts; None to go on to the
         end, where the last one counts.
     """
 
     feed: Callable[[Runner], Feed] | None
-    loss: Callable[[np.ndarray], np.ndarray]
+    loss: Callable[[Record], np.ndarray]
     patience: int | None
 
 
-def fit(
-    runner_at: Callable[[int], Runner],
-    state: State,
-    *,
-    epochs: int,
-    stages: Sequence[str],
-    train: Callable[[Runner, int, int], Feed],
-    held_out: Callable[[Runner], Feed] | None = None,
-    eval_every: int = 1,
-    on_epoch: Callable[[int, dict[str, Any], np.ndarray | None, np.ndarray], list[dict[str, Any]]],
-    selection: Selection | None = None,
-    saves: Saves | None = None,
-    on_steps: Callable[[int], None] | None = None,
-    first_epoch: int = 0,
-    lenient: bool = False,
-) -> Fitted:
-    """Trains for `epochs`.
+OnEpoch = Callable[[int, dict[str, Any], Record | None, np.ndarray], list[dict[str, Any]]]
 
-    Args:
+
+@dataclasses.dataclass(frozen=True)
+class Training:
+    """What is to be done.
+
+    Attributes:
       runner_at: gives the way of running the steps of an epoch; all take the same states.
-      state: where to start; not used up.
       epochs: how many.
       stages: names of all stages from input to output.
       train: gives the batches of an epoch from a step on.
-      held_out: gives the batches to predict every `eval_every` epochs and after the last; or None.
+      on_epoch: told the epoch (from 0), its metrics ``[runs]`` (means over its examples in training mode, mean gradient
+        norms), the records of the held-out examples ``[runs, rows, …]`` (None where not measured), and which runs had
+        stopped before; gives the rows of the learning curves.
+      held_out: gives the batches to measure on every `eval_every` epochs and after the last; or None.
       eval_every: see there.
-      on_epoch: told the epoch (from 0), its metrics (means over its examples in training mode, mean gradient norms;
-        one value per fold where there are folds), the outputs for the held-out examples ``[…, rows, num_outputs]``
-        (None where not predicted), and which folds had stopped before; gives the rows of the learning curves.
       selection: see `Selection`.
       saves: where the state is kept, to go on from there after an interruption.
       on_steps: told how many steps were just taken.
-      first_epoch: how many of the epochs `state` has behind it.
-      lenient: go on when numbers are not finite, as some of several folds may while others are fine.
+      first_epoch: how many of the epochs the state has behind it.
+      lenient: go on when numbers are not finite, as some of several runs may while others are fine.
+    """
+
+    runner_at: Callable[[int], Runner]
+    epochs: int
+    stages: Sequence[str]
+    train: Callable[[Runner, int, int], Feed]
+    on_epoch: OnEpoch = lambda *_: []
+    held_out: Callable[[Runner], Feed] | None = None
+    eval_every: int = 1
+    selection: Selection | None = None
+    saves: Saves | None = None
+    on_steps: Callable[[int], None] | None = None
+    first_epoch: int = 0
+    lenient: bool = False
+
+
+def fit(training: Training, state: State) -> Fitted:
+    """Trains.
+
+    Args:
+      training: what is to be done.
+      state: where to start; not used up.
 
     Raises:
-      Diverged: if the loss, the outputs or the parameters are not finite; it says since when. The last good state is
-        saved.
+      Diverged: if the loss, the predictions or the parameters are not finite; it says since when. The last good state
+        is saved.
       Interrupted: if `saves` says that the run should stop; the state is saved.
     """
+    saves, selection = training.saves, training.selection
     progress, state = pick_up(saves, jax.tree.map(lambda a: a.copy(), state))
-    progress.stages, progress.lenient = stages, lenient
-    progress.epoch = max(progress.epoch, first_epoch)
-    training = _Training(runner_at, epochs, train, held_out, eval_every, on_epoch, selection, saves, on_steps, progress)
+    progress.stages, progress.lenient = training.stages, training.lenient
+    progress.epoch = max(progress.epoch, training.first_epoch)
+    running = _Running(training, progress)
     try:
-        runner, state, outputs = training.run(state)
+        runner, state = running.run(state)
     except Diverged:
         if saves:
-            training.keep_last_good()
+            running.keep_last_good()
         raise
     except BaseException:
         if saves:  # what is being written is finished first: whoever goes on in this process must not meet it half done
@@ -113,32 +127,24 @@ def fit(
     final = runner.fetch(state)
     best = final if progress.best is None else final.replace(**jax.tree.map(jax.numpy.asarray, progress.best))
     chosen = best if selection and selection.patience is not None else final
-    if held_out and (chosen is not final or outputs is None):
-        outputs = runner.predict_all(runner.place(chosen), held_out(runner))
+    held = running.predicted
+    if training.held_out and (chosen is not final or held is None):
+        held = runner.predict_all(runner.place(chosen), training.held_out(runner), keep=True)
     if saves:
         saves.close()
-    return Fitted(
-        final, chosen, best if selection else None, progress.best_epoch, progress.rows, outputs, training.seconds
-    )
+    return Fitted(final, chosen, best if selection else None, progress.best_epoch, progress.rows, held, running.seconds)
 
 
 SNAPSHOT_SHARE = 0.05  # of the time, at most, goes into copies of the last good state
 
 
 @dataclasses.dataclass
-class _Training:
-    """The arguments of `fit`, and the loop."""
+class _Running:
+    """A training under way."""
 
-    runner_at: Callable[[int], Runner]
-    epochs: int
-    train: Callable[[Runner, int, int], Feed]
-    held_out: Callable[[Runner], Feed] | None
-    eval_every: int
-    on_epoch: Callable[[int, dict[str, Any], np.ndarray | None, np.ndarray], list[dict[str, Any]]]
-    selection: Selection | None
-    saves: Saves | None
-    on_steps: Callable[[int], None] | None
+    training: Training
     progress: TrainingProgress
+    predicted: dict[str, Any] | None = None  # the held-out examples after the last epoch
     good: tuple[int, Any, Any] | None = None  # what to save of the last state that is known to be finite
     copied: float = -float("inf")  # when, and how long it took
     cost: float = 0.0
@@ -153,59 +159,64 @@ class _Training:
 
     @property
     def stopped(self) -> np.ndarray:
-        """Which folds have stopped."""
-        return self.progress.stalled(self.selection.patience if self.selection else None)
+        """Which runs have stopped."""
+        selection = self.training.selection
+        return self.progress.stalled(selection.patience if selection else None)
 
-    def run(self, state: State) -> tuple[Runner, State, np.ndarray | None]:
-        """The runner, the state and the held-out outputs of the last epoch (None if they were not predicted)."""
-        progress = self.progress
-        runner = self.runner_at(progress.epoch)
-        state, outputs = runner.place(state), None
-        while progress.epoch < self.epochs and not self.stopped.all():
-            runner = self.runner_at(progress.epoch)
+    def run(self, state: State) -> tuple[Runner, State]:
+        """The runner and the state of the last epoch."""
+        progress, training = self.progress, self.training
+        runner = training.runner_at(progress.epoch)
+        state = runner.place(state)
+        while progress.epoch < training.epochs and not self.stopped.all():
+            runner = training.runner_at(progress.epoch)
             state = self._take_steps(runner, state)
-            outputs = self._measure(runner, state)
+            self._measure(runner, state)
             progress.before = {stage: norms[-1] for stage, norms in progress.metrics["stage_grad_norms"].items()}
             progress.epoch, progress.step, progress.metrics = progress.epoch + 1, 0, None
             self._keep(runner, state)
-        return runner, state, outputs
+        return runner, state
 
     def _take_steps(self, runner: Runner, state: State) -> State:
         progress, made = self.progress, []
-        for count, batch, shared in self.train(runner, progress.epoch, progress.step):
+        for count, batch, shared in self.training.train(runner, progress.epoch, progress.step):
             state, metrics = runner.step(state, batch, shared)
             made.append((count, metrics))
             progress.step += count
-            if self.on_steps:
-                self.on_steps(count)
-            if self.saves and self.saves.due():
+            if self.training.on_steps:
+                self.training.on_steps(count)
+            if self.training.saves and self.training.saves.due():
                 _gather_metrics(runner, progress, made)
                 made = []
                 self._keep(runner, state)
         _gather_metrics(runner, progress, made)
         return state
 
-    def _measure(self, runner: Runner, state: State) -> np.ndarray | None:
-        """Ends an epoch: held-out outputs, the selection, rows of the curves."""
-        progress, epoch = self.progress, self.progress.epoch
-        last, stopped, outputs = epoch + 1 == self.epochs, self.stopped, None
+    def _measure(self, runner: Runner, state: State) -> None:
+        """Ends an epoch: held-out examples, the selection, rows of the curves."""
+        progress, training, epoch = self.progress, self.training, self.progress.epoch
+        last, stopped, self.predicted = epoch + 1 == training.epochs, self.stopped, None
         if last and not progress.lenient and not is_finite(runner.fetch(state).params):
             raise Diverged(explain(progress, "the parameters are"))
-        if self.held_out and ((epoch + 1) % self.eval_every == 0 or last):
-            outputs = _checked(runner.predict_all(state, self.held_out(runner)), progress)
-        if self.selection:
-            feed = self.selection.feed
-            by = runner.predict_all(state, feed(runner)) if feed else outputs
+        record = None
+        if training.held_out and ((epoch + 1) % training.eval_every == 0 or last):
+            found = _checked(runner.predict_all(state, training.held_out(runner), keep=last), progress)
+            record = found["record"]
+            self.predicted = found if last else None
+        if selection := training.selection:
+            by = record
+            if selection.feed:
+                by = _checked(runner.predict_all(state, selection.feed(runner), keep=False), progress)["record"]
             if by is not None:
-                _keep_best(progress, runner, state, np.asarray(self.selection.loss(_checked(by, progress))), stopped)
-        progress.rows += self.on_epoch(epoch, _summarise(progress.metrics), outputs, stopped)
-        return outputs
+                _keep_best(progress, runner, state, np.asarray(selection.loss(by)), stopped)
+        progress.rows += training.on_epoch(epoch, _summarise(progress.metrics), record, stopped)
 
     def _keep(self, runner: Runner, state: State) -> None:
         """Saves the state if that is due; now and then copies it to the host, should the next steps diverge."""
-        if self.saves is None:
+        saves = self.training.saves
+        if saves is None:
             return
-        due, now = self.saves.due(), time.perf_counter()
+        due, now = saves.due(), time.perf_counter()
         if not due and now - self.copied < self.cost / SNAPSHOT_SHARE:
             return
         self.progress.seconds = self.seconds
@@ -214,22 +225,22 @@ class _Training:
         self.cost = min(self.cost or np.inf, self.copied - now)
         if not due:
             return
-        self.saves.save(*self.good)
-        if self.saves.should_stop():
-            self.saves.close()
-            raise Interrupted(f"the state after step {self.good[0] // 2} is saved in '{self.saves.folder}'")
+        saves.save(*self.good)
+        if saves.should_stop():
+            saves.close()
+            raise Interrupted(f"the state after step {self.good[0] // 2} is saved in '{saves.folder}'")
 
     def keep_last_good(self) -> None:
         """Saves the last state that is known to be finite."""
         if self.good:
-            self.saves.save(*self.good)
-        self.saves.close()
+            self.training.saves.save(*self.good)
+        self.training.saves.close()
 
 
-def _checked(outputs: np.ndarray, progress: TrainingProgress) -> np.ndarray:
-    if not progress.lenient and not np.isfinite(outputs).all():
-        raise Diverged(explain(progress, "the outputs are"))
-    return outputs
+def _checked(found: dict[str, Any], progress: TrainingProgress) -> dict[str, Any]:
+    if not progress.lenient and not is_finite(found):
+        raise Diverged(explain(progress, "the predictions are"))
+    return found
 
 
 def _gather_metrics(runner: Runner, progress: TrainingProgress, made: Sequence[tuple[int, Any]]) -> None:
@@ -247,7 +258,8 @@ def _gather_metrics(runner: Runner, progress: TrainingProgress, made: Sequence[t
 def _keep_best(
     progress: TrainingProgress, runner: Runner, state: State, losses: np.ndarray, stopped: np.ndarray
 ) -> None:
-    """Takes over the folds whose loss is smaller than ever, on the host."""
+    """Takes over the runs whose loss is smaller than ever, on the host."""
+    losses = np.where(np.isnan(losses), np.inf, losses)  # a score that is not defined is beaten by any that is
     if progress.best is None:
         better = np.ones_like(losses, bool)
         progress.best_loss, progress.best_epoch = np.full_like(losses, np.inf), np.zeros(losses.shape, int)
@@ -270,6 +282,8 @@ def _summarise(metrics: Mapping[str, Any]) -> dict[str, Any]:
     """Metrics of an epoch from those of its steps ``[steps, …]``."""
     others = ("loss", "count", "weight", "grad_norm", "stage_grad_norms")
     weights = {"loss": metrics["weight"], **{name: metrics["count"] for name in metrics if name not in others}}
+    # of no weight at all, as where a task counts no part of any example, there is no mean
+    weights = {name: np.where(weight.sum(0) == 0, np.nan, weight) for name, weight in weights.items()}
     return {
         **{name: np.average(metrics[name], axis=0, weights=weight) for name, weight in weights.items()},
         "grad_norm": metrics["grad_norm"].mean(0),

@@ -43,7 +43,9 @@ class Plan:
         of the whole batch, but batch normalisation sees the parts.
       augment: random changes of the training images, inside the step: light, standard or strong, or single ones (crop,
         flip, colour, randaugment, mixup, cutmix, erasing); none by default. A flip makes another digit or letter.
-      ema: decay of a running mean of the parameters, such as 0.999, with which to predict; 0 for none.
+      ema: decay of a running mean of the parameters, such as 0.999, with which to predict; 0 for none. After t steps it
+        is at most (1 + t) / (10 + t), so that in runs of few steps 0.9 and 0.99 are the same (81 steps reach 0.9, 891
+        reach 0.99).
       class_weights: factors on the loss of single classes, such as rare=5 common=1, or 'balanced' for the inverse of
         their frequency in the training part; 1 by default.
       unfreeze_every: epochs after which one more stage is trained, from the head towards the input, beginning with

@@ -11,13 +11,12 @@ import numpy as np
 
 from jaxdl.data import stream
 from jaxdl.data.batches import evaluation_batches
-from jaxdl.data.preprocessing import Preprocessing, normalise, to_memory
-from jaxdl.data.source import Source, arrange_columns
+from jaxdl.data.preprocessing import Preprocessing
+from jaxdl.data.source import Source, arrange_columns, check_source
 from jaxdl.errors import InputError
 from jaxdl.parallel.compiler import compiler_options
-from jaxdl.tasks import choose_task
-from jaxdl.tasks.classification import probabilities
-from jaxdl.weights.card import Card
+from jaxdl.tasks import Task
+from jaxdl.training.execution import Execution
 from jaxdl.weights.checkpoint import Checkpoint
 
 
@@ -26,43 +25,57 @@ class Predictions:
     """What a checkpoint says of each example.
 
     Attributes:
-      logits: float32[n, classes]; of a regression the numbers themselves, float32[n, 1].
-      class_names: of the columns; empty for a regression.
-      labels: the true class as a column of `logits`, -1 where it is unknown to the checkpoint, or the true number; None
-        if not given.
+      outputs: what the task keeps of the network's outputs, arrays ``[n, …]``: of classes the logits, of a regression
+        the numbers ``float32[n, 1]``.
+      task: what was asked.
+      targets: the truth as the task means it, where it is known (-1 for a class that the checkpoint does not know);
+        else None.
       names: of the examples, or None.
     """
 
-    logits: np.ndarray
-    class_names: tuple[str, ...]
-    labels: np.ndarray | None = None
+    outputs: Any
+    task: Task
+    targets: Any = None
     names: tuple[str, ...] | None = None
 
     @property
+    def logits(self) -> Any:
+        """`outputs`, by the name that classification has for them."""
+        return self.outputs
+
+    @property
+    def labels(self) -> Any:
+        """`targets`, by the name that classification has for them."""
+        return self.targets
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Of the task's outputs; empty where they have no names."""
+        return self.task.names
+
+    @property
     def probabilities(self) -> np.ndarray:
-        """Softmax of the logits, ``[n, classes]``."""
-        if not self.class_names:
-            raise InputError("a regression gives numbers, not probabilities; see predicted")
-        return probabilities(self.logits)
+        """Of each class or label, ``[n, outputs]``. Raises InputError for a task without."""
+        return self.task.probabilities(self.outputs)
 
     @property
     def predicted(self) -> np.ndarray:
-        """The most probable class of each example, or the number."""
-        return self.logits.argmax(-1) if self.class_names else self.logits[:, 0]
+        """The answer for each example: a class, a number, a set of labels."""
+        return self.task.predicted(self.outputs)
 
     @property
     def scores(self) -> dict[str, float] | None:
-        """What the task measures, such as ``accuracy`` and ``loss``; None where a label is not known."""
-        if self.labels is None or (self.class_names and (self.labels < 0).any()):
+        """What the task measures, such as ``accuracy`` and ``loss``; None where a target is not known."""
+        if self.targets is None or not self.task.known(self.targets).all():
             return None
-        return choose_task(self.class_names).evaluate(self.logits, self.labels)
+        return self.task.evaluate(self.outputs, self.targets)
 
     @property
     def accuracy(self) -> float | None:
-        """Share predicted right; None without labels or classes."""
-        if self.labels is None or not self.class_names:
+        """Share predicted right, of a classification; a class that the checkpoint does not know is predicted wrong."""
+        if self.targets is None or "accuracy" not in self.task.metrics:
             return None
-        return float((self.predicted == self.labels).mean())
+        return float((self.predicted == self.targets).mean())
 
 
 def predict(
@@ -70,17 +83,15 @@ def predict(
     source: Source,
     *,
     batch_size: int = 64,
-    streaming: bool | None = None,
-    workers: int = 2,
+    execution: Execution = Execution(),  # noqa: B008
 ) -> Predictions:
-    """Logits of every example of `source`.
+    """What a checkpoint says of every example of `source`.
 
     Args:
-      checkpoint: a trained network; its card says how to prepare the examples.
-      source: with or without labels; labels are matched to the checkpoint's classes by name.
+      checkpoint: a trained network; its card says how to prepare the examples and what is asked.
+      source: with or without labels; classes are matched to the checkpoint's by name.
       batch_size: examples at a time.
-      streaming: read the examples batch by batch; by default if they do not fit in memory.
-      workers: processes that decode what is streamed.
+      execution: whether they are read batch by batch, and by how many processes.
 
     Raises:
       InputError: if the examples are of another kind or shape than the network takes.
@@ -90,43 +101,47 @@ def predict(
     card, preprocessing = checkpoint.card, checkpoint.card.preprocessing
     if not preprocessing.fitted:
         raise InputError("the checkpoint was never trained: its card has no mean and std")
-    if len(source) == 0:
+    if len(check_source(source)) == 0:
         raise InputError(f"{source.name} holds no examples")
     source = arrange_columns(source, card.columns)
-    mean, std = np.float32(preprocessing.mean), np.float32(preprocessing.std)
+    task, constants = card.asked(checkpoint.model.num_outputs), card.target_constants()
 
     @partial(jax.jit, compiler_options=compiler_options())
-    def run(variables: Any, x: jax.Array) -> jax.Array:
-        return checkpoint.model.apply(variables, normalise(x, mean, std)).astype("float32")
+    def run(variables: Any, x: Any) -> Any:
+        outputs = checkpoint.model.apply(variables, preprocessing.on_device(x, preprocessing.constants))
+        return task.predict(outputs, constants)
 
     variables = jax.tree.map(jnp.asarray, checkpoint.variables)  # to the device once
-    feed = stored_batches(source, preprocessing, batch_size, streaming, workers)
-    logits = np.concatenate([np.asarray(run(variables, x)) for x in feed])[: len(source)]
-    names = None if source.names is None else tuple(source.names)
-    if card.scaling:
-        logits = choose_task(()).unscale(logits, np.float32(card.scaling))
-    return Predictions(logits, *match_labels(source, card, checkpoint.model.num_outputs), names)
+    feed = stored_batches(source, preprocessing, batch_size, execution)
+    made = [jax.tree.map(np.asarray, run(variables, x)) for x in feed]
+    kept = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(source)], *made)
+    return Predictions(kept, task, match_targets(task, source), names_of(source))
 
 
 def stored_batches(
-    source: Source, preprocessing: Preprocessing, batch_size: int, streaming: bool | None, workers: int
-) -> Iterable[np.ndarray]:
-    """Every example as stored, in batches of one shape; the last rows may only pad. Arguments as of `predict`."""
-    everything = np.arange(len(source))
+    source: Source,
+    preprocessing: Preprocessing,
+    batch_size: int,
+    execution: Execution = Execution(),  # noqa: B008
+) -> Iterable[Any]:
+    """Every example as stored, in batches of one shape; the last rows may only pad."""
+    everything, streaming = np.arange(len(source)), execution.streaming
     if streaming or (streaming is None and stream.must_stream(source, preprocessing)):
         order = stream.EvaluationOrder((everything,), batch_size)
-        return (b["x"] for b in stream.stream(source, preprocessing, order, range(1), workers=workers))
-    data = to_memory(source, preprocessing)
-    return (data.x[rows] for rows in evaluation_batches([everything], batch_size, [0])[0].indices)
+        return (b["x"] for b in stream.stream(source, preprocessing, order, range(1), workers=execution.workers))
+    x = preprocessing.load(source)
+    batches = evaluation_batches([everything], batch_size, [0])[0].indices
+    return (jax.tree.map(lambda array, rows=rows: array[rows], x) for rows in batches)
 
 
-def match_labels(source: Source, card: Card, outputs: int) -> tuple[tuple[str, ...], np.ndarray | None]:
-    """The checkpoint's classes and the labels of `source` among them, as `Predictions` holds both."""
-    if card.scaling:
-        return (), None if source.labels is None or source.class_names else source.labels
-    known = card.class_names or tuple(str(i) for i in range(outputs))
-    labels = None
-    if source.labels is not None and source.class_names:
-        places = np.array([known.index(c) if c in known else -1 for c in source.class_names])
-        labels = places[source.labels]
-    return known, labels
+def match_targets(task: Task, source: Source) -> Any:
+    """The targets of `source` as `task` means them; None where it has none of this task's kind."""
+    targets = source.targets()
+    if targets is None or not task.takes(targets, source.class_names):
+        return None
+    return task.match(targets, source.class_names)
+
+
+def names_of(source: Source) -> tuple[str, ...] | None:
+    """Names of the examples, if they have any."""
+    return None if source.names is None else tuple(source.names)

@@ -1,7 +1,8 @@
 """From a starting point, data and a plan to everything that a run of steps needs."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -9,12 +10,13 @@ import numpy as np
 
 from jaxdl.data import augment, stream
 from jaxdl.data.batches import steps_per_epoch
-from jaxdl.data.preprocessing import Moments, Preprocessing, to_memory
-from jaxdl.data.source import Source, columns_of
-from jaxdl.errors import InputError, check_choice
-from jaxdl.models.staged import Variables, init_variables, split_variables
-from jaxdl.tasks import Task, choose_task
-from jaxdl.training.features import DataStore, activation_bytes, compute_features, kept, memory_limit
+from jaxdl.data.preprocessing import Constants, Preprocessing
+from jaxdl.data.source import Source
+from jaxdl.errors import InputError
+from jaxdl.models.staged import Staged, Variables, init_variables, split_variables
+from jaxdl.tasks import Task
+from jaxdl.training.execution import Execution
+from jaxdl.training.features import activation_bytes, compute_features, in_parts, kept, memory_limit
 from jaxdl.training.inner import divide_inner
 from jaxdl.training.optim import make_optimizer
 from jaxdl.training.plan import Plan
@@ -29,12 +31,11 @@ def prepare(
     source: Source,
     plan: Plan,
     parts: Sequence[np.ndarray],
+    task: Task,
+    execution: Execution = Execution(),  # noqa: B008
     *,
     preprocessing: Preprocessing | None = None,
     keep_head: bool = False,
-    streaming: bool | None = None,
-    workers: int = 2,
-    store: DataStore | None = None,
 ) -> Setup:
     """Brings the data into memory, if it fits, and with frozen stages runs them over it once.
 
@@ -43,66 +44,63 @@ def prepare(
       source: labelled examples.
       plan: how to train.
       parts: training indices of each fold (a single one if there are no folds).
+      task: what is asked of the examples.
+      execution: where examples are kept, and what was computed of them before.
       preprocessing: as `choose_preprocessing` says of the data to train on; by default of `source`.
       keep_head: start from the checkpoint's head instead of a fresh one.
-      streaming: read the examples anew in each epoch; by default if they do not fit in memory.
-      workers: processes that decode what is streamed.
-      store: of the source, where what this call reads and computes is kept for others.
 
     Raises:
-      InputError: if plan, model and data do not go together.
+      InputError: if plan, model, task and data do not go together.
     """
-    preprocessing = preprocessing or choose_preprocessing(init, source)
-    task = choose_task(source.class_names, plan.label_smoothing)
-    _check_plan(plan, task, source, preprocessing)
+    preprocessing = preprocessing or choose_preprocessing(init, source, execution.image_size)
+    task = with_plan(task, plan)
+    check_augmentation(plan, task, preprocessing)
     base = init.model if isinstance(init, Checkpoint) else init
     model = base.clone(num_outputs=task.num_outputs, dtype=plan.precision)
-    streamed = _why_streamed(streaming, source, preprocessing)
-    x, given = None, (columns_of(source), preprocessing)  # by these the examples in memory differ
+    streamed = _why_streamed(execution.streaming, source, preprocessing)
+    x, given = None, ()
+    if execution.store is not None:  # by these the examples in memory differ
+        given = (source.fingerprint(), source.columns, preprocessing)
     if not streamed:
-        x = kept(store, lambda: ("examples", *given), lambda: to_memory(source, preprocessing).x)
+        x = kept(execution.store, lambda: ("examples", *given), lambda: preprocessing.load(source))
     inner = None
     if plan.early_stopping:
-        divided = [divide_inner(source, part, plan.inner_fraction, plan.seed) for part in parts]
+        divided = [divide_inner(source, task, part, plan.inner_fraction, plan.seed) for part in parts]
         parts, inner = zip(*divided, strict=True)
     restored = isinstance(init, Checkpoint)
     at_first = plan.boundary(model)
-    if restored:
-        variables = jax.tree.map(jnp.asarray, variables_for(init, preprocessing.input_shape))
-    else:  # checks, too, that the model can take such data
-        init_it = partial(init_variables, model, input_shape=preprocessing.input_shape)
-        key = jax.random.key(plan.seed)
-        variables = init_it(key) if at_first else jax.eval_shape(init_it, key)  # values only where they are used
+    variables = _starting_variables(init, model, preprocessing, plan.seed, needed=at_first > 0)
     held = _held_stages(plan, model.stage_names, at_first, variables)
     boundary = min(held)
     frozen, trained = split_variables(variables, model.stage_names[:boundary])
     head, body = split_variables(trained, ("head",))
 
-    if preprocessing.fitted:
-        moments = None
-    else:
-        moments = stream.moments(source, preprocessing, workers=workers) if streamed else Moments.of(x)
+    sums = None
+    if not preprocessing.fitted:
+        sums = (
+            stream.measure(source, preprocessing, workers=execution.workers) if streamed else preprocessing.measure(x)
+        )
     common = preprocessing.fitted or len(parts) == 1  # else each fold's frozen stages see other inputs
-    cached = boundary > 0 and common and plan.cache_features and not augment.make_augmentation(plan.augment).operations
-    examples = jax.ShapeDtypeStruct((len(source), *preprocessing.input_shape), jnp.float32)
     stage = model.stage_names[boundary]
-    cached = cached and activation_bytes(model, frozen, stage, examples) <= memory_limit()
+    cached = boundary > 0 and common and _may_cache(plan)
     if cached:
-        if moments is not None:
-            mean, std = moments.fit(parts[0])
+        cached = activation_bytes(model, frozen, stage, preprocessing.spec(), len(source)) <= memory_limit()
+    if cached:
+        constants = preprocessing.constants if sums is None else preprocessing.fit(sums, parts[0])
+        size = plan.batch_size if execution.store is None else execution.store.batch_size
+        if streamed:
+            read = partial(_in_parts, source, preprocessing, size, execution.workers)
         else:
-            mean, std = np.float32(preprocessing.mean), np.float32(preprocessing.std)
-        size = plan.batch_size if store is None else store.batch_size
-        read = partial(_in_parts, source, preprocessing, size, workers) if streamed else partial(np.asarray, x)
+            read = partial(in_parts, x, size)
         x = kept(
-            store,
-            lambda: (fingerprint(frozen), str(model), stage, *given, mean.tobytes(), std.tobytes()),
-            lambda: compute_features(model, frozen, stage, read(), mean, std, size),
+            execution.store,
+            lambda: (fingerprint(frozen), str(model), stage, *given, _bytes_of(constants)),
+            lambda: compute_features(model, frozen, stage, read(), preprocessing, constants),
         )
         streamed = None  # the activations are in memory: the examples are not needed any more
     shared = Shared(
         x=jax.tree.map(jnp.asarray, x),
-        y=None if streamed else jnp.asarray(source.labels),
+        y=None if streamed else jax.tree.map(jnp.asarray, source.targets()),
         frozen={} if cached or not boundary else frozen,
     )
     return Setup(
@@ -116,25 +114,49 @@ def prepare(
         held=held,
         cached=cached,
         streamed=streamed,
-        workers=workers,
+        workers=execution.workers,
         optimizer=make_optimizer(plan, steps_per_epoch([len(part) for part in parts], plan.batch_size)),
         shared=shared,
         frozen=frozen,
         body=body if restored else None,
         head=head if restored and keep_head else None,
-        moments=moments,
-        scaling=np.float32(init.card.scaling) if restored and keep_head and init.card.scaling else None,
+        sums=sums,
+        kept_targets=init.card.target_constants() if restored and keep_head else None,
     )
 
 
-def _check_plan(plan: Plan, task: Task, source: Source, preprocessing: Preprocessing) -> None:
-    augment.check(augment.make_augmentation(plan.augment), preprocessing.input_shape, preprocessing.kind)
-    if not source.class_names:
-        for name, given in (("class_weights", plan.class_weights), ("label_smoothing", plan.label_smoothing)):
-            if given:
-                raise InputError(f"{name} is for classes; {source.name} asks for a number ({task.name})")
-    for name in plan.class_weights if isinstance(plan.class_weights, Mapping) else ():
-        check_choice(f"class of {source.name} in class_weights", name, source.class_names)
+def with_plan(task: Task, plan: Plan) -> Task:
+    """The task with the options that the plan sets. Raises InputError for one that the task does not have."""
+    return task.with_options(label_smoothing=plan.label_smoothing, class_weights=plan.class_weights)
+
+
+def check_augmentation(plan: Plan, task: Task, preprocessing: Preprocessing) -> None:
+    """Raises InputError for an augmentation that does not go with the examples or with what is asked of them."""
+    augmentation = augment.make_augmentation(plan.augment)
+    preprocessing.check_augmentation(augmentation)
+    mixing = [name for name, _ in augmentation.operations if name in augment.MIXES]
+    if mixing and not task.mixes:
+        raise InputError(f"augment names {', '.join(mixing)}, but targets of {task.name} cannot be mixed; leave it out")
+
+
+def _starting_variables(
+    init: Init, model: Staged, preprocessing: Preprocessing, seed: int, *, needed: bool
+) -> Variables:
+    """The checkpoint's, or fresh ones of all stages: their shapes alone where no values are `needed`."""
+    if isinstance(init, Checkpoint):
+        return jax.tree.map(jnp.asarray, variables_for(init, preprocessing))
+    init_it = partial(init_variables, model, spec=preprocessing.spec())  # checks that the model can take such data
+    key = jax.random.key(seed)
+    return init_it(key) if needed else jax.eval_shape(init_it, key)
+
+
+def _may_cache(plan: Plan) -> bool:
+    """Whether the plan lets frozen stages run over the data once: nothing random is in front of them."""
+    return plan.cache_features and not augment.make_augmentation(plan.augment).operations
+
+
+def _bytes_of(constants: Constants) -> tuple[Any, ...]:
+    return tuple((name, np.asarray(constants[name]).tobytes()) for name in sorted(constants))
 
 
 def _why_streamed(streaming: bool | None, source: Source, preprocessing: Preprocessing) -> str | None:
@@ -143,11 +165,12 @@ def _why_streamed(streaming: bool | None, source: Source, preprocessing: Preproc
     return "asked for" if streaming else None
 
 
-def _in_parts(source: Source, preprocessing: Preprocessing, size: int, workers: int) -> Iterator[np.ndarray]:
+def _in_parts(source: Source, preprocessing: Preprocessing, size: int, workers: int) -> Iterator[Any]:
     """All examples in order, `size` or a few less at a time."""
     order = stream.EvaluationOrder((np.arange(len(source)),), size)
     for batch in stream.stream(source, preprocessing, order, range(1), workers=workers):
-        yield batch["x"][batch["weights"] > 0]
+        real = batch["weights"] > 0
+        yield jax.tree.map(lambda array, real=real: array[real], batch["x"])
 
 
 def _held_stages(plan: Plan, names: Sequence[str], at_first: int, variables: Variables) -> list[int]:

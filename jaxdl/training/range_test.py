@@ -7,14 +7,16 @@ import numpy as np
 import optax
 
 from jaxdl.data.batches import training_batches
-from jaxdl.data.source import Source, check_labelled
+from jaxdl.data.source import Source, check_source
 from jaxdl.errors import InputError
+from jaxdl.tasks import Task, choose_task
+from jaxdl.training.execution import Execution
 from jaxdl.training.feeds import make_feeds
 from jaxdl.training.optim import make_optimizer
 from jaxdl.training.plan import Plan
 from jaxdl.training.prepare import prepare
 from jaxdl.training.runners import single_runner
-from jaxdl.training.setup import Init, choose_preprocessing
+from jaxdl.training.setup import Init
 
 DIVERGED = 4.0  # times the smallest loss: beyond it nothing is to be learned of the test
 BEGINNING = 8  # steps at first, whose running mean is of too few losses to have a slope
@@ -48,9 +50,8 @@ def find_learning_rate(
     lowest: float = 1e-6,
     highest: float = 10.0,
     steps: int = 100,
-    image_size: int | None = None,
-    streaming: bool | None = None,
-    workers: int = 2,
+    task: Task | str | None = None,
+    execution: Execution = Execution(),  # noqa: B008
 ) -> RangeTest:
     """Trains for a few steps while the learning rate rises exponentially (Smith 2017, arXiv:1506.01186).
 
@@ -63,14 +64,13 @@ def find_learning_rate(
       lowest: learning rate of the first step.
       highest: that of the last one.
       steps: how many, if the loss does not grow before.
-      image_size: see `setup.choose_preprocessing`.
-      streaming: see `prepare`, as `workers`.
-      workers: processes that decode what is streamed.
+      task: what is asked of the examples; by default what their targets look like.
+      execution: where examples are kept, and at which size.
 
     Raises:
       InputError: if plan, model and data do not go together, or no loss was finite for long enough to tell anything.
     """
-    check_labelled(source, purpose="a learning-rate range test")
+    question = choose_task(check_source(source), task, purpose="a learning-rate range test")
     if not 0 < lowest < highest < float("inf"):
         raise InputError(f"the rates run from {lowest} to {highest}; expected 0 < lowest < highest")
     if steps < 10:
@@ -80,19 +80,19 @@ def find_learning_rate(
     plan = dataclasses.replace(
         plan, epochs=-(-steps // epoch_steps), warmup_epochs=0.0, early_stopping=None, unfreeze_every=None, ema=0.0
     )
-    preprocessing = choose_preprocessing(init, source, image_size)
-    setup = prepare(init, source, plan, [part], preprocessing=preprocessing, streaming=streaming, workers=workers)
+    setup = prepare(init, source, plan, [part], question, execution)
     rates = np.geomspace(lowest, highest, steps)
     rising = optax.exponential_decay(lowest, steps - 1, highest / lowest)
     setup = dataclasses.replace(setup, optimizer=make_optimizer(plan, epoch_steps, rising))
     # one step at a time, on one device: the test is short, and ends where the loss says
     runner = single_runner(setup.make_step(), setup.make_predict(), scan=False)
-    state, losses = setup.initial_states([0])[0], []
-    with contextlib.closing(make_feeds(setup, 0, None)) as feeds:
+    runs, losses = [setup.run(0)], []
+    state = setup.states(runs)
+    with contextlib.closing(make_feeds(setup, runs, None)) as feeds:
         for epoch in range(plan.epochs):
             for _, batch, shared in feeds.train(runner, epoch, 0):
                 state, metrics = runner.step(state, batch, shared)
-                losses.append(float(metrics["loss"]))
+                losses.append(float(metrics["loss"][0]))
                 if len(losses) == steps or not _goes_on(losses):
                     return _conclude(rates[: len(losses)], np.array(losses))
     raise AssertionError("the epochs hold fewer steps than they were counted to")

@@ -1,4 +1,4 @@
-"""Ways of running steps: on one device or several, for one fold or for many at once."""
+"""Ways of running steps: on one device or several. Every one takes batched runs, be it a single one."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,20 +9,19 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl.data.batches import Batches
 from jaxdl.parallel import mesh as meshes
 from jaxdl.parallel import pmap as pmaps
 from jaxdl.parallel.compiler import compiler_options
-from jaxdl.training.step import Batch, Predict, Shared, State, Step
+from jaxdl.training.step import Batch, Predict, Shared, State, Step, over_runs
 
 
 @dataclasses.dataclass(frozen=True)
 class Runner:
-    """A way of running steps: on one device or several, for one fold or for many at once.
+    """A way of running steps.
 
     Attributes:
       step: ``(state, batch, shared) -> (state, metrics)``, compiled; the state it is given is used up.
-      predict: ``(state, batch, shared) -> logits[…, batch, num_outputs]``, compiled.
+      predict: ``(state, batch, shared) -> {"kept", "record"}``, compiled; arrays ``[runs, rows, …]``.
       scan: whether both take batches that have the steps as first axis, and give outputs that have.
       place: puts a state where the two want it.
       place_shared: likewise the shared data.
@@ -37,7 +36,7 @@ class Runner:
     fetch: Callable[[State], State] = lambda state: state
 
     def feed(self, batches: Batch, shared: Shared, first: int = 0) -> "Feed":
-        """`batches` ``[steps, …]`` of data that is in memory, from step `first` on, as the two functions take them."""
+        """`batches` ``[steps, runs, rows]`` of data in memory, from step `first` on, as the two functions take them."""
         if not self.scan:
             for place in range(first, len(batches.indices)):
                 yield 1, jax.tree.map(lambda a, i=place: a[i], batches), shared
@@ -47,7 +46,7 @@ class Runner:
                 yield end - begin, jax.tree.map(lambda a, b=begin, e=end: a[b:e], batches), shared
 
     def take_steps(self, state: State, feed: "Feed") -> tuple[State, dict[str, np.ndarray]]:
-        """Takes all steps of `feed`; the metrics are ``[steps, …]``."""
+        """Takes all steps of `feed`; the metrics are ``[steps, runs]``."""
         made = []
         for count, batch, shared in feed:
             state, metrics = self.step(state, batch, shared)
@@ -55,16 +54,27 @@ class Runner:
         return state, self.join_metrics(made)
 
     def join_metrics(self, made: Sequence[tuple[int, Any]]) -> dict[str, np.ndarray]:
-        """Metrics of single calls of `step` as ``[steps, …]``."""
+        """Metrics of single calls of `step` as ``[steps, runs]``."""
         parts = [jax.tree.map(np.asarray if self.scan else lambda a: np.asarray(a)[None], m) for _, m in made]
         return jax.tree.map(lambda *values: np.concatenate(values), *parts)
 
-    def predict_all(self, state: State, feed: "Feed") -> np.ndarray:
-        """Outputs ``[…, rows, num_outputs]`` of all rows of `feed`, those of padding included."""
-        made = [np.asarray(self.predict(state, batch, shared)) for _, batch, shared in feed]
-        made = np.concatenate(made) if self.scan else np.stack(made)
-        moved = np.moveaxis(made, 0, -3)  # [steps, …, batch, outputs]
-        return moved.reshape(*moved.shape[:-3], -1, moved.shape[-1])
+    def predict_all(self, state: State, feed: "Feed", *, keep: bool) -> dict[str, Any]:
+        """``record`` of all rows of `feed`, those of padding included, and with `keep` ``kept``: ``[runs, rows, …]``.
+
+        What is not kept stays on the device.
+        """
+        wanted = ("kept", "record") if keep else ("record",)
+        made = []
+        for _, batch, shared in feed:
+            found = self.predict(state, batch, shared)
+            made.append(jax.tree.map(np.asarray, {name: found[name] for name in wanted}))
+
+        def join(*parts: np.ndarray) -> np.ndarray:
+            steps = np.concatenate(parts) if self.scan else np.stack(parts)  # [steps, runs, rows, …]
+            moved = np.moveaxis(steps, 0, 1)
+            return moved.reshape(moved.shape[0], -1, *moved.shape[3:])
+
+        return jax.tree.map(join, *made)
 
 
 Feed = Iterable[tuple[int, Batch, Shared]]  # how many steps, their batches, and the data that they index
@@ -102,20 +112,26 @@ def predict_over_steps(predict: Predict, scan: bool) -> Callable:
     return lambda state, batches, shared: jax.lax.map(lambda batch: predict(state, batch, shared), batches)
 
 
+def _functions(step: Step, predict: Predict, scan: bool) -> tuple[Callable, Callable]:
+    return over_steps(over_runs(step), scan), predict_over_steps(over_runs(predict), scan)
+
+
 def single_runner(step: Step, predict: Predict, scan: bool) -> Runner:
-    """On the default device. To run folds at once, give it a step and a predict that are mapped over them."""
+    """On the default device."""
     jit = partial(jax.jit, compiler_options=compiler_options())
-    return Runner(jit(over_steps(step, scan), donate_argnums=0), jit(predict_over_steps(predict, scan)), scan)
+    run, said = _functions(step, predict, scan)
+    return Runner(jit(run, donate_argnums=0), jit(said), scan)
 
 
 def mesh_runner(step: Step, predict: Predict, scan: bool, devices: Sequence[Any]) -> Runner:
     """Every batch, and the data itself, divided over `devices` by jit over a mesh."""
     mesh = meshes.make_mesh(devices, meshes.DATA)
-    run = meshes.divide_batches(over_steps(step, scan), mesh, donate=True)
-    logits = meshes.divide_batches(predict_over_steps(predict, scan), mesh, donate=False)
+    both = _functions(step, predict, scan)
+    run = meshes.divide_batches(both[0], mesh, donate=True)
+    said = meshes.divide_batches(both[1], mesh, donate=False)
 
-    def predict_rows(state: State, batch: Batch, shared: Shared) -> np.ndarray:
-        return np.asarray(logits(state, batch, shared))[..., : batch.indices.shape[-1], :]
+    def predict_rows(state: State, batch: Batch, shared: Shared) -> Any:
+        return jax.tree.map(lambda a: _real_rows(np.asarray(a), batch, scan), said(state, batch, shared))
 
     return Runner(
         run,
@@ -131,18 +147,27 @@ def mesh_runner(step: Step, predict: Predict, scan: bool, devices: Sequence[Any]
     )
 
 
+def _real_rows(array: np.ndarray, batch: Batch, scan: bool) -> np.ndarray:
+    """Without the rows that were added so that the devices divide them."""
+    rows = slice(batch.indices.shape[-1])
+    return array[:, :, rows] if scan else array[:, rows]
+
+
 def pmap_runner(step: Step, predict: Predict, scan: bool, devices: Sequence[Any]) -> Runner:
     """Every batch divided over `devices` by pmap; `step` is made with ``axis_name=mesh.DATA``."""
-    run = pmaps.divide_batches(over_steps(step, scan), devices, donate=True)
-    logits = pmaps.divide_batches(predict_over_steps(predict, scan), devices, donate=False)
+    both = _functions(step, predict, scan)
+    run = pmaps.divide_batches(both[0], devices, donate=True)
+    said = pmaps.divide_batches(both[1], devices, donate=False)
 
     def step_once(state: State, batch: Batch, shared: Shared) -> tuple[State, dict[str, Any]]:
         state, metrics = run(state, batch, shared)
         return state, pmaps.first(metrics)  # reduced: the same on every device
 
-    def predict_rows(state: State, batch: Batch, shared: Shared) -> np.ndarray:
-        parts = np.asarray(logits(state, batch, shared))
-        return np.concatenate(list(parts), axis=-2)[..., : batch.indices.shape[-1], :]
+    def predict_rows(state: State, batch: Batch, shared: Shared) -> Any:
+        def join(array: Any) -> np.ndarray:
+            return _real_rows(np.concatenate(list(np.asarray(array)), axis=2 if scan else 1), batch, scan)
+
+        return jax.tree.map(join, said(state, batch, shared))
 
     return Runner(
         step_once,
@@ -151,6 +176,26 @@ def pmap_runner(step: Step, predict: Predict, scan: bool, devices: Sequence[Any]
         lambda state: pmaps.replicate(state, devices),
         lambda shared: pmaps.replicate(shared, devices),
         pmaps.first,
+    )
+
+
+def folds_runner(step: Step, predict: Predict, scan: bool, devices: Sequence[Any]) -> Runner:
+    """Runs laid over `devices`, as many on each; no device talks to another."""
+    mesh = meshes.make_mesh(devices, meshes.FOLD)
+    lay = partial(meshes.lay_folds, mesh=mesh, fold_axis=1 if scan else 0)
+    whole, first = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec(meshes.FOLD)
+    run, said = _functions(step, predict, scan)
+
+    def put(tree: Any, spec: Any) -> Any:
+        return jax.device_put(tree, jax.sharding.NamedSharding(mesh, spec))
+
+    return Runner(
+        lay(run, updates_state=True),
+        lay(said, updates_state=False),
+        scan,
+        lambda state: put(state, first),
+        lambda shared: put(shared, whole),
+        lambda state: jax.device_put(state, devices[0]),
     )
 
 
@@ -171,13 +216,3 @@ def data_parallel_runner(
     if len(devices) == 1:
         return single_runner(make(None), predict, scan)
     return mesh_runner(make(None), predict, scan, devices)
-
-
-def stack_batches(batches: Sequence[Batches]) -> Batch:
-    """Batches of several folds side by side: ``[steps, folds, batch]``."""
-    return Batch(np.stack([b.indices for b in batches], axis=1), np.stack([b.weights for b in batches], axis=1))
-
-
-def one_batch(batches: Batches) -> Batch:
-    """Batches of one fold: ``[steps, batch]``."""
-    return Batch(batches.indices, batches.weights)

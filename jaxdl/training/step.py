@@ -1,5 +1,6 @@
-"""The pure train step. It is written once; jit, meshes, pmap and the axis of folds are put around it."""
+"""The pure train step. It is written once; jit, meshes, pmap and the axis of batched runs are put around it."""
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any
 
@@ -8,8 +9,8 @@ import jax
 import jax.numpy as jnp
 import optax
 
-from jaxdl.data.augment import Augmentation, augment
-from jaxdl.data.preprocessing import normalise, to_unit
+from jaxdl.data.augment import Augmentation
+from jaxdl.data.preprocessing import Constants, Preprocessing
 from jaxdl.models.staged import Staged, Variables
 from jaxdl.tasks import Task
 from jaxdl.training.traced_hyperparameters import TracedHyperparameters
@@ -20,7 +21,7 @@ INIT, DROPOUT, HEAD, AUGMENT = 0, 1, 2, 3
 
 @flax.struct.dataclass
 class State:
-    """All that differs between folds and changes from step to step.
+    """All that differs between runs and changes from step to step.
 
     Attributes:
       step: steps taken.
@@ -28,10 +29,9 @@ class State:
       batch_stats: likewise.
       opt_state: of the trained stages only.
       key: of (seed, fold).
-      mean, std: normalisation, from this fold's training part or from the checkpoint's card.
+      inputs: what the preprocessing fitted to this run's training part, or the checkpoint's card holds.
+      targets: what the task fitted to the targets of this run's training part, or the checkpoint's card holds.
       ema: running mean of `params`, with which to predict; None without.
-      class_weights: float32[classes], None where all count alike.
-      scaling: of a regression's targets, see `Regression.scale`; None otherwise.
       traced: numbers of the plan that are values rather than part of the program; None where all are part of it.
     """
 
@@ -40,26 +40,24 @@ class State:
     batch_stats: Any
     opt_state: Any
     key: jax.Array
-    mean: jax.Array
-    std: jax.Array
+    inputs: Constants
+    targets: Constants
     ema: Any = None
-    class_weights: jax.Array | None = None
-    scaling: jax.Array | None = None
     traced: TracedHyperparameters | None = None
 
 
 @flax.struct.dataclass
 class Shared:
-    """All that the folds have in common.
+    """All that the runs have in common.
 
     Attributes:
-      x: the whole data as stored, ``[n, …]``, or the frozen stages' activations of it (a pytree of such arrays).
-      y: classes ``int32[n]``, or numbers ``float32[n]``.
+      x: the whole data as stored, arrays ``[n, …]``, or the frozen stages' activations of it.
+      y: its targets, arrays ``[n, …]``.
       frozen: variables of the frozen stages; empty where `x` holds their activations.
     """
 
     x: Any
-    y: jax.Array
+    y: Any
     frozen: Variables
 
 
@@ -73,7 +71,39 @@ class Batch:
 
 Metrics = dict[str, Any]
 Step = Callable[[State, Batch, Shared], tuple[State, Metrics]]
-Predict = Callable[[State, Batch, Shared], jax.Array]
+Predict = Callable[[State, Batch, Shared], dict[str, Any]]
+
+
+@dataclasses.dataclass(frozen=True)
+class Recipe:
+    """What a step is made of.
+
+    Attributes:
+      model: with its final head.
+      task: gives the loss of each example.
+      preprocessing: of the examples.
+      optimizer: of the trained stages; takes updates of some of them, see `optim.by_stage`.
+      boundary: number of frozen stages; they run in eval mode and no gradient is computed for them.
+      held: number of stages, counted from the input, that are frozen in this step though their variables are in the
+        state: gradual unfreezing.
+      cached: whether ``shared.x`` holds what flows into stage `boundary`, rather than examples as stored.
+      augmentation: of the examples, or None.
+      accumulate: number of parts that a batch is computed in; their gradients are added up.
+      scan_parts: whether these run in a `lax.scan`; else they stand one after another in the program.
+      ema: decay of the running mean of the parameters; 0 for none.
+    """
+
+    model: Staged
+    task: Task
+    preprocessing: Preprocessing
+    optimizer: optax.GradientTransformation
+    boundary: int = 0
+    held: int = 0
+    cached: bool = False
+    augmentation: Augmentation | None = None
+    accumulate: int = 1
+    scan_parts: bool = True
+    ema: float = 0.0
 
 
 @flax.struct.dataclass
@@ -82,35 +112,33 @@ class Examples:
 
     Attributes:
       x: what flows into the first stage, or into the first trained one where the others' activations are kept.
-      y: what is to be learned of each, ``[batch]``.
+      y: what is to be learned of each, ``[batch, …]``.
       partner_y: likewise of the example that is mixed in.
       share: of the loss that belongs to `y`; the rest is `partner_y`'s. None where nothing is mixed.
       weights: as in `Batch`.
     """
 
     x: Any
-    y: jax.Array
-    partner_y: jax.Array | None
+    y: Any
+    partner_y: Any
     share: jax.Array | None
     weights: jax.Array
 
 
-def _gather(indices: jax.Array, shared: Shared) -> Any:
-    return jax.tree.map(lambda array: array[indices], shared.x)
+def _rows(tree: Any, indices: jax.Array) -> Any:
+    return jax.tree.map(lambda array: array[indices], tree)
 
 
-def _training_examples(
-    task: Task, cached: bool, augmentation: Augmentation | None, key: jax.Array, state: State, batch: Batch, shared: Any
-) -> Examples:
-    """The rows of `batch`, augmented and normalised."""
-    x, y = _gather(batch.indices, shared), task.scale(shared.y[batch.indices], state.scaling)
-    if cached:
+def _training_examples(recipe: Recipe, key: jax.Array, state: State, batch: Batch, shared: Shared) -> Examples:
+    """The rows of `batch`, augmented and as the network is fed with them."""
+    x, y = _rows((shared.x, shared.y), batch.indices)
+    if recipe.cached:
         return Examples(x, y, None, None, batch.weights)
-    if augmentation is None:
-        return Examples(normalise(x, state.mean, state.std), y, None, None, batch.weights)
-    changed = augment(augmentation, to_unit(x), key, batch.weights)
-    x = (changed.images - state.mean) / state.std
-    return Examples(x, y, y[changed.partner], changed.share, batch.weights)
+    if recipe.augmentation is None:
+        return Examples(recipe.preprocessing.on_device(x, state.inputs), y, None, None, batch.weights)
+    changed = recipe.preprocessing.augment(recipe.augmentation, x, y, key, batch.weights, state.inputs)
+    partner = None if changed.partner is None else _rows(changed.y, changed.partner)
+    return Examples(changed.x, changed.y, partner, changed.share, batch.weights)
 
 
 def _divided(examples: Examples, parts: int) -> Examples:
@@ -124,55 +152,44 @@ def _divided(examples: Examples, parts: int) -> Examples:
     return jax.tree.map(divide, examples)
 
 
-def make_step(
-    model: Staged,
-    task: Task,
-    optimizer: optax.GradientTransformation,
-    *,
-    boundary: int = 0,
-    held: int = 0,
-    cached: bool = False,
-    axis_name: str | None = None,
-    augmentation: Augmentation | None = None,
-    accumulate: int = 1,
-    scan_parts: bool = True,
-    ema: float = 0.0,
-) -> Step:
-    """A step that trains the stages from `boundary` on.
+def _loss(task: Task, outputs: Any, examples: Examples, constants: Constants) -> tuple[jax.Array, jax.Array]:
+    """Sums over the rows: of their losses, and of what these are divided by."""
+    total, count = task.loss(outputs, examples.y, constants)
+    if examples.share is not None:
+        other, others = task.loss(outputs, examples.partner_y, constants)
+        total = examples.share * total + (1 - examples.share) * other
+        count = examples.share * count + (1 - examples.share) * others
+    return (examples.weights * total).sum(), (examples.weights * count).sum()
+
+
+def make_step(recipe: Recipe, axis_name: str | None = None) -> Step:
+    """A step that trains the stages from the boundary on.
 
     Args:
-      model: with its final head.
-      task: gives the loss of each example.
-      optimizer: of the trained stages; takes updates of some of them, see `optim.by_stage`.
-      boundary: number of frozen stages; they run in eval mode and no gradient is computed for them.
-      held: number of stages, counted from the input, that are frozen in this step though their variables are in the
-        state: gradual unfreezing.
-      cached: whether ``shared.x`` holds what flows into stage `boundary`, rather than examples as stored.
+      recipe: what it is made of.
       axis_name: the mapped axis over which a batch is divided, under pmap; None if the batch is whole.
-      augmentation: of the images, or None.
-      accumulate: number of parts that a batch is computed in; their gradients are added up.
-      scan_parts: whether these run in a `lax.scan`; else they stand one after another in the program.
-      ema: decay of the running mean of the parameters; 0 for none.
 
     Returns:
       ``step(state, batch, shared) -> (state, metrics)``; the metrics are ``loss`` and the task's scores (means over the
-      real examples, in training mode), ``count`` of these, ``weight`` that the loss is a mean over, ``grad_norm``
+      real examples, in training mode), ``count`` of these, ``weight`` that the loss is divided by, ``grad_norm``
       before clipping, and ``stage_grad_norms`` by stage.
     """
+    model, task = recipe.model, recipe.task
     names = model.stage_names
-    frozen = max(boundary, held)
-    prefix = names[boundary] if boundary and not cached else None
+    frozen = max(recipe.boundary, recipe.held)
+    prefix = names[recipe.boundary] if recipe.boundary and not recipe.cached else None
 
-    def forward(params: Any, batch_stats: Any, shared: Shared, x: Any, mask: jax.Array, key: jax.Array) -> Any:
+    def forward(params: Any, batch_stats: Any, shared: Shared, examples: Examples, key: jax.Array) -> Any:
+        x = examples.x
         if prefix:
             x = model.apply(shared.frozen, x, stop=prefix)
         return model.apply(
             {"params": params, "batch_stats": batch_stats},
             x,
-            start=names[boundary],
+            start=names[recipe.boundary],
             frozen=frozen,
             train=True,
-            mask=mask,
+            mask=examples.weights > 0,
             axis_name=axis_name,
             rngs={"dropout": key},
             mutable=["batch_stats"],
@@ -181,22 +198,8 @@ def make_step(
     def add_up(value: Any) -> Any:
         return jax.lax.psum(value, axis_name) if axis_name else value
 
-    def targets_of(examples: Examples, state: State) -> list[tuple[jax.Array, Any]]:
-        """Labels of each row, own and partner's, and the factor on the loss of each."""
-        share, weights = examples.share, state.class_weights
-        both = [(examples.y, 1.0)] if share is None else [(examples.y, share), (examples.partner_y, 1 - share)]
-        return both if weights is None else [(labels, factor * weights[labels]) for labels, factor in both]
-
-    def weight_of(examples: Examples, state: State) -> jax.Array:
-        """Factor on the loss of each row."""
-        if state.class_weights is None:  # the shares add up to 1, but for rounding
-            return examples.weights
-        return examples.weights * sum(factor for _, factor in targets_of(examples, state))
-
-    def losses_of(logits: jax.Array, examples: Examples, state: State) -> jax.Array:
-        """Weighted loss of each row."""
-        targets = targets_of(examples, state)
-        return examples.weights * sum(factor * task.loss(logits, labels) for labels, factor in targets)
+    def divisor_of(weight: jax.Array) -> jax.Array:
+        return jnp.maximum(add_up(weight), 1e-30)
 
     def step(state: State, batch: Batch, shared: Shared) -> tuple[State, Metrics]:
         def draw(purpose: int) -> jax.Array:
@@ -204,38 +207,42 @@ def make_step(
             # or all devices would draw the same mask
             return jax.random.fold_in(key, jax.lax.axis_index(axis_name)) if axis_name else key
 
-        examples = _training_examples(task, cached, augmentation, draw(AUGMENT), state, batch, shared)
-        # counts are reduced before they divide: exact however examples are spread over devices
-        count, weight = add_up((batch.weights.sum(), weight_of(examples, state).sum()))
-        divisor = jnp.maximum(weight, 1e-30)
+        examples = _training_examples(recipe, draw(AUGMENT), state, batch, shared)
         trained = {s: tree for s, tree in state.params.items() if names.index(s) >= frozen}
         waiting = {s: tree for s, tree in state.params.items() if s not in trained}
 
         def loss_of(trained: Any, batch_stats: Any, part: Examples, key: jax.Array) -> tuple[jax.Array, Any]:
-            logits, changed = forward({**waiting, **trained}, batch_stats, shared, part.x, part.weights > 0, key)
-            loss = losses_of(logits, part, state).sum() / divisor
-            outputs, targets = (task.unscale(v, state.scaling) for v in (logits, part.y))
-            scores = {k: (v * part.weights).sum() for k, v in task.scores(outputs, targets).items()}
-            return loss, (scores, changed.get("batch_stats", {}))
+            outputs, changed = forward({**waiting, **trained}, batch_stats, shared, part, key)
+            total, weight = _loss(task, outputs, part, state.targets)
+            record = task.record(task.predict(outputs, state.targets), part.y)
+            scores = {name: (value * part.weights).sum() for name, value in task.train_scores(record).items()}
+            return total, (weight, scores, changed.get("batch_stats", {}))
 
         def part_of(batch_stats: Any, part: Examples, key: jax.Array) -> tuple[Any, Any]:
-            (loss, (scores, batch_stats)), gradients = jax.value_and_grad(loss_of, has_aux=True)(
-                trained, batch_stats, part, key
+            total, pull_back, (weight, scores, batch_stats) = jax.vjp(
+                lambda params: loss_of(params, batch_stats, part, key), trained, has_aux=True
             )
-            return batch_stats, (loss, scores, gradients)
+            # sums and counts are added over parts and devices before one is divided by the other: exact however
+            # examples are spread. What a single part is divided by is known here, and rounds least where it goes in
+            scale = 1 / divisor_of(weight) if recipe.accumulate == 1 else jnp.ones_like(total)
+            return batch_stats, (total, weight, scores, pull_back(scale)[0])
 
-        if accumulate == 1:
+        if recipe.accumulate == 1:
             batch_stats, made = part_of(state.batch_stats, examples, draw(DROPOUT))
         else:
-            parts = _divided(examples, accumulate)
-            keys = jax.random.split(draw(DROPOUT), accumulate)
-            batch_stats, made = _add_parts(part_of, state.batch_stats, parts, keys, scan_parts)
-        loss, scores, gradients = add_up(made)
-        updates, opt_state = optimizer.update(gradients, state.opt_state, trained)
+            parts = _divided(examples, recipe.accumulate)
+            keys = jax.random.split(draw(DROPOUT), recipe.accumulate)
+            batch_stats, made = _add_parts(part_of, state.batch_stats, parts, keys, recipe.scan_parts)
+        divisor = divisor_of(made[1])
+        total, weight, scores, gradients = add_up(made)
+        count = add_up(batch.weights.sum())
+        if recipe.accumulate > 1:
+            gradients = jax.tree.map(lambda g: g / divisor.astype(g.dtype), gradients)
+        updates, opt_state = recipe.optimizer.update(gradients, state.opt_state, trained)
         params = {**waiting, **optax.apply_updates(trained, updates)}
         norms = {stage: optax.tree.norm(tree) for stage, tree in gradients.items()}
         metrics = {
-            "loss": task.unscale_loss(loss, state.scaling),
+            "loss": task.reported_loss(total / divisor, state.targets),
             **{name: value / jnp.maximum(count, 1) for name, value in scores.items()},
             "count": count,
             "weight": weight,
@@ -247,7 +254,7 @@ def make_step(
             params=params,
             batch_stats=batch_stats,
             opt_state=opt_state,
-            ema=_averaged(state, params, ema) if ema else None,
+            ema=_averaged(state, params, recipe.ema) if recipe.ema else None,
         )
         return advanced, metrics
 
@@ -279,21 +286,40 @@ def _averaged(state: State, params: Any, decay: float) -> Any:
     return jax.tree.map(lambda mean, new: decay * mean + (1 - decay) * new, state.ema, params)
 
 
-def make_predict(model: Staged, task: Task, *, boundary: int = 0, cached: bool = False) -> Predict:
-    """``predict(state, batch, shared) -> float32[batch, num_outputs]`` in eval mode, as `make_step`.
+def make_predict(recipe: Recipe) -> Predict:
+    """``predict(state, batch, shared) -> {"kept": …, "record": …}`` in eval mode, arrays ``[batch, …]``.
 
-    Logits, or numbers in their own units. The running mean of the parameters is used where there is one.
+    What the task keeps of the network's outputs, and of the record of each example what learning curves read: both are
+    made on the device, so that no more than these travel to the host. The running mean of the parameters is used where
+    there is one.
     """
+    model, task = recipe.model, recipe.task
+    start = model.stage_names[recipe.boundary]
 
-    def predict(state: State, batch: Batch, shared: Shared) -> jax.Array:
-        x = _gather(batch.indices, shared)
-        if not cached:
-            x = normalise(x, state.mean, state.std)
-            if boundary:
-                x = model.apply(shared.frozen, x, stop=model.stage_names[boundary])
+    def predict(state: State, batch: Batch, shared: Shared) -> dict[str, Any]:
+        x, y = _rows((shared.x, shared.y), batch.indices)
+        if not recipe.cached:
+            x = recipe.preprocessing.on_device(x, state.inputs)
+            if recipe.boundary:
+                x = model.apply(shared.frozen, x, stop=start)
         params = state.params if state.ema is None else state.ema
-        variables = {"params": params, "batch_stats": state.batch_stats}
-        outputs = model.apply(variables, x, start=model.stage_names[boundary]).astype(jnp.float32)
-        return task.unscale(outputs, state.scaling)
+        outputs = model.apply({"params": params, "batch_stats": state.batch_stats}, x, start=start)
+        kept = task.predict(outputs, state.targets)
+        return {"kept": kept, "record": task.curve_record(task.record(kept, y))}
 
     return predict
+
+
+def over_runs(function: Callable) -> Callable:
+    """A step or a prediction over batched runs: state and batch have the runs as their first axis, shared data none.
+
+    A single run is computed as it is: what XLA makes of a mapped convolution may be slower, even for one.
+    """
+
+    def over(state: State, batch: Batch, shared: Shared) -> Any:
+        if state.step.shape[0] > 1:
+            return jax.vmap(function, in_axes=(0, 0, None))(state, batch, shared)
+        state, batch = jax.tree.map(lambda array: array[0], (state, batch))
+        return jax.tree.map(lambda array: array[None], function(state, batch, shared))
+
+    return over

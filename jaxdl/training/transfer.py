@@ -1,26 +1,27 @@
-"""Pretrain, fine-tune, predict: the calls that a user makes."""
+"""Pretrain, fine-tune: the calls that a user makes."""
 
 import contextlib
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
-from jaxdl.data.source import Source, arrange_columns, check_labelled, columns_of, concatenate, subset
-from jaxdl.data.split_hash import hash_indices, hash_source
+from jaxdl.data.content import hash_indices
+from jaxdl.data.source import Source, arrange_columns, check_source, describe_content, subset
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
 from jaxdl.models.staged import Staged
+from jaxdl.tasks import Metrics, Task, choose_task
+from jaxdl.training.execution import Execution
 from jaxdl.training.feeds import Feeds, make_feeds
-from jaxdl.training.loop import Fitted, Selection, fit
+from jaxdl.training.loop import Fitted, Record, Selection, Training, fit
 from jaxdl.training.plan import Plan
 from jaxdl.training.prepare import prepare
 from jaxdl.training.progress import Diverged, pick_up
-from jaxdl.training.resume import RunFolder, Saves
+from jaxdl.training.resume import Saves
 from jaxdl.training.runners import Runner, data_parallel_runner
 from jaxdl.training.setup import Init, Setup, choose_preprocessing
 from jaxdl.training.step import State
@@ -28,8 +29,6 @@ from jaxdl.weights.card import Card
 from jaxdl.weights.checkpoint import Checkpoint, environment, fingerprint, save
 
 LAST_GOOD = "last-good"  # the checkpoint that is left of a training whose numbers stopped being finite
-
-Progress = Callable[[Mapping[str, Any]], None]
 
 
 def pretrain(model: Staged, source: Source, plan: Plan, **options: Any) -> Checkpoint:
@@ -46,7 +45,7 @@ def finetune(init: Init, source: Source, plan: Plan, **options: Any) -> Checkpoi
       init: a `Checkpoint`, or a model from `create` to train from scratch.
       source: labelled examples.
       plan: how.
-      **options: those of `train`, such as ``validation=`` and ``work=``.
+      **options: those of `train`, such as ``validation=`` and ``execution=``.
     """
     return train(init, source, plan, **options).checkpoint
 
@@ -57,8 +56,8 @@ class Trained:
 
     Attributes:
       checkpoint: after the last epoch; under early stopping of the best one.
-      best: of the epoch with the smallest loss on the examples that were measured on: the inner part under early
-        stopping, else `validation`. None without either. Its loss is the smallest of many, and so a little too good.
+      best: of the best epoch on the examples that were measured on: the inner part under early stopping, else
+        `validation`. None without either. Its score is the best of many, and so a little too good.
       best_epoch: which one that was, from 1.
     """
 
@@ -72,14 +71,11 @@ def train(
     source: Source,
     plan: Plan,
     *,
+    task: Task | str | None = None,
+    metrics: Metrics = None,
     validation: Source | None = None,
     head: str = "auto",
-    image_size: int | None = None,
-    progress: Progress | None = None,
-    on_steps: Callable[[int], None] | None = None,
-    streaming: bool | None = None,
-    workers: int = 2,
-    work: str | Path | RunFolder | None = None,
+    execution: Execution = Execution(),  # noqa: B008
 ) -> Trained:
     """Trains a checkpoint (or a fresh model) on all of `source`.
 
@@ -87,105 +83,107 @@ def train(
       init: a `Checkpoint`, or a model from `create` to train from scratch.
       source: labelled examples.
       plan: how.
-      validation: examples of the same classes, on which the curves are measured; only `Trained.best` is chosen by them.
-      head: ``"fresh"``, ``"keep"`` (only for the same classes), or ``"auto"``: keep if the classes are the same.
-      image_size: see `setup.choose_preprocessing`.
-      progress: told each row of the history.
-      on_steps: told how many steps were just taken.
-      streaming: see `prepare`, as `workers`.
-      workers: processes that decode what is streamed.
-      work: folder where the state of the training is kept. The same call goes on from there after an interruption, and
-        ends with the very numbers of a call that was never interrupted.
+      task: what is asked of the examples; by default what their targets look like. See `tasks.choose_task`.
+      metrics: by what it is scored; the first chooses the best epoch, which otherwise the loss does.
+      validation: examples of the same kind, on which the curves are measured; only `Trained.best` is chosen by them.
+      head: ``"fresh"``, ``"keep"`` (only for the same task), or ``"auto"``: keep if the task is the same.
+      execution: how the run is executed.
 
     Returns:
       Checkpoints whose history has a row per epoch: ``epoch, step`` (taken so far), ``learning_rate`` (of the epoch's
-      first step), ``train_loss, train_accuracy, grad_norm, stage_grad_norms`` and with `validation` ``test_loss,
-      test_accuracy``.
+      first step), ``train_loss``, the task's scores such as ``train_accuracy``, ``grad_norm, stage_grad_norms`` and
+      with `validation` ``test_loss``, ``test_accuracy`` and their like.
 
     Raises:
-      InputError: if plan, model and data do not go together, or the numbers stop being finite.
+      InputError: if plan, model, task and data do not go together, or the numbers stop being finite.
       Interrupted: see `resume.RunFolder`.
     """
-    check_labelled(source, purpose="training")
+    check_source(source)
+    asked = choose_task(source, task, metrics, purpose="training")
     check_choice("head", head, ("auto", "fresh", "keep"))
-    columns = init.card.columns if isinstance(init, Checkpoint) else columns_of(source)
+    columns = init.card.columns if isinstance(init, Checkpoint) else source.columns
     source = arrange_columns(source, columns)
     validation = None if validation is None else arrange_columns(validation, columns)
-    keep = _keeps_head(init, source, head)
-    both, train_part, held_out = _with_validation(source, validation)
-    work = RunFolder(work) if isinstance(work, str | Path) else work
+    keep = _keeps_head(init, asked, source, head)
+    both, train_part, held_out = _with_validation(asked, source, validation)
+    work = execution.work
     if work:
-        settings = {"call": "finetune", "head": head, "image_size": image_size, **describe_run(init, both, plan)}
-        work.claim(settings | {"held_out": len(held_out)}, environment())
-    preprocessing = choose_preprocessing(init, source, image_size)  # the validation examples have no say in it
+        call = {"call": "finetune", "head": head, "image_size": execution.image_size}
+        work.claim(call | describe_run(init, both, plan, asked) | {"held_out": len(held_out)}, environment())
+    preprocessing = choose_preprocessing(init, source, execution.image_size)  # the validation part has no say in it
     setup = prepare(
         init,
         both,
         plan,
         [train_part],
+        asked,
+        execution.remembering(),
         preprocessing=preprocessing,
         keep_head=keep,
-        streaming=remembered_streaming(work, streaming),
-        workers=workers,
     )
-    remember_streaming(work, setup)
+    execution.remember(bool(setup.streamed))
 
-    def on_epoch(epoch: int, metrics: dict[str, Any], logits: np.ndarray | None, stopped: np.ndarray) -> list[Any]:
-        evaluated = None if logits is None else (logits[: len(held_out)], setup.labels[held_out])
-        row = history_row(setup, epoch, metrics, evaluated)
-        if progress:
-            progress(row)
+    def on_epoch(epoch: int, metrics: dict[str, Any], record: Record | None, stopped: np.ndarray) -> list[Any]:
+        row = history_row(
+            setup, epoch, of_run(metrics, 0), None if record is None else of_run(record, 0, len(held_out))
+        )
+        if execution.progress:
+            execution.progress(row)
         return [row]
 
     saves = work.part("training") if work else None
-    begin = setup.initial_states([0])[0]
-    with contextlib.closing(make_feeds(setup, 0, held_out if len(held_out) else None)) as feeds:
-        selection = inner_selection(setup, feeds, [0], stacked=False)
+    runs = [setup.run(0)]
+    begin = setup.states(runs)
+    with contextlib.closing(make_feeds(setup, runs, [held_out] if len(held_out) else None)) as feeds:
+        selection = inner_selection(setup, feeds, [0])
         if selection is None and len(held_out):
-            selection = Selection(None, loss_on(setup, [held_out], stacked=False), None)
+            selection = Selection(None, loss_on(setup, [held_out]), None)
+        training = Training(
+            runner_by_epoch(setup, partial(make_runner, setup)),
+            plan.epochs,
+            setup.model.stage_names,
+            feeds.train,
+            on_epoch,
+            feeds.held_out if len(held_out) else None,
+            plan.eval_every,
+            selection,
+            saves,
+            execution.on_steps,
+        )
         try:
-            fitted = fit(
-                runner_by_epoch(setup, partial(make_runner, setup)),
-                begin,
-                epochs=plan.epochs,
-                stages=setup.model.stage_names,
-                train=feeds.train,
-                held_out=feeds.held_out if len(held_out) else None,
-                eval_every=plan.eval_every,
-                on_epoch=on_epoch,
-                selection=selection,
-                saves=saves,
-                on_steps=on_steps,
-            )
+            fitted = fit(training, begin)
         except Diverged as error:
-            kept = _save_last_good(setup, init, source.name, begin, work, saves)
+            kept = _save_last_good(setup, init, begin, execution, saves)
             raise Diverged(f"{error}. {kept}") from error
-    return _trained(setup, init, source.name, fitted, held_out)
+    return _trained(setup, init, fitted, held_out)
 
 
-def _save_last_good(
-    setup: Setup, init: Init, data: str, begin: State, work: RunFolder | None, saves: Saves | None
-) -> str:
+def of_run(tree: Any, place: int, rows: int | None = None) -> Any:
+    """One run's part of arrays that have the runs as first axis; of its rows the first ones, which are no padding."""
+    return jax.tree.map(lambda array: array[place] if rows is None else array[place, :rows], tree)
+
+
+def _save_last_good(setup: Setup, init: Init, begin: State, execution: Execution, saves: Saves | None) -> str:
     """Makes a checkpoint of the newest save, beside it; says where."""
     progress, state = pick_up(saves, begin)
     if saves:
         saves.close()
-    if state.step == 0:
+    if int(state.step[0]) == 0:
         return "Nothing is kept of this training"
-    made = save(trained_checkpoint(setup, init, state, 0, data, tuple(progress.rows)), work.fresh(LAST_GOOD))
-    work.place_folder(made, LAST_GOOD)
-    return f"The last good state, after step {int(state.step)}, is the checkpoint '{work.path / LAST_GOOD}'"
+    work, checkpoint = execution.work, trained_checkpoint(setup, init, of_run(state, 0), 0, tuple(progress.rows))
+    work.place_folder(save(checkpoint, work.fresh(LAST_GOOD)), LAST_GOOD)
+    return f"The last good state, after step {int(state.step[0])}, is the checkpoint '{work.path / LAST_GOOD}'"
 
 
-def _trained(setup: Setup, init: Init, data: str, fitted: Fitted, held_out: np.ndarray) -> Trained:
+def _trained(setup: Setup, init: Init, fitted: Fitted, held_out: np.ndarray) -> Trained:
     def checkpoint(state: State, chosen_by: np.ndarray) -> Checkpoint:
-        return trained_checkpoint(setup, init, state, 0, data, tuple(fitted.rows), chosen_by)
+        return trained_checkpoint(setup, init, of_run(state, 0), 0, tuple(fitted.rows), chosen_by)
 
     last = checkpoint(fitted.chosen, held_out[:0])
     if fitted.best is None:
         return Trained(last, None, None)
     chosen_by = held_out if setup.inner is None else held_out[:0]
-    return Trained(last, checkpoint(fitted.best, chosen_by), int(fitted.best_epoch) + 1)
+    return Trained(last, checkpoint(fitted.best, chosen_by), int(fitted.best_epoch[0]) + 1)
 
 
 def make_runner(setup: Setup, held: int | None = None) -> Runner:
@@ -203,121 +201,109 @@ def runner_by_epoch(setup: Setup, make: Callable[[int], Runner]) -> Callable[[in
     return lambda epoch: made(setup.held[min(epoch, len(setup.held) - 1)])
 
 
-def inner_selection(setup: Setup, feeds: Feeds, folds: list[int], *, stacked: bool) -> Selection | None:
-    """Early stopping of `folds` on their inner parts; None if the plan has none."""
+def inner_selection(setup: Setup, feeds: Feeds, folds: Sequence[int]) -> Selection | None:
+    """Early stopping of runs on the inner parts of their `folds`; None if the plan has none."""
     if setup.inner is None:
         return None
-
-    loss = loss_on(setup, [setup.inner[fold] for fold in folds], stacked=stacked)
+    loss = loss_on(setup, [setup.inner[fold] for fold in folds])
     return Selection(feeds.inner, loss, setup.plan.early_stopping)
 
 
-def loss_on(setup: Setup, parts: Sequence[np.ndarray], *, stacked: bool) -> Callable[[np.ndarray], np.ndarray]:
-    """The mean loss on `parts`, of a fold each, from their outputs with the padding; see `Selection.loss`."""
+def loss_on(setup: Setup, parts: Sequence[np.ndarray]) -> Callable[[Record], np.ndarray]:
+    """What a best epoch is chosen by, from the records of `parts`, of a run each; see `Selection.loss`."""
+    metric = setup.task.chooses_by
 
-    def loss(logits: np.ndarray) -> np.ndarray:
-        each = logits if stacked else logits[None]
-        made = [
-            setup.task.evaluate(mine[: len(part)], setup.labels[part])["loss"]
-            for mine, part in zip(each, parts, strict=True)
-        ]
-        return np.array(made if stacked else made[0])
+    def loss(record: Record) -> np.ndarray:
+        scores = [metric.score(of_run(record, place, len(part))) for place, part in enumerate(parts)]
+        return -np.array(scores) if metric.higher_is_better else np.array(scores)
 
     return loss
 
 
-def describe_run(init: Init, source: Source, plan: Plan) -> dict[str, Any]:
+def describe_run(init: Init, source: Source, plan: Plan, task: Task) -> dict[str, Any]:
     """What the numbers of a run depend on, as plain values."""
     restored = isinstance(init, Checkpoint)
     name, arguments = describe(init.model if restored else init)
     return {
         "model": {"name": name, "arguments": arguments},
         "weights": fingerprint(init.variables) if restored else None,
-        "data": {"name": source.name, "examples": len(source), "sha256": hash_source(source)},
+        "data": describe_content(source),
+        # by what the best epoch is chosen depends on whether the metric was asked for
+        "task": {**task.plain(), "metric": task.metric, "chooses_by": task.chooses_by.name},
         "plan": plan.as_dict(),
     }
 
 
-def remembered_streaming(work: RunFolder | None, streaming: bool | None) -> bool | None:
-    """As at the first start: what fits in memory may differ from hour to hour."""
-    known = work.recall("streaming") if work else None
-    return streaming if known is None else known
-
-
-def remember_streaming(work: RunFolder | None, setup: Setup) -> None:
-    """See `remembered_streaming`."""
-    if work and work.recall("streaming") is None:
-        work.note("streaming", bool(setup.streamed))
-
-
-def _keeps_head(init: Init, source: Source, head: str) -> bool:
+def _keeps_head(init: Init, task: Task, source: Source, head: str) -> bool:
     """Whether the checkpoint's head is for the same task, and wanted."""
-    if not isinstance(init, Checkpoint):
-        same, had = False, ()
-    else:
-        had = init.card.class_names
-        same = had == source.class_names and bool(had or init.card.scaling)
+    had = init.card.task if isinstance(init, Checkpoint) else None
+    same = task.same_question(had)
     if head == "keep" and not same:
         raise InputError(
-            f"head='keep' needs the checkpoint's classes ({', '.join(had) or 'none'}), but {source.name} has "
-            f"{', '.join(source.class_names) or 'numbers'}; use head='fresh'"
+            f"head='keep' needs the task of the checkpoint ({had.describe() if had else 'unknown'}), but {source.name} "
+            f"asks for {task.describe()}; use head='fresh'"
         )
     return same and head != "fresh"
 
 
-def _with_validation(source: Source, validation: Source | None) -> tuple[Source, np.ndarray, np.ndarray]:
+def _with_validation(task: Task, source: Source, validation: Source | None) -> tuple[Source, np.ndarray, np.ndarray]:
     """Both sources as one, and the indices of each in it."""
     train = np.arange(len(source))
     if validation is None:
         return source, train, train[:0]
-    check_labelled(validation, purpose="validation")
-    if bool(validation.class_names) != bool(source.class_names):
-        raise InputError(f"{source.name} and {validation.name} differ: one has classes, the other numbers")
-    if unknown := set(validation.class_names) - set(source.class_names):
+    targets = validation_targets(task, source, validation)
+    joined = jax.tree.map(lambda one, two: np.concatenate([one, two]).astype(one.dtype), source.targets(), targets)
+    return source.join(validation, joined), train, np.arange(len(source), len(source) + len(validation))
+
+
+def validation_targets(task: Task, source: Source, validation: Source) -> Any:
+    """Targets of the validation examples as `task` means them. Raises InputError where they are others."""
+    if len(check_source(validation)) == 0 or validation.targets() is None:
+        raise InputError(f"{validation.name} has no labelled examples; validation needs some")
+    if not task.takes(validation.targets(), validation.class_names):
+        raise InputError(
+            f"{source.name} and {validation.name} differ: the labels of the latter are none of {task.describe()}"
+        )
+    targets = task.match(validation.targets(), validation.class_names)
+    if not task.known(targets).all():
+        unknown = sorted(set(validation.class_names) - set(source.class_names))
         missing = ", ".join(sorted(set(source.class_names) - set(validation.class_names))) or "none"
         raise InputError(
-            f"the validation data has classes that the training data lacks: {', '.join(sorted(unknown))} (and lacks of "
-            f"the training data's: {missing}); give a class the same name on both sides"
+            f"the validation data has classes that the training data lacks: {', '.join(unknown)} (and lacks of the "
+            f"training data's: {missing}); give a class the same name on both sides"
         )
-    if source.class_names:
-        places = np.array([source.class_names.index(c) for c in validation.class_names])
-        labels = np.concatenate([source.labels, places[validation.labels]]).astype(np.int32)
-    else:
-        labels = np.concatenate([source.labels, validation.labels]).astype(np.float32)
-    return concatenate(source, validation, labels), train, np.arange(len(source), len(labels))
+    return targets
 
 
-def hold_out(source: Source, fraction: float, seed: int) -> tuple[Source, Source]:
+def hold_out(source: Source, fraction: float, seed: int, task: Task | str | None = None) -> tuple[Source, Source]:
     """Divides `source` at random: one to train on, `fraction` of it to measure on.
 
-    Where it has groups they stay whole; else it is divided by class where there are any.
+    Where it has groups they stay whole; else it is divided by the task's strata, such as classes, where there are any.
 
     Raises:
       InputError: if a part would lack a class, or `fraction` is not between 0 and 1.
     """
     from sklearn.model_selection import GroupShuffleSplit, train_test_split
 
-    check_labelled(source, purpose="a validation part")
+    strata = choose_task(source, task, purpose="a validation part").strata(source.targets())
     if not 0 < fraction < 1:
         raise InputError(f"the validation fraction is {fraction}; expected more than 0 and less than 1")
-    everything, classes = np.arange(len(source)), source.labels if source.class_names else None
+    everything = np.arange(len(source))
     try:
         if source.groups is not None:
             divide = GroupShuffleSplit(1, test_size=fraction, random_state=seed)
             train, held = next(divide.split(everything, groups=source.groups))
-            if classes is not None and len(np.unique(classes[train])) < len(np.unique(classes)):
+            if strata is not None and len(np.unique(strata[train])) < len(np.unique(strata)):
                 raise ValueError("with its groups kept whole, a class would have no example to train on")
         else:
-            train, held = train_test_split(everything, test_size=fraction, stratify=classes, random_state=seed)
+            train, held = train_test_split(everything, test_size=fraction, stratify=strata, random_state=seed)
     except ValueError as error:
         raise InputError(f"{source.name} cannot be divided by {fraction}: {error}") from error
     return subset(source, np.sort(train)), subset(source, np.sort(held))
 
 
-def history_row(
-    setup: Setup, epoch: int, metrics: Mapping[str, Any], evaluated: tuple[np.ndarray, np.ndarray] | None
-) -> dict[str, Any]:
-    """One row of a learning curve; `evaluated` holds logits and labels of examples not trained on."""
+def history_row(setup: Setup, epoch: int, metrics: Mapping[str, Any], record: Record | None) -> dict[str, Any]:
+    """One row of a learning curve; `record` is of examples not trained on."""
     scores = {k: v for k, v in metrics.items() if k not in ("grad_norm", "stage_grad_norms", "count")}
     norms = metrics["stage_grad_norms"]
     row = {
@@ -328,8 +314,8 @@ def history_row(
         "grad_norm": float(metrics["grad_norm"]),
         "stage_grad_norms": {stage: float(norms[stage]) for stage in setup.model.stage_names if stage in norms},
     }
-    if evaluated is not None:
-        row |= {f"test_{name}": value for name, value in setup.task.evaluate(*evaluated).items()}
+    if record is not None:
+        row |= {f"test_{name}": value for name, value in setup.task.evaluate_record(record).items()}
     return row
 
 
@@ -338,31 +324,35 @@ def trained_checkpoint(
     init: Init,
     state: State,
     fold: int,
-    data: str,
     history: tuple[Mapping[str, Any], ...],
     chosen_by: np.ndarray | None = None,
 ) -> Checkpoint:
     """A checkpoint of a finished run, with all that was decided for it on its card.
 
-    `chosen_by` are examples outside the training part by which its epoch was chosen.
+    Args:
+      setup: of the run.
+      init: what it started from.
+      state: of the run, without an axis of runs.
+      fold: whose training part it learned from.
+      history: rows of its learning curve.
+      chosen_by: examples outside the training part by which its epoch was chosen.
     """
-    mean, std = setup.normalisation(fold)
-    preprocessing = dataclasses.replace(setup.preprocessing, mean=tuple(map(float, mean)), std=tuple(map(float, std)))
-    scaling = setup.target_scaling(fold)
+    constants = setup.target_constants(fold)
+    before = init.card if isinstance(init, Checkpoint) else None
     card = Card(
-        preprocessing,
-        tuple(setup.source.class_names),
-        parent=(init.path or init.card.parent) if isinstance(init, Checkpoint) else None,
-        data=data,
+        setup.preprocessing.with_constants(setup.input_constants(fold)),
+        setup.task,
+        parent=None if before is None else init.path or before.parent,
+        data=setup.source.name,
         split=hash_indices([setup.parts[fold]]),
         plan=setup.plan.as_dict(),
-        source=init.card.source if isinstance(init, Checkpoint) else None,
-        scaling=None if scaling is None else tuple(map(float, scaling)),
-        columns=columns_of(setup.source),
-        trained_on=init.card.trained_on if isinstance(init, Checkpoint) else None,
+        source=None if before is None else before.source,
+        targets={name: tuple(map(float, constants[name])) for name in setup.task.KEPT if name in constants},
+        columns=setup.source.columns,
+        trained_on=None if before is None else before.trained_on,
     )
     shaped_by = [setup.parts[fold], *([] if setup.inner is None else [setup.inner[fold]])]
     shaped_by += [] if chosen_by is None else [chosen_by]
-    card = card.with_seen(setup.content[np.concatenate(shaped_by)])
+    card = card.with_seen(setup.source.hashes()[np.concatenate(shaped_by)])
     variables = jax.tree.map(np.asarray, setup.variables(state))
     return Checkpoint(setup.model, variables, card, history)

@@ -2,32 +2,33 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+import jax
 import numpy as np
 
-from jaxdl.data.source import Source, arrange_columns, check_labelled
+from jaxdl.data.source import Source, arrange_columns, check_source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
 from jaxdl.models.staged import walk_shapes
+from jaxdl.tasks import Metrics, Task, choose_task
+from jaxdl.training.execution import Execution
 from jaxdl.training.features import DataStore
 from jaxdl.training.plan import Plan
 from jaxdl.training.prepare import prepare
-from jaxdl.training.resume import STATE, RunFolder
-from jaxdl.training.setup import Init, choose_preprocessing
+from jaxdl.training.setup import Init, Setup, choose_preprocessing
 from jaxdl.training.traced_hyperparameters import TracedHyperparameters
-from jaxdl.training.transfer import describe_run, remember_streaming, remembered_streaming
-from jaxdl.validation.folds import run_folds
+from jaxdl.training.transfer import describe_run
+from jaxdl.validation.batched_runs import BatchedRuns, Outcome
 from jaxdl.validation.leakage import check_leaks
 from jaxdl.validation.leakage.checks import check_allowed
-from jaxdl.validation.result import OutOfFold, Result
+from jaxdl.validation.result import OutOfFold, Result, mean_and_spread
 from jaxdl.validation.splits import Split, Splitting, split_source
 from jaxdl.validation.statistics.intervals import METHODS, Method, check_method
-from jaxdl.validation.statistics.nested import check_nested, nested_interval
+from jaxdl.validation.statistics.nested import NESTED_REPEATS, check_nested, nested_interval
 from jaxdl.validation.statistics.summary import summarised
-from jaxdl.validation.strategy import STRATEGIES
+from jaxdl.validation.strategy import STRATEGIES, check_strategy, choose_strategy
 from jaxdl.weights.checkpoint import Checkpoint, environment
 
 
@@ -36,195 +37,233 @@ def cross_validate(
     source: Source,
     plan: Plan,
     *,
-    splitter: str | Any = "auto",
+    task: Task | str | None = None,
+    metrics: Metrics = None,
+    splitter: str | Splitting | Any = "auto",
     folds: int = 5,
-    splitting: Splitting | None = None,
-    fold_strategy: str = "auto",
-    only_folds: Sequence[int] | None = None,
-    image_size: int | None = None,
-    progress: Callable[[Mapping[str, Any]], None] | None = None,
-    on_steps: Callable[[int], None] | None = None,
-    keep_models: bool = False,
-    streaming: bool | None = None,
-    workers: int = 2,
-    work: str | Path | RunFolder | None = None,
-    allow: Iterable[str] = (),
-    numbers: Mapping[int, TracedHyperparameters] | None = None,
-    interval: Method = "auto",
-    nested_repeats: int = 3,
-    store: DataStore | None = None,
+    interval: Method | tuple[str, int] = "auto",
+    execution: Execution = Execution(),  # noqa: B008
 ) -> Result:
     """How good is what `plan` makes of `init` with such data?
 
     Every fold starts from the same restored weights with a fresh head, takes the same number of steps, and never sees
-    its test examples: not in normalisation, not in any choice. What would make its score too good in spite of that,
-    such as copies of an example on both sides, is looked for first and refused; see `leakage.check_leaks`. Test
-    predictions after each epoch draw the curves; only those after the last are counted.
+    its test examples: not in normalisation, not in any choice. What would make its score too good all the same, such as
+    copies of an example on both sides, is looked for first and refused; see `leakage.check_leaks`. Test predictions
+    after each epoch draw the curves; only those after the last are counted.
 
     Args:
       init: a `Checkpoint`, or a model from `create` to train from scratch.
       source: labelled examples.
       plan: how to train each fold.
-      splitter: ``auto`` (stratified, or kfold for numbers), another name of `validation.splits.SPLITTERS`, any
-        scikit-learn splitter (the source's groups are passed on), or a `Split` or the file of one: the same folds.
+      task: what is asked of the examples; by default what their targets look like. See `tasks.choose_task`.
+      metrics: by what it is scored; the first is the score, and chooses the epoch of early stopping, which otherwise
+        the loss does. See `tasks.Task.scored_by`.
+      splitter: ``auto`` (stratified where the task has strata such as classes, and groups whole), another name of
+        `validation.splits.SPLITTERS`, a `Splitting` (a name with options), any scikit-learn splitter (the source's
+        groups are passed on), or a `Split` or the file of one: the same folds.
       folds: for a splitter by name.
-      splitting: options of a splitter by name: repeats, gap, horizon, embargo and more.
-      fold_strategy: ``loop`` (one after another), ``vmap`` (all in one program), ``shard`` (over devices), or ``auto``.
-      only_folds: train these alone; they come out as they do among all.
-      image_size: see `training.setup.choose_preprocessing`.
-      progress: told each row of the curves.
-      on_steps: told how many steps (of a fold) were just taken.
-      keep_models: whether the result holds the folds' networks.
-      streaming: see `training.prepare`, as `workers`.
-      workers: processes that decode what is streamed.
-      work: folder where the state is kept. The same call goes on from there after an interruption, and ends with the
-        very numbers of a call that was never interrupted; folds that were finished are not run again.
-      allow: leaks to go on with: ``groups``, ``times``, ``duplicates``, ``near-duplicates``, ``parent``. The result
-        says what they came to.
-      numbers: of each fold, in place of the plan's; for `validation.search`, where each fold chooses its own.
       interval: by which method the result says how sure its score is: see `statistics.intervals.interval`. ``nested``
         (Bates, Hastie & Tibshirani 2024) trains K(K - 1)/2 networks more, on what two folds both train on, and is about
-        a network trained on all examples; see `statistics.nested`.
-      nested_repeats: how often ``nested`` divides the examples; each time but the first costs K networks more.
-      store: where several calls with the same source keep what they have in common, such as frozen stages' activations.
+        a network trained on all examples; ``("nested", repeats)`` divides the examples so often, each time but the
+        first with K networks more (3 times unless said). See `statistics.nested`.
+      execution: how the run is executed, and which leaks to go on with.
 
     Returns:
       A `Result`.
 
     Raises:
-      InputError: if data, plan, model and splitter do not go together, for a leak that is not allowed, or if the
+      InputError: if data, task, plan, model and splitter do not go together, for a leak that is not allowed, or if the
         numbers stop being finite.
       Interrupted: see `training.resume.RunFolder`.
     """
+    asked = choose_task(check_source(source), task, metrics, purpose="cross-validation")
+    split = split_source(source, splitter, folds, plan.seed, asked)
+    return run_folds(Folds(init, source, plan, asked, split, interval), execution)
+
+
+@dataclasses.dataclass(frozen=True)
+class Folds:
+    """What is cross-validated.
+
+    Attributes:
+      init, source, plan, interval: as of `cross_validate`.
+      task: what is asked.
+      split: the folds.
+      only: numbers of those to train; None for all. They come out as they do among all.
+      numbers: of each fold, in place of the plan's; for `validation.search`, where each fold chooses its own.
+    """
+
+    init: Init
+    source: Source
+    plan: Plan
+    task: Task
+    split: Split
+    interval: Method | tuple[str, int] = "auto"
+    only: Sequence[int] | None = None
+    numbers: Mapping[int, TracedHyperparameters] | None = None
+
+
+def run_folds(asked: Folds, execution: Execution) -> Result:
+    """`cross_validate`, with the folds at hand."""
     begin = time.perf_counter()
-    check_labelled(source, purpose="cross-validation")
-    check_choice("fold strategy", fold_strategy, STRATEGIES)
-    check_choice("interval", interval, METHODS)
-    allow = check_allowed(allow)
-    split = split_source(source, splitter, folds, plan.seed, splitting)
-    if isinstance(init, Checkpoint):
-        source = arrange_columns(source, init.card.columns)
-    chosen = list(range(len(split))) if only_folds is None else [int(k) for k in only_folds]
-    if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(len(split))):
-        raise InputError(f"only_folds is {chosen}; expected different numbers from 0 to {len(split) - 1}")
-    if not source.class_names and min(len(split.test[fold]) for fold in chosen) < 2:
-        raise InputError("a fold tests a single example, of which there is no R²; use another splitter or fewer folds")
-    if interval == "nested":
-        check_nested(source, split, len(chosen), nested_repeats)
-    elif interval != "auto":
-        check_method(interval, len(chosen))
-    work = RunFolder(work) if isinstance(work, str | Path) else work
-    if work:
-        settings = {"call": "cross_validate", "image_size": image_size, **describe_run(init, source, plan)}
-        known = {key: value for key, value in split.as_dict().items() if key in ("kind", "k", "seed", "sha256")}
-        asked = {"folds": chosen, "fold_strategy": fold_strategy, "split": known, "keep_models": keep_models}
-        allowed = {"allow": list(allow)} if allow else {}  # older runs say nothing of it
-        allowed |= {} if interval == "auto" else {"interval": [interval, nested_repeats]}
-        work.claim(settings | asked | allowed | _describe_numbers(numbers), environment())
-    if interval == "nested" and store is None:
-        store = DataStore(plan.batch_size)
-    leaks = check_leaks(init, source, split, allow=allow, folds=chosen, store=store)
-    preprocessing = choose_preprocessing(init, source, image_size)
+    init, plan, split = asked.init, asked.plan, asked.split
+    method, repeats = asked.interval if isinstance(asked.interval, tuple) else (asked.interval, NESTED_REPEATS)
+    check_choice("fold strategy", execution.fold_strategy, STRATEGIES)
+    check_choice("interval", method, METHODS)
+    allow = check_allowed(execution.allow)
+    source = arrange_columns(asked.source, init.card.columns) if isinstance(init, Checkpoint) else asked.source
+    chosen = _chosen(asked)
+    for fold in chosen:
+        asked.task.check_test(len(split.test[fold]), "cross-validation")
+    if method == "nested":
+        check_nested(source, split, len(chosen), repeats, asked.task.score)
+        if execution.store is None:
+            execution = execution.replace(store=DataStore(plan.batch_size))
+    elif method != "auto":
+        check_method(method, len(chosen))
+    if execution.work:
+        execution.work.claim(_settings(asked, source, chosen, execution), environment())
+    leaks = check_leaks(init, source, split, allow=allow, folds=chosen, store=execution.store)
     setup = prepare(
         init,
         source,
         plan,
         split.train,
-        preprocessing=preprocessing,
-        streaming=remembered_streaming(work, streaming),
-        workers=workers,
-        store=store,
+        asked.task,
+        execution.remembering(),
+        preprocessing=choose_preprocessing(init, source, execution.image_size),
     )
-    setup = dataclasses.replace(setup, numbers=numbers)
-    remember_streaming(work, setup)
-    run = run_folds(
-        setup,
-        init,
-        split.test,
-        chosen,
-        fold_strategy,
-        on_row=progress,
-        on_steps=on_steps,
-        keep_models=keep_models,
-        work=work,
-    )
+    setup = dataclasses.replace(setup, numbers=asked.numbers)
+    execution.remember(bool(setup.streamed))
+    made, strategy = _train(setup, asked, chosen, execution)
+    result = _joined(setup, asked, chosen, made, strategy)
+    result = dataclasses.replace(result, leaks=[leak.as_dict() for leak in leaks], seconds=time.perf_counter() - begin)
+    if method != "nested":
+        return summarised(result, source.groups, method)
 
-    labels = setup.labels
+    def again(division: Split, name: str) -> Result:
+        plain = execution.below(name).replace(fold_strategy=strategy["name"], keep_models=False, progress=None)
+        return run_folds(Folds(init, source, plan, asked.task, division), plain)
+
+    result = summarised(result)
+    found = nested_interval(result, source, split, again, repeats=repeats)
+    return dataclasses.replace(result, interval=found.as_dict(), seconds=time.perf_counter() - begin)
+
+
+def _chosen(asked: Folds) -> list[int]:
+    count = len(asked.split)
+    chosen = list(range(count)) if asked.only is None else [int(k) for k in asked.only]
+    if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(count)):
+        raise InputError(f"the folds to train are {chosen}; expected different numbers from 0 to {count - 1}")
+    return chosen
+
+
+def _settings(asked: Folds, source: Source, chosen: Sequence[int], execution: Execution) -> dict[str, Any]:
+    """What the numbers of the run depend on, as plain values."""
+    known = {key: value for key, value in asked.split.as_dict().items() if key in ("kind", "k", "seed", "sha256")}
+    settings = {
+        "call": "cross_validate",
+        "image_size": execution.image_size,
+        **describe_run(asked.init, source, asked.plan, asked.task),
+        "folds": list(chosen),
+        "fold_strategy": execution.fold_strategy,
+        "split": known,
+        "keep_models": execution.keep_models,
+    }
+    settings |= {"allow": list(execution.allow)} if execution.allow else {}
+    settings |= {} if asked.interval == "auto" else {"interval": asked.interval}
+    if asked.numbers is not None:
+        settings["numbers"] = {
+            str(fold): [float(value) for _, value in walk_shapes(traced)] for fold, traced in asked.numbers.items()
+        }
+    return settings
+
+
+def _train(
+    setup: Setup, asked: Folds, chosen: Sequence[int], execution: Execution
+) -> tuple[list[Outcome], Mapping[str, Any]]:
+    """What became of each fold, and by which strategy."""
+    work, strategy = execution.work, execution.fold_strategy
+    runs, runners = [setup.run(fold) for fold in chosen], {}
+    check_strategy(setup, strategy)
+    choice = work.recall("strategy") if work else None  # a trial may end otherwise the next time
+    if choice is None:
+        choice = {"name": strategy, "reason": "asked for"}
+        if strategy == "auto":
+            choice, runners = choose_strategy(setup, runs)
+        if work:
+            work.note("strategy", choice)
+    batched = BatchedRuns(setup, asked.split.test, choice["name"], len(runs), execution, asked.init, runners)
+    return batched.run(runs, "folds"), choice
+
+
+def _joined(
+    setup: Setup, asked: Folds, chosen: Sequence[int], made: Sequence[Outcome], strategy: Mapping[str, Any]
+) -> Result:
+    task, split = setup.task, asked.split
     rows = []
-    for place, fold in enumerate(chosen):
-        test = split.test[fold]
-        measured = setup.task.evaluate(run.logits[place], labels[test])
-        size = {"train": len(split.train[fold]), "test": len(test)}
-        best = {"best_epoch": run.best_epochs[place]} if run.best_epochs else {}
-        rows.append({"fold": fold, **size, **measured, **best, "seconds": run.seconds[place]})
-    scores = [row[setup.task.metric] for row in rows]
+    for fold, one in zip(chosen, made, strict=True):
+        size = {"train": len(split.train[fold]), "test": len(split.test[fold])}
+        best = {} if one.best_epoch is None else {"best_epoch": one.best_epoch}
+        rows.append({"fold": fold, **size, **one.scores, **best, "seconds": one.seconds})
+    mean, std = mean_and_spread([row[task.metric] for row in rows])
     index = np.concatenate([split.test[fold] for fold in chosen])
     out_of_fold = OutOfFold(
         index=index,
         fold=np.repeat(chosen, [len(split.test[fold]) for fold in chosen]),
-        label=labels[index],
-        logits=np.concatenate(run.logits),
+        target=setup.targets_of(index),
+        kept=concatenated([one.held_out["kept"] for one in made]),
     )
+    curves = [row for one in made for row in one.rows]
+    if strategy["name"] != "loop":  # folds were trained at once
+        curves.sort(key=lambda row: row["epoch"])
     name, arguments = describe(setup.model)
     result = Result(
-        task=setup.task.name,
-        metric=setup.task.metric,
-        mean=float(np.mean(scores)),
-        std=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
+        task=task.name,
+        metric=task.metric,
+        mean=mean,
+        std=std,
         folds=rows,
-        fold_strategy=run.strategy,
+        fold_strategy=strategy,
         split=split.as_dict(),
-        init=_describe_init(init),
+        init=describe_init(asked.init),
         model={"name": name, "arguments": arguments},
-        plan=plan.as_dict(),
-        data={"name": source.name, "examples": len(source), "class_names": list(source.class_names)},
+        plan=asked.plan.as_dict(),
+        data={"name": setup.source.name, "examples": len(setup.source), "class_names": list(task.names)},
         cached=setup.cached,
         streamed=setup.streamed,
         environment=environment(),
-        seconds=time.perf_counter() - begin,
+        seconds=0.0,
         out_of_fold=out_of_fold,
-        curves=run.rows,
-        models=run.models,
-        leaks=[leak.as_dict() for leak in leaks],
+        curves=curves,
+        models=[one.model for one in made] if made[0].model is not None else None,
+        question=task.plain(),
+        own=task,
     )
-    if interval != "nested":
-        return summarised(result, source.groups, interval)
-
-    def again(division: Split, name: str) -> Result:
-        return cross_validate(
-            init,
-            source,
-            plan,
-            splitter=division,
-            fold_strategy=run.strategy["name"],
-            image_size=image_size,
-            on_steps=on_steps,
-            streaming=streaming,
-            workers=workers,
-            work=below(work, name),
-            allow=allow,
-            store=store,
-        )
-
-    result = summarised(result)
-    found = nested_interval(result, source, split, again, repeats=nested_repeats)
-    return dataclasses.replace(result, interval=found.as_dict(), seconds=time.perf_counter() - begin)
+    targets = [setup.targets_of(split.train[fold]) for fold in chosen]
+    return dataclasses.replace(result, baseline=baseline_scores(result, targets))
 
 
-def below(work: RunFolder | None, name: str) -> RunFolder | None:
-    """A folder for a run that is part of another one."""
-    if work is None:
-        return None
-    return RunFolder(work.path / STATE / name, save_every=work.save_every, should_stop=work.should_stop)
+def concatenated(trees: Sequence[Any]) -> Any:
+    """Pytrees of arrays ``[rows, …]`` one after another."""
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *trees)
 
 
-def _describe_numbers(numbers: Mapping[int, TracedHyperparameters] | None) -> dict[str, Any]:
-    if numbers is None:
-        return {}
-    return {"numbers": {str(fold): [float(v) for _, v in walk_shapes(traced)] for fold, traced in numbers.items()}}
+def baseline_scores(result: Result, targets: Sequence[Any]) -> dict[str, float]:
+    """The score of a model that knows nothing but the training `targets` of each fold, on the held-out rows."""
+    task = result.asked
+    kept = concatenated([task.baseline(known, row["test"]) for known, row in zip(targets, result.folds, strict=True)])
+    guessed = dataclasses.replace(result, out_of_fold=dataclasses.replace(result.out_of_fold, kept=kept))
+    names = [
+        name
+        for name in dict.fromkeys((result.metric, task.LOSS))
+        if set(task.metrics[name].reads) <= set(guessed.record)
+    ]
+    return {name: guessed.sample(name).pooled_score for name in names}
 
 
-def _describe_init(init: Init) -> dict[str, Any]:
+def describe_init(init: Init) -> dict[str, Any]:
+    """Where a training starts, as plain values."""
     if not isinstance(init, Checkpoint):
         return {"kind": "scratch", "model": describe(init)[0]}
     held = {"kind": "checkpoint", "model": describe(init.model)[0], "path": init.path}

@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.data.content import hash_examples
-from jaxdl.data.preprocessing import normalise
+from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.source import Source, arrange_columns
 from jaxdl.errors import InputError
 from jaxdl.models import describe
 from jaxdl.models.staged import Staged, Variables, walk_shapes
-from jaxdl.training.predict import Predictions, match_labels, stored_batches
+from jaxdl.tasks import Task
+from jaxdl.training.execution import Execution
+from jaxdl.training.predict import Predictions, match_targets, names_of, stored_batches
 from jaxdl.training.runners import prefers_scan
 from jaxdl.validation.result import Result
 from jaxdl.weights.card import CARD, Card
@@ -47,7 +48,7 @@ class EnsemblePredictions(Predictions):
         return super().accuracy
 
     def _check(self) -> None:
-        if self.refusal and self.labels is not None:
+        if self.refusal and self.targets is not None:
             raise InputError(self.refusal)
 
 
@@ -80,48 +81,85 @@ class EnsembleCheckpoint:
         if unknown := [i for i, card in enumerate(self.cards) if card.trained_on is None]:
             raise InputError(
                 f"the cards of members {', '.join(map(str, unknown))} do not list the examples that they were trained "
-                "on (an older jaxdl made them), so that no score of this ensemble can be trusted: train them anew, or "
+                "on (an older jaxdl made them), so that no score of this ensemble can be trusted: train them again, or "
                 "predict without labels"
             )
-        hashes = hash_examples(source)
-        return np.stack([np.isin(hashes, card.seen) for card in self.cards])
+        return self._listed("trained_on", source.hashes())
+
+    def unseen(self, source: Source) -> np.ndarray:
+        """Which members predict which examples out of fold, ``bool[members, n]``.
+
+        The network of a fold predicts what it tested. Examples that it neither trained on nor tested were left out to
+        keep the two apart (purged, or of a gap): it knows their neighbours. So it predicts others only if they are new
+        to all members. A network that is of no fold predicts all that it was not trained on.
+
+        Raises:
+          InputError: as `seen`.
+        """
+        seen = self.seen(source)
+        tested = self._listed("tested", source.hashes())
+        of_fold = np.array([card.tested is not None for card in self.cards])[:, None]
+        new = ~(seen | tested).any(0)
+        return ~seen & (tested | new | ~of_fold)
+
+    def _listed(self, name: str, hashes: np.ndarray) -> np.ndarray:
+        lists = [np.frombuffer(getattr(card, name) or b"", "<u8") for card in self.cards]
+        return np.stack([np.isin(hashes, listed) for listed in lists])
+
+    @property
+    def task(self) -> Task:
+        """What its members were asked."""
+        return self.cards[0].asked(self.model.num_outputs)
 
     def predict(
-        self, source: Source, *, batch_size: int = 64, streaming: bool | None = None, workers: int = 2
+        self,
+        source: Source,
+        *,
+        batch_size: int = 64,
+        execution: Execution = Execution(),  # noqa: B008
     ) -> EnsemblePredictions:
-        """The mean over members of the probabilities (of a regression: the numbers) for every example of `source`.
+        """What the members say together of every example of `source`: see `tasks.Task.combine`.
 
         Args:
           source: with or without labels. With labels the predictions have scores, unless a member was trained on an
             example: then asking for a score raises InputError.
-          batch_size: see `training.predict.predict`, as `streaming` and `workers`.
+          batch_size: see `training.predict.predict`, as `execution`.
+          execution: whether the examples are read batch by batch.
 
         Returns:
-          Predictions whose logits are the logarithms of the mean probabilities.
+          Predictions; of classes the logits are the logarithms of the mean probabilities.
 
         Raises:
-          InputError: if the examples are of another kind or shape than the networks take.
+          InputError: if the examples are of another kind or shape than the networks take, or the task's predictions
+            cannot be averaged.
         """
         weights = np.ones((len(self.cards), len(source)), np.float32)
-        logits = self._average(source, weights, batch_size, streaming, workers)
-        return self._predictions(source, logits, "" if source.labels is None else self.refusal(source))
+        kept = self._average(source, weights, batch_size, execution)
+        return self._predictions(source, kept, "" if source.targets() is None else self.refusal(source))
 
     def out_of_fold(
-        self, source: Source, *, batch_size: int = 64, streaming: bool | None = None, workers: int = 2
+        self,
+        source: Source,
+        *,
+        batch_size: int = 64,
+        execution: Execution = Execution(),  # noqa: B008
     ) -> EnsemblePredictions:
-        """As `predict`, but each example by those members alone that were not trained on it: its scores are fair.
+        """As `predict`, but each example only by members that know nothing of it: its scores are fair.
+
+        See `unseen` for which these are.
 
         Raises:
-          InputError: also if all members were trained on an example.
+          InputError: also if there is no such member for an example.
         """
-        unseen = ~self.seen(source)
+        unseen = self.unseen(source)
         if without := int((~unseen.any(0)).sum()):
             raise InputError(
                 f"{without} of the {len(source)} examples of {source.name} were trained on by every member of the "
-                "ensemble, so that none is left to predict them; give other data, or leave these out"
+                "ensemble, or tested by none of its folds, so that no member can predict them fairly; give other data, "
+                "or leave these out"
             )
-        logits = self._average(source, unseen.astype(np.float32), batch_size, streaming, workers)
-        return self._predictions(source, logits, "")
+        kept = self._average(source, unseen.astype(np.float32), batch_size, execution)
+        return self._predictions(source, kept, "")
 
     def refusal(self, source: Source) -> str:
         """Why the ensemble cannot be scored on `source`; empty if it can."""
@@ -142,62 +180,52 @@ class EnsembleCheckpoint:
         if refusal := self.refusal(source):
             raise InputError(refusal)
 
-    def _predictions(self, source: Source, logits: np.ndarray, refusal: str) -> EnsemblePredictions:
-        names = None if source.names is None else tuple(source.names)
-        matched = match_labels(source, self.cards[0], self.model.num_outputs)
-        return EnsemblePredictions(logits, *matched, names, refusal=refusal)
+    def _predictions(self, source: Source, kept: Any, refusal: str) -> EnsemblePredictions:
+        return EnsemblePredictions(kept, self.task, match_targets(self.task, source), names_of(source), refusal=refusal)
 
-    def _average(
-        self, source: Source, weights: np.ndarray, batch_size: int, streaming: bool | None, workers: int
-    ) -> np.ndarray:
-        """``float32[n, outputs]``: means over members with ``weights[members, n]``; see `predict`."""
+    def _average(self, source: Source, weights: np.ndarray, batch_size: int, execution: Execution) -> Any:
+        """What the task keeps, arrays ``[n, …]``, of members with ``weights[members, n]``; see `predict`."""
         if len(source) == 0:
             raise InputError(f"{source.name} holds no examples")
         source = arrange_columns(source, self.cards[0].columns)
         preprocessing = self.cards[0].preprocessing
-        mean, std = (np.float32([getattr(card.preprocessing, what) for card in self.cards]) for what in ("mean", "std"))
-        scaling = None if self.cards[0].scaling is None else np.float32([card.scaling for card in self.cards])
-        apply = _apply_members(self.model, self.variables)
-        combine = jax.jit(_mean_log_probability if scaling is None else _mean_number)
+        constants = [(card.preprocessing.constants, card.target_constants()) for card in self.cards]
+        inputs, targets = jax.tree.map(lambda *each: np.stack(each), *constants)
+        apply = _apply_members(self.model, self.variables, preprocessing, self.task)
+        combine = jax.jit(self.task.combine)
         made, done = [], 0
-        for x in stored_batches(source, preprocessing, batch_size, streaming, workers):
-            part = np.ones((len(self.cards), len(x)), np.float32)  # also for rows that only pad
-            count = min(len(x), len(source) - done)
+        for x in stored_batches(source, preprocessing, batch_size, execution):
+            rows = len(jax.tree.leaves(x)[0])
+            part = np.ones((len(self.cards), rows), np.float32)  # also for rows that only pad
+            count = min(rows, len(source) - done)
             part[:, :count] = weights[:, done : done + count]
             done += count
-            made.append(np.asarray(combine(apply(mean, std, x), part, scaling)))
-        return np.concatenate(made)[: len(source)]
+            made.append(jax.tree.map(np.asarray, combine(apply(inputs, targets, x), part)))
+        return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(source)], *made)
 
 
-def _apply_members(model: Staged, variables: Variables) -> Any:
-    """``(mean, std, x) -> outputs[members, batch, …]``: one program mapped over members.
+def _apply_members(model: Staged, variables: Variables, preprocessing: Preprocessing, task: Task) -> Any:
+    """``(inputs, targets, x) -> kept[members, batch, …]``, the first two being constants of each member.
 
-    Where convolutions of several networks at once are slow (on the CPU they become grouped ones), one after the other.
+    One program mapped over members; where convolutions of several networks at once are slow (on the CPU they become
+    grouped ones), one after the other.
     """
 
-    def one(variables: Variables, mean: jax.Array, std: jax.Array, x: jax.Array) -> jax.Array:
-        return model.apply(variables, normalise(x, mean, std)).astype(jnp.float32)
+    def one(variables: Variables, inputs: Any, targets: Any, x: Any) -> Any:
+        return task.predict(model.apply(variables, preprocessing.on_device(x, inputs)), targets)
 
     variables = jax.tree.map(jnp.asarray, variables)  # to the device once
     members = jax.tree.leaves(variables)[0].shape[0]
     if prefers_scan(jax.tree.map(lambda a: a[0], variables)):
         mapped = jax.jit(jax.vmap(one, (0, 0, 0, None)))
-        return lambda mean, std, x: mapped(variables, mean, std, x)
-    each = [jax.tree.map(lambda a, i=i: a[i], variables) for i in range(members)]
+        return lambda inputs, targets, x: mapped(variables, inputs, targets, x)
     single = jax.jit(one)
-    return lambda mean, std, x: jnp.stack([single(v, mean[i], std[i], x) for i, v in enumerate(each)])
 
+    def in_turn(inputs: Any, targets: Any, x: Any) -> Any:
+        each = [jax.tree.map(lambda a, i=i: a[i], (variables, inputs, targets)) for i in range(members)]
+        return jax.tree.map(lambda *kept: jnp.stack(kept), *(single(*member, x) for member in each))
 
-def _mean_log_probability(outputs: jax.Array, weights: jax.Array, scaling: None) -> jax.Array:
-    """Logarithm of the mean probability ``[batch, classes]`` of logits ``[members, batch, classes]``."""
-    log_p = jax.nn.log_softmax(outputs) + jnp.log(weights)[..., None]
-    return jax.nn.logsumexp(log_p, axis=0) - jnp.log(weights.sum(0))[:, None]
-
-
-def _mean_number(outputs: jax.Array, weights: jax.Array, scaling: jax.Array) -> jax.Array:
-    """Mean number ``[batch, 1]`` of outputs ``[members, batch, 1]``, each first brought to the target's units."""
-    numbers = outputs * scaling[:, 1, None, None] + scaling[:, 0, None, None]
-    return (numbers * weights[..., None]).sum(0) / weights.sum(0)[:, None]
+    return in_turn
 
 
 def ensemble(members: Result | str | Path | Sequence[Checkpoint | str | Path]) -> EnsembleCheckpoint:
@@ -234,7 +262,7 @@ def _gather(members: Result | str | Path | Sequence[Any]) -> tuple[list[Checkpoi
     """The networks, and what to call each in a message."""
     if isinstance(members, Result):
         if not members.models:
-            raise InputError("the result holds no networks; give cross_validate keep_models=True")
+            raise InputError("the result holds no networks; give cross_validate execution=Execution(keep_models=True)")
         return list(members.models), [f"fold {fold['fold']}" for fold in members.folds]
     if isinstance(members, str | Path):
         folder = Path(members).expanduser()
@@ -257,10 +285,9 @@ def _kind(checkpoint: Checkpoint) -> dict[str, Any]:
     card, own = checkpoint.card, checkpoint.card.preprocessing
     return {
         "model": describe(checkpoint.model),
-        "classes": card.class_names,
+        "task": card.asked(checkpoint.model.num_outputs).plain(),
         "outputs": checkpoint.model.num_outputs,
         "arrays": tuple((name, tuple(leaf.shape)) for name, leaf in walk_shapes(checkpoint.variables)),
-        "preprocessing": dataclasses.replace(own, mean=None, std=None),
+        "preprocessing": own.unfitted(),
         "columns": card.columns,
-        "regression": card.scaling is not None,
     }

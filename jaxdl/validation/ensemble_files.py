@@ -4,9 +4,9 @@ import dataclasses
 import io
 import json
 import zipfile
+from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
 
 import jax
 import numpy as np
@@ -15,12 +15,13 @@ from jaxdl.errors import InputError
 from jaxdl.models import create, describe
 from jaxdl.models.staged import init_variables
 from jaxdl.validation.ensemble import EnsembleCheckpoint
-from jaxdl.weights.card import ENSEMBLE, Card, parse_card, plain_card
+from jaxdl.weights.card import ENSEMBLE, Card, lists_of, parse_card, plain_card
 from jaxdl.weights.checkpoint import environment, fingerprint, read_arrays, write_arrays
 from jaxdl.weights.files import check_free, first_line, written_whole
 
 FORMAT = 1
-TRAINED_ON = "trained_on.npz"  # the hashes of all examples, and which member was trained on which
+TRAINED_ON = "trained_on.npz"  # the hashes of all examples, and which member was trained on which or tested which
+KEYS = {"trained_on": ("known", "members"), "tested": ("tested_known", "tested")}  # of the arrays of each list
 
 
 def save_ensemble(ensemble: EnsembleCheckpoint, path: str | Path) -> Path:
@@ -39,7 +40,7 @@ def save_ensemble(ensemble: EnsembleCheckpoint, path: str | Path) -> Path:
     path = check_free(path)
     name, arguments = describe(ensemble.model)
     variables = jax.tree.map(jax.numpy.asarray, ensemble.variables)
-    listed = _pack_seen(ensemble.cards)
+    listed = _pack_lists(ensemble.cards)
     card = {
         "format": FORMAT,
         "model": name,
@@ -81,9 +82,9 @@ def load_ensemble(path: str | Path) -> EnsembleCheckpoint:
         if len(cards) < 2:
             raise ValueError(f"it has {len(cards)} members")
         model = create(held["model"], held["num_outputs"], **held["arguments"])
-        cards = _unpack_seen(path / TRAINED_ON, held["trained_on"], cards)
-        shape = cards[0].preprocessing.input_shape
-        one = jax.eval_shape(lambda key: init_variables(model, key, shape), jax.random.key(0))
+        cards = _unpack_lists(path / TRAINED_ON, held["trained_on"], cards)
+        spec = cards[0].preprocessing.spec()
+        one = jax.eval_shape(lambda key: init_variables(model, key, spec), jax.random.key(0))
         known = str(held["fingerprint"])
     except InputError:
         raise
@@ -93,20 +94,21 @@ def load_ensemble(path: str | Path) -> EnsembleCheckpoint:
     return EnsembleCheckpoint(model, read_arrays(path, expected, known), tuple(cards), str(path))
 
 
-def _pack_seen(cards: Any) -> bytes:
+def _pack_lists(cards: Sequence[Card]) -> bytes:
     """Of members that share most of their examples, each hash once."""
-    hashes = np.unique(np.concatenate([card.seen for card in cards]))
-    arrays = {
-        "hashes": hashes,
-        "known": np.array([card.trained_on is not None for card in cards]),
-        "members": np.stack([np.packbits(np.isin(hashes, card.seen)) for card in cards]),
-    }
+    lists = [np.frombuffer(held, "<u8") for card in cards for held in lists_of(card).values()]
+    hashes = np.unique(np.concatenate([np.zeros(0, np.uint64), *lists]))
+    arrays = {"hashes": hashes}
+    for name, (known, members) in KEYS.items():
+        held = [getattr(card, name) for card in cards]
+        arrays[known] = np.array([one is not None for one in held])
+        arrays[members] = np.stack([np.packbits(np.isin(hashes, np.frombuffer(one or b"", "<u8"))) for one in held])
     file = io.BytesIO()
     np.savez(file, **arrays)
     return file.getvalue()
 
 
-def _unpack_seen(file: Path, known_sha256: str, cards: list[Card]) -> list[Card]:
+def _unpack_lists(file: Path, known_sha256: str, cards: Sequence[Card]) -> list[Card]:
     content = file.read_bytes() if file.is_file() else b""
     if sha256(content).hexdigest() != known_sha256:
         raise InputError(
@@ -115,11 +117,17 @@ def _unpack_seen(file: Path, known_sha256: str, cards: list[Card]) -> list[Card]
         )
     try:
         with np.load(io.BytesIO(content), allow_pickle=False) as held:
-            hashes, known, members = held["hashes"], held["known"], held["members"]
+            arrays = dict(held)
+        hashes = arrays["hashes"]
+        for name, (known, members) in KEYS.items():
+            if name == "tested" and known not in arrays:
+                continue  # older ensembles do not list it
+            bits = np.unpackbits(arrays[members], axis=1, count=len(hashes)).astype(bool)
+            lists = [
+                hashes[mine].astype("<u8").tobytes() if listed else None
+                for mine, listed in zip(bits, arrays[known], strict=True)
+            ]
+            cards = [dataclasses.replace(card, **{name: one}) for card, one in zip(cards, lists, strict=True)]
     except (ValueError, KeyError, zipfile.BadZipFile) as error:
         raise InputError(f"'{file}' is damaged ({error})") from error
-    seen = np.unpackbits(members, axis=1, count=len(hashes)).astype(bool)
-    return [
-        dataclasses.replace(card, trained_on=hashes[mine].astype("<u8").tobytes() if said else None)
-        for card, mine, said in zip(cards, seen, known, strict=True)
-    ]
+    return list(cards)

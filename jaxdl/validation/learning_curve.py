@@ -3,24 +3,26 @@
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from jaxdl.data.batches import steps_per_epoch
-from jaxdl.data.source import Source, check_labelled
+from jaxdl.data.source import Source, check_source
 from jaxdl.errors import InputError, check_choice
+from jaxdl.tasks import Metric, Metrics, Task, choose_task
+from jaxdl.training.execution import Execution
 from jaxdl.training.features import DataStore
 from jaxdl.training.plan import Plan
 from jaxdl.training.resume import RunFolder
 from jaxdl.training.setup import Init
 from jaxdl.training.transfer import describe_run
-from jaxdl.validation.crossval import cross_validate
+from jaxdl.validation.crossval import Folds, run_folds
 from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.validation.power_law import PowerLaw, describe_law, extrapolate
-from jaxdl.validation.result import Result, load_result
+from jaxdl.validation.result import Result, finite, load_result
 from jaxdl.validation.saving import Saved
 from jaxdl.validation.splits import Split, Splitting, split_source
 from jaxdl.validation.statistics.intervals import interval
@@ -37,7 +39,7 @@ class LearningCurve(Saved):
     """Of `learning_curve`.
 
     Attributes:
-      metric: of which the points speak, ``accuracy`` or ``r2``.
+      metric: of which the points speak.
       points: by rising size ``asked`` (a number or a percentage, as text), ``size`` (mean number of training examples
         of a fold), ``mean``, ``std`` (between folds, None for one), ``folds`` (the score of each), ``interval``
         (see `statistics.intervals.Interval`; None where there is nothing to tell it from), ``epochs``, ``steps`` and
@@ -52,6 +54,8 @@ class LearningCurve(Saved):
       environment: versions and devices.
       seconds: of the whole call.
       results: the `Result` at each size; `save` writes each to a folder of its own.
+      best: the best value of the metric, from which `law` measures.
+      higher_is_better: whether a larger score is the better one.
     """
 
     metric: str
@@ -66,6 +70,12 @@ class LearningCurve(Saved):
     environment: Mapping[str, Any]
     seconds: float
     results: Sequence[Result] = ()
+    best: float = 1.0
+    higher_is_better: bool = True
+
+    def score_of(self, error: Any) -> Any:
+        """The score that misses the best value by `error`."""
+        return self.best - error if self.higher_is_better else self.best + error
 
     def as_dict(self) -> dict[str, Any]:
         """All but the results, for JSON."""
@@ -78,7 +88,7 @@ class LearningCurve(Saved):
             place = folder / SIZES / str(point["asked"])
             place.mkdir(parents=True)
             result.write_to(place)
-        (folder / CURVE).write_text(json.dumps(self.as_dict(), indent=1) + "\n")
+        (folder / CURVE).write_text(json.dumps(finite(self.as_dict()), indent=1) + "\n")
 
 
 def load_learning_curve(path: str | Path) -> LearningCurve:
@@ -111,23 +121,17 @@ def learning_curve(
     *,
     sizes: Sequence[Any] | str = "auto",
     budget: str = "steps",
-    splitter: str | Any = "auto",
+    task: Task | str | None = None,
+    metrics: Metrics = None,
+    splitter: str | Splitting | Any = "auto",
     folds: int = 5,
-    splitting: Splitting | None = None,
-    fold_strategy: str = "auto",
-    image_size: int | None = None,
-    progress: Callable[[Mapping[str, Any]], None] | None = None,
-    on_steps: Callable[[int], None] | None = None,
-    streaming: bool | None = None,
-    workers: int = 2,
-    work: str | Path | RunFolder | None = None,
-    allow: Iterable[str] = (),
+    execution: Execution = Execution(),  # noqa: B008
 ) -> LearningCurve:
     """Cross-validation at growing numbers of training examples, always tested on the same ones.
 
     The training part of a fold is drawn from once for all sizes, so that a smaller one is part of every larger one.
-    Classes keep their shares, each with an example at least; where there are groups, whole groups come one after
-    another, as if fewer had been collected; of a series in time the latest examples are taken.
+    Strata such as classes keep their shares, each with an example at least; where there are groups, whole groups come
+    one after another, as if fewer had been collected; of a series in time the latest examples are taken.
 
     Args:
       init: a `Checkpoint`, or a model from `create` to train from scratch.
@@ -138,63 +142,53 @@ def learning_curve(
       budget: what is the same at all sizes. With ``steps`` small sizes are gone through more often, and every number of
         epochs in the plan (warm-up, early stopping and more) is stretched alike, so that they are not just trained
         less; with ``epochs`` the plan is taken as it is.
-      splitter: see `cross_validate`, as `folds`, `splitting`, `fold_strategy`, `image_size`, `streaming`, `workers`.
+      task: see `cross_validate`, as `metrics`, `splitter`, `folds`.
+      metrics: by what it is scored.
+      splitter: of the folds.
       folds: for a splitter by name.
-      splitting: options of a splitter by name.
-      fold_strategy: ``auto`` is chosen at the largest size and kept for the others.
-      image_size: see `training.setup.choose_preprocessing`.
-      progress: told each row of the curves of training, with its ``size`` and the steps ``in_all``.
-      on_steps: told how many steps (of a fold) were just taken.
-      streaming: see `training.prepare`, as `workers`.
-      workers: processes that decode what is streamed.
-      work: folder where the state is kept; the same call goes on from there.
-      allow: leaks to go on with, see `cross_validate`.
+      execution: how the run is executed. The fold strategy ``auto`` is chosen at the largest size and kept for the
+        others; the rows that `progress` is told also have their ``size`` and the steps ``in_all``.
 
     Raises:
       InputError: as `cross_validate`, and for a size that cannot be had.
       Interrupted: see `training.resume.RunFolder`.
     """
     begin = time.perf_counter()
-    check_labelled(source, purpose="a learning curve")
+    question = choose_task(check_source(source), task, metrics, purpose="a learning curve")
     check_choice("budget", budget, BUDGETS)
-    allow = check_allowed(allow)
-    whole = split_source(source, splitter, folds, plan.seed, splitting)
-    wanted = resolve_sizes(sizes, source, whole)
-    parts = nested_parts(source, whole, list(wanted.values()), plan.seed)
+    allow = check_allowed(execution.allow)
+    whole = split_source(source, splitter, folds, plan.seed, question)
+    strata = question.strata(source.targets())
+    wanted = resolve_sizes(sizes, strata, whole)
+    parts = nested_parts(source, strata, whole, list(wanted.values()), plan.seed)
     plans = [plan if budget == "epochs" else _stretched(plan, part, whole.train) for part in parts]
     in_all = sum(p.epochs * _steps(p, part) * len(whole) for p, part in zip(plans, parts, strict=True))
-    work = RunFolder(work) if isinstance(work, str | Path) else work
-    if work:
-        settings = {"call": "learning_curve", "image_size": image_size, **describe_run(init, source, plan)}
-        asked = {"sizes": list(wanted), "budget": budget, "split": whole.sha256, "fold_strategy": fold_strategy}
-        work.claim(settings | asked | ({"allow": list(allow)} if allow else {}), environment())
+    if execution.work:
+        settings = {"call": "learning_curve", "image_size": execution.image_size}
+        settings |= describe_run(init, source, plan, question)
+        settings |= {"sizes": list(wanted), "budget": budget, "split": whole.sha256}
+        settings |= {"fold_strategy": execution.fold_strategy} | ({"allow": list(allow)} if allow else {})
+        execution.work.claim(settings, environment())
     results: list[Result] = []
-    store = DataStore(plan.batch_size)  # frozen stages run over the data once for all sizes
+    execution = execution.replace(store=DataStore(plan.batch_size))  # frozen stages run over the data once for all
     for name, part, stretched in reversed(list(zip(wanted, parts, plans, strict=True))):  # the largest chooses the way
 
         def tell(row: Mapping[str, Any], name: str = name) -> None:
-            if progress:
-                progress({**row, "size": name, "in_all": in_all})
+            if execution.progress:
+                execution.progress({**row, "size": name, "in_all": in_all})
 
-        options = {
-            "splitter": dataclasses.replace(whole, train=part, options={**whole.options, "train_size": name}),
-            "fold_strategy": results[0].fold_strategy["name"] if results and fold_strategy == "auto" else fold_strategy,
-            "image_size": image_size,
-            "progress": tell,
-            "on_steps": on_steps,
-            "streaming": streaming,
-            "workers": workers,
-            "allow": allow,
-            "store": store,
-        }
-        results.append(run_part(work, f"size-{name}", init, source, stretched, **options))
+        how = execution.replace(progress=tell)
+        if results and execution.fold_strategy == "auto":
+            how = how.replace(fold_strategy=results[0].fold_strategy["name"])
+        division = dataclasses.replace(whole, train=part, options={**whole.options, "train_size": name})
+        results.append(run_part(f"size-{name}", Folds(init, source, stretched, question, division), how))
     results.reverse()
     share, full = _test_share(whole), float(np.mean([len(train) for train in whole.train]))
     results = [dataclasses.replace(result, interval=_interval(result, full)) for result in results]
     points = [_point(*row) for row in zip(wanted, parts, plans, results, strict=True)]
-    law, why = _extrapolate(results, points, share, plan.seed)
+    law, why = _extrapolate(question.score, results, points, share, plan.seed)
     return LearningCurve(
-        metric=results[0].metric,
+        metric=question.metric,
         points=points,
         law=law,
         why=why,
@@ -206,24 +200,21 @@ def learning_curve(
         environment=environment(),
         seconds=time.perf_counter() - begin,
         results=results,
+        best=question.score.best,
+        higher_is_better=question.score.higher_is_better,
     )
 
 
-def run_part(work: RunFolder | None, name: str, init: Init, source: Source, plan: Plan, **options: Any) -> Result:
-    """One of several cross-validations of a run: read if it is finished, gone on with if it was begun.
-
-    Args:
-      work: of the whole run; None to keep nothing.
-      name: of this part of it.
-      init: see `cross_validate`, as `source`, `plan` and `options`.
-    """
+def run_part(name: str, asked: Folds, execution: Execution) -> Result:
+    """One of several cross-validations of a run: read if it is finished, gone on with if it was begun."""
+    work = execution.work
     if work is None:
-        return cross_validate(init, source, plan, **options)
+        return run_folds(asked, execution)
     if (finished := work.finished_part(name)) is not None:
-        return load_result(finished)
+        return dataclasses.replace(load_result(finished), own=asked.task)
     inner = RunFolder(work.part(name).folder, save_every=work.save_every, should_stop=work.should_stop)
     try:
-        result = cross_validate(init, source, plan, work=inner, **options)
+        result = run_folds(asked, execution.replace(work=inner))
     except BaseException:
         inner.abandon()  # leaves what a save has reached
         raise
@@ -264,12 +255,19 @@ def _point(asked: str, part: Sequence[np.ndarray], plan: Plan, result: Result) -
     }
 
 
+def distance_to_best(scores: Any, best: float = 1.0) -> np.ndarray:
+    """By how much scores miss the best value of their metric: 1 of accuracy and R², 0 of a loss; NaN for None."""
+    return np.abs(best - np.array(scores, np.float64))
+
+
 def _extrapolate(
-    results: Sequence[Result], points: Sequence[Mapping[str, Any]], share: float, seed: int
+    metric: Metric, results: Sequence[Result], points: Sequence[Mapping[str, Any]], share: float, seed: int
 ) -> tuple[PowerLaw | None, str]:
-    errors = 1 - np.array([point["folds"] for point in points]).T  # accuracy and R² alike
+    errors = distance_to_best([point["folds"] for point in points], metric.best).T
+    if not np.isfinite(errors).all():
+        return None, f"{metric.name} is not defined in every fold at every size"
     tests = np.mean([fold["test"] for fold in results[-1].folds])
-    resolution = 0.5 / float(tests) if results[0].class_names else 1e-6
+    resolution = 0.5 / float(tests) if metric.scale == "share" else 1e-6
     return extrapolate([p["size"] for p in points], errors, test_share=share, resolution=resolution, seed=seed)
 
 

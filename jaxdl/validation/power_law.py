@@ -8,7 +8,10 @@ import numpy as np
 
 from jaxdl.errors import InputError
 
-EXPONENTS = np.geomspace(0.05, 4.0, 300)  # neighbours differ by 1.5 %, far less than any data tells them apart
+EXPONENTS = np.geomspace(0.05, 4.0, 30)  # the best one lies between the neighbours of the best of these
+REFINEMENTS = 60  # of golden section: the interval shrinks to 3e-13 of its width
+GOLDEN = (np.sqrt(5) - 1) / 2
+EDGE = 1e-6  # an exponent that is so near to the ends of the grid is beyond them
 LEAST_SIZES, LEAST_RANGE, LEAST_FOLDS = 4, 4.0, 3
 DRAWS = 1000
 LEVEL = 0.95
@@ -52,7 +55,7 @@ class PowerLaw:
 def fit_power_law(
     sizes: np.ndarray, errors: np.ndarray, noise: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Weighted least squares with asymptote and scale of at least 0; exact for each exponent of `EXPONENTS`.
+    """Weighted least squares with asymptote and scale of at least 0: a grid of exponents, then golden section.
 
     Args:
       sizes: ``[sizes]``, in units of the largest, so that the scale is the share of its error that falls.
@@ -60,26 +63,45 @@ def fit_power_law(
       noise: standard deviations ``[sizes]`` of the errors.
 
     Returns:
-      Asymptote, scale (for these units) and exponent, ``[rows]`` each.
+      Asymptote, scale (for these units) and exponent, ``[rows]`` each. The exponent is within `EXPONENTS`.
     """
-    z = sizes[None] ** -EXPONENTS[:, None]  # [exponents, sizes]
     w = noise**-2 / np.sum(noise**-2)
-    y1, yy = errors @ w, (errors**2) @ w  # [rows]
-    z1, zz, yz = z @ w, (z**2) @ w, (errors * w) @ z.T  # [exponents], [exponents], [rows, exponents]
-    with np.errstate(all="ignore"):
-        free_b = (yz - z1 * y1[:, None]) / (zz - z1**2)
-        free_a = y1[:, None] - free_b * z1
-    candidates = [  # at most one of the two constraints binds at a time, or both
-        (free_a, free_b),
-        (np.zeros_like(yz), np.maximum(yz / zz, 0)),
-        (np.maximum(np.broadcast_to(y1[:, None], yz.shape), 0), np.zeros_like(yz)),
-    ]
-    a, b = (np.stack(values) for values in zip(*candidates, strict=True))
-    loss = yy[:, None] - 2 * a * y1[:, None] - 2 * b * yz + a**2 + 2 * a * b * z1 + b**2 * zz
-    loss = np.where((a >= 0) & (b >= 0) & np.isfinite(loss), loss, np.inf)
-    form, exponent = np.unravel_index(loss.swapaxes(0, 1).reshape(len(errors), -1).argmin(-1), loss.shape[::2])
-    row = np.arange(len(errors))
-    return a[form, row, exponent], b[form, row, exponent], EXPONENTS[exponent]
+
+    def loss(logarithm: np.ndarray) -> np.ndarray:
+        return _best_line(sizes ** -np.exp(logarithm)[:, None], errors, w)[2]
+
+    grid = np.log(EXPONENTS)
+    on_grid = _best_line(sizes ** -EXPONENTS[:, None, None], errors, w)[2]  # [exponents, rows]
+    best = on_grid.argmin(0)
+    low, high = grid[np.maximum(best - 1, 0)], grid[np.minimum(best + 1, len(grid) - 1)]
+    for _ in range(REFINEMENTS):
+        step = (high - low) * GOLDEN
+        left, right = high - step, low + step
+        falls = loss(left) > loss(right)
+        low, high = np.where(falls, left, low), np.where(falls, high, right)
+    exponent = np.exp((low + high) / 2)
+    a, b, _ = _best_line(sizes ** -exponent[:, None], errors, w)
+    return a, b, exponent
+
+
+def _best_line(z: np.ndarray, y: np.ndarray, w: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Of ``y ≈ a + b · z`` with a and b of at least 0, over the last axis: a, b and the weighted sum of squares.
+
+    It is the sum over residuals, not a difference of large sums: that would be blind to small ones.
+    """
+    z, y = np.broadcast_arrays(z, y)
+    z1, y1 = z @ w, y @ w
+    from_mean = z - z1[..., None]
+    b = ((y - y1[..., None]) * from_mean) @ w / (from_mean**2 @ w)
+    free = np.stack([y1 - b * z1, b])
+    candidates = np.stack(  # at most one of the two constraints binds at a time, or both
+        [free, [np.zeros_like(b), np.maximum((y * z) @ w / (z**2 @ w), 0)], [np.maximum(y1, 0), np.zeros_like(b)]]
+    )
+    loss = (y - candidates[:, 0, ..., None] - candidates[:, 1, ..., None] * z) ** 2 @ w
+    loss = np.where((candidates >= 0).all(1), loss, np.inf)
+    chosen = loss.argmin(0)
+    a, b = np.take_along_axis(candidates, chosen[None, None], 0)[0]
+    return a, b, loss.min(0)
 
 
 def extrapolate(
@@ -93,7 +115,7 @@ def extrapolate(
 
     Args:
       sizes: numbers of training examples, rising.
-      errors: ``[folds, sizes]``: 1 - accuracy, or 1 - R².
+      errors: ``[folds, sizes]``: by how much each score misses its best value; see `learning_curve.distance_to_best`.
       test_share: number of test examples of a fold over that of its training examples.
       resolution: the smallest spread between folds that is believed, such as half an example's worth.
       seed: of the bootstrap.
@@ -121,8 +143,8 @@ def extrapolate(
     misfit = float(np.sum(((errors.mean(0) - a - b * unit**-c) / noise) ** 2))
     if stats.chi2.sf(misfit, len(x) - 3) < MISFIT:
         return None, "the scores lie farther from every power law than their noise explains"
-    if c in EXPONENTS[[0, -1]]:
-        slow = "as slowly as a logarithm" if c == EXPONENTS[0] else "all at once"
+    if not EXPONENTS[0] < c * (1 - EDGE) < c * (1 + EDGE) < EXPONENTS[-1]:
+        slow = "as slowly as a logarithm" if c < 1 else "all at once"
         return None, f"the error falls {slow}: no exponent fits"
     drawn = np.random.default_rng((seed, 0xB007)).integers(folds, size=(DRAWS, folds))
     many_a, many_b, many_c = fit_power_law(unit, errors[drawn].mean(1), noise)

@@ -2,14 +2,21 @@
 
 import dataclasses
 import json
+import math
 from collections.abc import Mapping, Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxdl.errors import InputError
+from jaxdl.models.staged import walk_shapes
+from jaxdl.tasks import Task, parse_task
 from jaxdl.validation.saving import Saved
+from jaxdl.validation.splitters import is_timed
+from jaxdl.validation.statistics.sample import Sample
 from jaxdl.weights.checkpoint import Checkpoint
 
 RESULT, PREDICTIONS, CURVES = "result.json", "out_of_fold.npz", "metrics.jsonl"
@@ -18,6 +25,7 @@ NOT_NESTED = (
     "The folds that gave this score also chose the configuration: it is too good, the more so the more configurations "
     "there are and the fewer examples (Cawley & Talbot 2010). Nested folds give an honest one."
 )
+BEFORE = {"label": "target", "logits": "kept"}  # what columns were called in files of before
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -27,31 +35,33 @@ class OutOfFold:
     Attributes:
       index: of the example in the source.
       fold: that predicted it.
-      label: its class, or its number.
-      logits: ``float32[rows, classes]``; of a regression the predicted numbers, ``float32[rows, 1]``.
+      target: what was asked, arrays ``[rows, …]``: a class, a number, a row of labels.
+      kept: what the task keeps of the outputs, arrays ``[rows, …]``: logits, or numbers ``[rows, 1]``.
       group: number of the group that it belongs to; None where the source has no groups.
     """
 
     index: np.ndarray
     fold: np.ndarray
-    label: np.ndarray
-    logits: np.ndarray
+    target: Any
+    kept: Any
     group: np.ndarray | None = None
-
-    @property
-    def predicted(self) -> np.ndarray:
-        """The class with the largest logit, or the number."""
-        return self.logits[:, 0] if self.label.dtype.kind == "f" else self.logits.argmax(-1)
 
     @property
     def unit(self) -> np.ndarray:
         """What is independent from row to row: the group, or the example where there are none."""
         return self.index if self.group is None else self.group
 
-    def as_dict(self) -> dict[str, np.ndarray]:
-        """The columns that there are, by name."""
+    def take(self, rows: np.ndarray) -> "OutOfFold":
+        """Some of the rows."""
+        return jax.tree.map(lambda array: array[rows], self)
+
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The arrays that there are, by name; those of a pytree as ``kept/name``."""
         held = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
-        return {name: column for name, column in held.items() if column is not None}
+        return {name: np.asarray(array) for name, array in walk_shapes(held)}
+
+
+jax.tree_util.register_dataclass(OutOfFold, ["index", "fold", "target", "kept", "group"], [])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -59,12 +69,13 @@ class Result(Saved):
     """Of `cross_validate`.
 
     Attributes:
-      task: such as ``"classification"``.
+      task: its name, such as ``"classification"``.
       metric: of which `mean` and `std` speak.
-      mean: over folds.
+      mean: over the folds that have a score; None where none has.
       std: standard deviation over folds (n - 1), None for a single fold. It is no standard error: the folds' training
         parts overlap (Bengio & Grandvalet 2004).
-      folds: per fold ``fold``, ``train`` and ``test`` (numbers of examples), ``accuracy``, ``loss``, ``seconds``.
+      folds: per fold ``fold``, ``train`` and ``test`` (numbers of examples), scores such as ``accuracy``, ``loss``,
+        and ``seconds``. A score that is not defined in a fold is None.
       fold_strategy: ``{"name", "reason"}``, and ``"trial"`` where one was made.
       split: ``{"kind", "k", "seed", "sha256"}``.
       init: where the folds started: a checkpoint's path or source, or the model from scratch.
@@ -72,7 +83,7 @@ class Result(Saved):
       plan: the plan as plain values.
       data: ``{"name", "examples", "class_names"}``.
       cached: whether frozen stages were computed once for all folds.
-      streamed: why the examples were read anew in each epoch, in words; None if they were kept in memory.
+      streamed: why the examples were read in each epoch, in words; None if they were kept in memory.
       environment: versions and devices.
       seconds: of the whole call.
       out_of_fold: see `OutOfFold`.
@@ -82,15 +93,18 @@ class Result(Saved):
       interval: for the score, as plain values; see `statistics.intervals.Interval`. None where there is none.
       metrics: more of them, pooled and by fold; see `statistics.metrics.measure`. None in results of older releases.
       calibration: see `statistics.metrics.calibrate`.
-      outputs: what `OutOfFold.logits` holds: ``"logits"``, or ``"decision values"``, of which no probabilities come
-        (as of a ridge classifier or a support vector machine).
+      outputs: what `OutOfFold.kept` holds: ``"logits"``, or ``"decision values"``, of which no probabilities come (as
+        of a ridge classifier or a support vector machine).
       selected: where configurations were chosen from, ``{"configurations": how many, "nested": whether folds that had
         no say in the choice gave the score}``; None where nothing was chosen. See `caution`.
+      question: the task as plain values; None in results of older releases.
+      baseline: scores of a model that knows nothing but the training targets, on the same rows; by metric.
+      own: the task itself, with metrics of the user's own; of a result that was read from a file None.
     """
 
     task: str
     metric: str
-    mean: float
+    mean: float | None
     std: float | None
     folds: Sequence[Mapping[str, Any]]
     fold_strategy: Mapping[str, Any]
@@ -112,12 +126,16 @@ class Result(Saved):
     calibration: Mapping[str, Any] | None = None
     outputs: str = LOGITS
     selected: Mapping[str, Any] | None = None
+    question: Mapping[str, Any] | None = None
+    baseline: Mapping[str, Any] | None = None
+    own: Task | None = None
 
     def __str__(self) -> str:
         """Score, interval and caution, for print."""
         spread = "" if self.std is None else f" ± {self.std:.2g} between them"
         many = f"mean over {len(self.folds)} folds" if len(self.folds) > 1 else "one fold"
-        said = [f"{self.metric} {self.mean:.4g}{spread}, {many} of {self.data['name']}"]
+        mean = "not defined" if self.mean is None else f"{self.mean:.4g}"
+        said = [f"{self.metric} {mean}{spread}, {many} of {self.data['name']}"]
         if self.interval:
             ends = f"{self.interval['low']:.4g} to {self.interval['high']:.4g}"
             said.append(f"{self.interval['level']:.0%} interval {ends} ({self.interval['method']})")
@@ -130,31 +148,108 @@ class Result(Saved):
             return None
         return NOT_NESTED
 
+    @cached_property
+    def asked(self) -> Task:
+        """The task.
+
+        Raises:
+          InputError: for somebody's own that is not registered.
+        """
+        if self.own is not None:
+            return self.own
+        return parse_task(self.question or {"name": self.task, "names": list(self.data["class_names"])})
+
+    @cached_property
+    def record(self) -> Mapping[str, np.ndarray]:
+        """A few numbers per row of `out_of_fold`, from which every metric follows; see `tasks.Task.record`."""
+        record = self.asked.host_record(self.out_of_fold.kept, self.out_of_fold.target)
+        if self.outputs == DECISION_VALUES:
+            record = {key: values for key, values in record.items() if key not in self.asked.OF_PROBABILITIES}
+            if "decision" in record:  # of these no log-odds come, but examples are ranked by them
+                record["scores"] = record["decision"]
+        return record
+
     @property
-    def probabilistic(self) -> bool:
-        """Whether the outputs give a probability to each class."""
-        return bool(self.class_names) and self.outputs == LOGITS
+    def predicted(self) -> np.ndarray:
+        """The answer of each row of `out_of_fold`: a class, a number, a set of labels."""
+        return self.asked.predicted(self.out_of_fold.kept)
+
+    @property
+    def calibrated(self) -> bool:
+        """Whether a temperature may be fitted to the outputs."""
+        return bool(self.asked.CALIBRATED) and self.outputs == LOGITS
 
     @property
     def class_names(self) -> tuple[str, ...]:
-        return tuple(self.data["class_names"])
+        """Names of the task's outputs; empty where they have none."""
+        return self.asked.names
+
+    def sample(self, metric: Any = None) -> Sample:
+        """The held-out rows with a metric, from which intervals and comparisons are made.
+
+        Args:
+          metric: one of the task's, a name that scikit-learn knows, a function, or a `Metric`; None for the result's.
+
+        Raises:
+          InputError: for an unknown metric, or one that needs probabilities where there are none.
+        """
+        held, chosen = self.out_of_fold, self.asked.find_metric(self.metric if metric is None else metric)
+        if missing := [key for key in chosen.reads if key not in self.record]:
+            raise InputError(
+                f"the metric '{chosen.name}' needs {', '.join(missing)}, but the outputs are {self.outputs}"
+            )
+        folds, place = np.unique(held.fold, return_inverse=True)
+        order = [int(np.searchsorted(folds, row["fold"])) for row in self.folds]
+        sizes = np.array([[row["train"], row["test"]] for row in self.folds], np.float64)
+        return Sample(
+            metric=chosen,
+            record=self.record,
+            fold=np.argsort(order)[place],
+            unit=held.unit,
+            index=held.index,
+            train=sizes[:, 0],
+            test=sizes[:, 1],
+            timed=is_timed(self.split),
+        )
 
     def confusion_matrix(self) -> np.ndarray:
-        """``int[classes, classes]``: rows are true classes, columns predicted ones, over all out-of-fold rows."""
-        classes = len(self.class_names)
-        pairs = self.out_of_fold.label * classes + self.out_of_fold.predicted
+        """``int[classes, classes]``: rows are true classes, columns predicted ones, over all out-of-fold rows.
+
+        Raises:
+          InputError: where the answers are no classes.
+        """
+        if "confusion" not in self.asked.SECTIONS:
+            raise InputError(f"a confusion matrix is of classes, but the task is {self.asked.describe()}")
+        classes = self.asked.num_outputs
+        pairs = self.out_of_fold.target * classes + self.predicted
         return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
     def as_dict(self) -> dict[str, Any]:
         """All but predictions, curves and models, for JSON."""
-        skipped = ("out_of_fold", "curves", "models")
+        skipped = ("out_of_fold", "curves", "models", "own")
         return {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in skipped}
 
     def write_to(self, folder: Path) -> None:
         """``result.json``, ``out_of_fold.npz`` and ``metrics.jsonl``, into a folder that is there."""
-        (folder / RESULT).write_text(json.dumps(self.as_dict(), indent=1) + "\n")
-        np.savez_compressed(folder / PREDICTIONS, **self.out_of_fold.as_dict())
-        (folder / CURVES).write_text("".join(json.dumps(row) + "\n" for row in self.curves))
+        (folder / RESULT).write_text(json.dumps(finite(self.as_dict()), indent=1, allow_nan=False) + "\n")
+        np.savez_compressed(folder / PREDICTIONS, **self.out_of_fold.arrays())
+        (folder / CURVES).write_text("".join(json.dumps(finite(row), allow_nan=False) + "\n" for row in self.curves))
+
+
+def finite(value: Any) -> Any:
+    """Plain values with None for numbers that JSON does not have: NaN and infinity."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite(one) for key, one in value.items()}
+    return [finite(one) for one in value] if isinstance(value, list | tuple) else value
+
+
+def mean_and_spread(scores: Sequence[float | None]) -> tuple[float | None, float | None]:
+    """Mean and standard deviation (n - 1) of the scores that are defined; None where there are too few."""
+    known = [score for score in scores if score is not None and math.isfinite(score)]
+    mean = float(np.mean(known)) if known else None
+    return mean, float(np.std(known, ddof=1)) if len(known) > 1 else None
 
 
 def load_result(path: str | Path) -> Result:
@@ -169,8 +264,22 @@ def load_result(path: str | Path) -> Result:
     try:
         held = json.loads((path / RESULT).read_text())
         with np.load(path / PREDICTIONS, allow_pickle=False) as file:
-            out_of_fold = OutOfFold(**{name: file[name] for name in file.files})
+            out_of_fold = OutOfFold(**_nested({name: file[name] for name in file.files}))
         curves = [json.loads(line) for line in (path / CURVES).read_text().splitlines()]
         return Result(**held, out_of_fold=out_of_fold, curves=curves)
+    except InputError:
+        raise
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise InputError(f"the result in '{path}' is damaged ({type(error).__name__}: {error})") from error
+
+
+def _nested(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """Arrays by name as pytrees: ``kept/boxes`` is one of the dict ``kept``."""
+    held: dict[str, Any] = {}
+    for name, array in arrays.items():
+        *outer, last = BEFORE.get(name, name).split("/")
+        within = held
+        for key in outer:
+            within = within.setdefault(key, {})
+        within[last] = array
+    return held

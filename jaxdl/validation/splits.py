@@ -10,18 +10,22 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl.data.content import hash_indices, hash_values
 from jaxdl.data.source import Source
-from jaxdl.data.split_hash import hash_indices, hash_source, hash_values
 from jaxdl.errors import InputError, nearest
+from jaxdl.tasks import Task, choose_task
 from jaxdl.validation.splitters import (
     GROUPED,
+    PURGED,
     SPLITTERS,
     TIMED,
     UNSHUFFLED,
     Splitter,
     Splitting,
     check_possible,
+    describe_object,
     make_splitter,
+    name_of_class,
 )
 from jaxdl.weights.files import check_free, write_bytes
 
@@ -30,6 +34,8 @@ __all__ = ["SPLITTERS", "Split", "Splitter", "Splitting", "load_split", "make_sp
 SPLIT = "split.npz"
 FORMAT = 1
 FEW = 20  # folds, up to which a manifest lists their sizes
+MANIFEST = ("kind", "seed", "examples", "options", "groups_sha256", "times_sha256")
+PER_EXAMPLE = ("times", "ends")  # what a file holds of every example, where it is known
 REST = -1  # stands for the size of a training part that is all but the test part, in rising order
 
 
@@ -38,7 +44,7 @@ class Split:
     """A division of examples into training and test parts, fold by fold; scikit-learn takes it as a splitter.
 
     Attributes:
-      kind: the splitter's name.
+      kind: the splitter's name, or its class.
       seed: of its shuffling, None where nothing was shuffled or it is not known.
       train: indices of each fold's training part.
       test: indices of each fold's test part. An example may be tested by several folds, or by none.
@@ -46,7 +52,13 @@ class Split:
       options: of the splitter, by name.
       groups_sha256: of the groups of all examples, whatever they are called; None without groups.
       times_sha256: of the times of all examples, where the splitter went by them, else None.
-      source_sha256: of the examples (`data.split_hash.hash_source`); known of what was saved.
+      fingerprint: of the examples (`data.Source.fingerprint`); known of what was saved.
+      like: the name of `SPLITTERS` for what the folds are; by default that of `kind`. See `name`.
+      times: when each example was taken, ``[n]``, where the splitter went by it.
+      ends: when each label was known, ``[n]``, where the splitter was given that instead of a horizon.
+      made_by: the splitter object; None where there was a name, or of what was loaded.
+      in_blocks: whether every test part is a stretch of time of the source, whatever made the folds: their scores
+        depend on one another as those of a splitter by time do.
     """
 
     kind: str
@@ -57,10 +69,40 @@ class Split:
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     groups_sha256: str | None = None
     times_sha256: str | None = None
-    source_sha256: str | None = None
+    fingerprint: str | None = None
+    like: str | None = None
+    times: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    ends: np.ndarray | None = dataclasses.field(default=None, repr=False)
+    made_by: Any = dataclasses.field(default=None, repr=False)
+    in_blocks: bool = False
 
     def __len__(self) -> int:
         return len(self.train)
+
+    @property
+    def name(self) -> str | None:
+        """The name of `SPLITTERS` for what the folds are, however they were given; None if there is none."""
+        return self.like or name_of_class(self.kind)
+
+    @property
+    def timed(self) -> bool:
+        """Whether test parts are later than training parts, or purged against them."""
+        return self.name in TIMED
+
+    @property
+    def purged(self) -> bool:
+        """Whether folds train before and after their test part, less what would leak between the two."""
+        return self.name in PURGED
+
+    @property
+    def forward(self) -> bool:
+        """Whether every test part is later than all that its fold trains on."""
+        return self.timed and not self.purged
+
+    @property
+    def grouped(self) -> bool:
+        """Whether the splitter keeps groups whole."""
+        return self.name in GROUPED
 
     @property
     def sha256(self) -> str:
@@ -70,7 +112,8 @@ class Split:
     def as_dict(self) -> dict[str, Any]:
         """The manifest: ``kind``, ``k``, ``seed``, ``sha256``, ``examples``, ``options``, hashes of groups and times.
 
-        Of up to `FEW` folds also ``sizes``, ``{"train", "test"}`` of each.
+        Also ``like``, see `name`, and ``timed``, true of folds that are `in_blocks`, too. Of up to `FEW` folds also
+        ``sizes``, ``{"train", "test"}`` of each.
         """
         sizes = [{"train": len(a), "test": len(b)} for a, b in zip(self.train, self.test, strict=True)]
         return {
@@ -82,6 +125,8 @@ class Split:
             "options": dict(self.options),
             "groups_sha256": self.groups_sha256,
             "times_sha256": self.times_sha256,
+            "like": self.name,
+            "timed": self.timed or self.in_blocks,
         } | ({"sizes": sizes} if len(sizes) <= FEW else {})
 
     def split(
@@ -112,8 +157,8 @@ class Split:
         """
         path = check_free(path)
         count = self.examples if source is None else len(source)
-        known = self.source_sha256 if source is None else hash_source(source, with_times_of_change=False)
-        manifest = self.as_dict() | {"format": FORMAT, "examples": count, "source_sha256": known}
+        known = self.fingerprint if source is None else source.fingerprint()
+        manifest = self.as_dict() | {"format": FORMAT, "examples": count, "fingerprint": known}
         parts = [_packed(train, test, count) for train, test in zip(self.train, self.test, strict=True)]
         arrays = {
             "train_sizes": np.array([REST if part is None else len(part) for part in parts]),
@@ -121,6 +166,7 @@ class Split:
             "test_sizes": np.array([len(test) for test in self.test]),
             "test": np.concatenate(self.test),
         }
+        arrays |= {key: getattr(self, key) for key in PER_EXAMPLE if getattr(self, key) is not None}
         file = io.BytesIO()
         np.savez_compressed(file, manifest=np.array(json.dumps(manifest)), **arrays)
         write_bytes(path, file.getvalue())
@@ -160,8 +206,12 @@ def load_split(path: str | Path) -> Split:
         parts = iter(np.split(given, np.cumsum(sizes[sizes != REST])[:-1]))
         count = manifest["examples"]
         train = [_rest(part, count) if size == REST else next(parts) for size, part in zip(sizes, test, strict=True)]
-        known = {f.name: manifest[f.name] for f in dataclasses.fields(Split) if f.name not in ("train", "test")}
+        known = {name: manifest[name] for name in MANIFEST} | {name: held.get(name) for name in PER_EXAMPLE}
+        known |= {name: manifest.get(name) for name in ("like", "fingerprint")}  # older files have neither
         split = Split(train=train, test=test, **known)
+        split = dataclasses.replace(split, in_blocks=bool(manifest.get("timed")) and not split.timed)
+        if split.like not in (None, *SPLITTERS):
+            raise ValueError(f"like is {split.like!r}")
         if split.sha256 != manifest["sha256"]:
             raise ValueError("its indices are not those that its hash is of")
     except InputError:
@@ -171,81 +221,151 @@ def load_split(path: str | Path) -> Split:
     return split
 
 
-def auto_splitter(source: Source) -> str:
-    """The name that ``auto`` stands for: classes keep their shares, and groups stay whole."""
+def auto_splitter(source: Source, strata: np.ndarray | None) -> str:
+    """The name that ``auto`` stands for: strata, such as classes, keep their shares, and groups stay whole."""
     if source.groups is None:
-        return "stratified" if source.class_names else "kfold"
-    return "stratified-group" if source.class_names else "group"
+        return "kfold" if strata is None else "stratified"
+    return "group" if strata is None else "stratified-group"
 
 
 def split_source(
-    source: Source, splitter: str | Path | Any, folds: int, seed: int, splitting: Splitting | None = None
+    source: Source, splitter: str | Path | Splitting | Any, folds: int, seed: int, task: Task | None = None
 ) -> Split:
     """Divides `source`.
 
     Args:
       source: labelled; its `groups` and `times` are passed on.
-      splitter: a name of `SPLITTERS` (for ``auto`` see `auto_splitter`), any object with scikit-learn's
-        ``split(X, y, groups)``, or a `Split` or the path of one that was saved: the same folds again.
+      splitter: a name of `SPLITTERS` (for ``auto`` see `auto_splitter`), a `Splitting`: a name with options, any object
+        with scikit-learn's ``split(X, y, groups)``, or a `Split` or the path of one that was saved: the same folds.
       folds: for a name; a splitter object has its own number.
       seed: for a name.
-      splitting: options, for a name.
+      task: what is asked of the examples; by default what their targets look like.
 
     Raises:
       InputError: too few examples of a class, no groups or times where they are needed, folds that are empty, a split
         of other examples, or an option that does not go with the splitter.
     """
-    named = isinstance(splitter, str) and (splitter in SPLITTERS or not Path(splitter).exists())
-    if isinstance(splitter, str | Path) and not named:
+    if isinstance(splitter, Splitting) and splitter.splitter not in SPLITTERS and Path(splitter.splitter).exists():
+        if dataclasses.replace(splitter, splitter="auto") != Splitting():
+            raise InputError(f"options are for splitters by name; '{splitter.splitter}' holds folds that are made")
+        splitter = splitter.splitter
+    if isinstance(splitter, str) and (splitter in SPLITTERS or not Path(splitter).exists()):
+        splitter = Splitting(splitter)
+    if isinstance(splitter, str | Path):
         splitter = load_split(splitter)
-    if splitting is not None and not named and splitting != Splitting():
-        raise InputError(f"options are for splitters by name; {type(splitter).__name__} has its own")
     if isinstance(splitter, Split):
         return _checked(splitter, source)
-    if splitter == "auto" and isinstance(splitter, str):
-        splitter = auto_splitter(source)
-    kind = splitter if named else type(splitter).__name__
-    options = {}
-    if named:
-        if splitter not in SPLITTERS:
-            raise InputError(
-                f"unknown splitter '{splitter}'; expected one of: {', '.join(SPLITTERS)}; or the file of a split."
-                + nearest(splitter, SPLITTERS)
-            )
-        options = (splitting or Splitting()).options_of(kind)
-        check_possible(source, kind, folds, options)
-        splitter = make_splitter(
-            kind, folds, seed, classes=bool(source.class_names), splitting=splitting, times=source.times
-        )
-    elif isinstance(splitter, type) or not callable(getattr(splitter, "split", None)):
+    task = task or choose_task(source, purpose="a split")
+    if isinstance(splitter, Splitting):
+        return split_by_name(source, splitter, folds, seed, task)
+    if isinstance(splitter, type) or not callable(getattr(splitter, "split", None)):
         raise InputError(f"splitter is {splitter!r}; expected one of {', '.join(SPLITTERS)} or a scikit-learn splitter")
-    pairs = _divide(source, splitter, kind, named=named)
-    used = seed if named and kind not in UNSHUFFLED else getattr(splitter, "random_state", None)
-    by_time = kind in TIMED or kind == "TimeSeriesSplit"
-    times = getattr(splitter, "times", source.times if by_time else None)
-    return Split(
+    return _split_by_object(source, splitter, task)
+
+
+def split_by_name(
+    source: Source,
+    splitting: Splitting,
+    folds: int,
+    seed: int,
+    task: Task,
+    *,
+    times: np.ndarray | None = None,
+    ends: np.ndarray | None = None,
+) -> Split:
+    """As `split_source`, with `times` in place of the source's, and the `ends` of labels in place of a horizon."""
+    strata, name = task.strata(source.targets()), splitting.splitter
+    name = auto_splitter(source, strata) if name == "auto" else name
+    if name not in SPLITTERS:
+        raise InputError(
+            f"unknown splitter '{name}'; expected one of: {', '.join(SPLITTERS)}; or the file of a split."
+            + nearest(name, SPLITTERS)
+        )
+    times = (source.times if times is None else times) if name in TIMED else None
+    options = splitting.options_of(name)
+    check_possible(source, name, folds, options, times, strata)
+    splitter = make_splitter(
+        name, folds, seed, stratified=strata is not None, splitting=splitting, times=times, ends=ends
+    )
+    pairs = _divide(source, splitter, name, source.groups if name in GROUPED else None, times, strata)
+    return _as_split(source, name, seed if name not in UNSHUFFLED else None, pairs, options, name, times, ends)
+
+
+def _split_by_object(source: Source, splitter: Any, task: Task) -> Split:
+    kind, strata = type(splitter).__name__, task.strata(source.targets())
+    pairs = _divide(source, splitter, kind, source.groups, source.times, strata)
+    name, options = describe_object(splitter)
+    if name is None and source.times is not None and (gap := _forward_gap(pairs, source.times)) is not None:
+        name, options = "time-series", {"gap": gap}
+    if name is None and source.groups is not None and _keep_groups(pairs, source.groups):
+        name = auto_splitter(source, strata)
+    times = getattr(splitter, "times", source.times) if name in TIMED else None
+    seed = getattr(splitter, "random_state", None)
+    ends = getattr(splitter, "ends", None)
+    made = _as_split(source, kind, seed, pairs, options, name, times, ends)
+    return dataclasses.replace(made, made_by=splitter)
+
+
+def _as_split(
+    source: Source,
+    kind: str,
+    seed: Any,
+    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+    options: Mapping[str, Any],
+    name: str | None,
+    times: Any,
+    ends: Any,
+) -> Split:
+    made = Split(
         kind,
-        int(used) if isinstance(used, int | np.integer) else None,
+        int(seed) if isinstance(seed, int | np.integer) else None,
         *zip(*pairs, strict=True),
         examples=len(source),
         options=options,
         groups_sha256=None if source.groups is None else hash_values(source.groups, names=False),
         times_sha256=None if times is None else hash_values(times),
+        like=name,
+        times=_stored(times),
+        ends=_stored(ends),
     )
+    return _with_blocks(made, source)
 
 
-def _divide(source: Source, splitter: Any, kind: str, *, named: bool) -> list[tuple[np.ndarray, np.ndarray]]:
+def _with_blocks(split: Split, source: Source) -> Split:
+    """`split`, knowing whether its test parts are stretches of the source's time."""
+    if split.timed or source.times is None:
+        return split
+    rank = np.argsort(np.argsort(source.times, kind="stable"))
+    stretches = all(len(part) > 1 and np.ptp(rank[part]) == len(part) - 1 for part in split.test)
+    return dataclasses.replace(split, in_blocks=stretches)
+
+
+def _stored(values: Any) -> np.ndarray | None:
+    """As an array that a file can hold; None for Python objects, which the source keeps."""
+    values = None if values is None else np.asarray(values)
+    return None if values is None or values.dtype == object else values
+
+
+def _divide(
+    source: Source,
+    splitter: Any,
+    kind: str,
+    groups: np.ndarray | None,
+    times: np.ndarray | None,
+    strata: np.ndarray | None,
+) -> list[tuple[np.ndarray, np.ndarray]]:
     from sklearn.model_selection import TimeSeriesSplit
 
     # forward in time means in the order of times, whatever order the examples are stored in
-    ordered = source.times is not None and isinstance(splitter, TimeSeriesSplit)
-    order = np.argsort(source.times, kind="stable") if ordered else np.arange(len(source))
-    labels = source.labels[order]
-    ignored = source.groups is None or (named and kind not in GROUPED)
-    groups = None if ignored else source.groups[order]
+    ordered = times is not None and isinstance(splitter, TimeSeriesSplit)
+    order = np.argsort(times, kind="stable") if ordered else np.arange(len(source))
+    # a splitter object may look at targets that are no strata, such as numbers
+    labels = source.targets() if strata is None else strata
+    labels = labels[order] if isinstance(labels, np.ndarray) else np.zeros(len(order))
+    groups = None if groups is None else groups[order]
     try:
         pairs = [(order[train], order[test]) for train, test in splitter.split(np.zeros(len(labels)), labels, groups)]
-    except ValueError as error:
+    except (ValueError, IndexError) as error:
         raise InputError(f"{source.name} cannot be divided by {kind}: {error}") from error
     if not pairs or any(len(train) == 0 or len(test) == 0 for train, test in pairs):
         raise InputError(f"{kind} makes no folds, or empty ones, of the {len(source)} examples of {source.name}")
@@ -253,6 +373,22 @@ def _divide(source: Source, splitter: Any, kind: str, *, named: bool) -> list[tu
         if overlap := np.intersect1d(train, test).size:
             raise InputError(f"fold {fold} of {kind} trains on {overlap} of its own test examples")
     return pairs
+
+
+def _forward_gap(pairs: Sequence[tuple[np.ndarray, np.ndarray]], times: np.ndarray) -> int | None:
+    """How many examples lie between training and test part of every fold, at least; None if a test part is not later.
+
+    Equal times are not later.
+    """
+    times = np.asarray(times)
+    if any(times[test].min() <= times[train].max() for train, test in pairs):
+        return None
+    place = np.argsort(np.argsort(times, kind="stable"))
+    return min(int(place[test].min() - place[train].max()) - 1 for train, test in pairs)
+
+
+def _keep_groups(pairs: Sequence[tuple[np.ndarray, np.ndarray]], groups: np.ndarray) -> bool:
+    return not any(set(groups[train].tolist()) & set(groups[test].tolist()) for train, test in pairs)
 
 
 def _checked(split: Split, source: Source) -> Split:
@@ -264,10 +400,10 @@ def _checked(split: Split, source: Source) -> Split:
             f"the split is one of {last + 1 if count is None else count} examples, but {source.name} has "
             f"{len(source)}; give the data that was divided"
         )
-    known = split.source_sha256
-    if known is not None and known != hash_source(source, with_times_of_change=False):
+    known = split.fingerprint
+    if known is not None and known != source.fingerprint():
         raise InputError(
             f"the split was made of other examples than those of {source.name}: they differ in content, labels, "
-            "groups, times or order. Give the data that was divided, or divide anew"
+            "groups, times or order. Give the data that was divided, or divide these"
         )
-    return split
+    return _with_blocks(split, source)

@@ -2,14 +2,16 @@
 
 import dataclasses
 import math
-from numbers import Real
+from collections.abc import Mapping
+from datetime import timedelta
+from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
 import numpy as np
 
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError, check_choice
-from jaxdl.validation.time_splits import MOST_FOLDS, check_count
+from jaxdl.validation.time_splits import MOST_FOLDS, as_days, check_count
 
 Splitter = Literal[
     "auto",
@@ -30,7 +32,8 @@ Splitter = Literal[
 SPLITTERS = get_args(Splitter)
 TEST_SHARE = 0.2  # of monte-carlo and holdout
 GROUPED = ("group", "stratified-group", "leave-groups-out")  # these keep groups whole
-TIMED = ("time-series", "purged", "combinatorial-purged")  # these need times
+PURGED = ("purged", "combinatorial-purged")  # these train before and after a test part, less what would leak
+TIMED = ("time-series", *PURGED)  # these need times
 UNSHUFFLED = ("leave-one-out", "leave-groups-out", *TIMED)
 OWN_NUMBER = ("leave-one-out", "leave-groups-out", "holdout")  # of folds, whatever was asked for
 LARGEST_SEED = 2**32 - 1
@@ -44,14 +47,43 @@ OPTIONS: dict[str, dict[str, Any]] = {
     "test_groups": {"leave-groups-out": 1, "combinatorial-purged": 2},
     "test_fraction": {"monte-carlo": TEST_SHARE, "holdout": TEST_SHARE},
 }
+# What splitter objects call these options.
+ATTRIBUTES = {
+    "repeats": ("n_repeats",),
+    "gap": ("gap",),
+    "horizon": ("horizon",),
+    "embargo": ("embargo",),
+    "test_groups": ("n_test_blocks", "n_groups"),
+    "test_fraction": ("test_size",),
+}
+# The name that stands for what the splitters of a class do.
+CLASSES = {
+    "StratifiedKFold": "stratified",
+    "KFold": "kfold",
+    "GroupKFold": "group",
+    "GroupShuffleSplit": "group",
+    "StratifiedGroupKFold": "stratified-group",
+    "LeaveOneOut": "leave-one-out",
+    "LeaveOneGroupOut": "leave-groups-out",
+    "LeavePGroupsOut": "leave-groups-out",
+    "ShuffleSplit": "monte-carlo",
+    "StratifiedShuffleSplit": "monte-carlo",
+    "RepeatedStratifiedKFold": "repeated-stratified",
+    "RepeatedKFold": "repeated-kfold",
+    "TimeSeriesSplit": "time-series",
+    "PurgedTimeSeriesSplit": "time-series",
+    "PurgedKFold": "purged",
+    "CombinatorialPurgedKFold": "combinatorial-purged",
+}
 
 
 @dataclasses.dataclass(frozen=True)
 class Splitting:
-    """Options of splitters by name; None leaves one as it is, and one that a splitter does not have is refused.
+    """A splitter by name with its options; None leaves one as it is, and one that it does not have is refused.
 
     Attributes:
-      repeats: how often the repeated splitters divide anew; 5 if left out.
+      splitter: its name, one of `SPLITTERS`.
+      repeats: how often the repeated splitters divide the examples; 5 if left out.
       gap: number of examples left out before a test part of time-series.
       horizon: time until a label is known (dates: days); training labels that reach a test part are purged.
       embargo: time after a purged test part (dates: days) in which no training example starts.
@@ -59,6 +91,7 @@ class Splitting:
       test_fraction: share that monte-carlo and holdout test; 0.2 if left out.
     """
 
+    splitter: str = "auto"
     repeats: int | None = None
     gap: int | None = None
     horizon: float | None = None
@@ -72,14 +105,39 @@ class Splitting:
         Raises:
           InputError: for an option that it does not have.
         """
-        for name, value in vars(self).items():
-            if value is not None and kind not in OPTIONS[name]:
+        for name, kinds in OPTIONS.items():
+            if (value := getattr(self, name)) is not None and kind not in kinds:
                 raise InputError(
-                    f"{name} is {value}, but the splitter '{kind}' has no such option; it is for "
-                    f"{' and '.join(OPTIONS[name])}"
+                    f"{name} is {value}, but the splitter '{kind}' has no such option; it is for {' and '.join(kinds)}"
                 )
         held = {name: (getattr(self, name), which[kind]) for name, which in OPTIONS.items() if kind in which}
         return {name: default if value is None else value for name, (value, default) in held.items()}
+
+
+def name_of_class(kind: str) -> str | None:
+    """The name of `SPLITTERS` for a manifest's ``kind``, a name or a class; None for a class that is not known."""
+    return kind if kind in SPLITTERS else CLASSES.get(kind)
+
+
+def is_timed(manifest: Mapping[str, Any]) -> bool:
+    """Whether folds go by time, from their manifest; older ones say only of what kind they are."""
+    return bool(manifest.get("timed", name_of_class(manifest["kind"]) in TIMED))
+
+
+def describe_object(splitter: Any) -> tuple[str | None, dict[str, Any]]:
+    """The name that stands for what a splitter object does, and its options; None and no options if it is not known."""
+    names = (CLASSES.get(base.__name__) for base in type(splitter).__mro__)
+    name = next((name for name in names if name), None)
+    options = {}
+    for option in (option for option, kinds in OPTIONS.items() if name in kinds):
+        value = next((getattr(splitter, a) for a in ATTRIBUTES[option] if hasattr(splitter, a)), None)
+        if isinstance(value, np.timedelta64 | timedelta):
+            value = as_days(value)
+        if isinstance(value, Real) and not (option == "test_fraction" and value >= 1):  # there scikit-learn counts
+            options[option] = int(value) if isinstance(value, Integral) else float(value)
+    if getattr(splitter, "ends", None) is not None:
+        options.pop("horizon", None)  # the ends are in its place
+    return name, options
 
 
 def make_splitter(
@@ -87,19 +145,21 @@ def make_splitter(
     folds: int,
     seed: int,
     *,
-    classes: bool = True,
+    stratified: bool = True,
     splitting: Splitting | None = None,
     times: np.ndarray | None = None,
+    ends: np.ndarray | None = None,
 ) -> Any:
     """The splitter that a name stands for, which scikit-learn's functions take.
 
     Args:
-      kind: one of `SPLITTERS` but ``auto``; ``monte-carlo`` and ``holdout`` are stratified by class.
+      kind: one of `SPLITTERS` but ``auto``.
       folds: how many, a repeat; of combinatorial-purged the blocks of time. Those of `OWN_NUMBER` have their own.
       seed: of shuffling; what goes by time never shuffles.
-      classes: whether the examples have classes, rather than numbers.
+      stratified: whether monte-carlo and holdout keep the shares of strata, such as classes.
       splitting: see `Splitting`.
       times: of the examples, for purging.
+      ends: when each label was known, instead of a horizon.
 
     Raises:
       InputError: for an unknown name, a number of folds that makes none, or an option that is out of range.
@@ -121,9 +181,9 @@ def make_splitter(
     share = held.get("test_fraction", TEST_SHARE)
     if isinstance(share, bool) or not isinstance(share, Real) or not 0 < share < 1:
         raise InputError(f"test_fraction is {share!r}; expected a share between 0 and 1")
-    shuffled = sk.StratifiedShuffleSplit if classes else sk.ShuffleSplit
+    shuffled = sk.StratifiedShuffleSplit if stratified else sk.ShuffleSplit
     repeats, test_groups, gap = held.get("repeats"), held.get("test_groups"), held.get("gap")
-    purging = {"times": times, "horizon": held.get("horizon")}
+    purging = {"times": times, "ends": ends, "horizon": held.get("horizon") if ends is None else 0}
     embargo = {"embargo": held.get("embargo")}
     return {
         "stratified": lambda: sk.StratifiedKFold(folds, shuffle=True, random_state=seed),
@@ -146,25 +206,32 @@ def make_splitter(
     }[kind]()
 
 
-def check_possible(source: Source, kind: str, folds: int, options: dict[str, Any]) -> None:
-    """Raises InputError where `source` lacks what the splitter needs, in words that scikit-learn does not have."""
+def check_possible(
+    source: Source, kind: str, folds: int, options: dict[str, Any], times: Any, strata: np.ndarray | None
+) -> None:
+    """Raises InputError where `source` lacks what the splitter needs, in words that scikit-learn does not have.
+
+    What a message advises can be done: `times` and groups are looked at first, then numbers, then classes.
+    """
     check_count("folds", folds, 1)
-    if "stratified" in kind:
-        _check_stratified(source, kind, folds)
     if kind in GROUPED and source.groups is None:
         raise InputError(f"{source.name} has no groups; the splitter '{kind}' needs one for every example")
-    if kind in TIMED and source.times is None:
+    if kind in TIMED and times is None:
         raise InputError(f"{source.name} has no times; the splitter '{kind}' needs one for every example")
-    if kind in ("kfold", "repeated-kfold", *TIMED) and folds + (kind == "time-series") > len(source):
-        raise InputError(f"{source.name} has {len(source)} examples, too few for {folds} folds")
     if kind == "leave-one-out" and len(source) > MOST_FOLDS:
         raise InputError(f"leave-one-out makes a fold of each of {len(source)} examples; expected at most {MOST_FOLDS}")
+    if kind not in (*OWN_NUMBER, "monte-carlo") and folds + (kind == "time-series") > len(source):
+        raise InputError(f"{source.name} has {len(source)} examples, too few for {folds} folds")
     if kind in GROUPED:
         distinct = len(set(source.groups.tolist()))
+        if distinct < 2:
+            raise InputError(f"{source.name} has a single group; the splitter '{kind}' needs 2 or more")
         if kind == "leave-groups-out":
             _check_groups_out(source, distinct, options["test_groups"])
         elif distinct < folds:
             raise InputError(f"{source.name} has {distinct} groups, fewer than {folds} folds")
+    if "stratified" in kind:
+        _check_stratified(source, kind, folds, strata)
 
 
 def _check_groups_out(source: Source, distinct: int, left_out: int) -> None:
@@ -177,18 +244,21 @@ def _check_groups_out(source: Source, distinct: int, left_out: int) -> None:
     if (folds := math.comb(distinct, left_out)) > MOST_FOLDS:
         raise InputError(
             f"{left_out} of the {distinct} groups of {source.name} can be chosen in {folds} ways; expected at most "
-            f"{MOST_FOLDS} folds. Use the splitter 'group'"
+            f"{MOST_FOLDS} folds. Use the splitter 'group' with up to {distinct} folds"
         )
 
 
-def _check_stratified(source: Source, kind: str, folds: int) -> None:
-    if not source.class_names:
-        other = {"stratified": "kfold", "repeated-stratified": "repeated-kfold", "stratified-group": "group"}[kind]
-        raise InputError(f"{source.name} has numbers, no classes to stratify by; use the splitter '{other}'")
-    counts = np.bincount(source.labels, minlength=len(source.class_names))
+def _check_stratified(source: Source, kind: str, folds: int, strata: np.ndarray | None) -> None:
+    other = {"stratified": "kfold", "repeated-stratified": "repeated-kfold", "stratified-group": "group"}[kind]
+    if strata is None:
+        raise InputError(f"{source.name} has no classes to stratify by; use the splitter '{other}'")
+    counts = np.bincount(strata)
     rarest = int(np.flatnonzero(counts == counts[counts > 0].min())[0])
     if counts[rarest] < folds:
+        # fewer folds always serve plain classes; with groups, a fold may still come out empty
+        fewer = f"--folds {counts[rarest]} or " if counts[rarest] >= 2 and kind != "stratified-group" else ""
+        name = dict(enumerate(source.class_names)).get(rarest, rarest)  # strata of a task may be no classes
         raise InputError(
-            f"class '{source.class_names[rarest]}' of {source.name} has {counts[rarest]} examples, fewer than "
-            f"{folds} folds; use --folds {max(2, counts[rarest])}, another --splitter, or more examples"
+            f"class '{name}' of {source.name} has {counts[rarest]} "
+            f"example{'s' if counts[rarest] > 1 else ''}, fewer than {folds} folds; use {fewer}--splitter {other}"
         )

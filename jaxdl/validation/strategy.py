@@ -1,4 +1,4 @@
-"""Ways to run folds, and the choice between them."""
+"""Ways to run trainings of one program, and the choice between them."""
 
 import time
 from collections.abc import Sequence
@@ -8,19 +8,10 @@ from typing import Any, Literal, get_args
 import jax
 import numpy as np
 
-from jaxdl.data.batches import training_batches
 from jaxdl.errors import InputError, check_choice
-from jaxdl.parallel import mesh as meshes
-from jaxdl.training.runners import (
-    Runner,
-    one_batch,
-    over_steps,
-    predict_over_steps,
-    single_runner,
-    stack_batches,
-)
+from jaxdl.training.feeds import epoch_batches
+from jaxdl.training.runners import Runner, folds_runner, single_runner
 from jaxdl.training.setup import Setup
-from jaxdl.training.step import Batch, State
 from jaxdl.training.traced_hyperparameters import BatchedRun
 from jaxdl.training.transfer import make_runner
 
@@ -30,57 +21,21 @@ TRIAL_SECONDS, TRIAL_ROUNDS, TRIAL_STEPS = 2.0, 15, 4
 TRIAL_SHARE = 0.1  # of the time that the folds themselves will take, at most
 
 
-Fold = int | BatchedRun  # a fold by its number, or with a seed and numbers of its own
+def pad_runs(runs: Sequence[Any], strategy: str) -> list[Any]:
+    """Under ``shard`` runs come in equal numbers per device: some are trained twice and counted once."""
+    short = -len(runs) % len(jax.local_devices()) if strategy == "shard" else 0
+    return [*runs, *(runs[i % len(runs)] for i in range(short))]
 
 
-def pad_folds(folds: Sequence[Fold], strategy: str) -> list[Fold]:
-    """Under ``shard`` folds come in equal numbers per device: some are run twice and counted once."""
-    short = -len(folds) % len(jax.local_devices()) if strategy == "shard" else 0
-    return [*folds, *(folds[i % len(folds)] for i in range(short))]
-
-
-def fold_state(setup: Setup, folds: Sequence[Fold], *, stacked: bool) -> State:
-    """Where `folds` start: all in one state ``[folds, …]`` if `stacked`, else the only one."""
-    return setup.stacked_states(folds) if stacked else setup.initial_states(folds)[0]
-
-
-def fold_batches(setup: Setup, folds: Sequence[Fold], epoch: int, *, stacked: bool) -> Batch:
-    """Training batches of an epoch: ``[steps, folds, batch]`` if `stacked`, else ``[steps, batch]`` of one fold."""
-    draws = [(run.seed, run.fold) for run in map(setup.run, folds)]
-    made = {
-        (seed, fold): training_batches(list(setup.parts), setup.plan.batch_size, seed, [fold], epoch)[0]
-        for seed, fold in dict.fromkeys(draws)  # runs that differ in their numbers alone see the same batches
-    }
-    return stack_batches([made[draw] for draw in draws]) if stacked else one_batch(made[draws[0]])
-
-
-def make_fold_runner(setup: Setup, strategy: str, held: int | None = None) -> Runner:
-    """The runner of a strategy: for one fold under ``loop``, for stacked ones under ``vmap`` and ``shard``.
+def make_runner_of(setup: Setup, strategy: str, held: int | None = None) -> Runner:
+    """The runner of a strategy: of one run at a time under ``loop``, of many under ``vmap`` and ``shard``.
 
     `held` is the number of frozen stages, by default that of the last epoch.
     """
     if strategy == "loop":
         return make_runner(setup, held)
-    step = jax.vmap(setup.make_step(held=held), in_axes=(0, 0, None))
-    predict = jax.vmap(setup.make_predict(), in_axes=(0, 0, None))
-    if strategy == "vmap":
-        return single_runner(step, predict, setup.scan)
-    mesh = meshes.make_mesh(jax.local_devices(), meshes.FOLD)
-    axis = 1 if setup.scan else 0
-    lay = partial(meshes.lay_folds, mesh=mesh, fold_axis=axis)
-    whole, first = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec(meshes.FOLD)
-
-    def put(tree: Any, spec: Any) -> Any:
-        return jax.device_put(tree, jax.sharding.NamedSharding(mesh, spec))
-
-    return Runner(
-        lay(over_steps(step, setup.scan), updates_state=True),
-        lay(predict_over_steps(predict, setup.scan), updates_state=False),
-        setup.scan,
-        lambda state: put(state, first),
-        lambda shared: put(shared, whole),
-        lambda state: jax.device_put(state, jax.local_devices()[0]),
-    )
+    make = single_runner if strategy == "vmap" else partial(folds_runner, devices=jax.local_devices())
+    return make(setup.make_step(held=held), setup.make_predict(), setup.scan)
 
 
 def check_strategy(setup: Setup, strategy: str) -> None:
@@ -97,21 +52,23 @@ def check_strategy(setup: Setup, strategy: str) -> None:
         )
 
 
-def choose_strategy(setup: Setup, folds: Sequence[Fold], turns: int = 1) -> tuple[dict[str, Any], dict[str, Runner]]:
+def choose_strategy(
+    setup: Setup, runs: Sequence[BatchedRun], turns: int = 1
+) -> tuple[dict[str, Any], dict[str, Runner]]:
     """The strategy for ``auto``: by rule where a measurement has settled it, else by a short trial here and now.
 
     Folds at once come first in the trial, and win at once where they take less time than compiling another way would.
 
     Args:
       setup: of all folds.
-      folds: that are to be run.
-      turns: how often as many are run.
+      runs: that are to be trained.
+      turns: how often as many are trained.
 
     Returns:
       The choice with its reason, and the runners that were compiled for a trial.
     """
     devices = len(jax.local_devices())
-    if len(folds) == 1:
+    if len(runs) == 1:
         return {"name": "loop", "reason": "there is one fold"}, {}
     if setup.plan.parallel == "pmap":
         return {"name": "loop", "reason": "pmap divides the batches of one fold at a time"}, {}
@@ -125,7 +82,7 @@ def choose_strategy(setup: Setup, folds: Sequence[Fold], turns: int = 1) -> tupl
     for name in ("vmap" if devices == 1 else "shard", "loop"):
         begin = time.perf_counter()
         try:
-            trials[name] = Trial(setup, folds, name)
+            trials[name] = Trial(setup, runs, name)
         except jax.errors.JaxRuntimeError as error:
             if "RESOURCE_EXHAUSTED" not in str(error) or name == "loop":
                 raise
@@ -160,16 +117,16 @@ class Trial:
       first: seconds of the steps of all folds, once compiled.
     """
 
-    def __init__(self, setup: Setup, folds: Sequence[Fold], name: str):
-        self.runner = make_fold_runner(setup, name)
-        self.repeat = len(folds) if name == "loop" else 1
-        chosen = folds[:1] if name == "loop" else pad_folds(folds, name)
-        batches = fold_batches(setup, chosen, 0, stacked=name != "loop")
+    def __init__(self, setup: Setup, runs: Sequence[BatchedRun], name: str):
+        self.runner = make_runner_of(setup, name)
+        self.repeat = len(runs) if name == "loop" else 1
+        chosen = runs[:1] if name == "loop" else pad_runs(runs, name)
+        batches = epoch_batches(setup, chosen, 0)
         if not setup.scan:
             batches = jax.tree.map(lambda a: a[:TRIAL_STEPS], batches)
         self.batches, self.steps = batches, len(batches.indices)
-        state = fold_state(setup, chosen, stacked=name != "loop")
-        self.state, self.shared = self.runner.place(_copied(state)), self.runner.place_shared(setup.shared)
+        state = jax.tree.map(lambda a: a.copy(), setup.states(chosen))
+        self.state, self.shared = self.runner.place(state), self.runner.place_shared(setup.shared)
         self.once()  # compiles
         self.first = self.seconds()
         self._turns = setup.plan.epochs * setup.steps / self.steps
@@ -190,5 +147,74 @@ class Trial:
         return self.once() * self.repeat
 
 
-def _copied(tree: Any) -> Any:
-    return jax.tree.map(lambda a: a.copy(), tree)
+def choose_batching(
+    setup: Setup, runs: Sequence[BatchedRun], strategy: str, memory: int
+) -> tuple[dict[str, Any], dict[str, Runner]]:
+    """How to train `runs`: ``{"name", "reason", "width"}``, and the runners that a trial compiled.
+
+    Args:
+      setup: of all of them.
+      runs: that are to be trained.
+      strategy: ``auto``, or the one to take.
+      memory: bytes that runs side by side may take.
+    """
+    check_strategy(setup, strategy)
+    if strategy == "loop":
+        return {"name": "loop", "reason": "asked for", "width": 1}, {}
+    one_by_one = setup.streamed or setup.plan.parallel == "pmap"  # then `choose_strategy` says so
+    width = len(runs) if one_by_one else max(1, min(len(runs), memory // run_bytes(setup, runs[0])))
+    if strategy != "auto":
+        return {"name": strategy, "reason": "asked for", "width": width}, {}
+    turns = -(-len(runs) // width)
+    choice, runners = choose_strategy(setup, list(runs[: -(-len(runs) // turns)]), turns)
+    return {**choice, "width": width if choice["name"] != "loop" else 1}, runners
+
+
+def run_bytes(setup: Setup, run: BatchedRun) -> int:
+    """About how many bytes one run takes on the device beside the data.
+
+    Its state, and the most that is alive at once while a step is computed as it is written down. (A compiler may need
+    less: it computes many values where they are used.)
+    """
+
+    def alone(tree: Any) -> Any:
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), tree)
+
+    state = alone(jax.eval_shape(lambda: setup.states([run])))
+    batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[2:], a.dtype), epoch_batches(setup, [run], 0))
+    traced = jax.make_jaxpr(setup.make_step())(state, batch, setup.shared)
+    return sum(map(_bytes, jax.tree.leaves(state))) + _most_alive(traced.jaxpr)
+
+
+def _most_alive(program: Any) -> int:
+    """The largest number of bytes that a program's own values take at any time."""
+    last_use = {}
+    for place, equation in enumerate(program.eqns):
+        last_use |= {id(value): place for value in equation.invars}
+    last_use |= {id(value): len(program.eqns) for value in program.outvars}
+    alive, most, ends = 0, 0, {}
+    for place, equation in enumerate(program.eqns):
+        within = [_most_alive(one) for value in equation.params.values() for one in _programs(value)]
+        made = {id(out): _bytes(out.aval) for out in equation.outvars}
+        alive += sum(made.values())
+        most = max(most, alive, alive - sum(made.values()) + max(within, default=0))
+        for value, size in made.items():
+            ends.setdefault(last_use.get(value, place), []).append(size)
+        alive -= sum(ends.pop(place, []))
+    return most
+
+
+def _bytes(value: Any) -> int:
+    dtype = getattr(value, "dtype", None)
+    if dtype is None or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):  # a random key
+        return 0
+    return value.size * dtype.itemsize
+
+
+def _programs(value: Any) -> list[Any]:
+    """The programs that an equation runs, such as the body of a loop."""
+    if hasattr(value, "jaxpr"):
+        return [value.jaxpr]
+    if hasattr(value, "eqns"):
+        return [value]
+    return [one for item in value for one in _programs(item)] if isinstance(value, list | tuple) else []

@@ -12,8 +12,9 @@ import itertools
 import math
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from numbers import Integral, Real
-from typing import Any
+from fractions import Fraction
+from numbers import Integral, Rational, Real
+from typing import Any, Self
 
 import numpy as np
 
@@ -22,10 +23,12 @@ from jaxdl.errors import InputError
 MOST_FOLDS = 10_000
 MICROSECONDS_A_DAY = 86_400_000_000
 FARTHEST, LONGEST = 2.0**62, 2.0**60  # so that a moment and two durations stay below what int64 holds
+EXACT_FLOATS = 2.0**53  # up to which float64 holds every whole number
+LARGEST_DENOMINATOR = 10**6  # of a duration such as 0.1 or 1/3, which float64 holds only nearly
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class _OverTime:
+class OverTime:
     """What splitters over time share.
 
     Attributes:
@@ -45,14 +48,13 @@ class _OverTime:
         Raises:
           InputError: if `X` and the times are not as many, or nothing is left to train on.
         """
-        starts, ends = self._intervals()
+        starts, ends, reach = self._intervals()
         count = X.shape[0] if hasattr(X, "shape") else len(X)
         if count != len(starts):
             raise InputError(f"there are {count} examples but {len(starts)} times; expected one for each example")
         order = np.argsort(starts, kind="stable")
-        embargo = _duration("embargo", getattr(self, "embargo", 0), starts.dtype)
         for fold, (allowed, tested) in enumerate(self._parts(len(starts))):
-            free = _free(starts[order], ends[order], tested, embargo)
+            free = _free(starts[order], ends[order], reach[order], tested)
             train, test = order[allowed & free], order[tested]
             if len(train) == 0:
                 raise InputError(
@@ -65,11 +67,21 @@ class _OverTime:
         """Masks over the examples in order of time: those that may be trained on, and those that are tested."""
         raise NotImplementedError
 
-    def _intervals(self) -> tuple[np.ndarray, np.ndarray]:
-        """Start and end of each label, int64 or float64 of numbers, datetime64[us] of dates."""
+    def take(self, indices: np.ndarray) -> Self:
+        """The same splitter for some of the examples: their times and ends."""
+        ends = None if self.ends is None else np.asarray(self.ends)[indices]
+        return dataclasses.replace(self, times=np.asarray(self.times)[indices], ends=ends)
+
+    def _intervals(self) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """``[n]`` each: start and end of every label, and until when no training example starts after it is tested.
+
+        They are int64 or float64 of numbers, datetime64[us] of dates.
+        """
         starts = _moments("times", self.times)
+        embargo = _duration("embargo", getattr(self, "embargo", 0), starts.dtype)
         if self.ends is None:
-            return starts, starts + _duration("horizon", self.horizon, starts.dtype)
+            horizon = _duration("horizon", self.horizon, starts.dtype)
+            return starts, _later(starts, horizon), _later(starts, horizon + embargo)
         if self.horizon != 0:
             raise InputError("both ends and a horizon are given; expected one of them")
         ends = _moments("ends", self.ends)
@@ -81,11 +93,11 @@ class _OverTime:
         if len(early := np.flatnonzero(ends < starts)):
             i = early[0]
             raise InputError(f"the label of example {i} ends at {ends[i]}, before it starts at {starts[i]}")
-        return starts, ends
+        return starts, ends, _later(ends, embargo)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PurgedKFold(_OverTime):
+class PurgedKFold(OverTime):
     """K blocks of time, each tested once by what was trained on the others, purged and embargoed (chapter 7.4).
 
     Attributes:
@@ -113,7 +125,7 @@ class PurgedKFold(_OverTime):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class CombinatorialPurgedKFold(_OverTime):
+class CombinatorialPurgedKFold(OverTime):
     """Every choice of `n_test_blocks` among `n_blocks` blocks of time is tested once (chapter 12.4).
 
     There are C(n, k) folds, and each example is tested in C(n - 1, k - 1) of them.
@@ -156,7 +168,7 @@ class CombinatorialPurgedKFold(_OverTime):
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class PurgedTimeSeriesSplit(_OverTime):
+class PurgedTimeSeriesSplit(OverTime):
     """Forward in time as scikit-learn's ``TimeSeriesSplit``, and training labels that reach a test part are purged.
 
     Attributes:
@@ -201,19 +213,19 @@ def _blocks(count: int, blocks: int) -> np.ndarray:
     return np.repeat(np.arange(blocks), [count // blocks + (block < count % blocks) for block in range(blocks)])
 
 
-def _free(starts: np.ndarray, ends: np.ndarray, tested: np.ndarray, embargo: Any) -> np.ndarray:
+def _free(starts: np.ndarray, ends: np.ndarray, reach: np.ndarray, tested: np.ndarray) -> np.ndarray:
     """Whose label interval touches that of no tested example, lengthened by the embargo; all are in order of start.
 
-    An interval that starts at s and ends at e touches [s', e'] if s ≤ e' and s' ≤ e (both ends belong to it). Of the
-    tested ones that start no later than e, the latest end decides.
+    An interval that starts at s and ends at e touches [s', r'] if s ≤ r' and s' ≤ e (both ends belong to it). Of the
+    tested ones that start no later than e, the one that reaches farthest decides.
     """
-    test_starts, reach = starts[tested], np.maximum.accumulate(ends[tested]) + embargo
+    test_starts, farthest = starts[tested], np.maximum.accumulate(reach[tested])
     begun = np.searchsorted(test_starts, ends, side="right")  # how many tested ones start no later than each end
-    return (begun == 0) | (starts > reach[np.maximum(begun - 1, 0)])
+    return (begun == 0) | (starts > farthest[np.maximum(begun - 1, 0)])
 
 
 def _moments(what: str, values: Any) -> np.ndarray:
-    """``[n]`` as int64, float64 or datetime64[us]."""
+    """``[n]`` as int64 where all are whole numbers, else float64; of dates datetime64[us]."""
     array = np.asarray(values)
     if array.ndim != 1 or array.dtype.kind not in "iufM":
         raise InputError(
@@ -228,20 +240,41 @@ def _moments(what: str, values: Any) -> np.ndarray:
         wrong = ~np.isfinite(array) | (np.abs(array) >= FARTHEST)
     if wrong.any():
         raise InputError(f"{what} hold {array[wrong][0]} at index {np.flatnonzero(wrong)[0]}; expected a moment")
-    return array
+    whole = array.dtype.kind == "f" and ((np.abs(array) <= EXACT_FLOATS) & (array == np.floor(array))).all()
+    return array.astype(np.int64) if whole else array
 
 
-def _duration(what: str, value: Any, dtype: np.dtype) -> Any:
-    """`value` as what can be added to times of `dtype`."""
+def _duration(what: str, value: Any, dtype: np.dtype) -> Fraction:
+    """`value` in the unit of times of `dtype`, of dates in microseconds, without a rounding error."""
     dates = dtype.kind == "M"
     if isinstance(value, np.timedelta64 | timedelta):
         if not dates:
             raise InputError(f"{what} is {value!r} but the times are numbers; expected a number in their unit")
-        value = np.timedelta64(value) / np.timedelta64(1, "D")
+        value = as_days(value)
     expected = "days from 0 (or a timedelta)" if dates else "a time from 0 in the unit of the times"
     most = LONGEST / MICROSECONDS_A_DAY if dates else LONGEST
     if isinstance(value, bool | np.bool_) or not isinstance(value, Real) or not 0 <= value < most:
         raise InputError(f"{what} is {value!r}; expected {expected}")
-    if dates:
-        return np.timedelta64(math.ceil(value * MICROSECONDS_A_DAY), "us")
-    return math.floor(value) if dtype.kind == "i" else float(value)  # the rest would reach no further whole moment
+    if isinstance(value, Rational):
+        exact = Fraction(int(value.numerator), int(value.denominator))
+    else:
+        exact = simple = Fraction(float(value))
+        if dates:
+            simple = Fraction(round(exact * MICROSECONDS_A_DAY), MICROSECONDS_A_DAY)
+        else:
+            simple = exact.limit_denominator(LARGEST_DENOMINATOR)
+        exact = simple if float(simple) == value else exact  # 0.1 is meant as a tenth
+    return exact * MICROSECONDS_A_DAY if dates else exact
+
+
+def as_days(value: timedelta | np.timedelta64) -> float:
+    """A duration in days, the unit of horizons and embargoes of dates."""
+    return float(np.timedelta64(value) / np.timedelta64(1, "D"))
+
+
+def _later(moments: np.ndarray, duration: Fraction) -> np.ndarray:
+    """`moments` plus `duration`; of whole moments the last whole one within it: none lies between it and the sum."""
+    if moments.dtype.kind == "f":
+        return moments + float(duration)
+    whole = math.floor(duration)
+    return moments + (np.timedelta64(whole, "us") if moments.dtype.kind == "M" else whole)

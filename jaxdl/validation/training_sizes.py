@@ -11,22 +11,21 @@ from jaxdl.errors import InputError
 from jaxdl.validation.splits import Split
 
 AUTO_SIZES, AUTO_LEAST, AUTO_PER_CLASS = 5, 10, 2
-FORWARD = ("time-series", "TimeSeriesSplit", "PurgedTimeSeriesSplit")  # of these the latest examples are taken
 
 
-def resolve_sizes(sizes: Sequence[Any] | str, source: Source, split: Split) -> dict[str, list[int]]:
+def resolve_sizes(sizes: Sequence[Any] | str, strata: np.ndarray | None, split: Split) -> dict[str, list[int]]:
     """The number of training examples of each fold, by the text that asked for it; rising, each once.
 
     Args:
       sizes: see `learning_curve`.
-      source: labelled.
-      split: of `source`, at full size.
+      strata: of every example, such as its class; None for none.
+      split: at full size.
 
     Raises:
       InputError: for a size that is none, or that the training parts are too small for, or that lacks a class.
     """
     full = np.array([len(part) for part in split.train])
-    classes = len(np.unique(source.labels)) if source.class_names else 1
+    classes = 1 if strata is None else len(np.unique(strata))
     least = max(2, classes)
     if isinstance(sizes, str):
         if sizes != "auto":
@@ -47,7 +46,7 @@ def resolve_sizes(sizes: Sequence[Any] | str, source: Source, split: Split) -> d
             )
         counts = [max(1, round(share * n)) if count is None else count for n in full.tolist()]
         if min(counts) < least:
-            why = f"the {classes} classes" if source.class_names else "a spread of numbers"
+            why = "a spread of numbers" if strata is None else f"the {classes} classes"
             raise InputError(f"size {given} is {min(counts)} training examples, too few for {why}: at least {least}")
         if counts not in found.values():
             found[str(count) if share is None else f"{100 * share:.6g}%"] = counts
@@ -70,40 +69,42 @@ def _parse_size(given: Any) -> tuple[float | None, int | None]:
     raise InputError(f"size is {given!r}; expected a number of training examples from 1, or a share up to 1 or '100%'")
 
 
-def nested_parts(source: Source, split: Split, counts: Sequence[Sequence[int]], seed: int) -> list[list[np.ndarray]]:
+def nested_parts(
+    source: Source, strata: np.ndarray | None, split: Split, counts: Sequence[Sequence[int]], seed: int
+) -> list[list[np.ndarray]]:
     """Training parts ``[sizes][folds]``, each a subset of the next.
 
     Args:
       source: labelled.
+      strata: of every example, such as its class; None for none.
       split: of `source`, at full size.
       counts: of examples, ``[sizes][folds]``.
       seed: of the draw; that of fold k comes from (seed, k).
     """
     parts: list[list[np.ndarray]] = [[] for _ in counts]
     for fold, train in enumerate(split.train):
-        order = _drawing_order(source, split.kind, train, np.random.default_rng((seed, fold, 0x512E5)))
+        order = _drawing_order(source, strata, split, train, np.random.default_rng((seed, fold, 0x512E5)))
         for place, sizes in enumerate(counts):
             count = sizes[fold]
             parts[place].append(train if count == len(train) else np.sort(order[:count]))
     return parts
 
 
-def _drawing_order(source: Source, kind: str, train: np.ndarray, random: np.random.Generator) -> np.ndarray:
+def _drawing_order(
+    source: Source, strata: np.ndarray | None, split: Split, train: np.ndarray, random: np.random.Generator
+) -> np.ndarray:
     """`train` in an order of which every beginning is a fair smaller training part."""
     train = random.permutation(train)
-    if kind in FORWARD:
-        return (
-            train[np.argsort(source.times[train], kind="stable")[::-1]]
-            if source.times is not None
-            else np.sort(train)[::-1]
-        )
+    if split.forward:  # the latest examples are taken
+        times = source.times if split.times is None else split.times
+        return np.sort(train)[::-1] if times is None else train[np.argsort(times[train], kind="stable")[::-1]]
     if source.groups is not None:
         _, group = np.unique(np.asarray(source.groups)[train], return_inverse=True)
         return train[np.argsort(random.permutation(group.max() + 1)[group], kind="stable")]
-    if not source.class_names:
+    if strata is None:
         return train
-    # each class is spread evenly over the order, and begins it with one example
-    labels = source.labels[train]
+    # each stratum is spread evenly over the order, and begins it with one example
+    labels = strata[train]
     place = np.empty(len(train))
     for label in np.unique(labels):
         mine = np.flatnonzero(labels == label)

@@ -3,17 +3,18 @@
 import dataclasses
 import json
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from jaxdl.data.source import Source, arrange_columns, check_labelled
+from jaxdl.data.source import Source, arrange_columns, check_source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
+from jaxdl.tasks import Metrics, Task, choose_task
+from jaxdl.training.execution import Execution
 from jaxdl.training.plan import Plan
-from jaxdl.training.resume import RunFolder
 from jaxdl.training.setup import Init
 from jaxdl.training.transfer import describe_run
 from jaxdl.validation.components import Component, repeats, variance_components
@@ -21,9 +22,11 @@ from jaxdl.validation.leakage import check_leaks
 from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.validation.saving import Saved
 from jaxdl.validation.search.configurations import Configuration, configure, group, model_of
-from jaxdl.validation.search.evaluate import OUTER, Evaluation
+from jaxdl.validation.search.evaluate import Evaluation
+from jaxdl.validation.search.inner import OUTER
 from jaxdl.validation.search.space import make_space, propose
 from jaxdl.validation.splits import Split, Splitting, split_source
+from jaxdl.validation.splitters import TEST_SHARE
 from jaxdl.validation.strategy import STRATEGIES
 from jaxdl.weights.checkpoint import Checkpoint, environment
 
@@ -102,16 +105,10 @@ def variance(
     splits: int = 10,
     seeds: int = 3,
     configurations: Mapping[str, Any] | Sequence[Mapping[str, Any]] | None = None,
-    splitter: str | Any = "auto",
-    test_fraction: float = 0.2,
-    fold_strategy: str = "auto",
-    memory: int | None = None,
-    image_size: int | None = None,
-    on_steps: Callable[[int], None] | None = None,
-    streaming: bool | None = None,
-    workers: int = 2,
-    work: str | Path | RunFolder | None = None,
-    allow: Iterable[str] = (),
+    task: Task | str | None = None,
+    metrics: Metrics = None,
+    splitter: str | Splitting | Any = "auto",
+    execution: Execution = Execution(),  # noqa: B008
 ) -> Variance:
     """Trains every configuration on every split with every seed, and divides the variance of the scores.
 
@@ -129,17 +126,11 @@ def variance(
       configurations: values that take the place of the plan's, for each configuration: ``{"learning_rate": 1e-3}``; or
         one dict with a list for each name, of which all combinations are taken. By default half, once and twice the
         learning rate; ``[{}]`` is the plan alone. Names as in `search`.
-      splitter: ``auto`` draws a test part anew each time (by class, or whole groups where there are groups); else see
-        `cross_validate`, with `splits` folds.
-      test_fraction: share of the test part, for ``auto``.
-      fold_strategy: ``loop``, ``vmap``, ``shard`` or ``auto``: see `cross_validate`.
-      memory: bytes that trainings side by side may take; by default a quarter of the device's, or 4 GiB.
-      image_size: see `training.setup.choose_preprocessing`.
-      on_steps: told how many steps were just taken.
-      streaming: see `training.prepare`, as `workers`.
-      workers: processes that decode what is streamed.
-      work: folder where the state is kept; the same call goes on from there.
-      allow: leaks to go on with, see `cross_validate`.
+      task: see `cross_validate`, as `metrics`.
+      metrics: the first is the score.
+      splitter: ``auto``, or a `Splitting` with a ``test_fraction`` (0.2 unless said), draws a test part each time (by
+        strata such as classes, or whole groups where there are groups); else see `cross_validate`, with `splits` folds.
+      execution: how the run is executed.
 
     Raises:
       InputError: if data, plan and configurations do not go together, a training's numbers stop being finite, or there
@@ -147,44 +138,32 @@ def variance(
       Interrupted: see `training.resume.RunFolder`.
     """
     begin = time.perf_counter()
-    check_labelled(source, purpose="variance")
-    check_choice("fold strategy", fold_strategy, STRATEGIES)
-    allow = check_allowed(allow)
+    question = choose_task(check_source(source), task, metrics, purpose="variance")
+    check_choice("fold strategy", execution.fold_strategy, STRATEGIES)
+    allow = check_allowed(execution.allow)
     for name, value in (("splits", splits), ("seeds", seeds)):
         if not isinstance(value, int) or value < 1:
             raise InputError(f"{name} is {value!r}; expected a whole number of at least 1")
     if isinstance(init, Checkpoint):
         source = arrange_columns(source, init.card.columns)
-    made = configure(_values(configurations, init, plan), init, plan, source, image_size)
+    made = configure(_values(configurations, init, plan), init, plan, source, question, execution.image_size)
     if splits < 2 or seeds * len(made) < 2:
         raise InputError(
             f"there are {splits} splits, {seeds} seeds and {len(made)} configurations; expected at least 2 splits, and "
             "2 seeds or 2 configurations"
         )
-    split = _divide(source, splitter, splits, test_fraction, plan.seed)
-    work = RunFolder(work) if isinstance(work, str | Path) else work
-    if work:
-        settings = {"call": "variance", "image_size": image_size, **describe_run(init, source, plan)}
-        asked = {"seeds": seeds, "configurations": [one.as_dict()["values"] for one in made], "split": split.sha256}
-        asked |= {"fold_strategy": fold_strategy, "memory": memory}
-        work.claim(settings | asked | ({"allow": list(allow)} if allow else {}), environment())
+    split = _divide(source, question, splitter, splits, plan.seed)
+    if execution.work:
+        settings = {"call": "variance", "image_size": execution.image_size}
+        settings |= describe_run(init, source, plan, question)
+        settings |= {"seeds": seeds, "configurations": [one.as_dict()["values"] for one in made]}
+        settings |= {"split": split.sha256, "fold_strategy": execution.fold_strategy, "memory": execution.memory}
+        execution.work.claim(settings | ({"allow": list(allow)} if allow else {}), environment())
     check_leaks(init, source, split, allow=allow)
     repetitions = range(plan.seed, plan.seed + seeds)
-    evaluation = Evaluation(
-        source,
-        {OUTER: split},
-        group(made, source),
-        repetitions,
-        fold_strategy,
-        memory,
-        image_size,
-        streaming,
-        workers,
-        work,
-        on_steps,
-    )
+    evaluation = Evaluation(source, question, {OUTER: split}, group(made), repetitions, execution)
     table = evaluation.run([(one.number, (OUTER, fold)) for one in made for fold in range(len(split))], "variance")
-    metric = evaluation.metric
+    metric = question.metric
     scores = np.array(
         [
             [[table[one.number, (OUTER, fold), seed][metric] for seed in repetitions] for fold in range(len(split))]
@@ -204,7 +183,7 @@ def variance(
         seeds=list(repetitions),
         split=split.as_dict(),
         plan=plan.as_dict(),
-        data={"name": source.name, "examples": len(source), "class_names": list(source.class_names)},
+        data={"name": source.name, "examples": len(source), "class_names": list(question.names)},
         model={"name": name, "arguments": arguments},
         environment=environment(),
         seconds=time.perf_counter() - begin,
@@ -228,16 +207,18 @@ def _values(given: Any, init: Init, plan: Plan) -> list[Mapping[str, Any]]:
     return list(given)
 
 
-def _divide(source: Source, splitter: str | Any, splits: int, test_fraction: float, seed: int) -> Split:
-    if not (isinstance(splitter, str) and splitter == "auto"):
-        return split_source(source, splitter, splits, seed)
+def _divide(source: Source, task: Task, splitter: Any, splits: int, seed: int) -> Split:
+    splitting = Splitting(splitter) if isinstance(splitter, str) else splitter
+    if not isinstance(splitting, Splitting) or splitting.splitter != "auto":
+        return split_source(source, splitter, splits, seed, task)
     if source.groups is None:
-        return split_source(source, "monte-carlo", splits, seed, Splitting(test_fraction=test_fraction))
+        return split_source(source, dataclasses.replace(splitting, splitter="monte-carlo"), splits, seed, task)
     from sklearn.model_selection import GroupShuffleSplit
 
-    if not 0 < test_fraction < 1:
-        raise InputError(f"test_fraction is {test_fraction!r}; expected a share between 0 and 1")
-    return split_source(source, GroupShuffleSplit(splits, test_size=test_fraction, random_state=seed), splits, seed)
+    share = TEST_SHARE if splitting.test_fraction is None else splitting.test_fraction
+    if not 0 < share < 1:
+        raise InputError(f"test_fraction is {share!r}; expected a share between 0 and 1")
+    return split_source(source, GroupShuffleSplit(splits, test_size=share, random_state=seed), splits, seed, task)
 
 
 def _check_finite(scores: np.ndarray, made: Sequence[Configuration]) -> None:

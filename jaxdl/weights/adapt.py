@@ -1,12 +1,12 @@
 """A checkpoint made to take other images: another number of channels, another size."""
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 
 import jax
 import numpy as np
 
-from jaxdl.data.preprocessing import Preprocessing
+from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models.staged import Variables, walk_shapes
 from jaxdl.models.vit import ViT
@@ -34,6 +34,8 @@ def with_channels(checkpoint: Checkpoint, channels: int, mode: str = "sum") -> C
     if type(checkpoint.model) not in KEYS:
         raise InputError(f"the channels of a {type(checkpoint.model).__name__} cannot be changed; train it anew")
     own = checkpoint.card.preprocessing
+    if not isinstance(own, ImagePreprocessing):
+        raise InputError(f"the network takes no images ({type(own).__name__}), and so has no channels to change")
     old = own.input_shape[-1]
     if channels < 1:
         raise InputError(f"channels is {channels}; expected at least 1")
@@ -53,7 +55,7 @@ def with_channels(checkpoint: Checkpoint, channels: int, mode: str = "sum") -> C
     return dataclasses.replace(checkpoint, variables=variables, card=card)
 
 
-def _with_channels(own: Preprocessing, channels: int, mode: str) -> Preprocessing:
+def _with_channels(own: ImagePreprocessing, channels: int, mode: str) -> ImagePreprocessing:
     """The mean over the old channels for a grey image; of repeated ones each its own."""
     shape = (*own.input_shape[:-1], channels)
     if not own.fitted:
@@ -82,18 +84,19 @@ def change_leaf(variables: Variables, name: str, change: Callable[[np.ndarray], 
     return jax.tree.unflatten(jax.tree.structure(variables), leaves.values())
 
 
-def variables_for(checkpoint: Checkpoint, input_shape: Sequence[int]) -> Variables:
+def variables_for(checkpoint: Checkpoint, preprocessing: Preprocessing) -> Variables:
     """The checkpoint's arrays for inputs of another shape: a vision transformer's position embeddings are resampled.
 
     Raises:
       InputError: if the network cannot take such inputs.
     """
-    variables, own = checkpoint.variables, checkpoint.card.preprocessing.input_shape
-    if tuple(input_shape) == own:
+    variables, own = checkpoint.variables, checkpoint.card.preprocessing
+    if preprocessing.spec() == own.spec():
         return variables
     if isinstance(checkpoint.model, ViT):
         patch = checkpoint.model.patch_size
-        old, new = ((shape[0] // patch, shape[1] // patch) for shape in (own, input_shape))
+        shapes = [one.spec().shape for one in (own, preprocessing)]
+        old, new = ((shape[0] // patch, shape[1] // patch) for shape in shapes)
 
         def resampled(position: np.ndarray) -> np.ndarray:
             prefix = position.shape[1] - old[0] * old[1]  # tokens that stand nowhere in the image
@@ -101,5 +104,5 @@ def variables_for(checkpoint: Checkpoint, input_shape: Sequence[int]) -> Variabl
 
         if old != new:
             variables = change_leaf(variables, "params/embed/position", resampled)
-    check_fits(dataclasses.replace(checkpoint, variables=variables), input_shape)
+    check_fits(dataclasses.replace(checkpoint, variables=variables), preprocessing)
     return variables

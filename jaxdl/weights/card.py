@@ -9,13 +9,16 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.data.preprocessing import Preprocessing
+from jaxdl.data.preprocessing import Preprocessing, parse_preprocessing
 from jaxdl.errors import InputError
+from jaxdl.tasks import Classification, Regression, Task, parse_task
 
 FORMAT = 1
 CARD, ARRAYS = "card.json", "variables"
 ENSEMBLE = "ensemble.json"  # what the folder of an ensemble has instead of a card; see `validation.ensemble`
 TRAINED_ON = "trained_on.u64"  # beside the card: the hashes, 8 bytes each, in rising order
+TESTED = "tested.u64"  # likewise
+LISTS = {"trained_on": TRAINED_ON, "tested": TESTED}  # of the card: the file of each
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,29 +27,47 @@ class Card:
 
     Attributes:
       preprocessing: how examples were brought to the network's input.
-      class_names: of the outputs, in order; empty if unknown.
+      task: what the network was asked; None if unknown, as of a network that was never trained.
       parent: the checkpoint that training started from, or None.
       data: name of the source trained on, or None.
       split: sha256 of the training indices, or None.
       plan: of the training, as plain values, or None.
       source: file and sha256 of converted weights, or None.
-      scaling: of a network that predicts a number: what its output is multiplied by comes second, what is then added
-        first; None of one that tells classes apart.
+      targets: what the task fitted to the targets and predictions need, numbers by name; empty for nothing.
       columns: names of the features of a table, in order; None where they have none.
-      trained_on: hashes (`data.content.hash_examples`) of all examples that the weights were shaped by, those of the
+      trained_on: hashes (`data.Source.hashes`) of all examples that the weights were shaped by, those of the
         parents included where their cards list them: 8 bytes each, in rising order (see `seen`). None if unknown.
+      tested: of a fold's network the hashes of its test part, likewise; None of any other.
     """
 
     preprocessing: Preprocessing
-    class_names: tuple[str, ...] = ()
+    task: Task | None = None
     parent: str | None = None
     data: str | None = None
     split: str | None = None
     plan: Mapping[str, Any] | None = None
     source: Mapping[str, Any] | None = None
-    scaling: tuple[float, float] | None = None
+    targets: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     columns: tuple[str, ...] | None = None
     trained_on: bytes | None = None
+    tested: bytes | None = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the outputs, in order; empty if they have none or these are not known."""
+        return () if self.task is None else self.task.names
+
+    def asked(self, num_outputs: int) -> Task:
+        """The task; of an unknown one, classification of as many classes, called by their numbers."""
+        return self.task or Classification(tuple(map(str, range(num_outputs))))
+
+    def target_constants(self) -> dict[str, np.ndarray]:
+        """`targets` as float32 arrays. Raises InputError if the task needs more than there is to predict."""
+        if self.task is not None and (missing := set(self.task.KEPT) - set(self.targets)):
+            raise InputError(
+                f"the checkpoint was never trained as {self.task.name}: its card has no {', '.join(sorted(missing))}"
+            )
+        return {name: np.float32(values) for name, values in self.targets.items()}
 
     @property
     def seen(self) -> np.ndarray:
@@ -54,8 +75,16 @@ class Card:
         return np.frombuffer(self.trained_on or b"", "<u8")
 
     def with_seen(self, hashes: np.ndarray) -> "Card":
-        """The same card, which also lists examples of these hashes ``uint64[n]`` as trained on."""
-        return dataclasses.replace(self, trained_on=np.union1d(self.seen, hashes).astype("<u8").tobytes())
+        """The card after more training: examples of these hashes ``uint64[n]`` are trained on, too, and none tested."""
+        return dataclasses.replace(self, trained_on=_packed(np.union1d(self.seen, hashes)), tested=None)
+
+    def with_tested(self, hashes: np.ndarray) -> "Card":
+        """The same card, which lists examples of these hashes ``uint64[n]`` as tested."""
+        return dataclasses.replace(self, tested=_packed(np.unique(hashes)))
+
+
+def _packed(hashes: np.ndarray) -> bytes:
+    return hashes.astype("<u8").tobytes()
 
 
 def read_card(path: Path) -> tuple[Card, dict[str, Any]]:
@@ -81,59 +110,95 @@ def read_card(path: Path) -> tuple[Card, dict[str, Any]]:
             raise InputError(
                 f"'{path}' was written in checkpoint format {written}; this jaxdl reads up to {FORMAT}: update jaxdl"
             )
-        card = parse_card(held)
-        listed = held.get("trained_on")  # older cards have none
-        return (card if listed is None else dataclasses.replace(card, trained_on=_read_seen(path, listed))), held
+        try:
+            card = parse_card(held)
+        except InputError as error:  # of a preprocessing or task, which do not know of any file
+            raise InputError(f"the card '{path / CARD}' cannot be used: {error}") from error
+        listed = {name: held[name] for name in LISTS if held.get(name) is not None}  # older cards have none
+        return dataclasses.replace(card, **{k: _read_list(path / LISTS[k], v) for k, v in listed.items()}), held
     except InputError:
         raise
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
+    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
         raise InputError(f"the card '{path / CARD}' is damaged ({type(error).__name__}: {error})") from error
 
 
 def plain_card(card: Card) -> dict[str, Any]:
-    """The card as values for JSON; of what was trained on only how much, and a hash of `TRAINED_ON`."""
-    plain = dataclasses.asdict(card)
-    if card.trained_on is not None:
-        plain["trained_on"] = _about_seen(card.trained_on)
-    return plain
+    """The card as values for JSON; of what was trained on and tested only how much, and a hash of the file."""
+    plain = {f.name: getattr(card, f.name) for f in dataclasses.fields(card)}
+    plain |= {
+        "preprocessing": card.preprocessing.plain(),
+        "task": None if card.task is None else card.task.plain(),
+        "class_names": list(card.class_names),  # for readers of the file
+        "targets": {name: list(values) for name, values in card.targets.items()},
+    }
+    return plain | {name: _about_list(held) for name, held in lists_of(card).items()}
 
 
-def _about_seen(hashes: bytes) -> dict[str, Any]:
+def lists_of(card: Card) -> dict[str, bytes]:
+    """The lists of examples that the card holds, by name; see `LISTS`."""
+    return {name: getattr(card, name) for name in LISTS if getattr(card, name) is not None}
+
+
+def _about_list(hashes: bytes) -> dict[str, Any]:
     return {"examples": len(hashes) // 8, "sha256": hashlib.sha256(hashes).hexdigest()}
 
 
-def _read_seen(path: Path, listed: Mapping[str, Any]) -> bytes:
-    file = path / TRAINED_ON
-    if not file.is_file() or _about_seen(hashes := file.read_bytes()) != dict(listed):
+def _read_list(file: Path, listed: Mapping[str, Any]) -> bytes:
+    if not file.is_file() or _about_list(hashes := file.read_bytes()) != dict(listed):
         raise InputError(
-            f"'{file}', which lists the examples that the checkpoint was trained on, is missing or not that of its "
-            "card. Take it from the same copy of the checkpoint"
+            f"'{file}', which lists examples that the checkpoint was trained on or tested by, is missing or not that "
+            "of its card. Take it from the same copy of the checkpoint"
         )
     return hashes
 
 
 def parse_card(held: Mapping[str, Any]) -> Card:
-    """The card of a file's plain values, without `trained_on`; what is wrong comes as one of many kinds of errors."""
-    newer = ("scaling", "columns", "trained_on")
-    fields = {f.name: held[f.name] for f in dataclasses.fields(Card) if f.name not in newer}
-    if (scaling := held.get("scaling")) is not None:  # older cards have none
-        mean, spread = map(float, scaling)
-        if not (np.isfinite(mean) and 0 < spread < np.inf):
-            raise ValueError(f"scaling is {scaling}")
-        fields["scaling"] = mean, spread
+    """The card of a file's plain values, without its `LISTS`; what is wrong comes as one of many kinds of errors."""
+    _check_kinds(held)
+    fields = {name: held[name] for name in ("parent", "data", "split", "plan", "source")}
     if (columns := held.get("columns")) is not None:
         if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
             raise TypeError(f"columns is {str(columns)[:50]}")
         fields["columns"] = tuple(columns)
-    shape = held["preprocessing"]
-    fields["preprocessing"] = Preprocessing(**{k: tuple(v) if isinstance(v, list) else v for k, v in shape.items()})
-    fields["class_names"] = names = tuple(held["class_names"])
-    if names and len(names) != held["num_outputs"]:
-        raise ValueError(f"it names {len(names)} classes for {held['num_outputs']} outputs")
-    if missing := {"model", "arguments"} - held.keys():
+    fields["preprocessing"] = parse_preprocessing(held["preprocessing"])
+    fields["task"], fields["targets"] = _parse_task(held)
+    task = fields["task"]
+    if task is not None and task.num_outputs != held["num_outputs"]:
+        raise ValueError(f"its {task.name} has {task.num_outputs} outputs, the network {held['num_outputs']}")
+    if missing := {"model", "arguments", "num_outputs"} - held.keys():
         raise KeyError(*missing)
-    _check_kinds(held)
     return Card(**fields)
+
+
+def _parse_task(held: Mapping[str, Any]) -> tuple[Task | None, dict[str, tuple[float, ...]]]:
+    """The task and what it fitted. A card of before names none: class names meant classes, a scaling a number."""
+    if "task" in held:
+        task, targets = None if held["task"] is None else _task_of(held["task"]), held["targets"]
+    elif (scaling := held.get("scaling")) is not None:
+        task, targets = Regression(), {"scaling": scaling}
+    else:
+        task, targets = Classification(tuple(held["class_names"])) if held["class_names"] else None, {}
+    targets = {name: _numbers(name, values) for name, values in targets.items()}
+    if task is not None:
+        task.check_constants(targets)
+    return task, targets
+
+
+def _task_of(plain: Mapping[str, Any]) -> Task:
+    """The task of its plain values, none of which it would have left out or written otherwise."""
+    names = plain.get("names", [])
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+        raise TypeError(f"the names of its task are no list of names: {str(names)[:50]}")
+    task = parse_task(plain)
+    if unknown := plain.keys() - task.plain().keys():
+        raise TypeError(f"its task has what no {task.name} has: {', '.join(sorted(unknown))}")
+    return task
+
+
+def _numbers(name: str, values: Any) -> tuple[float, ...]:
+    if not isinstance(values, list) or not np.isfinite(numbers := tuple(map(float, values))).all():
+        raise ValueError(f"what is known of its targets are no finite numbers: {name} is {str(values)[:50]}")
+    return numbers
 
 
 def _check_kinds(held: Mapping[str, Any]) -> None:
@@ -145,3 +210,6 @@ def _check_kinds(held: Mapping[str, Any]) -> None:
             raise TypeError(f"{key} is {str(held[key])[:50]}")
     if not isinstance(held["class_names"], list) or not all(isinstance(name, str) for name in held["class_names"]):
         raise TypeError("class_names is no list of names")
+    for key in ("task", "targets"):
+        if not isinstance(held.get(key), table):
+            raise TypeError(f"{key} is {str(held[key])[:50]}")

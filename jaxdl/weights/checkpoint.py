@@ -18,13 +18,15 @@ from jaxdl.models import create, describe
 from jaxdl.models.staged import (
     Staged,
     Variables,
+    batch_of,
     init_head,
     init_variables,
     join_variables,
     split_variables,
     walk_shapes,
 )
-from jaxdl.weights.card import ARRAYS, CARD, FORMAT, TRAINED_ON, Card, plain_card, read_card
+from jaxdl.tasks import Classification
+from jaxdl.weights.card import ARRAYS, CARD, FORMAT, LISTS, Card, lists_of, plain_card, read_card
 from jaxdl.weights.files import check_free, first_line, plain_path, written_whole
 
 HISTORY = "metrics.jsonl"
@@ -86,14 +88,14 @@ def save(checkpoint: Checkpoint, path: str | Path) -> Path:
       The absolute path.
 
     Raises:
-      InputError: if something is there already, the card names another number of classes than the model has outputs, or
+      InputError: if something is there already, the card's task has another number of outputs than the model, or
         it cannot be written.
     """
     path = check_free(path)
     name, arguments = describe(checkpoint.model)
-    names, outputs = checkpoint.card.class_names, checkpoint.model.num_outputs
-    if names and len(names) != outputs:
-        raise InputError(f"the card names {len(names)} classes for the model's {outputs} outputs")
+    task, outputs = checkpoint.card.task, checkpoint.model.num_outputs
+    if task is not None and task.num_outputs != outputs:
+        raise InputError(f"the card's task, {task.describe()}, has {task.num_outputs} outputs, the model {outputs}")
     variables = jax.tree.map(jax.numpy.asarray, checkpoint.variables)
     card = {
         "format": FORMAT,
@@ -106,8 +108,8 @@ def save(checkpoint: Checkpoint, path: str | Path) -> Path:
     }
     with written_whole(path) as work:
         write_arrays(work, variables, path)
-        if checkpoint.card.trained_on is not None:
-            (work / TRAINED_ON).write_bytes(checkpoint.card.trained_on)
+        for listed, hashes in lists_of(checkpoint.card).items():
+            (work / LISTS[listed]).write_bytes(hashes)
         (work / CARD).write_text(json.dumps(card, indent=1))
         if checkpoint.history:
             (work / HISTORY).write_text("".join(json.dumps(row) + "\n" for row in checkpoint.history))
@@ -156,13 +158,13 @@ def restore(
         except (InputError, TypeError) as error:
             raise InputError(f"the card '{path / CARD}' describes a model that cannot be made: {error}") from error
     try:
-        expected = jax.eval_shape(lambda k: init_variables(model, k, card.preprocessing.input_shape), jax.random.key(0))
+        expected = jax.eval_shape(lambda k: init_variables(model, k, card.preprocessing.spec()), jax.random.key(0))
     except InputError:
         raise
     except Exception as error:  # sizes that nobody would write, of which JAX says many things
         raise InputError(
-            f"the card '{path / CARD}' describes a model that cannot be made for inputs of shape "
-            f"{card.preprocessing.input_shape}: {first_line(error)}"
+            f"the card '{path / CARD}' describes a model that cannot be made for inputs "
+            f"{card.preprocessing.describe()}: {first_line(error)}"
         ) from error
     variables = read_arrays(path, expected, read.get("fingerprint"), drop=drop, rename=rename)
     return Checkpoint(model, variables, card, _read_history(path), str(path))
@@ -272,14 +274,14 @@ def _nest(flat: Mapping[str, Any], like: Any) -> Variables:
     return jax.tree.unflatten(jax.tree.structure(like), [flat[name] for name in names])
 
 
-def check_fits(checkpoint: Checkpoint, input_shape: Sequence[int]) -> None:
-    """Raises InputError unless the checkpoint's arrays are those of a network for inputs of `input_shape`."""
-    wanted = jax.eval_shape(lambda k: init_variables(checkpoint.model, k, input_shape), jax.random.key(0))
+def check_fits(checkpoint: Checkpoint, preprocessing: Preprocessing) -> None:
+    """Raises InputError unless the checkpoint's arrays are those of a network for inputs of this preprocessing."""
+    wanted = jax.eval_shape(lambda k: init_variables(checkpoint.model, k, preprocessing.spec()), jax.random.key(0))
     have = {name: leaf.shape for name, leaf in walk_shapes(checkpoint.variables)}
     if have != {name: leaf.shape for name, leaf in walk_shapes(wanted)}:
         raise InputError(
-            f"the checkpoint's arrays do not fit inputs of shape {tuple(input_shape)}; they were made for "
-            f"{checkpoint.card.preprocessing.input_shape}: leave the image size as it is"
+            f"the checkpoint's arrays do not fit inputs of {preprocessing.describe()}; they were made for "
+            f"{checkpoint.card.preprocessing.describe()}: leave the image size as it is"
         )
 
 
@@ -301,11 +303,12 @@ def replace_head(
         raise InputError(f"num_outputs is {num_outputs!r}; expected a positive whole number")
     if class_names and len(class_names) != num_outputs:
         raise InputError(f"{len(class_names)} class names for num_outputs={num_outputs}")
+    task = Classification(tuple(class_names)) if class_names else None
     model = checkpoint.model.clone(num_outputs=num_outputs)
     _, body = split_variables(checkpoint.variables, ("head",))
-    example = jax.ShapeDtypeStruct((1, *checkpoint.card.preprocessing.input_shape), "float32")
+    example = batch_of(checkpoint.card.preprocessing.spec())
     head = init_head(model, jax.random.key(seed), body, example)
-    card = dataclasses.replace(checkpoint.card, class_names=tuple(class_names), parent=checkpoint.path)
+    card = dataclasses.replace(checkpoint.card, task=task, targets={}, parent=checkpoint.path)
     return Checkpoint(model, join_variables(body, head), card)
 
 
@@ -313,5 +316,6 @@ def from_model(
     model: Staged, preprocessing: Preprocessing, class_names: Sequence[str] = (), seed: int = 0
 ) -> Checkpoint:
     """A checkpoint of fresh variables."""
-    variables = init_variables(model, jax.random.key(seed), preprocessing.input_shape)
-    return Checkpoint(model, jax.tree.map(np.asarray, variables), Card(preprocessing, tuple(class_names)))
+    variables = init_variables(model, jax.random.key(seed), preprocessing.spec())
+    task = Classification(tuple(class_names)) if class_names else None
+    return Checkpoint(model, jax.tree.map(np.asarray, variables), Card(preprocessing, task))

@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.data.preprocessing import Preprocessing
+from jaxdl.data.preprocessing import ImagePreprocessing
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import MODELS, create, describe
 from jaxdl.models.staged import Staged
+from jaxdl.tasks import Classification
 from jaxdl.weights import hub
 from jaxdl.weights.adapt import CHANNEL_MODES, reverse_channels, with_channels
 from jaxdl.weights.card import Card
@@ -63,7 +64,7 @@ def convert(
       arguments: of the model, where they differ from the name's.
       layout: whose names the tensors have, such as ``"torchvision"``; by default the one that knows most of them.
       names: of the classes; by default as published.
-      preprocessing: fields of `Preprocessing` that win over the published ones.
+      preprocessing: ``image_size`` and fields of `ImagePreprocessing` that win over the published ones.
       channels: of the images, if not the network's own; see `adapt.with_channels` for this and `channel_mode`.
       channel_mode: ``"sum"`` or ``"repeat"``.
       channel_order: ``"bgr"`` for a network that was trained on images with blue first; the checkpoint takes ``"rgb"``.
@@ -95,7 +96,7 @@ def convert(
     licences = (origin.get("licence"), described and described.licence, row and row.licence)
     card = Card(
         prepared,
-        _class_names(names, described, like, network.num_outputs),
+        _task(_class_names(names, described, like, network.num_outputs)),
         source={
             **origin,
             "file": path.name,
@@ -107,7 +108,7 @@ def convert(
             "dropped": sorted(renamed.dropped),
         },
     )
-    variables = fill(renamed, network, prepared.input_shape)
+    variables = fill(renamed, network, prepared.spec())
     checkpoint = Checkpoint(network, variables, card)
     if channel_order == "bgr":
         checkpoint = reverse_channels(checkpoint)
@@ -174,10 +175,13 @@ def _rename(tensors: Mapping[str, np.ndarray], name: str, network: Staged, layou
 
 
 def _preprocessing(
-    name: str, network: Staged, leaves: Mapping[str, np.ndarray], said: Preprocessing, given: Mapping[str, Any]
-) -> Preprocessing:
+    name: str, network: Staged, leaves: Mapping[str, np.ndarray], said: ImagePreprocessing, given: Mapping[str, Any]
+) -> ImagePreprocessing:
     """What is `said` of the weights, but for what is `given` and for what their own shapes tell better."""
     keys, given = _keys(name), dict(given)
+    fields = ["image_size", *(field.name for field in dataclasses.fields(said) if field.name != "input_shape")]
+    if unknown := given.keys() - set(fields):
+        raise InputError(f"preprocessing has {', '.join(sorted(unknown))}; expected any of: {', '.join(fields)}")
     height, width, channels = said.input_shape
     stem = leaves.get(keys.stem)
     if stem is not None and stem.ndim == 4 and stem.shape[2] != channels:
@@ -202,7 +206,7 @@ def _taken(tensors: Mapping[str, np.ndarray], table: tuple) -> int:
     return sum(any(row.leaves_of(name) for row in table) for name in tensors)
 
 
-def _said(name: str, described: Described | None, like: Published | None) -> Preprocessing:
+def _said(name: str, described: Described | None, like: Published | None) -> ImagePreprocessing:
     """The preprocessing as described beside the weights, as published, or of a network trained on ImageNet as most."""
     if described is not None and described.preprocessing is not None:
         return described.preprocessing
@@ -219,6 +223,11 @@ def _class_names(
     if described is not None and len(described.class_names) == outputs:
         return described.class_names
     return class_names(row.class_names if row else "imagenet", outputs)
+
+
+def _task(names: tuple[str, ...]) -> Classification | None:
+    """What published weights are asked, where the names of their classes are known."""
+    return Classification(names) if names else None
 
 
 FORMATS = ("safetensors", "npz")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from jaxdl.data.preprocessing import Preprocessing
+from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing, TablePreprocessing
 from jaxdl.errors import InputError
 from jaxdl.models import MODELS
 from jaxdl.weights.published import HALVES, IMAGENET
@@ -40,7 +40,7 @@ class Described:
     model: str | None
     architecture: str
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    preprocessing: Preprocessing | None = None
+    preprocessing: ImagePreprocessing | None = None
     class_names: tuple[str, ...] = ()
     licence: str | None = None
 
@@ -100,9 +100,8 @@ def _from_timm(config: Mapping[str, Any]) -> Described:
     given = {**config.get("pretrained_cfg", {}), **{k: v for k, v in config.items() if k != "pretrained_cfg"}}
     channels, *size = given["input_size"]
     mode = given.get("crop_mode", "center")
-    preprocessing = Preprocessing(
+    preprocessing = ImagePreprocessing(
         (*size, channels),
-        "uint8",
         tuple(given["mean"]),
         tuple(given["std"]),
         given["interpolation"],
@@ -160,7 +159,7 @@ def _with_arguments(wanted: Mapping[str, Any]) -> str | None:
     return None
 
 
-def _preprocessing(given: Mapping[str, Any], config: Mapping[str, Any]) -> Preprocessing:
+def _preprocessing(given: Mapping[str, Any], config: Mapping[str, Any]) -> ImagePreprocessing:
     """As transformers' image processors of these families do it."""
     size = given.get("size", 224)
     shorter = size.get("shortest_edge") if isinstance(size, dict) else None
@@ -182,8 +181,8 @@ def _preprocessing(given: Mapping[str, Any], config: Mapping[str, Any]) -> Prepr
     mean = tuple(given.get("image_mean", HALVES[0])) if given.get("do_normalize", True) else (0.0,) * 3
     std = tuple(given.get("image_std", HALVES[1])) if given.get("do_normalize", True) else (1.0,) * 3
     interpolation = RESAMPLE[int(given.get("resample", 2))]
-    return Preprocessing(
-        (side, side, int(config.get("num_channels", 3))), "uint8", mean, std, interpolation, fraction, mode
+    return ImagePreprocessing(
+        (side, side, int(config.get("num_channels", 3))), mean, std, interpolation, fraction, mode
     )
 
 
@@ -202,6 +201,10 @@ def timm_of_model(name: str) -> str:
 def to_timm(name: str, preprocessing: Preprocessing, class_names: tuple[str, ...], outputs: int) -> str:
     """The ``config.json`` with which timm makes the model `name` from a folder (``local-dir:``) or the hub."""
     architecture = timm_of_model(name)
+    if isinstance(preprocessing, TablePreprocessing):  # of images that are floats, which nothing resizes
+        preprocessing = ImagePreprocessing(preprocessing.input_shape, preprocessing.mean, preprocessing.std)
+    elif not isinstance(preprocessing, ImagePreprocessing):
+        raise InputError(f"the network takes {preprocessing.describe()} as they are; timm knows of images alone")
     height, width, channels = preprocessing.input_shape
     mean, std = (preprocessing.mean, preprocessing.std) if preprocessing.fitted else IMAGENET
     config = {

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
@@ -208,13 +208,13 @@ def _row_of(tensor: str, table: Table) -> tuple[Row | None, tuple[str, ...]]:
     return None, ()
 
 
-def fill(renamed: Renamed, model: Staged, input_shape: Sequence[int]) -> Variables:
+def fill(renamed: Renamed, model: Staged, spec: Any) -> Variables:
     """The variables of `model`, every leaf filled once.
 
     Raises:
       InputError: listing all that does not match, on either side.
     """
-    like = jax.eval_shape(lambda k: init_variables(model, k, input_shape), jax.random.key(0))
+    like = jax.eval_shape(lambda k: init_variables(model, k, spec), jax.random.key(0))
     want = {name: leaf.shape for name, leaf in walk_shapes(like)}
     have, origin = renamed.leaves, renamed.origin
     problems = list(renamed.problems)

@@ -9,7 +9,7 @@ import dataclasses
 from functools import cache
 from importlib.resources import files
 
-from jaxdl.data.preprocessing import Preprocessing
+from jaxdl.data.preprocessing import ImagePreprocessing
 
 TORCHVISION = "https://download.pytorch.org/models/"
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -34,7 +34,7 @@ class Published:
     model: str
     source: str
     licence: str
-    preprocessing: Preprocessing
+    preprocessing: ImagePreprocessing
     top1: float | None
     top1_side: int
     class_names: str = "imagenet"
@@ -47,9 +47,9 @@ class Published:
 
 def images(
     side: int, crop_fraction: float, interpolation: str, statistics: tuple[tuple[float, ...], tuple[float, ...]]
-) -> Preprocessing:
+) -> ImagePreprocessing:
     """Of colour images brought to `side` × `side`; `statistics` are mean and standard deviation by channel."""
-    return Preprocessing((side, side, 3), "uint8", *statistics, interpolation, crop_fraction)
+    return ImagePreprocessing((side, side, 3), *statistics, interpolation, crop_fraction)
 
 
 def _torchvision(

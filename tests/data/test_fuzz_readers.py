@@ -5,6 +5,7 @@ became of them.
 """
 
 import contextlib
+import dataclasses
 import io
 import json
 import os
@@ -21,10 +22,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from jaxdl import data
-from jaxdl.data.preprocessing import Preprocessing, to_memory
+from jaxdl.data.preprocessing import ImagePreprocessing
+from jaxdl.data.table import TASKS
 from jaxdl.errors import InputError
 from jaxdl.models import create
-from jaxdl.weights.card import Card
 from jaxdl.weights.checkpoint import from_model, restore, save
 
 CASES = int(os.environ.get("JAXDL_FUZZ_CASES", "400"))
@@ -183,14 +184,15 @@ def _arrays(size):
     return st.builds(lambda x, more: {"x": x, **more}, x, st.dictionaries(names, any_array, max_size=2))
 
 
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore")
 @examples(0.1)
-@given(held=st.integers(0, 4).flatmap(_arrays))
-def test_npz_of_any_arrays(place, held):
+@given(held=st.integers(0, 4).flatmap(_arrays), task=st.sampled_from(TASKS))
+def test_npz_of_any_arrays(place, held, task):
     buffer = io.BytesIO()
     np.savez(buffer, **held)
     (place / "d.npz").write_bytes(buffer.getvalue())
-    source = survives("npz, any arrays", lambda: data.npz(place / "d.npz"))
+    source = survives("npz, any arrays", lambda: data.npz(place / "d.npz", task=task))
     if source is not None and len(source):
         assert source[0]["x"].dtype in (np.float32, np.uint8)
         assert np.isfinite(source.x).all()
@@ -209,6 +211,7 @@ def test_the_pickles_would_have_run(place):
 TABLE = "\ufeffa;b;target;group;time\n" + "".join(
     f'{i};{i / 3};"{"uvw"[i % 3]}";g{i};2024-01-0{i + 1}\n' for i in range(9)
 )
+BIT = st.sampled_from(["0", "1", "true", "False", "1.0"])
 NUMBER = st.integers(-3, 99).map(str) | st.floats(-9, 9).map(str)
 CELL = st.one_of(
     NUMBER,
@@ -220,11 +223,11 @@ CELL = st.one_of(
 NAME = st.sampled_from(["a", "b", "y", "target", "label", "group", "time", "file", "image", "", " a ", "Y", "1"])
 
 
-def _read_table(place, content):
+def _read_table(place, content, **options):
     (place / "t.csv").write_bytes(content)
 
     def read():
-        source = data.csv(place / "t.csv", labelled=False)
+        source = data.csv(place / "t.csv", labelled=False, **options)
         for i in range(min(3, len(source))):
             assert set(source[i]) <= {"x", "y"}
         return source
@@ -236,7 +239,11 @@ def _read_table(place, content):
     if source is not None and source.labels is not None:
         assert np.isfinite(source.labels).all()
         assert len(source.labels) == len(source)
-        assert not source.class_names or source.labels.max() < len(source.class_names)
+        if source.labels.ndim == 2:
+            assert source.labels.shape[1] == len(source.class_names)
+            assert set(np.unique(source.labels)) <= {0, 1}
+        else:
+            assert not source.class_names or source.labels.max() < len(source.class_names)
 
 
 @examples(0.15)
@@ -249,15 +256,20 @@ def test_tables_with_damaged_bytes(place, damage):
 @given(
     names=st.lists(NAME, min_size=1, max_size=5) | st.lists(NAME, min_size=2, max_size=4, unique=True),
     rows=st.lists(st.lists(CELL, min_size=1, max_size=5), max_size=5)
-    | st.lists(st.lists(NUMBER, min_size=4, max_size=4), min_size=1),
+    | st.lists(st.lists(NUMBER, min_size=4, max_size=4), min_size=1)
+    | st.lists(st.lists(BIT, min_size=4, max_size=4), min_size=1),
     delimiter=st.sampled_from([",", ";", "\t", "|"]),
     fill=st.booleans(),
+    options=st.fixed_dictionaries(
+        {"task": st.sampled_from(TASKS)}, optional={"target": st.sampled_from(["a", "y", ["a", "b"], "a,y"])}
+    ),
 )
-def test_tables_of_any_fields(place, names, rows, delimiter, fill):
+def test_tables_of_any_fields(place, names, rows, delimiter, fill, options):
     for i in range(2):
         Image.new("L", (2, 2)).save(place / f"{i}.png")
     rows = [(row * 5)[: len(names)] for row in rows] if fill else rows
-    _read_table(place, "\n".join(delimiter.join(row) for row in [names, *rows]).encode("utf-8", "surrogatepass"))
+    content = "\n".join(delimiter.join(row) for row in [names, *rows])
+    _read_table(place, content.encode("utf-8", "surrogatepass"), **options)
 
 
 @examples(0.02)
@@ -290,7 +302,7 @@ def _whole_images():
 
 
 IMAGES = list(_whole_images())
-SHAPE = Preprocessing((6, 6, 3), "uint8")
+SHAPE = ImagePreprocessing((6, 6, 3))
 
 
 @examples(0.25)
@@ -308,7 +320,8 @@ def test_folders_with_damaged_images(place, which, damage, other_suffix):
         source = data.folder(root)
         shapes = source.shapes()
         assert {example.shape for example in (source[i]["x"] for i in range(3))} <= shapes
-        assert to_memory(source, SHAPE).x.shape == (3, 6, 6, 3)
+        assert SHAPE.load(source).shape == (3, 6, 6, 3)
+        assert len(source.fingerprint()) == 64
         return source
 
     survives("image folder", read)
@@ -339,23 +352,27 @@ NETWORKS = {
 }
 
 
-@pytest.fixture(scope="module", params=NETWORKS)
+@pytest.fixture(
+    scope="module",
+    params=[name if name == "cnn" else pytest.param(name, marks=pytest.mark.slow) for name in NETWORKS],
+)
 def checkpoint(place, request):
-    shape = Preprocessing((4, 4, 1), "uint8", (0.1,), (0.2,))
+    shape = ImagePreprocessing((4, 4, 1), (0.1,), (0.2,))
     model = create(request.param, 2, **NETWORKS[request.param])
     made = from_model(model, shape, ("a", "b"))
     path = place / request.param
-    save(type(made)(model, made.variables, Card(shape, ("a", "b"), plan={"epochs": 1}), ({"epoch": 1},)), path)
+    card = dataclasses.replace(made.card, plan={"epochs": 1}).with_seen(np.arange(5, dtype=np.uint64))
+    save(dataclasses.replace(made, card=card, history=({"epoch": 1},)), path)
     return path, (path / "card.json").read_bytes()
 
 
 def _restored(checkpoint, content, name="card.json"):
-    path, card = checkpoint
+    path, whole = checkpoint[0], (checkpoint[0] / name).read_bytes()
     (path / name).write_bytes(content)
     try:
         made = survives(f"checkpoint's {name}", lambda: restore(path))
     finally:
-        (path / name).write_bytes(card if name == "card.json" else b'{"epoch": 1}\n')
+        (path / name).write_bytes(whole)
     if made is not None:
         assert made.model.num_outputs == 2
         assert len(made.card.class_names) in (0, 2)
@@ -397,7 +414,13 @@ PLACES = [
             "x",
         )
     ),
-    *(("preprocessing", key) for key in ("input_shape", "kind", "mean", "std", "interpolation", "crop_fraction")),
+    *(
+        ("preprocessing", key)
+        for key in ("modality", "input_shape", "kind", "mean", "std", "interpolation", "crop_fraction", "crop_mode")
+    ),
+    *(("task", key) for key in ("name", "names", "x")),
+    *((key,) for key in ("task", "targets", "columns", "trained_on")),
+    ("trained_on", "sha256"),
     *(("preprocessing", "input_shape", i) for i in range(3)),
     ("arguments", "features", 0),
     ("class_names", 0),
@@ -421,6 +444,12 @@ def test_cards_of_any_values(checkpoint, changes):
 @given(content=st.one_of(st.binary(max_size=60), VALUES.map(lambda value: json.dumps(value).encode())))
 def test_histories_of_any_bytes(checkpoint, content):
     _restored(checkpoint, content, "metrics.jsonl")
+
+
+@examples(0.0035)
+@given(content=st.binary(max_size=60))
+def test_lists_of_any_bytes(checkpoint, content):
+    _restored(checkpoint, content, "trained_on.u64")
 
 
 @pytest.mark.parametrize("name", ["card.json", "metrics.jsonl"])

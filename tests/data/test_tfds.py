@@ -10,10 +10,11 @@ import cloudpickle
 import numpy as np
 import pytest
 from sklearn.datasets import load_digits
+from source_contract import check_contract
 
 from jaxdl import data
 from jaxdl.data.prepared import Spec
-from jaxdl.data.preprocessing import Preprocessing, to_memory, unfitted
+from jaxdl.data.preprocessing import ImagePreprocessing, TablePreprocessing, choose_preprocessing
 from jaxdl.data.stream import EvaluationOrder, stream
 from jaxdl.errors import InputError
 
@@ -174,7 +175,7 @@ def in_any_order(x, y):
     return sorted((image.tobytes(), int(label)) for image, label in zip(x, y, strict=True))
 
 
-@pytest.mark.parametrize("tensorflow", ["with", "without"])
+@pytest.mark.parametrize("tensorflow", [pytest.param("with", marks=pytest.mark.slow), "without"])
 def test_every_image_and_label(tmp_path, prepared, tensorflow):
     run(READ, tensorflow, tmp_path / "read.npz", TFDS_DATA_DIR=prepared / "whole")
     with np.load(tmp_path / "read.npz") as read:
@@ -193,13 +194,25 @@ def test_a_source_like_the_others():
     assert (len(source), len(source.names)) == (297, 297)
     assert (source.groups, source.times) == (None, None)
     assert source[5]["y"] == source.labels[5]
-    assert unfitted(source, None, 224) == Preprocessing((8, 8, 1), "uint8")
+    assert choose_preprocessing(source, None, 224) == ImagePreprocessing((8, 8, 1))
     again = data.load(source.name)
     np.testing.assert_array_equal(again.labels, source.labels)
     sent = cloudpickle.loads(cloudpickle.dumps(source))
     np.testing.assert_array_equal(sent[7]["x"], source[7]["x"])
     part = data.subset(source, [3, 1])
     np.testing.assert_array_equal(part[1]["x"], source[1]["x"])
+
+
+@pytest.mark.parametrize(
+    "spec", ["tfds:photos", "tfds:digits_small:train[:9]", "tfds:hidden:train[:5]", "tfds:floats:train[:5]"]
+)
+def test_it_keeps_the_contract_of_sources(spec):
+    source = data.load(spec)
+    check_contract(source)
+    assert data.load(source.name).fingerprint() == source.fingerprint()
+    if spec != "tfds:photos":  # whose sizes differ
+        x = np.stack([source[i]["x"] for i in range(len(source))])
+        assert data.Arrays(x, source.targets(), source.class_names).fingerprint() == source.fingerprint()
 
 
 def test_splits_as_tfds_writes_them():
@@ -224,13 +237,13 @@ def test_images_of_any_size_in_memory_and_streamed():
         assert y == seed % 2
         written = np.random.default_rng(seed).integers(0, 256, (len(x), 20) if seed == 1 else x.shape, dtype=np.uint8)
         np.testing.assert_array_equal(x, written if seed != 1 else np.repeat(written[..., None], 3, axis=-1))
-    small = unfitted(source, 9, 224)
-    whole = to_memory(source, small)
+    small = choose_preprocessing(source, 9, 224)
+    whole = small.load(source)
     for workers in (0, 1):
         for batch in stream(source, small, EvaluationOrder((np.arange(8),), 4), range(1), workers=workers):
             rows = slice(4 * batch["step"], 4 * batch["step"] + 4)
-            np.testing.assert_array_equal(batch["x"], whole.x[rows])
-            np.testing.assert_array_equal(batch["y"], whole.labels[rows])
+            np.testing.assert_array_equal(batch["x"], whole[rows])
+            np.testing.assert_array_equal(batch["y"], source.labels[rows])
 
 
 def test_numbers():
@@ -245,7 +258,7 @@ def test_numbers():
         for i in range(60):
             assert source[i]["x"].dtype == np.float32
             assert source.labels[i] == np.float32(value(rows[source[i]["x"].tobytes()]))
-        assert unfitted(source, None, 224) == Preprocessing((64,), "float32")
+        assert choose_preprocessing(source, None, 224) == TablePreprocessing((64,))
     assert data.load("tfds:scalar")[0]["x"].shape == (1,)
 
 
@@ -258,28 +271,28 @@ def test_hidden_labels_are_none():
 @pytest.mark.parametrize(
     ("spec", "message"),
     [
-        ("tfds:digits_small", "'digits_small' has the splits train, test; say which: tfds:digits_small:train"),
+        ("tfds:digits_small", "train, test.* tfds:digits_small:train"),
         ("tfds:digits_small:trian", r"split 'trian' .*train \(1500 examples\), test \(297.*Did you mean 'train'\?"),
-        ("tfds:digits_small:train[:200%]", r"split 'train\[:200%\]' of 'digits_small' does not exist or is empty"),
-        ("tfds:digits_small:train[7:7]", r"split 'train\[7:7\]' of 'digits_small' does not exist or is empty"),
-        ("tfds:digits_smal:train", "unknown data set 'digits_smal'.*Did you mean 'digits_small'"),
-        ("tfds:cifar01", "unknown data set 'cifar01'.*Did you mean 'cifar10'"),
+        ("tfds:digits_small:train[:200%]", r"'train\[:200%\]' of 'digits_small'"),
+        ("tfds:digits_small:train[7:7]", r"'train\[7:7\]' of 'digits_small'"),
+        ("tfds:digits_smal:train", "'digits_smal'.*'digits_small'"),
+        ("tfds:cifar01", "'cifar01'.*'cifar10'"),
         ("tfds:mnist", r"'mnist' is not prepared: there is no '.*mnist/VERSION'.*\n  pip install 'jaxdl\[tfds\]'\n"),
         ("tfds:mnist:3.0.1:train", r"tfds.builder\('mnist:3.0.1', data_dir='.*', file_format='array_record'\)"),
-        ("tfds:digits_small:2.0.0:train", r"prepared in the versions 1.0.0, 1.10.0 in .*not 2.0.0"),
-        ("tfds:several", "several configs .*: one, two. Say which: tfds:several/one"),
-        ("tfds:several/tow", "in the configs one, two in .*, not 'tow'.*Did you mean 'two'"),
-        ("tfds:several/one:9.9.9", "'several/one' is prepared in the versions 1.0.0 in .*, not 9.9.9"),
-        ("tfds:digits_record", "prepared as tfrecord, which takes TensorFlow to read; jaxdl reads array_record"),
+        ("tfds:digits_small:2.0.0:train", r"1\.0\.0, 1\.10\.0 .*2\.0\.0"),
+        ("tfds:several", "one, two.* tfds:several/one"),
+        ("tfds:several/tow", "one, two .*'tow'.*'two'"),
+        ("tfds:several/one:9.9.9", r"'several/one' .*1\.0\.0 .*9\.9\.9"),
+        ("tfds:digits_record", "prepared as tfrecord.* array_record"),
         (
             "tfds:digits_apart",
             r"\(supervised keys: None\). Its features: extra: Tensor.*; image: Image.*; label: ClassL",
         ),
-        ("tfds:texts", r"the examples of 'texts' are Text\(.*; expected images of 8 or 16 bits, or numbers"),
-        ("tfds:boxes", "the labels of 'boxes' are BBoxFeature.*; expected one class or number for each"),
+        ("tfds:texts", r"the examples of 'texts' are Text\(.*"),
+        ("tfds:boxes", "the labels of 'boxes' are BBoxFeature.*"),
         ("tfds:", r"'tfds:' names no data set; expected tfds:NAME\[/CONFIG\]\[:VERSION\]\[:SPLIT\]"),
-        ("tfds:a/b/c", "'tfds:a/b/c' names no data set"),
-        ("tfds:../etc", "'tfds:../etc' names no data set"),
+        ("tfds:a/b/c", "'tfds:a/b/c'"),
+        ("tfds:../etc", r"'tfds:\.\./etc'"),
     ],
 )
 def test_what_cannot_be_read(spec, message):
@@ -287,6 +300,7 @@ def test_what_cannot_be_read(spec, message):
         data.load(spec)
 
 
+@pytest.mark.slow
 def test_the_commands_of_the_message_are_right(prepared, monkeypatch):
     """What it advises for a data set in the wrong format makes it readable: here, with a builder of the test's own."""
     with pytest.raises(InputError) as caught:
@@ -349,7 +363,7 @@ def test_an_image_that_cannot_be_decoded():
         source[4]
 
 
-@pytest.mark.parametrize("module", ["tensorflow_datasets", "array_record"])
+@pytest.mark.parametrize("module", ["tensorflow_datasets", pytest.param("array_record", marks=pytest.mark.slow)])
 def test_packages_that_are_missing_are_named(module, tmp_path):
     code = f"""
         import sys

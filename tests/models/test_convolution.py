@@ -29,6 +29,7 @@ def _assert_same_gradients(ours, xlas, *operands):
         np.testing.assert_allclose(mine, theirs, rtol=1e-4, atol=1e-4 * np.abs(theirs).max())
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=12)
 @given(
     batch=st.integers(1, 5),
@@ -90,7 +91,7 @@ def test_groups_and_dilation_are_left_to_xla(options):
     )
 
 
-@pytest.mark.parametrize(("size", "stride"), [(1, 2), (3, 1), (11, 1)])
+@pytest.mark.parametrize(("size", "stride"), [(1, 2), (3, 1), pytest.param(11, 1, marks=pytest.mark.slow)])
 def test_a_layer_mapped_over_kernels_is_the_layer_in_turn(size, stride):
     layer = conv(4, size, stride)
     x = _drawn(3, 2, 9, 9, 3)

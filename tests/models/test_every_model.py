@@ -2,7 +2,8 @@
 
 What depends on a network's size alone (names, order of the stages, number of parameters, head) is tested at full
 size, without computing. The rest runs on a small one of the same family, with the name's own kind of blocks; names that
-differ by nothing but their size share it.
+differ by nothing but their size share it. A plain run takes the first of most families, and trains one of them; the
+slow tier takes all.
 """
 
 import functools
@@ -13,7 +14,7 @@ import numpy as np
 import pytest
 
 import jaxdl
-from jaxdl.data import Preprocessing
+from jaxdl.data import ImagePreprocessing
 from jaxdl.models import MODELS, MODES, create
 from jaxdl.models.staged import init_variables, join_variables, split_variables, walk_shapes
 from jaxdl.weights.card import Card
@@ -55,9 +56,19 @@ def _distinct():
 
 
 DISTINCT = _distinct()
+SLOW = ("InceptionV3", "GoogLeNet")  # families that compile longest
+FIRST = {entry.family: name for name, entry in reversed(MODELS.items())}  # the first name of each family
 
 
-@pytest.fixture(params=DISTINCT, ids=lambda key: f"{DISTINCT[key][1][0]} and {len(DISTINCT[key][1]) - 1} more")
+def _slow_but(quick, cases):
+    """`cases` as parameters; all but the `quick` ones are left to the slow tier."""
+    return [pytest.param(case, marks=() if quick(case) else pytest.mark.slow) for case in cases]
+
+
+@pytest.fixture(
+    params=_slow_but(lambda key: FIRST[key[0]] in DISTINCT[key][1] and key[0].__name__ not in SLOW, DISTINCT),
+    ids=lambda key: f"{DISTINCT[key][1][0]} and {len(DISTINCT[key][1]) - 1} more",
+)
 def case(request):
     """A small network, variables none of which is trivial, and examples as stored."""
     return _made(*request.param, DISTINCT[request.param][0])
@@ -91,9 +102,9 @@ class Case:
     def __init__(self, model, variables, stored):
         self.model, self.variables, self.stored = model, variables, stored
         self.names = model.stage_names
-        preprocessing = Preprocessing(stored.shape[1:], "uint8", (0.5,) * 3, (0.25,) * 3)
+        preprocessing = ImagePreprocessing(stored.shape[1:], (0.5,) * 3, (0.25,) * 3)
         self.checkpoint = jaxdl.Checkpoint(model, variables, Card(preprocessing))
-        self.x = np.asarray(preprocessing.normalise(stored))
+        self.x = np.asarray(preprocessing.network_input(stored))
         self.run = jax.jit(model.apply, static_argnames=("start", "stop", "taps"))
         self.labels = np.arange(len(stored)) % OUTPUTS
 
@@ -117,7 +128,7 @@ def _equal(one, two):
     jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
-@pytest.mark.parametrize("name", MODELS)
+@pytest.mark.parametrize("name", _slow_but(lambda name: name in FIRST.values(), MODELS))
 def test_full_size_without_computing(name):
     entry = MODELS[name]
     outputs = 1000 if entry.image_size >= 200 else 10
@@ -204,8 +215,20 @@ def test_saved_and_restored(case, tmp_path):
     _equal(restored.variables, case.variables)
 
 
+@pytest.mark.slow
 def test_training(case):
-    """In bfloat16 and in every mode the loss falls, what is frozen stays bit for bit, and steps compile once."""
+    """In every mode of every model, see `_trains`."""
+    _trains(case)
+
+
+def test_training_of_one():
+    """Of the residual networks for small images, which have batch norm and shortcuts."""
+    key = next(key for key, (_, names) in DISTINCT.items() if "resnet20_cifar" in names)
+    _trains(_made(*key, DISTINCT[key][0]))
+
+
+def _trains(case):
+    """In bfloat16 and in every mode the loss falls, and what is frozen stays bit for bit."""
     for mode in MODES:
         options = {
             "from scratch": {"precision": "bfloat16"},  # the same program as that of full fine-tuning

@@ -36,7 +36,12 @@ def _drawn(model, shape):
     return jax.tree_util.tree_map_with_path(draw, _abstract(model, shape))
 
 
-@pytest.mark.parametrize("name", MODELS)
+FIRST = {entry.family: name for name, entry in reversed(MODELS.items())}.values()  # the first name of each family
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=() if name in FIRST else pytest.mark.slow) for name in MODELS]
+)
 def test_every_row_is_made_and_described_again(name):
     model = create(name, 5)
     assert describe(model) == (name, {})
@@ -74,35 +79,35 @@ def test_a_description_is_the_shortest():
 
 
 def test_a_family_outside_the_table_is_not_described():
-    with pytest.raises(InputError, match=r"Staged is in no row of jaxdl\.models\.MODELS"):
+    with pytest.raises(InputError, match=r"Staged is in no row"):
         describe(Staged(num_outputs=3))
 
 
 @pytest.mark.parametrize(
     ("name", "arguments", "message"),
     [
-        ("resnet5", {}, "unknown model 'resnet5'; expected one of: mlp, cnn, .*Did you mean 'resnet50'?"),
-        ("cnn", {"actvation": "relu"}, "no argument 'actvation'; it has: activation, .*Did you mean 'activation'?"),
+        ("resnet5", {}, "'resnet5'.*mlp, cnn, .*'resnet50'?"),
+        ("cnn", {"actvation": "relu"}, "'actvation'.*'activation'?"),
         ("mlp", {"parent": None}, "no argument 'parent'"),
-        ("cnn", {"activation": "rellu"}, "unknown activation 'rellu'.*Did you mean 'relu'?"),
-        ("mlp", {"activation": "Tanh"}, "unknown activation 'Tanh'.*Did you mean 'tanh'?"),
-        ("cnn", {"pool": "averge"}, "unknown pool 'averge'.*Did you mean 'average'?"),
-        ("cnn", {"norm": "bach"}, "unknown norm 'bach'.*Did you mean 'batch'?"),
-        ("vit", {"pool": "tokn"}, "unknown pool 'tokn'.*Did you mean 'token'?"),
-        ("resnet18", {"block": "botleneck"}, "unknown block 'botleneck'.*Did you mean 'bottleneck'?"),
-        ("resnet18", {"stem": "smal"}, "unknown stem 'smal'.*Did you mean 'small'?"),
-        ("mlp", {"dtype": "bfloat"}, "unknown dtype 'bfloat'.*Did you mean 'bfloat16'?"),
-        ("mlp", {"param_dtype": "float64"}, "unknown param_dtype 'float64'"),
-        ("mlp", {"hidden": 8}, "argument 'hidden' of model 'mlp' is 8; expected something like (128, 128)"),
-        ("mlp", {"hidden": (8, -1)}, "argument 'hidden' of model 'mlp' is (8, -1)"),
+        ("cnn", {"activation": "rellu"}, "activation 'rellu'.*'relu'?"),
+        ("mlp", {"activation": "Tanh"}, "activation 'Tanh'.*'tanh'?"),
+        ("cnn", {"pool": "averge"}, "pool 'averge'.*'average'?"),
+        ("cnn", {"norm": "bach"}, "norm 'bach'.*'batch'?"),
+        ("vit", {"pool": "tokn"}, "pool 'tokn'.*'token'?"),
+        ("resnet18", {"block": "botleneck"}, "block 'botleneck'.*'bottleneck'?"),
+        ("resnet18", {"stem": "smal"}, "stem 'smal'.*'small'?"),
+        ("mlp", {"dtype": "bfloat"}, "dtype 'bfloat'.*'bfloat16'?"),
+        ("mlp", {"param_dtype": "float64"}, "param_dtype 'float64'"),
+        ("mlp", {"hidden": 8}, "'hidden' of model 'mlp' is 8"),
+        ("mlp", {"hidden": (8, -1)}, "'hidden' of model 'mlp' is (8, -1)"),
         ("mlp", {"hidden": ("8",)}, "argument 'hidden'"),
-        ("vit", {"depth": 2.0}, "argument 'depth' of model 'vit' is 2.0; expected something like 4"),
+        ("vit", {"depth": 2.0}, "'depth' of model 'vit' is 2.0"),
         ("vit", {"depth": True}, "argument 'depth'"),
         ("vit", {"depth": -1}, "argument 'depth'"),
-        ("vit", {"width": 10, "num_heads": 4}, "width 10 cannot be divided among 4 attention heads"),
-        ("vit", {"num_heads": 0}, "cannot be divided among 0 attention heads"),
+        ("vit", {"width": 10, "num_heads": 4}, "width 10 .*4 attention heads"),
+        ("vit", {"num_heads": 0}, "0 attention heads"),
         ("mlp", {"dropout": "0.1"}, "argument 'dropout'"),
-        ("mlp", {"dropout": 1.0}, "dropout of model 'mlp' is 1.0; expected a share"),
+        ("mlp", {"dropout": 1.0}, "dropout of model 'mlp' is 1.0"),
         ("mlp", {"dropout": -0.1}, "dropout of model 'mlp' is -0.1"),
         ("cnn", {"hidden": ()}, "at least one fully connected layer"),
     ],

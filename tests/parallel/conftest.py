@@ -13,15 +13,16 @@ collect_ignore = [] if jax.device_count() >= 8 else ["eight"]
 
 
 @pytest.fixture
-def run_on_eight():
+def run_on_eight(request):
     """Runs a file of `eight/` with 8 virtual CPU devices; what it printed is shown where it fails."""
 
     def run(name):
         flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
         environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
         environment = {k: v for k, v in environment.items() if not k.startswith("PYTEST_")}
+        command = ["-m", "pytest", str(EIGHT / name), "-q", "-rA", "-p", "no:cacheprovider", "-n", "0"]
         done = subprocess.run(
-            [sys.executable, "-m", "pytest", str(EIGHT / name), "-q", "-rA", "-p", "no:cacheprovider", "-n", "0"],
+            [sys.executable, *command, "-m", request.config.option.markexpr],  # the slow ones too where they are wanted
             env=environment,
             cwd=EIGHT.parents[2],
             capture_output=True,

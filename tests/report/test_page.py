@@ -17,21 +17,24 @@ from jaxdl.errors import InputError
 from jaxdl.report.page import write_page
 from jaxdl.report.predictions import most_wrong
 from jaxdl.report.table import how_made, print_table, results_table
+from jaxdl.tasks import Classification
+from jaxdl.training.execution import Execution
 from jaxdl.validation.result import OutOfFold
 
 
 @pytest.fixture(scope="module")
 def source():
     digits = data.digits(range(3))
-    return data.subset(digits, np.concatenate([np.flatnonzero(digits.labels == c)[:12] for c in range(3)]))
+    return data.subset(digits, np.concatenate([np.flatnonzero(digits.targets() == c)[:12] for c in range(3)]))
 
 
 @pytest.fixture(scope="module")
 def results(source):
     made = jaxdl.create("mlp", 3, hidden=(8,))
     one, two = (jaxdl.Plan(epochs=epochs, batch_size=16, learning_rate=3e-3) for epochs in (2, 4))
-    run = lambda plan, folds: jaxdl.cross_validate(made, source, plan, folds=folds, fold_strategy="loop")  # noqa: E731
-    return {"short": run(one, 3), "long": run(two, 3)}
+    how = Execution(fold_strategy="loop")
+    run = lambda plan: jaxdl.cross_validate(made, source, plan, folds=3, execution=how)  # noqa: E731
+    return {"short": run(one), "long": run(two)}
 
 
 def synthetic(result, classes=3, examples=60, folds=3, right=0.7, names=None, epochs=3):
@@ -43,7 +46,7 @@ def synthetic(result, classes=3, examples=60, folds=3, right=0.7, names=None, ep
     logits[np.flatnonzero(sure), label[sure]] += 20
     fold = np.sort(np.arange(examples) % folds)
     found = OutOfFold(np.arange(examples), fold, label, logits)
-    hits = found.predicted == label
+    hits = logits.argmax(-1) == label
     rows = [
         {"fold": f, "train": int((fold != f).sum()), "test": int((fold == f).sum()), "seconds": 0.5}
         | {"accuracy": float(hits[fold == f].mean()), "loss": 0.25}
@@ -59,6 +62,8 @@ def synthetic(result, classes=3, examples=60, folds=3, right=0.7, names=None, ep
         folds=rows,
         out_of_fold=found,
         data={"name": "drawn", "examples": examples, "class_names": names},
+        question={"name": "classification", "names": names},
+        own=None,
         split={**result.split, "k": folds},
         curves=[{"fold": f, "epoch": e + 1, **measured} for f in range(folds) for e in range(epochs)],
     )
@@ -103,8 +108,8 @@ def test_page_shows_each_fold(show, results):
 
 
 def test_counts_in_the_confusion_matrix_sum_to_the_held_out_examples(show, results):
-    named = {**results["long"].data, "class_names": ["zero", "one", "two"]}
-    page = show({"long": dataclasses.replace(results["long"], data=named)})
+    named = {**results["long"].question, "names": ["zero", "one", "two"]}
+    page = show({"long": dataclasses.replace(results["long"], question=named, own=None)})
     (confusion,) = labelled(page, "long: confusion matrix")
     assert sum(map(int, re.findall(r"\b\d+\b", confusion["text"]))) == len(results["long"].out_of_fold.index) == 36
     assert {"zero", "one", "two"} <= set(confusion["text"].split())
@@ -112,7 +117,7 @@ def test_counts_in_the_confusion_matrix_sum_to_the_held_out_examples(show, resul
 
 def test_wrong_examples_are_shown_with_their_pictures(show, results, source):
     best = next(row["method"] for row in results_table(results) if row["best"])
-    expected = most_wrong(results[best].out_of_fold, 12)
+    expected = most_wrong(results[best].out_of_fold, results[best].asked, 12)
     page = show(results, source=source)
     captions = [element["text"] for element in page.all("figcaption")]
     assert len(captions) == len(page.all("img")) == len(expected) > 0
@@ -130,13 +135,14 @@ def test_most_wrong_names_an_example_once():
         np.array([0, 0, 0, 1]),
         np.float32([[0, 3], [0, 1], [0, 5], [0, 9]]),
     )
-    assert [(row["index"], row["fold"]) for row in most_wrong(found, 9)] == [(4, 1), (7, 0)]
+    rows = most_wrong(found, Classification(("no", "yes")), 9)
+    assert [(row["index"], row["fold"]) for row in rows] == [(4, 1), (7, 0)]
 
 
 @pytest.mark.parametrize("kind", ["none", "numbers", "colour", "files"])
 def test_page_takes_any_source(show, results, tmp_path, kind):
     result = synthetic(results["long"], examples=30)
-    labels = result.out_of_fold.label
+    labels = result.out_of_fold.target
     random = np.random.default_rng(1)
     given = None
     if kind == "numbers":
@@ -149,10 +155,10 @@ def test_page_takes_any_source(show, results, tmp_path, kind):
     page = show({"long": result}, source=given)
     pictures = page.all("img")
     if kind in ("colour", "files"):
-        assert len(pictures) == len(most_wrong(result.out_of_fold, 12))
+        assert len(pictures) == len(most_wrong(result.out_of_fold, result.asked, 12))
     else:
         assert not pictures
-        assert len(page.cells(2)) == 1 + len(most_wrong(result.out_of_fold, 12))
+        assert len(page.cells(2)) == 1 + len(most_wrong(result.out_of_fold, result.asked, 12))
     if kind == "files":
         assert {picture["src"][:15] for picture in pictures} == {"data:image/jpeg", "data:image/png;"}
         assert "class aa/picture" in page.text()
@@ -162,14 +168,14 @@ def of_files(folder, result, random):
     """The examples of `result` as files of different sizes, and a result in the order of the files."""
     from PIL import Image
 
-    for i, label in enumerate(result.out_of_fold.label):
+    for i, label in enumerate(result.out_of_fold.target):
         place = folder / result.class_names[label] / f"picture {i:02}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
         size = (10 + i, 20) if i % 2 else (300 + i, 200)
         Image.fromarray(random.integers(0, 256, size if i % 3 else (*size, 3), dtype=np.uint8)).save(place)
-    order = np.argsort(result.out_of_fold.label, kind="stable")
     held = result.out_of_fold
-    moved = OutOfFold(np.arange(len(order)), held.fold, held.label[order], held.logits[order])
+    order = np.argsort(held.target, kind="stable")
+    moved = OutOfFold(np.arange(len(order)), held.fold, held.target[order], held.kept[order])
     return data.folder(folder), dataclasses.replace(result, out_of_fold=moved)
 
 
@@ -233,7 +239,7 @@ def test_nothing_wrong(show, results):
 def test_training_that_diverged_or_kept_no_curves(show, results):
     rows = [{**row, "train_loss": float("nan"), "test_loss": float("inf")} for row in results["long"].curves]
     held = results["long"].out_of_fold
-    lost = dataclasses.replace(held, logits=np.full_like(held.logits, np.nan))
+    lost = dataclasses.replace(held, kept=np.full_like(held.kept, np.nan))
     show({"lost": dataclasses.replace(results["long"], curves=rows, out_of_fold=lost)})
     page = show({"none": dataclasses.replace(results["long"], curves=[])})
     assert "None were recorded" in page.text()
@@ -252,7 +258,7 @@ def test_same_results_give_the_same_bytes(results, source, tmp_path):
 def test_page_is_replaced_whole_or_not_at_all(results, tmp_path, monkeypatch):
     path = tmp_path / "report.html"
     path.write_text("before")
-    with monkeypatch.context() as patch:
+    with monkeypatch.context() as patch:  # a disk that is full
         patch.setattr("os.replace", lambda *a: (_ for _ in ()).throw(OSError("disk")))
         with pytest.raises(OSError, match="disk"):
             write_page(path, "Title", results)
@@ -264,21 +270,24 @@ def test_page_is_replaced_whole_or_not_at_all(results, tmp_path, monkeypatch):
 
 def test_mistakes_are_named(results, source, tmp_path):
     path = tmp_path / "report.html"
-    with pytest.raises(InputError, match="there is no folder"):
-        write_page(tmp_path / "nowhere" / "report.html", "Title", results)
-    with pytest.raises(InputError, match="is a folder"):
-        write_page(tmp_path, "Title", results)
-    with pytest.raises(InputError, match="results is empty"):
-        write_page(path, "Title", {})
-    with pytest.raises(InputError, match="results is a Result"):
-        write_page(path, "Title", results["long"])
-    with pytest.raises(InputError, match="Did you mean 'long'"):
+    for where, named in ((tmp_path / "nowhere" / "report.html", "nowhere"), (tmp_path, tmp_path.name)):
+        with pytest.raises(InputError, match=named):
+            write_page(where, "Title", results)
+    for given in ({}, results["long"]):
+        with pytest.raises(InputError, match="results is"):
+            write_page(path, "Title", given)
+    with pytest.raises(InputError, match="'long'"):
         write_page(path, "Title", results, truth={"lnog": 0.5})
-    with pytest.raises(InputError, match="give the one that it was made on"):
-        write_page(path, "Title", results, source=data.subset(source, range(20)))
-    with pytest.raises(InputError, match="give the one that it was made on"):
-        write_page(path, "Title", results, source=data.subset(source, range(35, -1, -1)))
+    for others in (range(20), range(35, -1, -1)):
+        with pytest.raises(InputError, match="'short'"):
+            write_page(path, "Title", results, source=data.subset(source, others))
     assert not path.exists()
+
+
+def test_a_source_with_other_names_is_not_that_of_the_result(results, source, tmp_path):
+    other = dataclasses.replace(source, class_names=("a", "b", "c"))
+    with pytest.raises(InputError, match="'short'"):
+        write_page(tmp_path / "report.html", "Title", results, source=other)
 
 
 def test_best_is_the_largest_mean_then_the_smallest_loss(results):

@@ -13,7 +13,10 @@ from jaxdl.report.predictions import (
     most_wrong,
     reliability,
 )
+from jaxdl.tasks import Classification
 from jaxdl.validation.result import OutOfFold
+
+TASK = Classification(("no", "yes"))
 
 
 def test_scores_of_classes_equal_counting():
@@ -102,7 +105,7 @@ def chosen(rows):
 
 
 def test_examples_are_chosen_by_their_probability():
-    assert chosen(most_wrong(held(), 2)) == [(9, 1, 0, 1, 0.95), (3, 0, 1, 0, 0.9)]
-    assert chosen(least_certain(held(), 3)) == [(7, 0, 1, 1, 0.55), (5, 0, 0, 0, 0.6), (8, 1, 1, 1, 0.8)]
+    assert chosen(most_wrong(held(), TASK, 2)) == [(9, 1, 0, 1, 0.95), (3, 0, 1, 0, 0.9)]
+    assert chosen(least_certain(held(), TASK, 3)) == [(7, 0, 1, 1, 0.55), (5, 0, 0, 0, 0.6), (8, 1, 1, 1, 0.8)]
     # the best of each class first, then the second of each
-    assert chosen(most_certain_right(held(), 9)) == [(8, 1, 1, 1, 0.8), (5, 0, 0, 0, 0.6), (7, 0, 1, 1, 0.55)]
+    assert chosen(most_certain_right(held(), TASK, 9)) == [(8, 1, 1, 1, 0.8), (5, 0, 0, 0, 0.6), (7, 0, 1, 1, 0.55)]

@@ -20,9 +20,11 @@ from jaxdl.models.staged import init_variables
 from jaxdl.report.inspect import inspect, time_stages
 from jaxdl.report.network import judge_gradients
 from jaxdl.report.run_page import write_run_report
+from jaxdl.training.execution import Execution
 from jaxdl.weights.checkpoint import restore, save
 
 PLAN = jaxdl.Plan(epochs=2, batch_size=16, learning_rate=3e-3)
+KEEPING = Execution(fold_strategy="loop", keep_models=True)
 EVERYTHING = (
     "The answer",
     "How sure is the number?",
@@ -33,8 +35,8 @@ EVERYTHING = (
     "Can the probabilities be believed?",
     "Most confidently wrong",
     "Least certain",
-    "Stages",
     "Where it looked",
+    "Stages",
     "Activations",
     "Gradients",
     "How this was made",
@@ -43,7 +45,7 @@ EVERYTHING = (
 
 def few(classes, each=14):
     source = digits(classes)
-    places = [np.flatnonzero(source.labels == c)[:each] for c in range(len(classes))]
+    places = [np.flatnonzero(source.targets() == c)[:each] for c in range(len(classes))]
     return data.subset(source, np.concatenate(places))
 
 
@@ -72,7 +74,7 @@ def parent(tmp_path_factory):
 @pytest.fixture(scope="module")
 def made(parent, source):
     plan = dataclasses.replace(PLAN, freeze_through="conv1")
-    return jaxdl.cross_validate(parent, source, plan, folds=3, fold_strategy="loop", keep_models=True)
+    return jaxdl.cross_validate(parent, source, plan, folds=3, execution=KEEPING)
 
 
 @pytest.fixture(scope="module")
@@ -80,9 +82,7 @@ def from_scratch(source):
     def run(name, source=source, plan=PLAN, **arguments):
         model = jaxdl.create(name, max(1, len(source.class_names)), **arguments)
         splitter = "stratified" if source.class_names else "kfold"
-        return jaxdl.cross_validate(
-            model, source, plan, splitter=splitter, folds=2, fold_strategy="loop", keep_models=True
-        )
+        return jaxdl.cross_validate(model, source, plan, splitter=splitter, folds=2, execution=KEEPING)
 
     return run
 
@@ -166,17 +166,17 @@ def _leaves(tree):
 def test_examples_are_explained_by_the_fold_that_held_them_out(page, made):
     captions = [f["text"] for f in page.all("figcaption") if ", fold " in f["text"]]
     held = made.out_of_fold
-    wrong = int((held.predicted != held.label).sum())
+    is_right = made.predicted == held.target
+    wrong = int((~is_right).sum())
     assert len(captions) == min(4, wrong) + min(4, len(held.index) - wrong)
     for caption in captions:
         index, fold = map(int, re.search(r"index (\d+), fold (\d+)", caption).groups())
         (place,) = np.flatnonzero(held.index == index)
         assert held.fold[place] == fold
-        right = held.predicted[place] == held.label[place]
-        assert ("rightly" in caption) == right
-        assert made.class_names[held.predicted[place]] in caption
+        assert ("which is right" in caption) == is_right[place]
+        assert made.class_names[made.predicted[place]] in caption
     maps = [image["alt"] for image in page.all("img") if image["alt"].startswith("Map of")]
-    assert len(maps) == sum(1 if "rightly" in caption else 2 for caption in captions)
+    assert len(maps) == sum(1 if "which is right" in caption else 2 for caption in captions)
     assert all(re.search(r"strongest at the|the same everywhere", alt) for alt in maps)
 
 
@@ -235,7 +235,7 @@ def test_data_is_found_again_less_what_was_broken(made, source, tmp_path):
     from PIL import Image
 
     folder = tmp_path / "images"
-    for i, label in enumerate(source.labels):
+    for i, label in enumerate(source.targets()):
         place = folder / source.class_names[label] / f"{i:03}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
         Image.fromarray(source.x[i, ..., 0]).save(place)
@@ -263,7 +263,7 @@ def test_regression_is_shown_as_numbers(from_scratch, tmp_path):
     titles = [h["text"] for h in page.all("h2")]
     assert "Predicted and true" in titles
     assert not {"Class by class", "Which classes are confused", "Most confidently wrong"} & set(titles)
-    error = result.out_of_fold.logits[:, 0] - result.out_of_fold.label
+    error = result.out_of_fold.kept[:, 0] - result.out_of_fold.target
     shown = sections(page)["predicted-and-true"]
     assert f"Mean absolute error {np.abs(error).mean():.4g}" in shown
     rows = table_with(page, "index", "true", "predicted", "error")
@@ -281,8 +281,8 @@ def test_report_on_a_checkpoint(parent, source, tmp_path):
     assert list(parts) == [
         "the-answer",
         "learning-curves",
-        "stages",
         "where-it-looked",
+        "stages",
         "activations",
         "gradients",
         "how-this-was-made",
@@ -348,7 +348,8 @@ def test_gradients_are_judged():
 
 
 def test_time_of_stages(parent):
-    seconds = time_stages(parent.model, parent.variables, (8, 8, 1), batch_size=4, repeats=3)
+    spec = parent.card.preprocessing.spec()
+    seconds = time_stages(parent.model, parent.variables, spec, batch_size=4, repeats=3)
     assert tuple(seconds) == parent.model.stage_names
     assert all(0 < value < 5 for value in seconds.values())
     model = jaxdl.create("mlp", 2, hidden=(2000, 8))

@@ -6,8 +6,9 @@ import pytest
 
 import jaxdl
 from jaxdl import data
-from jaxdl.data.preprocessing import Preprocessing
+from jaxdl.data.preprocessing import ImagePreprocessing
 from jaxdl.models.staged import init_variables, walk_shapes
+from jaxdl.tasks import Classification
 from jaxdl.weights.card import Card
 
 torch = pytest.importorskip("torch", reason="the PyTorch reference needs torch: pip install jaxdl[torch]")
@@ -120,7 +121,7 @@ def _ours(network, options):
     leaves = _leaves(network)
     assert {n: leaf.shape for n, leaf in walk_shapes(shapes)} == {n: leaf.shape for n, leaf in leaves.items()}
     values = [np.float32(leaves[name]) for name, _ in walk_shapes(shapes)]
-    card = Card(Preprocessing((SIDE, SIDE, 3), "uint8", MEAN, STD), CLASSES)
+    card = Card(ImagePreprocessing((SIDE, SIDE, 3), MEAN, STD), Classification(CLASSES))
     begin = jaxdl.Checkpoint(model, jax.tree.unflatten(jax.tree.structure(shapes), values), card)
     source = data.arrays(IMAGES, LABELS, class_names=CLASSES)
     plan = jaxdl.Plan(epochs=EPOCHS, batch_size=BATCH, seed=SEED, **options)

@@ -1,5 +1,6 @@
 """A run that was interrupted ends as one that was not, bit for bit."""
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import pytest
 
 import jaxdl
 from jaxdl import data
-from jaxdl.training import progress, runners
+from jaxdl.training import progress
+from jaxdl.training.execution import Execution
 from jaxdl.training.resume import AlreadyFinished, Interrupted, RunFolder, set_aside
 from jaxdl.training.transfer import LAST_GOOD, train
 
@@ -26,6 +28,11 @@ class Stop:
     def __call__(self):
         self.left -= 1
         return self.left < 0
+
+
+def kept_in(folder, **options):
+    """An execution whose state is kept in `folder`."""
+    return Execution(work=RunFolder(folder, **options))
 
 
 def models():
@@ -45,7 +52,7 @@ def run_to_the_end(call, folder, every_poll):
     """Starts `call` again and again, each start stopped after a few polls; the result and how often it was stopped."""
     for stops in range(200):
         try:
-            return call(RunFolder(folder, save_every=0, should_stop=Stop(every_poll))), stops
+            return call(kept_in(folder, save_every=0, should_stop=Stop(every_poll))), stops
         except Interrupted:
             continue
     raise AssertionError("it never ended")
@@ -59,16 +66,38 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
-@pytest.mark.parametrize("name", ["mlp", "cnn"])
-def test_training_goes_on_bit_for_bit(name, options, tmp_path, monkeypatch):
-    monkeypatch.setattr(runners, "CHUNK", 2)  # so that scanned epochs, too, are saved on their way
-    plan = jaxdl.Plan(**{**vars(PLAN), **options})
-    source, validation = data.subset(SOURCE, np.arange(60)), data.subset(SOURCE, np.arange(60, len(SOURCE)))
-    model = models()[name]
-    whole = train(model, source, plan, validation=validation)
+# Steps of an MLP run in programs of at most 200: of so many examples an epoch takes two, and is saved between them.
+MANY = data.digits(range(3))
+CASES = {
+    "mlp": (data.subset(MANY, np.arange(420)), data.subset(MANY, np.arange(420, len(MANY))), 2),
+    "cnn": (data.subset(SOURCE, np.arange(60)), data.subset(SOURCE, np.arange(60, len(SOURCE))), 16),
+}
+
+
+# with the other case they are shown quickly
+SLOW_WITH = {
+    "cnn": ("plain", "augmented, in parts", "sgd, balanced"),
+    "mlp": ("early stopping",),
+}
+
+
+@pytest.mark.parametrize(
+    ("name", "option"),
+    [
+        pytest.param(name, option, marks=[pytest.mark.slow] if option in SLOW_WITH.get(name, ()) else [])
+        for name in CASES
+        for option in OPTIONS
+    ],
+)
+def test_training_goes_on_bit_for_bit(name, option, tmp_path):
+    options = OPTIONS[option]
+    source, validation, batch_size = CASES[name]
+    plan = jaxdl.Plan(**{**vars(PLAN), "batch_size": batch_size, **options})
+    model, taken = models()[name], []
+    whole = train(model, source, plan, validation=validation, execution=Execution(on_steps=taken.append))
+    assert max(taken) < len(source) / batch_size  # or nothing would be saved within an epoch
     again, stops = run_to_the_end(
-        lambda work: train(model, source, plan, validation=validation, work=work), tmp_path / "run", 4
+        lambda how: train(model, source, plan, validation=validation, execution=how), tmp_path / "run", 4
     )
     assert stops >= 3
     same(whole.checkpoint.variables, again.checkpoint.variables)
@@ -77,18 +106,26 @@ def test_training_goes_on_bit_for_bit(name, options, tmp_path, monkeypatch):
     assert whole.checkpoint.history == again.checkpoint.history
 
 
-@pytest.mark.parametrize("strategy", ["loop", "vmap"])
-@pytest.mark.parametrize("options", [{}, OPTIONS["early stopping"]], ids=["plain", "early stopping"])
-def test_cross_validation_goes_on_bit_for_bit(strategy, options, tmp_path):
-    plan, model = jaxdl.Plan(**{**vars(PLAN), **options}), models()["mlp"]
+@pytest.mark.parametrize(
+    ("strategy", "option"),
+    [
+        ("loop", "plain"),
+        ("vmap", "early stopping"),
+        pytest.param("loop", "early stopping", marks=pytest.mark.slow),
+        pytest.param("vmap", "plain", marks=pytest.mark.slow),
+    ],
+)
+def test_cross_validation_goes_on_bit_for_bit(strategy, option, tmp_path):
+    plan, model = jaxdl.Plan(**{**vars(PLAN), **OPTIONS[option]}), models()["mlp"]
 
-    def call(work):
-        return jaxdl.cross_validate(model, SOURCE, plan, folds=3, fold_strategy=strategy, keep_models=True, work=work)
+    def call(how):
+        how = how.replace(fold_strategy=strategy, keep_models=True)
+        return jaxdl.cross_validate(model, SOURCE, plan, folds=3, execution=how)
 
-    whole = call(None)
+    whole = call(Execution())
     again, stops = run_to_the_end(call, tmp_path / "run", 3)
     assert stops >= 3
-    same(whole.out_of_fold.logits, again.out_of_fold.logits)
+    same(whole.out_of_fold.kept, again.out_of_fold.kept)
     assert whole.curves == again.curves
     for one, other in zip(whole.models, again.models, strict=True):
         same(one.variables, other.variables)
@@ -96,68 +133,106 @@ def test_cross_validation_goes_on_bit_for_bit(strategy, options, tmp_path):
     assert timeless[0] == timeless[1]
 
 
+@pytest.mark.slow
 def test_gradual_unfreezing_goes_on_bit_for_bit(tmp_path):
     parent = jaxdl.pretrain(models()["cnn"], SOURCE, jaxdl.Plan(epochs=1))
     plan = jaxdl.Plan(epochs=4, freeze_through="body", unfreeze_every=1)
     whole = train(parent, SOURCE, plan)
-    again, stops = run_to_the_end(lambda work: train(parent, SOURCE, plan, work=work), tmp_path / "run", 4)
+    again, stops = run_to_the_end(lambda how: train(parent, SOURCE, plan, execution=how), tmp_path / "run", 4)
     assert stops >= 2
     same(whole.checkpoint.variables, again.checkpoint.variables)
     assert whole.checkpoint.history == again.checkpoint.history
 
 
-@pytest.mark.parametrize("name", ["run [1]", "r*n?", "lauf ünï, два"])
+@pytest.mark.parametrize(
+    "name", ["run [1]", *(pytest.param(name, marks=pytest.mark.slow) for name in ("r*n?", "lauf ünï, два"))]
+)
 def test_any_name_of_a_folder_will_do(name, tmp_path):
     """Orbax alone loses what it writes below a folder with brackets."""
     whole = train(models()["mlp"], SOURCE, PLAN)
-    again, _ = run_to_the_end(lambda work: train(models()["mlp"], SOURCE, PLAN, work=work), tmp_path / name, 3)
+    again, _ = run_to_the_end(lambda how: train(models()["mlp"], SOURCE, PLAN, execution=how), tmp_path / name, 3)
     same(whole.checkpoint.variables, again.checkpoint.variables)
 
 
 def test_finished_folds_are_not_run_again(tmp_path):
     model, taken = models()["mlp"], []
-    options = dict(folds=3, fold_strategy="loop", on_steps=taken.append)
-    jaxdl.cross_validate(model, SOURCE, PLAN, **options)
+    how = Execution(fold_strategy="loop", on_steps=taken.append)
+    jaxdl.cross_validate(model, SOURCE, PLAN, folds=3, execution=how)
     steps = sum(taken)
     taken.clear()
     stop = Stop(9)  # it is asked twice an epoch
+    work = RunFolder(tmp_path, save_every=1e9, should_stop=stop)
     with pytest.raises(Interrupted):
-        jaxdl.cross_validate(model, SOURCE, PLAN, **options, work=RunFolder(tmp_path, save_every=1e9, should_stop=stop))
+        jaxdl.cross_validate(model, SOURCE, PLAN, folds=3, execution=how.replace(work=work))
     done = sum(taken)
     assert 0 < done < steps
-    jaxdl.cross_validate(model, SOURCE, PLAN, **options, work=RunFolder(tmp_path))
+    jaxdl.cross_validate(model, SOURCE, PLAN, folds=3, execution=how.replace(work=tmp_path))
     assert sum(taken) == steps
 
 
 def test_other_settings_are_refused_and_listed(tmp_path):
     model = models()["mlp"]
     with pytest.raises(Interrupted):
-        train(model, SOURCE, PLAN, work=RunFolder(tmp_path, save_every=0, should_stop=Stop(2)))
+        train(model, SOURCE, PLAN, execution=kept_in(tmp_path, save_every=0, should_stop=Stop(2)))
     before = {p: p.read_bytes() for p in sorted(tmp_path.rglob("*")) if p.is_file()}
     other = jaxdl.Plan(**{**vars(PLAN), "epochs": 9, "seed": 4})
     with pytest.raises(jaxdl.InputError) as refused:
-        train(model, data.subset(SOURCE, np.arange(70)), other, work=RunFolder(tmp_path))
-    for said in ("plan.epochs: 3 then, 9 now", "plan.seed: 0 then, 4 now", "data.examples", "data.sha256", "--restart"):
+        train(model, data.subset(SOURCE, np.arange(70)), other, execution=kept_in(tmp_path))
+    for said in (
+        "plan.epochs: 3 then, 9 now",
+        "plan.seed: 0 then, 4 now",
+        "data.examples: 84 then, 70 now",
+        "data.sha256",
+    ):
         assert said in str(refused.value)
     assert "learning_rate" not in str(refused.value)
     assert before == {p: p.read_bytes() for p in sorted(tmp_path.rglob("*")) if p.is_file()}
+
+
+def test_another_choice_of_the_best_epoch_is_refused(tmp_path):
+    """By accuracy rather than by loss: the metric is the same, but now it was asked for."""
+    model, plan = models()["mlp"], dataclasses.replace(PLAN, early_stopping=2)
+    with pytest.raises(Interrupted):
+        train(model, SOURCE, plan, execution=kept_in(tmp_path, save_every=0, should_stop=Stop(2)))
+    with pytest.raises(jaxdl.InputError, match="chooses_by: log_loss then, accuracy now"):
+        train(model, SOURCE, plan, metrics="accuracy", execution=kept_in(tmp_path))
+
+
+@pytest.mark.parametrize("call", [train, jaxdl.cross_validate])
+def test_other_data_of_the_same_name_and_number_is_refused(call, tmp_path):
+    model, x, labels = models()["mlp"], SOURCE.x.copy(), SOURCE.labels.copy()
+    x[5, 0, 0] += 1
+    labels[5] = (labels[5] + 1) % 3
+    changes = [
+        {"x": x},
+        {"labels": labels},
+        {"class_names": ("zero", "one", "two")},
+        {"groups": np.arange(len(x)) // 2},
+    ]
+    with pytest.raises(Interrupted):
+        call(model, SOURCE, PLAN, execution=kept_in(tmp_path, save_every=0, should_stop=Stop(2)))
+    for changed in changes:
+        with pytest.raises(jaxdl.InputError, match=r"data\.sha256") as refused:
+            call(model, dataclasses.replace(SOURCE, **changed), PLAN, execution=kept_in(tmp_path))
+        assert "data.examples" not in str(refused.value)
+    call(model, dataclasses.replace(SOURCE, x=SOURCE.x.copy()), PLAN, execution=kept_in(tmp_path))
 
 
 def test_a_run_without_a_save_does_not_bind_to_its_settings(tmp_path):
     model = models()["mlp"]
     work = RunFolder(tmp_path / "run")
     work.claim({"plan": {"epochs": 1}}, {})
-    train(model, SOURCE, PLAN, work=RunFolder(tmp_path / "run"))
+    train(model, SOURCE, PLAN, execution=kept_in(tmp_path / "run"))
 
 
 def test_a_finished_run_says_so(tmp_path):
     model, work = models()["mlp"], RunFolder(tmp_path)
-    train(model, SOURCE, PLAN, work=work)
+    train(model, SOURCE, PLAN, execution=Execution(work=work))
     work.finish()
     assert json.loads((tmp_path / "run.json").read_text())["finished"]
     assert [p.name for p in tmp_path.iterdir()] == ["run.json"]
     with pytest.raises(AlreadyFinished):
-        train(model, SOURCE, PLAN, work=RunFolder(tmp_path))
+        train(model, SOURCE, PLAN, execution=kept_in(tmp_path))
 
 
 def test_set_aside_finds_a_free_name(tmp_path):
@@ -172,7 +247,7 @@ def test_set_aside_finds_a_free_name(tmp_path):
 @pytest.mark.parametrize("content", ["", "{", "[]", '{"format": 1}', '{"format": 2, "finished": false}', "null"])
 def test_a_damaged_run_file_is_named(content, tmp_path):
     (tmp_path / "run.json").write_text(content)
-    with pytest.raises(jaxdl.InputError, match=r"run\.json|newer than this jaxdl"):
+    with pytest.raises(jaxdl.InputError, match=r"run\.json|format 2"):
         RunFolder(tmp_path)
 
 
@@ -182,8 +257,8 @@ def test_divergence_keeps_the_last_good_state(tmp_path):
     source = data.Arrays(x, (x @ random.normal(size=5)).astype(np.float32))
     plan = jaxdl.Plan(epochs=20, batch_size=16, optimizer="sgd", learning_rate=0.5, schedule="constant", weight_decay=0)
     model = jaxdl.create("mlp", 1, hidden=(8,), activation="leaky_relu")
-    with pytest.raises(progress.Diverged, match=r"at step \d+ of epoch \d+.*lower learning rate") as error:
-        train(model, source, plan, work=RunFolder(tmp_path))
+    with pytest.raises(progress.Diverged, match=r"step \d+ of epoch \d+") as error:
+        train(model, source, plan, execution=kept_in(tmp_path))
     assert str(tmp_path / LAST_GOOD) in str(error.value)
     kept = jaxdl.restore(tmp_path / LAST_GOOD)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(kept.variables))
@@ -205,22 +280,22 @@ def test_the_stage_whose_gradient_broke_first_is_named():
     assert "stage 'stem' had the largest gradient, of norm 9" in said
 
 
-def test_a_save_that_cannot_be_written_leaves_the_one_before_whole(tmp_path, monkeypatch):
+def test_a_save_that_cannot_be_written_leaves_the_one_before_whole(tmp_path):
     """A full disk, as a limit on the size of files: writing then fails in the middle."""
     import resource
 
     model = jaxdl.create("mlp", 3, hidden=(300, 300))
     whole = train(model, SOURCE, PLAN)
     with pytest.raises(Interrupted):
-        train(model, SOURCE, PLAN, work=RunFolder(tmp_path, save_every=0, should_stop=Stop(1)))
+        train(model, SOURCE, PLAN, execution=kept_in(tmp_path, save_every=0, should_stop=Stop(1)))
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, before[1]))
     try:
-        with pytest.raises(jaxdl.InputError, match=r"cannot be written.*Earlier saves are whole"):
-            train(model, SOURCE, PLAN, work=RunFolder(tmp_path, save_every=0))
+        with pytest.raises(jaxdl.InputError, match=f"{tmp_path}.*written"):
+            train(model, SOURCE, PLAN, execution=kept_in(tmp_path, save_every=0))
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, before)
-    again = train(model, SOURCE, PLAN, work=RunFolder(tmp_path))
+    again = train(model, SOURCE, PLAN, execution=kept_in(tmp_path))
     same(whole.checkpoint.variables, again.checkpoint.variables)
 
 
@@ -228,7 +303,7 @@ def test_what_streamed_stays_so(tmp_path):
     work = RunFolder(Path(tmp_path))
     work.claim({}, {})
     work.note("streaming", True)
-    from jaxdl.training.transfer import remembered_streaming
-
-    assert remembered_streaming(work, None) is True
-    assert remembered_streaming(None, False) is False
+    assert Execution(work=work).remembering().streaming is True
+    assert Execution(streaming=False).remembering().streaming is False
+    Execution(work=work).remember(False)  # the first start's counts
+    assert Execution(work=work).remembering().streaming is True

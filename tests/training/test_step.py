@@ -1,6 +1,7 @@
 """The train step: back-propagation, freezing, padding, caching."""
 
 import dataclasses
+import functools
 
 import jax
 import jax.numpy as jnp
@@ -12,9 +13,10 @@ import jaxdl
 from jaxdl import data
 from jaxdl.data.batches import training_batches
 from jaxdl.models.staged import walk_shapes
-from jaxdl.tasks.classification import Classification
+from jaxdl.tasks import Classification
 from jaxdl.training.prepare import prepare
 from jaxdl.training.step import Batch
+from jaxdl.training.transfer import of_run
 
 FAMILIES = {
     "mlp": dict(hidden=(16, 16), dropout=0.2),
@@ -25,22 +27,31 @@ FAMILIES = {
 }
 SOURCE = data.subset(data.digits(), np.arange(48))
 PART = np.arange(48)
+TASK = Classification(SOURCE.class_names)
 
 
-@pytest.fixture(scope="module")
-def parents():
-    """A pretrained checkpoint of each family."""
-    plan = jaxdl.Plan(epochs=1)
-    return {n: jaxdl.pretrain(jaxdl.create(n, 10, **a), SOURCE, plan) for n, a in FAMILIES.items()}
+# These two compile longest, and show of a step what the others do.
+FEW = [pytest.param(name, marks=[pytest.mark.slow] if name in ("vit", "resnet20_cifar") else []) for name in FAMILIES]
+
+
+@functools.cache
+def parent_of(name):
+    """A pretrained checkpoint of a family."""
+    return jaxdl.pretrain(jaxdl.create(name, 10, **FAMILIES[name]), SOURCE, jaxdl.Plan(epochs=1))
 
 
 def setup_of(init, **options):
-    return prepare(init, SOURCE, jaxdl.Plan(**{"epochs": 2, "batch_size": 16, **options}), [PART])
+    return prepare(init, SOURCE, jaxdl.Plan(**{"epochs": 2, "batch_size": 16, **options}), [PART], TASK)
+
+
+def first_state(setup):
+    """Of the only run: the step is written for one."""
+    return of_run(setup.states([0]), 0)
 
 
 def steps(setup, count, batch_size=16):
     """State and losses after some steps."""
-    state, step = setup.initial_states([0])[0], jax.jit(setup.make_step())
+    state, step = first_state(setup), jax.jit(setup.make_step())
     losses = []
     for epoch in range(count):
         made = training_batches([PART], batch_size, 0, [0], epoch)[0]
@@ -56,8 +67,8 @@ def test_gradients_are_those_of_back_propagation_by_hand():
     model = jaxdl.create("mlp", 3, hidden=(4,), activation="tanh")
     source = data.arrays(x.astype(np.float32), y)
     plan = jaxdl.Plan(optimizer="sgd", learning_rate=1.0, schedule="constant", weight_decay=0.0, epochs=1)
-    setup = prepare(model, source, plan, [np.arange(6)])
-    state = setup.initial_states([0])[0]
+    setup = prepare(model, source, plan, [np.arange(6)], Classification(source.class_names))
+    state = first_state(setup)
     after, metrics = jax.jit(setup.make_step())(state, Batch(np.arange(6), np.ones(6, np.float32)), setup.shared)
 
     normal = (x - x.mean(0)) / x.std(0)
@@ -81,14 +92,14 @@ def test_gradients_are_those_of_back_propagation_by_hand():
     assert float(metrics["grad_norm"]) == pytest.approx(norm, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["cnn", "vit"])
+@pytest.mark.parametrize("name", ["cnn", pytest.param("vit", marks=pytest.mark.slow)])
 def test_gradients_agree_with_finite_differences(name):
     plan = dict(optimizer="sgd", learning_rate=1.0, schedule="constant", weight_decay=0.0)
     model = jaxdl.create(name, 10, **{**FAMILIES[name], "dropout": 0.0})
     with jax.enable_x64(True):
-        setup = prepare(model, SOURCE, jaxdl.Plan(epochs=1, **plan), [PART])
+        setup = prepare(model, SOURCE, jaxdl.Plan(epochs=1, **plan), [PART], TASK)
         setup = dataclasses.replace(setup, model=model.clone(dtype="float64", param_dtype="float64"))
-        state = setup.initial_states([0])[0]
+        state = first_state(setup)
         wide = lambda tree: jax.tree.map(lambda a: a.astype(jnp.float64), tree)  # noqa: E731
         state = state.replace(params=wide(state.params))
         step = jax.jit(setup.make_step())
@@ -109,14 +120,14 @@ def test_gradients_agree_with_finite_differences(name):
     assert slope == pytest.approx(dot, rel=5e-3)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_frozen_stages_neither_move_nor_hold_optimizer_state(name, parents):
-    parent = parents[name]
+@pytest.mark.parametrize("name", FEW)
+def test_frozen_stages_neither_move_nor_hold_optimizer_state(name):
+    parent = parent_of(name)
     names = parent.model.stage_names
     for boundary in range(1, len(names)):
         setup = setup_of(parent, freeze_through=names[boundary - 1], stage_lr={"head": 2.0})
         trained = names[setup.boundary :]
-        state = setup.initial_states([0])[0]
+        state = first_state(setup)
         assert set(state.params) <= set(trained)
         held = " ".join(path for path, _ in walk_shapes(state.opt_state))
         for stage in names[: setup.boundary]:
@@ -131,10 +142,10 @@ def test_frozen_stages_neither_move_nor_hold_optimizer_state(name, parents):
     assert changed == {s for s in names[2:] if s in parent.variables["params"]}
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_a_cached_prefix_trains_as_the_whole_network_does(name, parents):
+@pytest.mark.parametrize("name", FEW)
+def test_a_cached_prefix_trains_as_the_whole_network_does(name):
     """Frozen stages run in eval mode in both, dropout and batch norm included."""
-    parent = parents[name]
+    parent = parent_of(name)
     stage = parent.model.stage_names[1]
     cached = setup_of(parent, freeze_through=stage, optimizer="sgd")
     whole = setup_of(parent, freeze_through=stage, optimizer="sgd", cache_features=False)
@@ -145,12 +156,12 @@ def test_a_cached_prefix_trains_as_the_whole_network_does(name, parents):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-def test_padding_changes_nothing(name, parents):
-    setup = setup_of(parents[name], optimizer="sgd")
+@pytest.mark.parametrize("name", FEW)
+def test_padding_changes_nothing(name):
+    setup = setup_of(parent_of(name), optimizer="sgd")
     model = setup.model.clone(dropout=0.0) if hasattr(setup.model, "dropout") else setup.model
     setup = dataclasses.replace(setup, model=model)
-    step, state = jax.jit(setup.make_step()), setup.initial_states([0])[0]
+    step, state = jax.jit(setup.make_step()), first_state(setup)
     real = Batch(np.arange(10), np.ones(10, np.float32))
     padded = Batch(np.r_[np.arange(10), [47] * 6], np.r_[np.ones(10), np.zeros(6)].astype(np.float32))
     (a, metrics_a), (b, metrics_b) = step(state, real, setup.shared), step(state, padded, setup.shared)
@@ -163,8 +174,15 @@ def test_padding_changes_nothing(name, parents):
         assert float(x) == pytest.approx(float(y), rel=1e-5)
 
 
-@pytest.mark.parametrize("name", FAMILIES)
-@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        *((name, "float32") for name in FAMILIES),
+        ("mlp", "bfloat16"),
+        ("cnn", "bfloat16"),
+        *(pytest.param(name, "bfloat16", marks=pytest.mark.slow) for name in ("vit", "resnet20_cifar")),
+    ],
+)
 def test_training_lowers_the_loss(name, precision):
     model = jaxdl.create(name, 10, **{**FAMILIES[name], **({} if name == "resnet20_cifar" else {"dropout": 0.0})})
     trained = jaxdl.pretrain(
@@ -179,7 +197,7 @@ def test_dropout_differs_from_step_to_step_and_by_fold():
     setup = setup_of(jaxdl.create("mlp", 10, dropout=0.5))
     step = jax.jit(setup.make_step())
     batch = Batch(np.arange(16), np.ones(16, np.float32))
-    one, two = setup.initial_states([0])[0], setup.initial_states([0])[0]
+    one, two = first_state(setup), first_state(setup)
     loss = lambda state: float(step(state, batch, setup.shared)[1]["loss"])  # noqa: E731
     assert loss(one) == loss(two)
     assert loss(one) != loss(two.replace(step=two.step + 1))
@@ -189,8 +207,9 @@ def test_dropout_differs_from_step_to_step_and_by_fold():
 def test_label_smoothing_reaches_the_loss():
     plain, smooth = (setup_of(jaxdl.create("mlp", 10), label_smoothing=s) for s in (0.0, 0.3))
     batch = Batch(np.arange(16), np.ones(16, np.float32))
-    state = plain.initial_states([0])[0]
-    logits = jax.jit(plain.make_predict())(state, batch, plain.shared)
-    expected = Classification(10, 0.3).loss(logits, jnp.asarray(SOURCE.labels[:16])).mean()
+    state = first_state(plain)
+    logits = jax.jit(plain.make_predict())(state, batch, plain.shared)["kept"]
+    smoothed = Classification(SOURCE.class_names, label_smoothing=0.3)
+    expected = smoothed.loss(logits, jnp.asarray(SOURCE.labels[:16]), {})[0].mean()
     found = jax.jit(smooth.make_step())(state, batch, smooth.shared)[1]["loss"]
     assert float(found) == pytest.approx(float(expected), rel=1e-5)

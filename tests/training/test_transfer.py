@@ -7,6 +7,7 @@ import pytest
 import jaxdl
 from jaxdl import data
 from jaxdl.errors import InputError
+from jaxdl.training.progress import Diverged
 from jaxdl.training.transfer import hold_out
 
 FAST = jaxdl.Plan(epochs=2)
@@ -72,7 +73,7 @@ def test_the_head_is_kept_for_the_same_classes_only(parent):
     kernel = lambda c: np.asarray(c.variables["params"]["head"]["dense"]["kernel"])  # noqa: E731
     np.testing.assert_allclose(kernel(kept), kernel(parent), atol=1e-6)
     assert np.abs(kernel(fresh) - kernel(parent)).max() > 0.05
-    with pytest.raises(InputError, match="head='keep' needs the checkpoint's classes"):
+    with pytest.raises(InputError, match=r"head='keep'.*\(5, 6\)"):
         jaxdl.finetune(parent, data.digits([5, 6]), tiny, head="keep")
 
 
@@ -113,7 +114,7 @@ def test_pretrain_wants_a_model(parent):
 
 
 def test_a_diverging_run_stops_and_says_what_to_try():
-    with pytest.raises(InputError, match="lower learning rate"):
+    with pytest.raises(Diverged, match=r"epoch 1.*learning rate"):
         jaxdl.pretrain(
             jaxdl.create("mlp", 10), data.digits(), jaxdl.Plan(optimizer="sgd", learning_rate=1e20, epochs=2)
         )
@@ -140,23 +141,24 @@ def test_labels_that_are_no_classes_are_refused(labels):
 def test_a_last_step_that_diverges_is_not_scored():
     source = data.subset(data.digits(range(2)), np.arange(20))
     plan = jaxdl.Plan(optimizer="sgd", learning_rate=1e39, epochs=1)
-    with pytest.raises(InputError, match="parameters are not finite"):
+    with pytest.raises(Diverged, match="parameters"):
         jaxdl.cross_validate(jaxdl.create("mlp", 2), source, plan)
-    with pytest.raises(InputError, match="parameters are not finite"):
+    with pytest.raises(Diverged, match="parameters"):
         jaxdl.pretrain(jaxdl.create("mlp", 2), source, plan)
 
 
 def test_a_checkpoint_for_one_size_only_says_so():
     source = data.subset(data.digits(range(2)), np.arange(20))
     trained = jaxdl.pretrain(jaxdl.create("cnn", 2, features=(4,)), source, jaxdl.Plan(epochs=1))
-    with pytest.raises(InputError, match="leave the image size as it is"):
-        jaxdl.finetune(trained, source, FAST, image_size=16)
+    with pytest.raises(InputError, match=r"16×16×1.*8×8×1"):
+        jaxdl.finetune(trained, source, FAST, execution=jaxdl.Execution(image_size=16))
 
 
+@pytest.mark.slow
 def test_a_vision_transformer_goes_on_at_another_size():
     source = data.subset(data.digits(range(2)), np.arange(20))
     trained = jaxdl.pretrain(jaxdl.create("vit", 2, width=16, depth=1), source, jaxdl.Plan(epochs=1))
-    tuned = jaxdl.finetune(trained, source, jaxdl.Plan(epochs=1), image_size=16)
+    tuned = jaxdl.finetune(trained, source, jaxdl.Plan(epochs=1), execution=jaxdl.Execution(image_size=16))
     assert trained.variables["params"]["embed"]["position"].shape == (1, 1 + 2**2, 16)  # patches of 4, images of 8
     assert tuned.variables["params"]["embed"]["position"].shape == (1, 1 + 4**2, 16)
     assert tuned.card.preprocessing.input_shape == (16, 16, 1)

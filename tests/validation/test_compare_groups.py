@@ -11,8 +11,9 @@ from test_statistics import _result
 import jaxdl
 from jaxdl.data import digits, subset
 from jaxdl.errors import InputError
-from jaxdl.validation.statistics.compare import compare, sign_test
+from jaxdl.validation.statistics.compare import compare
 from jaxdl.validation.statistics.intervals import interval
+from jaxdl.validation.statistics.pair_tests import sign_test
 
 
 def _pair(rng, groups=24, each=10):
@@ -43,7 +44,7 @@ def test_cross_validate_keeps_the_groups_of_its_source(tmp_path):
 
 @pytest.mark.parametrize("test", ["mcnemar", "bootstrap"])
 def test_equal_results_seldom_differ_only_if_groups_are_whole(test, monkeypatch):
-    monkeypatch.setattr("jaxdl.validation.statistics.compare.DRAWS", 300)
+    monkeypatch.setattr("jaxdl.validation.statistics.pair_tests.DRAWS", 300)
     rng = np.random.default_rng(1)
     alarms = np.zeros(2)
     rounds = 150 if test == "mcnemar" else 60

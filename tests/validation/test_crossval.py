@@ -12,47 +12,51 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 import jaxdl
 from jaxdl import data
 from jaxdl.errors import InputError
+from jaxdl.tasks import choose_task
 from jaxdl.training.prepare import prepare
 from jaxdl.validation import strategy
-from jaxdl.validation.strategy import pad_folds
+from jaxdl.validation.crossval import Folds, run_folds
+from jaxdl.validation.splits import split_source
+from jaxdl.validation.strategy import pad_runs
 
 DIGITS = data.digits(range(4))
 SOURCE = data.subset(DIGITS, np.random.default_rng(0).permutation(len(DIGITS))[:100])
 PLAN = jaxdl.Plan(epochs=3, batch_size=32, learning_rate=5e-3)
 MLP = jaxdl.create("mlp", 4, hidden=(32,))
+TASK = choose_task(SOURCE, purpose="a test")
 
 
 @pytest.fixture(scope="module")
 def result():
-    return jaxdl.cross_validate(MLP, SOURCE, PLAN, fold_strategy="vmap")
+    return jaxdl.cross_validate(MLP, SOURCE, PLAN, execution=jaxdl.Execution(fold_strategy="vmap"))
 
 
 def test_scores_are_those_of_the_out_of_fold_predictions(result):
     found = result.out_of_fold
     assert sorted(found.index) == list(range(100))
-    np.testing.assert_array_equal(found.label, SOURCE.labels[found.index])
+    np.testing.assert_array_equal(found.target, SOURCE.labels[found.index])
     for row in result.folds:
         mine = found.fold == row["fold"]
         assert row["test"] == mine.sum()
         assert row["train"] == 100 - mine.sum()
-        assert row["accuracy"] == pytest.approx(accuracy_score(found.label[mine], found.predicted[mine]))
-        logits = found.logits[mine].astype(np.float64)
+        assert row["accuracy"] == pytest.approx(accuracy_score(found.target[mine], result.predicted[mine]))
+        logits = found.kept[mine].astype(np.float64)
         p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
-        assert row["loss"] == pytest.approx(log_loss(found.label[mine], p, labels=range(4)), rel=1e-5)
+        assert row["loss"] == pytest.approx(log_loss(found.target[mine], p, labels=range(4)), rel=1e-5)
     scores = [row["accuracy"] for row in result.folds]
     assert result.mean == pytest.approx(np.mean(scores))
     assert result.std == pytest.approx(np.std(scores, ddof=1))
-    np.testing.assert_array_equal(result.confusion_matrix(), confusion_matrix(found.label, found.predicted))
+    np.testing.assert_array_equal(result.confusion_matrix(), confusion_matrix(found.target, result.predicted))
 
 
 def test_a_fold_is_what_fine_tuning_on_its_training_part_gives():
     """Against the loop that a person would write: subset, fine-tune, predict."""
     splitter = sk.StratifiedKFold(5, shuffle=True, random_state=0)
-    result = jaxdl.cross_validate(MLP, SOURCE, PLAN, splitter=splitter, fold_strategy="vmap")
+    result = jaxdl.cross_validate(MLP, SOURCE, PLAN, splitter=splitter, execution=jaxdl.Execution(fold_strategy="vmap"))
     train, test = next(iter(splitter.split(SOURCE.x, SOURCE.labels)))
     tuned = jaxdl.finetune(MLP, data.subset(SOURCE, train), PLAN)
     by_hand = jaxdl.predict(tuned, data.subset(SOURCE, test)).logits
-    np.testing.assert_allclose(result.out_of_fold.logits[result.out_of_fold.fold == 0], by_hand, atol=1e-4)
+    np.testing.assert_allclose(result.out_of_fold.kept[result.out_of_fold.fold == 0], by_hand, atol=1e-4)
 
 
 @pytest.mark.parametrize("strategy", ["loop", "vmap"])
@@ -64,13 +68,15 @@ def test_test_examples_influence_nothing_but_their_own_predictions(strategy):
     x[test[0]] = 255
     poisoned = dataclasses.replace(SOURCE, x=x)
     clean, dirty = (
-        jaxdl.cross_validate(MLP, s, PLAN, splitter=split, fold_strategy=strategy).out_of_fold
+        jaxdl.cross_validate(
+            MLP, s, PLAN, splitter=split, execution=jaxdl.Execution(fold_strategy=strategy)
+        ).out_of_fold
         for s in (SOURCE, poisoned)
     )
     fold = clean.fold == 0
-    np.testing.assert_array_equal(clean.logits[fold][1:], dirty.logits[fold][1:])
-    assert (clean.logits[fold][0] != dirty.logits[fold][0]).any()
-    assert (clean.logits[~fold] != dirty.logits[~fold]).any()  # the others train on it
+    np.testing.assert_array_equal(clean.kept[fold][1:], dirty.kept[fold][1:])
+    assert (clean.kept[fold][0] != dirty.kept[fold][0]).any()
+    assert (clean.kept[~fold] != dirty.kept[~fold]).any()  # the others train on it
 
 
 def test_folds_take_the_same_number_of_steps_with_parts_of_different_size():
@@ -83,7 +89,9 @@ def test_folds_take_the_same_number_of_steps_with_parts_of_different_size():
 @pytest.mark.parametrize("splitter", ["leave-one-out", "monte-carlo", "holdout"])
 def test_other_splitters_run(splitter):
     source = data.subset(SOURCE, np.arange(30))
-    result = jaxdl.cross_validate(MLP, source, jaxdl.Plan(epochs=1), splitter=splitter, folds=3, fold_strategy="vmap")
+    result = jaxdl.cross_validate(
+        MLP, source, jaxdl.Plan(epochs=1), splitter=splitter, folds=3, execution=jaxdl.Execution(fold_strategy="vmap")
+    )
     assert len(result.folds) == {"leave-one-out": 30, "monte-carlo": 3, "holdout": 1}[splitter]
     assert (result.std is None) == (splitter == "holdout")
     assert len(result.out_of_fold.index) == sum(row["test"] for row in result.folds)
@@ -99,7 +107,7 @@ def test_a_result_is_saved_whole_and_read_again(result, tmp_path):
     assert {"kind", "k", "seed", "sha256", "options", "groups_sha256"} < set(held["split"])
     assert held["plan"] == PLAN.as_dict()
     again = jaxdl.load_result(path)
-    np.testing.assert_array_equal(again.out_of_fold.logits, result.out_of_fold.logits)
+    np.testing.assert_array_equal(again.out_of_fold.kept, result.out_of_fold.kept)
     assert again.as_dict() == json.loads(json.dumps(result.as_dict()))
     with pytest.raises(InputError, match="it was left as it is"):
         result.save(path)
@@ -119,7 +127,9 @@ def test_curves_have_a_row_for_each_fold_and_epoch(result):
 
 def test_progress_hears_of_every_row():
     heard = []
-    result = jaxdl.cross_validate(MLP, SOURCE, jaxdl.Plan(epochs=2), fold_strategy="loop", progress=heard.append)
+    result = jaxdl.cross_validate(
+        MLP, SOURCE, jaxdl.Plan(epochs=2), execution=jaxdl.Execution(fold_strategy="loop", progress=heard.append)
+    )
     assert heard == list(result.curves)
 
 
@@ -142,7 +152,7 @@ def test_auto_tries_another_way_only_where_that_can_pay(seconds, chosen, said, m
     class Timed:
         """A trial that compiles for a moment and takes as long as is said."""
 
-        def __init__(self, setup, folds, name):
+        def __init__(self, setup, runs, name):
             time.sleep(0.02)
             compiled.append(name)
             self.first, self.runner = seconds[name], name
@@ -155,7 +165,7 @@ def test_auto_tries_another_way_only_where_that_can_pay(seconds, chosen, said, m
 
     compiled = []
     monkeypatch.setattr(strategy, "Trial", Timed)
-    setup = prepare(MLP, SOURCE, PLAN, [np.arange(50), np.arange(50, 100)])
+    setup = prepare(MLP, SOURCE, PLAN, [np.arange(50), np.arange(50, 100)], TASK)
     choice, runners = strategy.choose_strategy(setup, [0, 1])
     assert choice["name"] == chosen
     assert said in choice["reason"]
@@ -168,14 +178,15 @@ def test_auto_tries_another_way_only_where_that_can_pay(seconds, chosen, said, m
 
 def test_folds_start_with_different_heads_on_the_same_body():
     parent = jaxdl.pretrain(MLP, SOURCE, jaxdl.Plan(epochs=1))
-    setup = prepare(parent, SOURCE, PLAN, [np.arange(50), np.arange(50, 100)])
-    one, two = setup.initial_states([0, 1])
-    for state in (one, two):
+    setup = prepare(parent, SOURCE, PLAN, [np.arange(50), np.arange(50, 100)], TASK)
+    params = setup.states([setup.run(0), setup.run(1)]).params
+    for fold in (0, 1):
         np.testing.assert_array_equal(
-            state.params["layer1"]["dense"]["kernel"], parent.variables["params"]["layer1"]["dense"]["kernel"]
+            params["layer1"]["dense"]["kernel"][fold], parent.variables["params"]["layer1"]["dense"]["kernel"]
         )
-        assert (state.params["head"]["dense"]["kernel"] != parent.variables["params"]["head"]["dense"]["kernel"]).any()
-    assert (one.params["head"]["dense"]["kernel"] != two.params["head"]["dense"]["kernel"]).any()
+        assert (params["head"]["dense"]["kernel"][fold] != parent.variables["params"]["head"]["dense"]["kernel"]).any()
+    one, two = params["head"]["dense"]["kernel"]
+    assert (one != two).any()
 
 
 def test_mistakes_are_named():
@@ -184,18 +195,23 @@ def test_mistakes_are_named():
     with pytest.raises(InputError, match="no labels"):
         jaxdl.cross_validate(MLP, data.arrays(SOURCE.x), PLAN)
     with pytest.raises(InputError, match="Did you mean 'vmap'"):
-        jaxdl.cross_validate(MLP, SOURCE, PLAN, fold_strategy="vmpa")
-    with pytest.raises(InputError, match="only_folds"):
-        jaxdl.cross_validate(MLP, SOURCE, PLAN, only_folds=[7])
+        jaxdl.cross_validate(MLP, SOURCE, PLAN, execution=jaxdl.Execution(fold_strategy="vmpa"))
+    split = split_source(SOURCE, "stratified", 3, 0)
+    for chosen in ([7], [], [1, 1]):
+        with pytest.raises(InputError, match="folds to train"):
+            run_folds(Folds(MLP, SOURCE, PLAN, TASK, split, only=chosen), jaxdl.Execution())
 
 
-def test_folds_are_padded_to_the_devices(monkeypatch):
+def test_runs_are_padded_to_the_devices(monkeypatch):
     monkeypatch.setattr("jax.local_devices", lambda: [None] * 4)
-    assert pad_folds([0, 1, 2, 3, 4], "shard") == [0, 1, 2, 3, 4, 0, 1, 2]
-    assert pad_folds([0, 1, 2, 3, 4], "vmap") == [0, 1, 2, 3, 4]
+    assert pad_runs([0, 1, 2, 3, 4], "shard") == [0, 1, 2, 3, 4, 0, 1, 2]
+    assert pad_runs([0, 1, 2, 3, 4], "vmap") == [0, 1, 2, 3, 4]
 
 
-@pytest.mark.parametrize(("name", "least"), [("hymenoptera", 0.65), ("cifar10", 0.70)])
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "least"), [("hymenoptera", 0.65), pytest.param("cifar10", 0.70, marks=pytest.mark.slow)]
+)
 def test_published_weights_are_worth_something_on_real_images(name, least, real_data, tmp_path):
     """Frozen features of the CIFAR-10 ResNet-20 against random ones, on ants and bees and on CIFAR-10."""
     import zipfile

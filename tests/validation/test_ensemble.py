@@ -1,23 +1,26 @@
 """Networks whose predictions are averaged, and what they may be scored on."""
 
 import dataclasses
+import hashlib
 import json
 import shutil
 
 import numpy as np
 import pytest
-from command_line import jaxdl_command, read_csv, refused
 from sklearn.metrics import accuracy_score
 
 import jaxdl
 from jaxdl import data
 from jaxdl.errors import InputError
+from jaxdl.validation.splits import Splitting, split_source
+from jaxdl.validation.time_splits import PurgedKFold
 
 DIGITS = data.digits(range(3))
 ORDER = np.random.default_rng(0).permutation(len(DIGITS))
 SOURCE, NEW = data.subset(DIGITS, ORDER[:60]), data.subset(DIGITS, ORDER[60:100])
 PLAN = jaxdl.Plan(epochs=3, batch_size=16, learning_rate=1e-2)
-OPTIONS = {"folds": 3, "fold_strategy": "vmap", "keep_models": True}
+KEEPING = jaxdl.Execution(fold_strategy="vmap", keep_models=True)
+OPTIONS = {"folds": 3, "execution": KEEPING}
 MLP = jaxdl.create("mlp", 3, hidden=(8,))
 
 
@@ -53,7 +56,9 @@ def test_probabilities_are_the_mean_of_the_members(result, made):
 
 def test_convolutions_give_the_mean_of_the_members_too():
     cnn = jaxdl.create("cnn", 3, features=(4,), hidden=(4,))
-    result = jaxdl.cross_validate(cnn, SOURCE, jaxdl.Plan(epochs=1, batch_size=32), folds=2, keep_models=True)
+    result = jaxdl.cross_validate(
+        cnn, SOURCE, jaxdl.Plan(epochs=1, batch_size=32), folds=2, execution=jaxdl.Execution(keep_models=True)
+    )
     alone = np.mean([jaxdl.predict(model, NEW).probabilities for model in result.models], axis=0)
     np.testing.assert_allclose(jaxdl.ensemble(result).predict(NEW).probabilities, alone, atol=1e-6)
 
@@ -69,7 +74,7 @@ def test_numbers_are_the_mean_of_the_members(tmp_path):
     together = jaxdl.load_ensemble(jaxdl.save_ensemble(jaxdl.ensemble(result), tmp_path / "e"))
     np.testing.assert_allclose(together.predict(new).predicted, alone, rtol=1e-6)
     held = result.out_of_fold
-    np.testing.assert_allclose(together.out_of_fold(source).logits[held.index], held.logits, rtol=1e-5)
+    np.testing.assert_allclose(together.out_of_fold(source).logits[held.index], held.kept, rtol=1e-5)
 
 
 def test_it_is_not_scored_on_what_a_member_was_trained_on(result, made):
@@ -90,12 +95,110 @@ def test_out_of_fold_each_example_is_predicted_by_those_that_have_not_seen_it(re
     held, found = result.out_of_fold, made.out_of_fold(SOURCE)
     np.testing.assert_array_equal(made.seen(SOURCE)[held.fold, held.index], False)
     assert made.seen(SOURCE).sum() == 120
-    log_p = held.logits - np.log(np.exp(held.logits).sum(1, keepdims=True))
+    log_p = held.kept - np.log(np.exp(held.kept).sum(1, keepdims=True))
     np.testing.assert_allclose(found.logits[held.index], log_p, atol=1e-5)
-    assert found.accuracy == accuracy_score(held.label, held.predicted)
+    assert found.accuracy == accuracy_score(held.target, result.predicted)
     both = jaxdl.ensemble([jaxdl.finetune(MLP, SOURCE, dataclasses.replace(PLAN, seed=s)) for s in (0, 1)])
     with pytest.raises(InputError, match=r"60 of the 60 .* by every member"):
         both.out_of_fold(SOURCE)
+
+
+def without_tested(member):
+    """A network of no fold, as those of older releases are."""
+    return dataclasses.replace(member, card=dataclasses.replace(member.card, tested=None))
+
+
+@pytest.mark.slow
+def test_out_of_fold_is_chance_where_labels_overlap_and_nothing_predicts_them():
+    """Labels are signs of moving sums of noise, over 16 steps; features move smoothly, and know nothing of the noise.
+
+    A fold that purged an example trained on others whose windows overlap its own, and with features like its own.
+    1600 labels are about 100 independent ones: the standard error of an accuracy at chance is 0.05.
+    """
+    random, count, horizon = np.random.default_rng(0), 1600, 16
+    waves = np.arange(count) / random.uniform(40, 200, (24, 1)) + random.random((24, 1))
+    noise = random.normal(size=count + horizon - 1)
+    labels = (np.convolve(noise, np.ones(horizon), "valid") > 0).astype(int)
+    source = data.arrays(np.sin(2 * np.pi * waves).T.astype(np.float32), labels, times=np.arange(count))
+    splitter = PurgedKFold(100, times=np.arange(count), horizon=horizon)
+    plan = jaxdl.Plan(epochs=15, batch_size=64, learning_rate=1e-2)
+    options = {"splitter": splitter, "execution": KEEPING}
+    result = jaxdl.cross_validate(jaxdl.create("mlp", 2, hidden=(32,)), source, plan, **options)
+    fair = jaxdl.ensemble(result).out_of_fold(source).accuracy
+    assert fair == accuracy_score(result.out_of_fold.target, result.predicted)
+    assert abs(fair - 0.5) < 0.1
+    leaking = jaxdl.ensemble([without_tested(member) for member in result.models]).out_of_fold(source).accuracy
+    assert leaking > fair + 0.05
+
+
+TIMED = dataclasses.replace(SOURCE, times=np.random.default_rng(0).permutation(60))
+GROUPED = dataclasses.replace(SOURCE, groups=np.arange(60) // 4)
+
+
+@pytest.mark.parametrize(
+    ("source", "splitter"),
+    [
+        (TIMED, Splitting("purged", horizon=6, embargo=3)),
+        (TIMED, Splitting("combinatorial-purged", horizon=4)),
+        (GROUPED, Splitting("group")),
+        (SOURCE, Splitting("repeated-kfold", repeats=2)),
+    ],
+    ids=lambda given: getattr(given, "splitter", ""),
+)
+def test_out_of_fold_each_example_is_predicted_by_the_folds_that_tested_it(source, splitter, tmp_path):
+    split = split_source(source, splitter, 4, 0)
+    options = {"splitter": split, "execution": KEEPING}
+    result = jaxdl.cross_validate(MLP, source, PLAN, **options)
+    held = result.out_of_fold
+    p = np.exp(held.kept - np.log(np.exp(held.kept).sum(1, keepdims=True)))
+    expected = [p[held.index == example].mean(0) for example in range(60)]
+    tested = np.stack([np.isin(np.arange(60), part) for part in split.test])
+    path = jaxdl.save_ensemble(jaxdl.ensemble(result), tmp_path / "made")
+    for member, name in zip(result.models, "abcdefgh", strict=False):
+        jaxdl.save(member, tmp_path / name)
+    folders = [tmp_path / name for name, _ in zip("abcdefgh", result.models, strict=False)]
+    for made in (jaxdl.ensemble(result), jaxdl.load_ensemble(path), jaxdl.ensemble(folders)):
+        np.testing.assert_array_equal(made.unseen(source), tested)
+        np.testing.assert_allclose(made.out_of_fold(source).probabilities, expected, atol=1e-6)
+        turned = data.subset(source, [5, 2, 9])  # examples are known by their content
+        np.testing.assert_allclose(made.out_of_fold(turned).probabilities, np.take(expected, [5, 2, 9], 0), atol=1e-6)
+        assert made.unseen(NEW).all()
+
+
+def test_what_no_fold_tested_is_not_predicted_out_of_fold():
+    """The first examples of a series, and a gap: some folds trained on none of them."""
+    splitter = Splitting("time-series", gap=8)
+    result = jaxdl.cross_validate(
+        MLP, TIMED, PLAN, splitter=splitter, folds=3, execution=jaxdl.Execution(keep_models=True)
+    )
+    made, tested = jaxdl.ensemble(result), np.unique(result.out_of_fold.index)
+    with pytest.raises(InputError, match=f"{60 - len(tested)} of the 60 examples"):
+        made.out_of_fold(TIMED)
+    assert made.out_of_fold(data.subset(TIMED, tested)).accuracy == accuracy_score(
+        result.out_of_fold.target, result.predicted
+    )
+
+
+def test_more_training_ends_what_a_fold_tested(result):
+    further = jaxdl.finetune(result.models[0], NEW, jaxdl.Plan(epochs=1))
+    assert result.models[0].card.tested is not None
+    assert further.card.tested is None
+
+
+def test_ensembles_of_older_releases_are_read(made, copy):
+    """They list nothing that was tested; their folds predict what they were not trained on."""
+    with np.load(copy / "trained_on.npz") as file:
+        held = {name: file[name] for name in file.files if "tested" not in name}
+    np.savez(copy / "trained_on.npz", **held)
+    card = json.loads((copy / "ensemble.json").read_text())
+    card["trained_on"] = hashlib.sha256((copy / "trained_on.npz").read_bytes()).hexdigest()
+    for member in card["members"]:
+        del member["tested"]
+    (copy / "ensemble.json").write_text(json.dumps(card))
+    old = jaxdl.load_ensemble(copy)
+    assert [card.tested for card in old.cards] == [None] * 3
+    np.testing.assert_array_equal(old.unseen(SOURCE), ~old.seen(SOURCE))
+    np.testing.assert_array_equal(old.seen(SOURCE), made.seen(SOURCE))
 
 
 def test_it_is_saved_whole_and_read_again(made, saved, copy):
@@ -144,11 +247,11 @@ def test_damaged_folders_are_refused(copy, tmp_path):
 def test_members_are_of_one_kind(result, tmp_path):
     one = result.models[0]
     wider = jaxdl.pretrain(jaxdl.create("mlp", 3, hidden=(9,)), SOURCE, jaxdl.Plan(epochs=1))
-    other = dataclasses.replace(one, card=dataclasses.replace(one.card, class_names=("a", "b", "c")))
+    other = dataclasses.replace(one, card=dataclasses.replace(one.card, task=jaxdl.Classification(("a", "b", "c"))))
     for members, said in (
         ([one], "at least two networks; there is one"),
         ([one, wider], r"member 0 and member 1 differ: model .*hidden"),
-        ([one, other], "differ: classes"),
+        ([one, other], "differ: task"),
         ([one, 3], "members is a list"),
         (dataclasses.replace(result, models=None), "keep_models=True"),
         (tmp_path, "holds no folds' networks"),
@@ -173,6 +276,8 @@ def test_without_a_list_of_what_was_trained_on_there_is_no_score(result):
 
 
 def test_the_commands(tmp_path, monkeypatch):
+    from command_line import jaxdl_command, read_csv, refused
+
     monkeypatch.chdir(tmp_path)
     for name, source in (("d.npz", SOURCE), ("new.npz", NEW)):
         np.savez(name, x=source.x, y=source.labels, class_names=list(source.class_names))
@@ -187,8 +292,8 @@ def test_the_commands(tmp_path, monkeypatch):
     assert f"accuracy {right:.4f}, loss" in said
     assert "60 of the 60 examples" in refused("predict --checkpoint both --data d.npz --out d.csv")
     said = jaxdl_command("predict --checkpoint both --data d.npz --out d.csv --out-of-fold")
-    held = jaxdl.load_result("run").out_of_fold
-    assert f"accuracy {accuracy_score(held.label, held.predicted):.4f}" in said
+    held = jaxdl.load_result("run")
+    assert f"accuracy {accuracy_score(held.out_of_fold.target, held.predicted):.4f}" in said
     assert "is a single network" in refused("predict --checkpoint run/folds/0 --data d.npz --out e.csv --out-of-fold")
     assert "2 networks in" in jaxdl_command("ensemble run/folds/0 run/folds/1 --out again")
     assert "which only predicts" in refused("finetune --init both --data d.npz --out tuned")

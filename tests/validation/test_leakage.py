@@ -13,7 +13,6 @@ from sklearn.datasets import load_iris
 
 import jaxdl
 from jaxdl import data
-from jaxdl.data.content import hash_examples
 from jaxdl.errors import InputError
 from jaxdl.validation.leakage import check_leaks, check_validation, checks, duplicate_groups
 from jaxdl.validation.leakage.duplicates import find_copies
@@ -33,12 +32,14 @@ PICTURES = np.stack(  # coarse random patterns, as smooth as photographs
 
 
 def score(source, *, allow=(), init=MLP, plan=MEMORISE, **options):
-    return jaxdl.cross_validate(init, source, plan, fold_strategy="vmap", allow=allow, **options).mean
+    return jaxdl.cross_validate(
+        init, source, plan, execution=jaxdl.Execution(fold_strategy="vmap", allow=allow), **options
+    ).mean
 
 
-def refusal(source, *, init=MLP, **options):
+def refusal(source, *, init=MLP, allow=(), **options):
     with pytest.raises(InputError) as caught:
-        jaxdl.cross_validate(init, source, MEMORISE, **options)
+        jaxdl.cross_validate(init, source, MEMORISE, execution=jaxdl.Execution(allow=allow), **options)
     return str(caught.value)
 
 
@@ -144,7 +145,11 @@ def test_test_examples_move_nothing_of_the_training(strategy):
     x[split.test[0]] = rng.integers(0, 40, x[split.test[0]].shape, np.uint8)
     labels[split.test[0]] = 1
     other = dataclasses.replace(source, x=x, labels=labels)
-    run = lambda s: jaxdl.cross_validate(MLP, s, plan, splitter=split, fold_strategy=strategy, keep_models=True)  # noqa: E731
+    how = jaxdl.Execution(fold_strategy=strategy, keep_models=True)
+
+    def run(source):
+        return jaxdl.cross_validate(MLP, source, plan, splitter=split, execution=how)
+
     clean, planted = run(source), run(other)
     assert clean.folds[0]["best_epoch"] == planted.folds[0]["best_epoch"] < 30
     for one, two in zip(*(_leaves(r.models[0].variables) for r in (clean, planted)), strict=True):
@@ -164,8 +169,8 @@ def test_stopping_by_the_test_examples_would_have_flattered():
     honest = jaxdl.cross_validate(MLP, source, stopping, splitter=split).folds[0]["loss"]
     assert by_test < honest - 0.02
     # and that such a checkpoint was chosen by them is on its card, not on that of the last epoch
-    assert set(hash_examples(test)) <= set(chosen.best.card.seen)
-    assert not set(hash_examples(test)) & set(chosen.checkpoint.card.seen)
+    assert set(test.hashes()) <= set(chosen.best.card.seen)
+    assert not set(test.hashes()) & set(chosen.checkpoint.card.seen)
 
 
 def _leaves(tree):
@@ -177,7 +182,7 @@ def _leaves(tree):
 def test_a_checkpoint_keeps_the_list(tmp_path):
     source = data.arrays(PICTURES, COIN)
     parent = jaxdl.pretrain(MLP, source, jaxdl.Plan(epochs=1, early_stopping=1))
-    np.testing.assert_array_equal(parent.card.seen, np.unique(hash_examples(source)))  # the inner part, too
+    np.testing.assert_array_equal(parent.card.seen, np.unique(source.hashes()))  # the inner part, too
     path = jaxdl.save(parent, tmp_path / "parent")
     assert (path / "trained_on.u64").stat().st_size == 8 * 80
     assert jaxdl.restore(path).card == parent.card
@@ -203,22 +208,26 @@ def test_several_leaks_are_named_at_once_and_allowed_by_name():
     assert all(f"\n  {name}: " in said for name in ("groups", "times", "duplicates", "near-duplicates"))
     assert "--allow groups times duplicates near-duplicates" in said
     assert "times: " not in refusal(source, splitter="stratified", allow=["times"])
-    result = jaxdl.cross_validate(MLP, source, PLAN, splitter="stratified", allow=jaxdl.validation.leakage.LEAKS)
+    result = jaxdl.cross_validate(
+        MLP, source, PLAN, splitter="stratified", execution=jaxdl.Execution(allow=jaxdl.validation.leakage.LEAKS)
+    )
     assert [leak["name"] for leak in result.leaks] == ["groups", "times", "duplicates", "near-duplicates"]
     assert result.leaks[-1]["examples"] is None  # what is allowed is not looked for
     with pytest.raises(InputError, match="Did you mean 'duplicates'"):
-        jaxdl.cross_validate(MLP, source, PLAN, allow=["duplicate"])
+        jaxdl.cross_validate(MLP, source, PLAN, execution=jaxdl.Execution(allow=["duplicate"]))
 
 
 def test_a_result_and_its_run_remember_what_was_allowed(tmp_path):
     source = data.arrays(np.concatenate([PICTURES, PICTURES]), np.concatenate([COIN, COIN]))
-    result = jaxdl.cross_validate(MLP, source, PLAN, folds=2, allow=["duplicates"], work=tmp_path / "work")
+    result = jaxdl.cross_validate(
+        MLP, source, PLAN, folds=2, execution=jaxdl.Execution(allow=["duplicates"], work=tmp_path / "work")
+    )
     assert json.loads((tmp_path / "work" / "run.json").read_text())["settings"]["allow"] == ["duplicates"]
     again = jaxdl.load_result(result.save(tmp_path / "result"))
     assert again.leaks == result.leaks
     assert again.leaks[0]["examples"] > 0
     with pytest.raises(InputError, match="allow: \\['duplicates'\\] then, None now"):
-        jaxdl.cross_validate(MLP, source, PLAN, folds=2, work=tmp_path / "work")
+        jaxdl.cross_validate(MLP, source, PLAN, folds=2, execution=jaxdl.Execution(work=tmp_path / "work"))
 
 
 def test_only_the_folds_that_are_trained_are_looked_at():
@@ -329,7 +338,15 @@ def _scaled(image):
     return np.asarray(small.resize((small.width * 3 // 4, small.height * 3 // 4), Image.Resampling.BILINEAR))
 
 
-@pytest.mark.parametrize(("name", "pairs"), [("hymenoptera", 0), ("faces", 0), ("cifar10", 20), ("cells", 1)])
+@pytest.mark.parametrize(
+    ("name", "pairs"),
+    [
+        ("hymenoptera", 0),
+        ("faces", 0),
+        pytest.param("cifar10", 20, marks=pytest.mark.slow),
+        pytest.param("cells", 1, marks=pytest.mark.slow),
+    ],
+)
 def test_alarms_on_real_images(name, pairs, real_data, tmp_path):
     """How many pairs of a data set are taken for copies, and how many of 100 planted copies are found.
 
@@ -358,12 +375,13 @@ def test_alarms_on_real_images(name, pairs, real_data, tmp_path):
         assert sum((int(i), len(small) + 100 * k + j) in found for j, i in enumerate(chosen)) >= 97
 
 
+@pytest.mark.slow
 def test_copies_are_looked_for_once_in_a_search_and_a_learning_curve(monkeypatch):
     looked = []
     find = checks.find_copies
     monkeypatch.setattr(checks, "find_copies", lambda source, **options: looked.append(1) or find(source, **options))
     source, plan = data.arrays(PICTURES, COIN), jaxdl.Plan(epochs=1)
-    jaxdl.search(MLP, source, plan, {"batch_size": [16, 32]}, folds=2, inner_folds=2)
+    jaxdl.search(MLP, source, plan, {"batch_size": [16, 32]}, jaxdl.Searching(inner_folds=2), folds=2)
     assert len(looked) == 1
     jaxdl.learning_curve(MLP, source, plan, sizes=["50%", "100%"], folds=2)
     assert len(looked) == 2

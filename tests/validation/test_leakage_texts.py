@@ -6,12 +6,10 @@ import time
 
 import numpy as np
 import pytest
-from command_line import jaxdl_command, refused
 from sklearn.feature_extraction.text import CountVectorizer
 
 import jaxdl
 from jaxdl import data
-from jaxdl.data.source import concatenate, texts_of
 from jaxdl.errors import InputError
 from jaxdl.validation.leakage import check_leaks, check_validation, duplicate_groups, find_near_duplicate_texts
 from jaxdl.validation.leakage.near_duplicate_texts import LEAST, LONG, letters
@@ -99,9 +97,9 @@ def test_many_blocks_give_the_pairs_of_one(monkeypatch):
 def test_texts_go_with_their_examples():
     source = source_of(SENTENCES)
     part = data.subset(source, [4, 1])
-    assert texts_of(part) == [SENTENCES[4], SENTENCES[1]]
-    assert texts_of(concatenate(part, source, np.zeros(8, np.int32))) == [SENTENCES[4], SENTENCES[1], *SENTENCES]
-    assert texts_of(data.arrays(np.ones((2, 3)))) is None
+    assert list(part.texts) == [SENTENCES[4], SENTENCES[1]]
+    assert list(part.join(source, np.zeros(8, np.int32)).texts) == [SENTENCES[4], SENTENCES[1], *SENTENCES]
+    assert data.arrays(np.ones((2, 3))).texts is None
 
 
 @pytest.mark.parametrize(
@@ -144,6 +142,8 @@ def test_copies_are_refused_allowed_or_grouped():
 
 
 def test_from_files_and_the_command_line(tmp_path, monkeypatch):
+    from command_line import jaxdl_command, refused
+
     monkeypatch.chdir(tmp_path)
     texts = [*SENTENCES, *(f"{text.upper()}!" for text in SENTENCES)]
     source = source_of(texts)
@@ -181,12 +181,16 @@ def test_near_copies_of_the_test_sentences_flatter_the_score(real_data):
     labels = np.tile(rng.permutation(np.arange(120) % 2), 2)
     x = CountVectorizer(min_df=2).fit_transform(texts).toarray()
     source = data.arrays(x, labels, texts=texts)
-    options = dict(folds=4, fold_strategy="vmap")
+    how, options = jaxdl.Execution(fold_strategy="vmap"), dict(folds=4)
     model, plan = jaxdl.create("mlp", 2, hidden=(64,)), jaxdl.Plan(epochs=30, learning_rate=5e-3)
-    with pytest.raises(InputError, match=r"near-duplicates: \d\d\d examples are tested that read the same as some"):
-        jaxdl.cross_validate(model, source, plan, **options)
-    flattered = jaxdl.cross_validate(model, source, plan, allow=["duplicates", "near-duplicates"], **options)
-    honest = jaxdl.cross_validate(model, duplicate_groups(source), plan, splitter="stratified-group", **options)
+    with pytest.raises(InputError, match=r"near-duplicates: \d\d\d examples"):
+        jaxdl.cross_validate(model, source, plan, execution=how, **options)
+    flattered = jaxdl.cross_validate(
+        model, source, plan, execution=how.replace(allow=["duplicates", "near-duplicates"]), **options
+    )
+    honest = jaxdl.cross_validate(
+        model, duplicate_groups(source), plan, splitter="stratified-group", execution=how, **options
+    )
     print(f"accuracy {flattered.mean:.2f} with near copies, {honest.mean:.2f} without")
     assert flattered.mean > 0.75
     assert honest.mean < 0.62

@@ -5,13 +5,13 @@ import json
 
 import numpy as np
 import pytest
-from command_line import call, jaxdl_command, refused
 from sklearn.model_selection import StratifiedKFold, TimeSeriesSplit
 
 import jaxdl
 from jaxdl import data
 from jaxdl.errors import InputError
 from jaxdl.report.learning_curve import outlook
+from jaxdl.tasks import choose_task
 from jaxdl.training.resume import Interrupted, RunFolder
 from jaxdl.validation.learning_curve import load_learning_curve
 from jaxdl.validation.splits import split_source
@@ -22,7 +22,9 @@ DIGITS = data.digits(range(3))
 SOURCE = data.subset(DIGITS, np.random.default_rng(0).permutation(len(DIGITS))[:90])
 PLAN = jaxdl.Plan(epochs=4, batch_size=16, learning_rate=1e-2, warmup_epochs=1)
 MLP = jaxdl.create("mlp", 3, hidden=(8,))
-OPTIONS = {"folds": 3, "fold_strategy": "vmap"}
+AT_ONCE = jaxdl.Execution(fold_strategy="vmap")
+OPTIONS = {"folds": 3, "execution": AT_ONCE}
+TASK = choose_task(SOURCE, purpose="a test")
 
 
 @pytest.fixture(scope="module")
@@ -32,8 +34,9 @@ def curve():
 
 def drawn(source, sizes, splitter="auto", folds=3, seed=0):
     split = split_source(source, splitter, folds, seed)
-    wanted = resolve_sizes(sizes, source, split)
-    return split, nested_parts(source, split, list(wanted.values()), seed)
+    strata = choose_task(source, purpose="a test").strata(source.targets())
+    wanted = resolve_sizes(sizes, strata, split)
+    return split, nested_parts(source, strata, split, list(wanted.values()), seed)
 
 
 def test_smaller_training_parts_are_fair_parts_of_larger_ones():
@@ -78,9 +81,9 @@ def test_groups_come_whole_and_of_a_series_the_latest():
 
 
 def test_sizes_by_number_share_and_halving():
-    split = split_source(SOURCE, "stratified", 3, 0)
-    assert resolve_sizes(["50%", 60, 0.5, "10"], SOURCE, split) == {"10": [10] * 3, "50%": [30] * 3, "60": [60] * 3}
-    assert list(resolve_sizes("auto", SOURCE, split)) == ["25%", "50%", "100%"]  # 15, and not 7
+    split, strata = split_source(SOURCE, "stratified", 3, 0), SOURCE.labels
+    assert resolve_sizes(["50%", 60, 0.5, "10"], strata, split) == {"10": [10] * 3, "50%": [30] * 3, "60": [60] * 3}
+    assert list(resolve_sizes("auto", strata, split)) == ["25%", "50%", "100%"]  # 15, and not 7
     for sizes, said in (
         ([61], "at most that"),
         ([2], "at least 3"),
@@ -92,13 +95,13 @@ def test_sizes_by_number_share_and_halving():
         ([], "sizes is"),
     ):
         with pytest.raises(InputError, match=said):
-            resolve_sizes(sizes, SOURCE, split)
+            resolve_sizes(sizes, strata, split)
 
 
 def test_each_point_is_a_cross_validation_on_the_same_test_examples(curve):
     assert [(p["asked"], p["size"]) for p in curve.points] == [("6", 6), ("50%", 30), ("100%", 60)]
     whole = jaxdl.cross_validate(MLP, SOURCE, PLAN, **OPTIONS)
-    np.testing.assert_array_equal(curve.results[-1].out_of_fold.logits, whole.out_of_fold.logits)
+    np.testing.assert_array_equal(curve.results[-1].out_of_fold.kept, whole.out_of_fold.kept)
     assert curve.split["sha256"] == whole.split["sha256"]
     for point, result in zip(curve.points, curve.results, strict=True):
         np.testing.assert_array_equal(result.out_of_fold.index, whole.out_of_fold.index)
@@ -119,7 +122,7 @@ def test_a_small_size_is_what_training_on_its_examples_gives(curve):
     by_hand = jaxdl.finetune(MLP, data.subset(SOURCE, parts[0][0]), plan)
     held = curve.results[0].out_of_fold
     np.testing.assert_allclose(
-        held.logits[held.fold == 0], jaxdl.predict(by_hand, data.subset(SOURCE, test)).logits, atol=1e-4
+        held.kept[held.fold == 0], jaxdl.predict(by_hand, data.subset(SOURCE, test)).logits, atol=1e-4
     )
 
 
@@ -136,7 +139,7 @@ def test_a_curve_is_saved_and_read_again(curve, tmp_path):
     path = curve.save(tmp_path / "curve")
     again = load_learning_curve(path)
     assert json.dumps(again.as_dict()) == json.dumps(curve.as_dict())
-    np.testing.assert_array_equal(again.results[1].out_of_fold.logits, curve.results[1].out_of_fold.logits)
+    np.testing.assert_array_equal(again.results[1].out_of_fold.kept, curve.results[1].out_of_fold.kept)
     with pytest.raises(InputError, match="it was left as it is"):
         curve.save(path)
     (path / "learning_curve.json").write_text("{}")
@@ -153,15 +156,20 @@ def test_an_interrupted_curve_goes_on_to_the_same_numbers(curve, tmp_path):
     def after_the_largest(row):
         stop.extend([True] if row["size"] == "50%" else [])
 
-    call = {"sizes": [6, "50%", 1.0], **OPTIONS}
+    call = {"sizes": [6, "50%", 1.0], "folds": 3}
     with pytest.raises(Interrupted):
-        jaxdl.learning_curve(MLP, SOURCE, PLAN, work=work, progress=after_the_largest, **call)
+        jaxdl.learning_curve(
+            MLP, SOURCE, PLAN, execution=AT_ONCE.replace(work=work, progress=after_the_largest), **call
+        )
     told = []
-    again = jaxdl.learning_curve(MLP, SOURCE, PLAN, work=tmp_path / "run", progress=told.append, **call)
+    again = jaxdl.learning_curve(
+        MLP, SOURCE, PLAN, execution=AT_ONCE.replace(work=tmp_path / "run", progress=told.append), **call
+    )
     assert "100%" not in {row["size"] for row in told}
     assert [p["folds"] for p in again.points] == [p["folds"] for p in curve.points]
+    again_less = AT_ONCE.replace(work=tmp_path / "run")
     with pytest.raises(InputError, match="sizes: "):
-        jaxdl.learning_curve(MLP, SOURCE, PLAN, work=tmp_path / "run", sizes=[6], **OPTIONS)
+        jaxdl.learning_curve(MLP, SOURCE, PLAN, sizes=[6], folds=3, execution=again_less)
 
 
 def test_too_few_sizes_foretell_nothing(curve):
@@ -170,6 +178,8 @@ def test_too_few_sizes_foretell_nothing(curve):
 
 
 def test_the_command(tmp_path):
+    from command_line import call, jaxdl_command, refused
+
     np.savez(tmp_path / "d.npz", x=SOURCE.x, y=SOURCE.labels, class_names=list(SOURCE.class_names))
     line = (
         f"learning-curve --model mlp --data {tmp_path / 'd.npz'} --epochs 2 --folds 2 --fold-strategy vmap "

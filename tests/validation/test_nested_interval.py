@@ -12,7 +12,9 @@ from test_statistics import _result
 import jaxdl
 from jaxdl.data import Arrays, digits, subset
 from jaxdl.errors import InputError
+from jaxdl.tasks import choose_task
 from jaxdl.training.resume import Interrupted
+from jaxdl.validation.crossval import Folds, run_folds
 from jaxdl.validation.result import OutOfFold
 from jaxdl.validation.splits import Split, split_source
 from jaxdl.validation.statistics.nested import extra_trainings, nested_interval, without_pairs
@@ -60,14 +62,13 @@ def test_it_is_the_papers_algorithm_for_ridge():
         return dataclasses.replace(_result(y, y[:, None], names=()), out_of_fold=held, folds=rows)
 
     split = split_source(source, "kfold", 5, 0)
-    found = nested_interval(run(split, ""), source, split, run, repeats=2)
+    with pytest.raises(InputError, match="r2"):
+        nested_interval(run(split, ""), source, split, run, repeats=2)
+    found = nested_interval(run(split, ""), source, split, run, repeats=2, metric="mse")
     splits = [[test for _, test in KFold(5, shuffle=True, random_state=seed).split(x)] for seed in (0, 1)]
     loss = lambda train, test: np.square(Ridge().fit(x[train], y[train]).predict(x[test]) - y[test])  # noqa: E731
     centre, low, high = _by_the_book(loss, splits, 30)
-    variance = y.astype(np.float64).var()
-    assert (found.estimate, found.low, found.high) == pytest.approx(
-        (1 - centre / variance, 1 - high / variance, 1 - low / variance), rel=1e-5
-    )
+    assert (found.estimate, found.low, found.high) == pytest.approx((centre, low, high), rel=1e-5)
     assert "trained on all 30 examples" in found.about
 
 
@@ -75,20 +76,22 @@ def test_cross_validate_trains_what_it_takes_and_goes_on_after_an_interruption(t
     source, model = subset(digits(range(3)), np.arange(60)), jaxdl.create("mlp", 3, hidden=(8,))
     plan = jaxdl.Plan(epochs=3, batch_size=64, learning_rate=1e-3)
     steps = []
-    options = dict(folds=3, fold_strategy="loop", interval="nested", nested_repeats=1)
-    result = jaxdl.cross_validate(model, source, plan, on_steps=steps.append, **options)
+    how, options = jaxdl.Execution(fold_strategy="loop"), dict(folds=3, interval=("nested", 1))
+    result = jaxdl.cross_validate(model, source, plan, execution=how.replace(on_steps=steps.append), **options)
     assert sum(steps) == 3 * (3 + extra_trainings(3, 1))
     split = split_source(source, "stratified", 3, 0)
     pairs = list(combinations(range(3), 2))
     left_out = without_pairs(split, pairs)
-    alone = jaxdl.cross_validate(model, source, plan, splitter=left_out, fold_strategy="loop").out_of_fold
+    alone = jaxdl.cross_validate(
+        model, source, plan, splitter=left_out, execution=jaxdl.Execution(fold_strategy="loop")
+    ).out_of_fold
     number = {tuple(sorted(left_out.test[i])): i for i in range(3)}
 
     def losses(train, test):
         place = number.get(tuple(np.setdiff1d(np.arange(60), train)))  # of a pair; None of a fold itself
         held = result.out_of_fold if place is None else alone
         rows = np.isin(held.index, test) & ((held.fold == place) | (place is None))
-        return (held.predicted != held.label)[rows].astype(float)
+        return (held.kept.argmax(1) != held.target)[rows].astype(float)
 
     _, low, high = _by_the_book(losses, [split.test], 60)
     found = result.interval
@@ -97,8 +100,8 @@ def test_cross_validate_trains_what_it_takes_and_goes_on_after_an_interruption(t
     begun = tmp_path / "run" / "state" / "nested-0"
     stopping = jaxdl.RunFolder(tmp_path / "run", should_stop=begun.is_dir)
     with pytest.raises(Interrupted):
-        jaxdl.cross_validate(model, source, plan, work=stopping, **options)
-    resumed = jaxdl.cross_validate(model, source, plan, work=tmp_path / "run", **options)
+        jaxdl.cross_validate(model, source, plan, execution=how.replace(work=stopping), **options)
+    resumed = jaxdl.cross_validate(model, source, plan, execution=how.replace(work=tmp_path / "run"), **options)
     assert resumed.interval == found
 
 
@@ -110,13 +113,16 @@ def test_where_it_does_not_hold_it_is_refused_before_anything_is_trained():
         ("come in groups", grouped, dict(splitter="group")),
         ("'monte-carlo'", source, dict(splitter="monte-carlo")),
         ("3 or more", source, dict(folds=2)),
-        ("1 of 5 folds", source, dict(only_folds=[1])),
         ("each example once", source, dict(splitter=own)),
     ):
         with pytest.raises(InputError, match=why):
             jaxdl.cross_validate(model, given, jaxdl.Plan(), interval="nested", **options)
-    with pytest.raises(InputError, match="nested_repeats is 0"):
-        jaxdl.cross_validate(model, source, jaxdl.Plan(), interval="nested", nested_repeats=0)
+    with pytest.raises(InputError, match="is 0"):
+        jaxdl.cross_validate(model, source, jaxdl.Plan(), interval=("nested", 0))
+    task = choose_task(source, purpose="a test")
+    some = Folds(model, source, jaxdl.Plan(), task, split_source(source, "stratified", 5, 0), "nested", only=[1])
+    with pytest.raises(InputError, match="1 of 5 folds"):
+        run_folds(some, jaxdl.Execution())
     with pytest.raises(InputError, match="interval"):
         jaxdl.cross_validate(model, source, jaxdl.Plan(), interval="wald")
     with pytest.raises(InputError, match="needs 2 folds"):

@@ -8,6 +8,7 @@ import pytest
 import jaxdl
 from jaxdl import Choice, LogUniform, Uniform, data
 from jaxdl.errors import InputError
+from jaxdl.tasks import choose_task
 from jaxdl.validation.search.configurations import configure, group
 from jaxdl.validation.search.selection import Standing, halving_rungs, select
 from jaxdl.validation.search.space import make_space, parse_space, propose
@@ -15,6 +16,7 @@ from jaxdl.validation.search.space import make_space, parse_space, propose
 MODEL = jaxdl.create("mlp", 3, hidden=(8, 8))
 SOURCE = data.subset(data.digits(range(3)), np.arange(40))
 PLAN = jaxdl.Plan(epochs=2)
+TASK = choose_task(SOURCE, purpose="a test")
 
 
 def test_the_command_line_is_read():
@@ -96,27 +98,28 @@ def test_mistakes_in_the_space_are_named(space, said):
 )
 def test_configurations_that_cannot_be_are_named(values, said):
     with pytest.raises(InputError, match=said):
-        configure([values], MODEL, PLAN, SOURCE)
+        configure([values], MODEL, PLAN, SOURCE, TASK)
 
 
 def test_mistakes_in_the_search_are_named():
     space = {"learning_rate": [1e-3, 1e-2]}
     for options, said in (
-        (dict(strategy="gird"), "Did you mean 'grid'"),
+        (dict(strategy="gird"), "grid"),
         (dict(selection="bset"), "Did you mean 'best'"),
         (dict(strategy="random"), "needs trials"),
         (dict(trials=3), "all combinations"),
         (dict(seeds=0), "seeds is 0"),
-        (dict(memory=0), "memory is 0"),
         (dict(inner_folds=30), "outer fold 0 cannot be divided"),
         (dict(strategy="halving", eta=1), "eta is 1"),
     ):
         with pytest.raises(InputError, match=said):
-            jaxdl.search(MODEL, SOURCE, PLAN, space, folds=2, **options)
+            jaxdl.search(MODEL, SOURCE, PLAN, space, jaxdl.Searching(**options), folds=2)
+    with pytest.raises(InputError, match="memory is 0"):
+        jaxdl.Execution(memory=0)
     with pytest.raises(InputError, match="halving goes over epochs"):
-        jaxdl.search(MODEL, SOURCE, PLAN, {"epochs": [1, 2]}, strategy="halving")
+        jaxdl.search(MODEL, SOURCE, PLAN, {"epochs": [1, 2]}, jaxdl.Searching(strategy="halving"))
     with pytest.raises(InputError, match="leave early_stopping out"):
-        jaxdl.search(MODEL, SOURCE, jaxdl.Plan(early_stopping=2), space, strategy="halving")
+        jaxdl.search(MODEL, SOURCE, jaxdl.Plan(early_stopping=2), space, jaxdl.Searching(strategy="halving"))
 
 
 def test_numbers_share_a_program_and_shapes_do_not():
@@ -126,7 +129,7 @@ def test_numbers_share_a_program_and_shapes_do_not():
         for stage in (None, "layer1")
         for dropout in (0.0, 0.5)
     ]
-    groups = group(configure(drawn, MODEL, PLAN, SOURCE), SOURCE)
+    groups = group(configure(drawn, MODEL, PLAN, SOURCE, TASK))
     assert [[one.number for one in g.configurations] for g in groups] == [[0, 1, 4, 5], [2, 3, 6, 7]]
     rates = [float(groups[0].traced(one).dropout) for one in groups[0].configurations]
     assert rates == [0.0, 0.5, 0.0, 0.5]
@@ -141,7 +144,7 @@ def standing(values):
 def test_the_rule_of_one_standard_error_by_hand():
     """Means 0.9 ± 0.1/√… of the best: 0.8 is within, 0.7 is not; of those within, the stronger decay is simpler."""
     drawn = [{"weight_decay": decay} for decay in (0.0, 0.1, 1.0, 10.0)]
-    configurations = configure(drawn, MODEL, PLAN, SOURCE)
+    configurations = configure(drawn, MODEL, PLAN, SOURCE, TASK)
     found = standing([[0.7, 0.9, 1.1], [0.8, 0.8, 0.8], [0.79, 0.79, 0.79], [0.6, 0.6, 0.6]])
     assert found.errors[0] == pytest.approx(0.2 / np.sqrt(3))  # so that the limit is 0.7845
     assert select(found, configurations, "best") == 0
@@ -165,14 +168,16 @@ def test_what_is_simpler():
         dull = {"model.dropout": 0.0, "epochs": 2, **base}
         if "stage_lr.head" in simpler:
             dull["stage_lr.head"] = 2.0
-        configurations = configure([dull, {**dull, **simpler}], MODEL, PLAN, SOURCE)
+        configurations = configure([dull, {**dull, **simpler}], MODEL, PLAN, SOURCE, TASK)
         assert select(equal, configurations, "one-se") == 1, simpler
-    configurations = configure([{"model": "mlp", "freeze_through": "layer1"}, {"model": "mlp"}], MODEL, PLAN, SOURCE)
+    configurations = configure(
+        [{"model": "mlp", "freeze_through": "layer1"}, {"model": "mlp"}], MODEL, PLAN, SOURCE, TASK
+    )
     assert configurations[0].trained < configurations[1].trained == configurations[1].parameters
 
 
 def test_equal_means_are_told_apart_by_the_loss():
-    configurations = configure([{"weight_decay": d} for d in (0.0, 0.1)], MODEL, PLAN, SOURCE)
+    configurations = configure([{"weight_decay": d} for d in (0.0, 0.1)], MODEL, PLAN, SOURCE, TASK)
     found = dataclasses.replace(standing([[0.5, 0.5]] * 2), losses=np.array([0.7, 0.6]))
     assert select(found, configurations, "best") == 1
     diverged = dataclasses.replace(standing([[np.nan, 1.0], [0.1, 0.1]]), losses=np.array([np.nan, 3.0]))

@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import re
 import shutil
+from fractions import Fraction
 
 import numpy as np
 import pytest
@@ -12,10 +14,10 @@ from sklearn import model_selection as sk
 from sklearn.linear_model import RidgeClassifier
 
 from jaxdl import data
-from jaxdl.data.split_hash import hash_indices
+from jaxdl.data.content import hash_indices
 from jaxdl.errors import InputError
 from jaxdl.validation.splits import SPLITTERS, Splitting, load_split, split_source
-from jaxdl.validation.splitters import GROUPED, UNSHUFFLED
+from jaxdl.validation.splitters import GROUPED, UNSHUFFLED, is_timed
 from jaxdl.validation.time_splits import CombinatorialPurgedKFold, PurgedKFold, PurgedTimeSeriesSplit
 
 SOURCE = dataclasses.replace(
@@ -139,7 +141,7 @@ def labelled(source=SOURCE):
     ],
 )
 def test_names_stand_for_scikit_learns_splitters(kind, options, theirs):
-    split = split_source(SOURCE, kind, 4, 3, Splitting(**options))
+    split = split_source(SOURCE, Splitting(kind, **options), 4, 3)
     expected = list(theirs.split(*labelled()))
     for (train, test), mine, held in zip(expected, split.train, split.test, strict=True):
         np.testing.assert_array_equal(train, mine)
@@ -156,7 +158,7 @@ def test_names_stand_for_scikit_learns_splitters(kind, options, theirs):
     ],
 )
 def test_names_stand_for_ours(kind, options, ours):
-    split = split_source(SOURCE, kind, 4, 3, Splitting(**options))
+    split = split_source(SOURCE, Splitting(kind, **options), 4, 3)
     if ours is None:
         order = np.argsort(SOURCE.times)
         pairs = [(order[a], order[b]) for a, b in sk.TimeSeriesSplit(4, gap=3).split(order)]
@@ -164,7 +166,7 @@ def test_names_stand_for_ours(kind, options, ours):
         pairs = list(ours.split(SOURCE.labels))
         named = split.as_dict()
         mine = split_source(SOURCE, ours, 0, 0).as_dict()
-        assert {key for key in named if named[key] != mine[key]} == {"kind", "options"}
+        assert {key for key in named if named[key] != mine[key]} == {"kind"}
     for (train, test), mine, held in zip(pairs, split.train, split.test, strict=True):
         np.testing.assert_array_equal(train, mine)
         np.testing.assert_array_equal(test, held)
@@ -173,8 +175,8 @@ def test_names_stand_for_ours(kind, options, ours):
 
 @pytest.mark.parametrize("kind", GROUPED)
 def test_splitters_of_groups_keep_them_whole(kind):
-    options = Splitting(test_groups=2) if kind == "leave-groups-out" else None
-    split = split_source(SOURCE, kind, 4, 0, options)
+    splitter = Splitting(kind, test_groups=2) if kind == "leave-groups-out" else kind
+    split = split_source(SOURCE, splitter, 4, 0)
     for train, test in zip(split.train, split.test, strict=True):
         assert not set(SOURCE.groups[train]) & set(SOURCE.groups[test])
         assert len(train) + len(test) == 120
@@ -206,12 +208,11 @@ def test_splitters_of_groups_keep_them_whole(kind):
         ("leave-groups-out", 4, 0, {"test_groups": 9}, "48620 ways; expected at most 10000"),
         ("holdout", 1, 0, {"test_fraction": 1.0}, "test_fraction is 1.0; expected a share between 0 and 1"),
         ("holdout", 1, 0, {"test_fraction": 0.001}, "cannot be divided by holdout"),
-        (sk.KFold(3), 1, 0, {"gap": 1}, "options are for splitters by name; KFold has its own"),
     ],
 )
 def test_options_out_of_range_are_refused(kind, folds, seed, options, message):
     with pytest.raises(InputError, match=message):
-        split_source(SOURCE, kind, folds, seed, Splitting(**options))
+        split_source(SOURCE, Splitting(kind, **options), folds, seed)
 
 
 numbers = st.one_of(st.none(), st.integers(-3, 130), st.floats(allow_nan=True), st.booleans(), st.just("3"))
@@ -222,17 +223,162 @@ numbers = st.one_of(st.none(), st.integers(-3, 130), st.floats(allow_nan=True), 
     st.sampled_from(SPLITTERS),
     numbers,
     st.one_of(st.integers(-2, 4), numbers),
-    st.dictionaries(st.sampled_from([f.name for f in dataclasses.fields(Splitting)]), numbers, max_size=2),
+    st.dictionaries(
+        st.sampled_from([f.name for f in dataclasses.fields(Splitting) if f.name != "splitter"]), numbers, max_size=2
+    ),
 )
 def test_any_option_divides_or_is_refused_in_words(kind, folds, seed, options):
     try:
-        split = split_source(SOURCE, kind, folds, seed, Splitting(**options))
+        split = split_source(SOURCE, Splitting(kind, **options), folds, seed)
     except InputError:
         return
     for train, test in zip(split.train, split.test, strict=True):
         assert len(train)
         assert len(test)
         assert not set(train) & set(test)
+
+
+# Advice, followed
+
+NUMBERS = data.arrays(np.zeros((9, 2), np.float32), np.arange(9, dtype=np.float32))
+
+
+def of_classes(counts, groups=None):
+    labels = np.repeat(np.arange(len(counts)), counts)
+    return data.arrays(np.zeros((len(labels), 2), np.float32), labels, groups=groups)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "folds", "options"),
+    [
+        (of_classes([9, 1]), "stratified", 5, {}),
+        (of_classes([9, 3]), "stratified", 5, {}),
+        (of_classes([9, 1]), "repeated-stratified", 5, {}),
+        (of_classes([9, 2]), "repeated-stratified", 5, {}),
+        (of_classes([9, 1], np.arange(10)), "stratified-group", 5, {}),
+        (of_classes([9, 2], np.arange(11) // 2), "stratified-group", 5, {}),
+        (NUMBERS, "stratified", 5, {}),
+        (NUMBERS, "repeated-stratified", 5, {}),
+        (dataclasses.replace(NUMBERS, groups=np.arange(9) // 2), "stratified-group", 5, {}),
+        (SOURCE, "leave-groups-out", 99, {"test_groups": 9}),
+    ],
+)
+def test_advice_can_be_followed(source, kind, folds, options):
+    with pytest.raises(InputError) as error:
+        split_source(source, Splitting(kind, **options), folds, 0)
+    advised = [(kind, int(number)) for number in re.findall(r"--folds (\d+)", str(error.value))]
+    for name in re.findall(r"splitter '?([a-z-]+)", str(error.value)):
+        most = re.search(r"with up to (\d+) folds", str(error.value))
+        advised.append((name, int(most[1]) if most else folds))
+    assert advised
+    for name, number in advised:
+        assert len(split_source(source, name, number, 0)) in (number, 5 * number)
+
+
+@pytest.mark.parametrize(
+    ("source", "kind", "lacking"),
+    [
+        (NUMBERS, "stratified-group", "groups"),
+        (of_classes([2, 2], np.zeros(4, int)), "leave-groups-out", "single group"),
+        (of_classes([2, 2]), "stratified", "4 examples"),
+        (of_classes([2, 2]), "purged", "times"),
+    ],
+)
+def test_what_no_advice_can_mend_is_named(source, kind, lacking):
+    with pytest.raises(InputError, match=lacking) as error:
+        split_source(source, kind, 5, 0)
+    assert " use " not in str(error.value)
+
+
+# A name with its options
+
+
+def test_a_splitter_is_given_with_its_options():
+    given = split_source(SOURCE, Splitting("purged", horizon=14), 4, 0)
+    by_hand = PurgedKFold(4, times=SOURCE.times, horizon=14)
+    assert given.sha256 == split_source(SOURCE, by_hand, 4, 0).sha256
+    assert given.options == {"horizon": 14, "embargo": 0}
+    assert split_source(SOURCE, Splitting(), 4, 0).kind == "stratified-group"
+    assert split_source(SOURCE, Splitting("kfold"), 4, 0).kind == "kfold"
+    with pytest.raises(InputError, match="horizon is 14"):
+        split_source(SOURCE, Splitting("kfold", horizon=14), 4, 0)
+
+
+# What folds are, however they were given
+
+
+class Halves:
+    """A splitter of nobody's: the examples in this order, tested half by half."""
+
+    def __init__(self, order, tested=(0, 1)):
+        self.order, self.tested = order, tested
+
+    def split(self, x, y=None, groups=None):
+        halves = np.array_split(self.order, 2)
+        for half in self.tested:
+            yield halves[1 - half], halves[half]
+
+
+class OwnPurged(PurgedKFold):
+    pass
+
+
+BY_TIME = np.argsort(SOURCE.times)
+
+
+@pytest.mark.parametrize(
+    ("splitter", "name", "options"),
+    [
+        ("kfold", "kfold", {}),
+        ("time-series", "time-series", {"gap": 0, "horizon": None}),
+        ("purged", "purged", {"horizon": 0, "embargo": 0}),
+        (sk.GroupKFold(3), "group", {}),
+        (sk.LeavePGroupsOut(1), "leave-groups-out", {"test_groups": 1}),
+        (sk.TimeSeriesSplit(3, gap=2), "time-series", {"gap": 2}),
+        (sk.RepeatedKFold(n_splits=2, n_repeats=3), "repeated-kfold", {"repeats": 3}),
+        (PurgedKFold(times=SOURCE.times, ends=SOURCE.times + 1), "purged", {"embargo": 0}),
+        (OwnPurged(times=SOURCE.times, horizon=1), "purged", {"horizon": 1, "embargo": 0}),
+        (PurgedTimeSeriesSplit(times=SOURCE.times, horizon=1), "time-series", {"gap": 0, "horizon": 1}),
+        (CombinatorialPurgedKFold(times=SOURCE.times), "combinatorial-purged", None),
+        (sk.ShuffleSplit(3, test_size=12), "monte-carlo", {}),
+        (PurgedKFold(times=SOURCE.times, horizon=Fraction(1, 2)), "purged", {"horizon": 0.5, "embargo": 0}),
+        (Halves(BY_TIME, [1]), "time-series", {"gap": 0}),
+        (Halves(BY_TIME), None, {}),
+        (Halves(np.arange(119)), None, {}),
+        (Halves(np.arange(70), [1]), "stratified-group", {}),
+    ],
+)
+def test_what_folds_are_is_known_however_they_were_given(splitter, name, options, tmp_path):
+    made = split_source(SOURCE, splitter, 3, 0)
+    path = made.save(tmp_path / "split.npz", SOURCE)
+    for split in (made, load_split(path)):
+        assert split.name == name
+        assert split.timed == (name in ("time-series", "purged", "combinatorial-purged"))
+        assert split.purged == (name in ("purged", "combinatorial-purged"))
+        assert split.forward == (name == "time-series")
+        assert split.grouped == (name in GROUPED)
+        assert options is None or split.options == options
+        assert is_timed(split.as_dict()) == split.as_dict()["timed"] == (split.timed or split.in_blocks)
+        # of those without a name one cuts time into two stretches, whose scores go together as those of any blocks
+        assert split.in_blocks == (isinstance(splitter, Halves) and splitter.order is BY_TIME and name is None)
+        if split.timed:
+            np.testing.assert_array_equal(split.times, SOURCE.times)
+        if isinstance(splitter, PurgedKFold) and splitter.ends is not None:
+            np.testing.assert_array_equal(split.ends, splitter.ends)
+
+
+@pytest.mark.parametrize("splitter", ["purged", "kfold", sk.TimeSeriesSplit(3), PurgedKFold(times=SOURCE.times)])
+def test_files_of_older_releases_are_read(splitter, tmp_path):
+    """They hold no name of what the folds are, and no times."""
+    split = split_source(SOURCE, splitter, 3, 0)
+    with np.load(split.save(tmp_path / "new.npz", SOURCE)) as file:
+        held = {name: file[name] for name in file.files if name not in ("times", "ends")}
+    manifest = json.loads(str(held["manifest"]))
+    del manifest["like"], manifest["timed"]
+    np.savez(tmp_path / "old.npz", **held | {"manifest": np.array(json.dumps(manifest))})
+    old = split_source(SOURCE, tmp_path / "old.npz", 3, 0)
+    assert (old.sha256, old.name, old.timed) == (split.sha256, split.name, split.timed)
+    assert is_timed(manifest) == split.timed
 
 
 # The manifest, and the same folds again
@@ -251,6 +397,8 @@ def test_the_manifest_tells_what_folds_rest_on():
         "options": {"test_fraction": 0.2},
         "groups_sha256": held["groups_sha256"],
         "times_sha256": None,
+        "like": "monte-carlo",
+        "timed": False,
         "sizes": [{"train": 96, "test": 24}] * 3,
     }
 
@@ -283,7 +431,7 @@ def test_folds_come_back_from_a_file(kind, tmp_path):
     with pytest.raises(InputError, match="left as it is"):
         split.save(path)
     with pytest.raises(InputError, match="options are for splitters by name"):
-        split_source(SOURCE, path, 3, 1, Splitting(gap=1))
+        split_source(SOURCE, Splitting(str(path), gap=1), 3, 1)
 
 
 def test_folds_are_not_used_on_other_examples(tmp_path):
@@ -344,7 +492,7 @@ def test_damaged_files_are_refused(tmp_path):
 
 def test_scikit_learn_works_on_the_same_folds():
     """The same split for another library's method: its scores are those of fits by hand."""
-    split = split_source(SOURCE, "repeated-stratified", 3, 1, Splitting(repeats=2))
+    split = split_source(SOURCE, Splitting("repeated-stratified", repeats=2), 3, 1)
     x, model = SOURCE.x.reshape(120, -1) / 255, RidgeClassifier()
     scores = sk.cross_val_score(model, x, SOURCE.labels, cv=split)
     y = SOURCE.labels

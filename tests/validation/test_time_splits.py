@@ -3,10 +3,11 @@
 import itertools
 import math
 from datetime import timedelta
+from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from sklearn import model_selection as sk
 from sklearn.linear_model import LogisticRegression
@@ -74,6 +75,40 @@ def test_combinatorial_folds_are_their_definition(times, data, embargo, number):
         np.testing.assert_array_equal(held, test)
     often = np.bincount(np.concatenate([held for _, held in found]), minlength=len(times))
     assert set(often) == {math.comb(number - 1, tested - 1)}
+
+
+fractions = st.builds(Fraction, st.integers(0, 40), st.sampled_from([1, 2, 3, 7, 10]))
+
+
+@settings(max_examples=60, deadline=None)
+@given(moments, fractions, fractions, st.sampled_from(["int", "float", "days", "microseconds"]))
+def test_fractional_horizons_and_embargoes_are_exact(times, horizon, embargo, unit):
+    """Whole moments and durations between them, by two loops over fractions; given as floats."""
+    whole = np.array(times)
+    given = {
+        "int": whole,
+        "float": whole.astype(float),
+        "days": np.datetime64("2024-02-20") + whole,
+        "microseconds": np.datetime64("2024-02-20", "us") + whole,
+    }[unit]
+    scale = 24 * 3600 * 10**6 if unit == "microseconds" else 1
+    # a float of days does not hold thirds of a microsecond
+    assume(scale == 1 or horizon.denominator == embargo.denominator == 1)
+    splitter = PurgedKFold(3, times=given, horizon=float(horizon / scale), embargo=float(embargo / scale))
+    exact = np.array([Fraction(t) for t in times], object)
+    expected = [allowed(exact, exact + horizon, test, embargo) for test in blocks(whole, 3)]
+    if not all(expected):
+        with pytest.raises(InputError, match="nothing left to train on"):
+            list(splitter.split(given))
+        return
+    for train, (mine, _) in zip(expected, splitter.split(given), strict=True):
+        assert sorted(mine) == train
+
+
+@pytest.mark.parametrize(("horizon", "embargo"), [(0.5, 0.5), (0.7, 0.3), (1 / 3, 2 / 3), (0, 1), (1, 0)])
+def test_horizon_and_embargo_act_as_their_sum(horizon, embargo):
+    train = next(iter(PurgedKFold(2, times=np.arange(20), horizon=horizon, embargo=embargo).split(np.zeros(20))))[0]
+    assert min(train) == 11  # the last label of the first ten is known at 9 + horizon, and the embargo ends at 10
 
 
 def test_without_horizon_purged_folds_are_scikit_learns_in_the_order_of_time():

@@ -4,7 +4,6 @@ import json
 
 import numpy as np
 import pytest
-from command_line import jaxdl_command, refused
 
 import jaxdl
 from jaxdl import data
@@ -114,7 +113,7 @@ def test_the_mean_varies_as_told():
 
 @pytest.fixture(scope="module")
 def found():
-    return jaxdl.variance(MLP, SOURCE, PLAN, splits=3, seeds=2, fold_strategy="vmap")
+    return jaxdl.variance(MLP, SOURCE, PLAN, splits=3, seeds=2, execution=jaxdl.Execution(fold_strategy="vmap"))
 
 
 def test_every_training_is_the_one_that_fine_tuning_gives(found):
@@ -150,7 +149,9 @@ def test_whole_groups_are_drawn():
     groups = np.repeat(np.arange(12), 5)
     source = data.arrays(SOURCE.x, SOURCE.labels, class_names=SOURCE.class_names, groups=groups)
     plan = jaxdl.Plan(epochs=1)
-    made = jaxdl.variance(MLP, source, plan, splits=2, configurations=[{}], seeds=2, fold_strategy="loop")
+    made = jaxdl.variance(
+        MLP, source, plan, splits=2, configurations=[{}], seeds=2, execution=jaxdl.Execution(fold_strategy="loop")
+    )
     assert made.split["kind"] == "GroupShuffleSplit"
     assert [one.name for one in made.components] == ["data", "seed"]
 
@@ -162,8 +163,8 @@ def test_mistakes_are_named():
         ({"seeds": 0}, "seeds is 0"),
         ({"configurations": [{"learning_rat": 1}]}, "Did you mean 'learning_rate'"),
         ({"configurations": 3}, "expected dicts"),
-        ({"test_fraction": 2.0}, "test_fraction is 2.0"),
-        ({"allow": ["x"]}, "x"),
+        ({"splitter": jaxdl.Splitting(test_fraction=2.0)}, "test_fraction is 2.0"),
+        ({"execution": jaxdl.Execution(allow=["x"])}, "x"),
     ):
         with pytest.raises(InputError, match=said):
             jaxdl.variance(MLP, SOURCE, PLAN, **{"splits": 3, **options})
@@ -172,16 +173,20 @@ def test_mistakes_are_named():
 def test_an_interrupted_run_goes_on_to_the_same_numbers(found, tmp_path):
     taken = []
     work = RunFolder(tmp_path / "run", should_stop=lambda: len(taken) > 1)
-    call = {"splits": 3, "seeds": 2, "fold_strategy": "vmap"}
+    how, call = jaxdl.Execution(fold_strategy="vmap"), {"splits": 3, "seeds": 2}
     with pytest.raises(Interrupted):
-        jaxdl.variance(MLP, SOURCE, PLAN, work=work, on_steps=taken.append, **call)
-    again = jaxdl.variance(MLP, SOURCE, PLAN, work=tmp_path / "run", **call)
+        jaxdl.variance(MLP, SOURCE, PLAN, execution=how.replace(work=work, on_steps=taken.append), **call)
+    again = jaxdl.variance(MLP, SOURCE, PLAN, execution=how.replace(work=tmp_path / "run"), **call)
     np.testing.assert_array_equal(again.scores, found.scores)
     with pytest.raises(InputError, match="seeds: "):
-        jaxdl.variance(MLP, SOURCE, PLAN, work=tmp_path / "run", splits=3, seeds=3, fold_strategy="vmap")
+        jaxdl.variance(
+            MLP, SOURCE, PLAN, splits=3, seeds=3, execution=jaxdl.Execution(work=tmp_path / "run", fold_strategy="vmap")
+        )
 
 
 def test_the_command(tmp_path):
+    from command_line import jaxdl_command, refused
+
     np.savez(tmp_path / "d.npz", x=SOURCE.x, y=SOURCE.labels, class_names=list(SOURCE.class_names))
     line = (
         f"variance --model mlp --data {tmp_path / 'd.npz'} --epochs 1 --splits 2 --seeds 2 --fold-strategy vmap "

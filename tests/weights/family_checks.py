@@ -19,6 +19,13 @@ all_models = pytest.mark.skipif(
 )
 
 
+def slow_but(quick, cases):
+    """`cases` for `parametrize`; all but the `quick` ones are left to the slow tier."""
+    assert set(quick) <= set(cases)
+    values = {case: case if isinstance(case, tuple) else (case,) for case in cases}
+    return [pytest.param(*values[case], marks=() if case in quick else pytest.mark.slow) for case in cases]
+
+
 @functools.cache
 def shapes_of(name, outputs=1000, side=224):
     """``{leaf: shape}`` of a model of the table."""

@@ -12,51 +12,15 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from checkpoints import CARD, KINDS, PREPROCESSING, assert_same, edit_card, made, put_in, without
 
-from jaxdl.data.preprocessing import Preprocessing
+from jaxdl.data.preprocessing import ImagePreprocessing, TablePreprocessing
 from jaxdl.errors import InputError
 from jaxdl.models import create
 from jaxdl.models.staged import init_variables, walk_shapes
-from jaxdl.weights import checkpoint as module
+from jaxdl.tasks import Classification
 from jaxdl.weights.card import Card
-from jaxdl.weights.checkpoint import Checkpoint, fingerprint, from_model, replace_head, restore, save
-
-PREPROCESSING = Preprocessing((8, 8, 1), "uint8", (0.1,), (1 / 3,), "bicubic", 0.875)
-CARD = Card(
-    PREPROCESSING,
-    ("été", "b", "c"),
-    parent="/some/where",
-    data="digits:0,1,2",
-    split="00ff",
-    plan={"epochs": 3, "learning_rate": 0.1, "unfreeze": None},
-    source={"file": "w.npz", "sha256": "12"},
-)
-HISTORY = ({"epoch": 1, "train_loss": 0.1 + 0.2}, {"epoch": 2, "train_loss": 1e-30})
-KINDS = {
-    "mlp": ("mlp", {"hidden": (4, 4)}),
-    "cnn": ("cnn", {"features": (4,), "hidden": (4,)}),
-    "vit": ("vit", {"width": 8, "depth": 1, "num_heads": 2}),
-    "resnet": ("resnet20_cifar", {"depths": (1, 1), "width": 4}),
-    "bfloat16": ("mlp", {"hidden": (4,), "param_dtype": "bfloat16"}),
-}
-
-
-def _checkpoint(kind="mlp", card=CARD, history=HISTORY, seed=0):
-    """A checkpoint whose variables numpy drew."""
-    name, arguments = KINDS[kind]
-    model = create(name, 3, **arguments)
-    shapes = jax.eval_shape(lambda key: init_variables(model, key, PREPROCESSING.input_shape), jax.random.key(0))
-    rng = np.random.default_rng(seed)
-    variables = jax.tree.map(lambda leaf: rng.normal(size=leaf.shape).astype(leaf.dtype), shapes)
-    return Checkpoint(model, variables, card, history)
-
-
-def _assert_same(one, two):
-    one, two = dict(walk_shapes(one)), dict(walk_shapes(two))
-    assert one.keys() == two.keys()
-    for name, leaf in one.items():
-        assert leaf.dtype == two[name].dtype, name
-        assert np.asarray(leaf).tobytes() == np.asarray(two[name]).tobytes(), name
+from jaxdl.weights.checkpoint import Checkpoint, environment, fingerprint, from_model, replace_head, restore, save
 
 
 def _files(folder):
@@ -65,12 +29,12 @@ def _files(folder):
 
 @pytest.fixture
 def saved(tmp_path):
-    return save(_checkpoint(), tmp_path / "checkpoint")
+    return save(made(), tmp_path / "checkpoint")
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_round_trip(tmp_path, kind):
-    original = _checkpoint(kind)
+    original = made(kind)
     path = save(original, tmp_path / "new" / "checkpoint")
     assert path == tmp_path / "new" / "checkpoint"
     assert path.stat().st_mode & 0o777 == 0o755
@@ -81,12 +45,12 @@ def test_round_trip(tmp_path, kind):
     assert restored.path == str(path)
     assert set(restored.variables) == {"params", "batch_stats"}
     assert jax.tree.structure(restored.variables) == jax.tree.structure(original.variables)
-    _assert_same(restored.variables, original.variables)
+    assert_same(restored.variables, original.variables)
     assert bool(restored.variables["batch_stats"]) == (kind in ("cnn", "resnet"))
 
 
 def test_a_bare_card_round_trips(tmp_path):
-    original = _checkpoint(card=Card(Preprocessing((8, 8, 1), "uint8")), history=())
+    original = made(card=Card(ImagePreprocessing((8, 8, 1))), history=())
     restored = restore(save(original, tmp_path / "c"))
     assert (restored.card, restored.history) == (original.card, ())
     assert not restored.card.preprocessing.fitted
@@ -100,7 +64,7 @@ def test_the_card_can_be_read_by_people(saved):
 
 
 def test_another_process_needs_nothing_but_the_folder(tmp_path):
-    original = _checkpoint("cnn")
+    original = made("cnn")
     path = save(original, tmp_path / "c")
     x = np.random.default_rng(1).normal(size=(3, 8, 8, 1)).astype(np.float32)
     np.save(tmp_path / "x.npy", x)
@@ -123,15 +87,15 @@ np.savez(sys.argv[3], logits=restored.model.apply(restored.variables, np.load(sy
 @pytest.mark.parametrize("name", ["run [1]", "r*n?"])
 def test_any_name_of_a_folder_will_do(tmp_path, name):
     """Orbax alone takes brackets and stars for a pattern."""
-    path = save(_checkpoint(), tmp_path / name / "c")
+    path = save(made(), tmp_path / name / "c")
     assert not any(p.is_symlink() for p in path.rglob("*"))
-    _assert_same(restore(path).variables, _checkpoint().variables)
+    assert_same(restore(path).variables, made().variables)
     assert [p.name for p in path.parent.iterdir()] == ["c"]
 
 
 def test_an_empty_folder_is_filled(tmp_path):
     (tmp_path / "empty").mkdir()
-    _assert_same(restore(save(_checkpoint(), tmp_path / "empty")).variables, _checkpoint().variables)
+    assert_same(restore(save(made(), tmp_path / "empty")).variables, made().variables)
 
 
 def test_what_is_there_is_left_as_it_is(tmp_path, saved):
@@ -140,10 +104,10 @@ def test_what_is_there_is_left_as_it_is(tmp_path, saved):
     (tmp_path / "folder" / "notes").write_text("mine too")
     before = _files(tmp_path)
     for name, kind in (("file", "a file"), ("folder", "a folder that is not empty"), ("checkpoint", "a folder that")):
-        with pytest.raises(InputError, match=f"'.*{name}' is {kind}.*; it was left as it is"):
-            save(_checkpoint(seed=1), tmp_path / name)
-    with pytest.raises(InputError, match=r"'.*file' is not a folder that may be written to"):
-        save(_checkpoint(), tmp_path / "file" / "below")
+        with pytest.raises(InputError, match=f"{name}' is {kind}.*left as it is"):
+            save(made(seed=1), tmp_path / name)
+    with pytest.raises(InputError, match="file' is not a folder"):
+        save(made(), tmp_path / "file" / "below")
     assert _files(tmp_path) == before
     assert sorted(p.name for p in tmp_path.iterdir()) == ["checkpoint", "file", "folder"]
 
@@ -165,21 +129,21 @@ def test_a_failing_save_leaves_nothing_behind(tmp_path, monkeypatch, failure, pl
     with monkeypatch.context() as patch:
         patch.setattr(*target[place], failure)
         with pytest.raises((OSError, InputError, KeyboardInterrupt)):
-            save(_checkpoint(), tmp_path / "c")
+            save(made(), tmp_path / "c")
     assert list(tmp_path.iterdir()) == []
-    _assert_same(restore(save(_checkpoint(), tmp_path / "c")).variables, _checkpoint().variables)  # now it can
+    assert_same(restore(save(made(), tmp_path / "c")).variables, made().variables)  # now it can
 
 
 def test_a_history_that_is_no_json_leaves_nothing_behind(tmp_path):
     with pytest.raises(TypeError):
-        save(_checkpoint(history=({"epoch": object()},)), tmp_path / "c")
+        save(made(history=({"epoch": object()},)), tmp_path / "c")
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_card_of_other_classes_is_not_written(tmp_path):
-    card = dataclasses.replace(CARD, class_names=("a", "b"))
-    with pytest.raises(InputError, match="the card names 2 classes for the model's 3 outputs"):
-        save(_checkpoint(card=card), tmp_path / "c")
+    card = dataclasses.replace(CARD, task=Classification(("a", "b")))
+    with pytest.raises(InputError, match=r"2 classes \(a, b\), has 2 outputs, the model 3"):
+        save(made(card=card), tmp_path / "c")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -208,7 +172,7 @@ def test_every_mismatch_is_listed_at_once(tmp_path):
         "params/dense1/dense/kernel": np.zeros((4, 64), np.float32),  # transposed: as many values, another shape
     }
     for kind, mismatches in (("mlp", 3), ("cnn", 4)):
-        original = _checkpoint(kind)
+        original = made(kind)
         names = dict(walk_shapes(original.variables))
         changes = {k: v for k, v in broken.items() if k in names or "layer9" in k}
         path = save(_edited(original, **changes), tmp_path / kind)
@@ -220,8 +184,8 @@ def test_every_mismatch_is_listed_at_once(tmp_path):
             assert name in message
             for shape in [value.shape] if value is not None else []:
                 assert str(shape) in message
-        assert "the checkpoint has it, the model has not" in message
-        assert "the model has it, the checkpoint has not" in message
+        assert "the checkpoint has it" in message
+        assert "the model has it" in message
         untouched = names.keys() - changes.keys()
         assert not any(re.search(rf"^\s*{name}\b", message, re.MULTILINE) for name in untouched)
 
@@ -229,13 +193,13 @@ def test_every_mismatch_is_listed_at_once(tmp_path):
 def test_another_models_checkpoint_is_refused(tmp_path, saved):
     with pytest.raises(InputError, match=r"\(3 mismatches\):\n.*layer3"):
         restore(saved, create("mlp", 3, hidden=(4, 4, 5)))
-    with pytest.raises(InputError, match=r"params/head/dense/kernel: \(4, 3\) in the checkpoint, \(4, 5\) in the mo"):
+    with pytest.raises(InputError, match=r"params/head/dense/kernel: \(4, 3\) .*\(4, 5\)"):
         restore(saved, create("mlp", 5, hidden=(4, 4)))
-    with pytest.raises(InputError, match="the model has it, the checkpoint has not"):
+    with pytest.raises(InputError, match="the model has it"):
         restore(saved, create("cnn", 3, features=(4,), hidden=(4,)))
-    other = save(_checkpoint("resnet"), tmp_path / "resnet")
+    other = save(made("resnet"), tmp_path / "resnet")
     shutil.copy(other / "card.json", saved / "card.json")  # a card from another model
-    with pytest.raises(InputError, match=r"(?s)does not fit the model.*head/dense/kernel: \(4, 3\) in the check"):
+    with pytest.raises(InputError, match=r"(?s)does not fit.*head/dense/kernel: \(4, 3\)"):
         restore(saved)
 
 
@@ -266,41 +230,37 @@ def test_the_fingerprint_is_of_everything_in_the_arrays():
 @pytest.mark.parametrize("kind", ["mlp", "cnn", "bfloat16"])
 def test_arrays_of_another_checkpoint_are_refused(tmp_path, kind):
     """Both are whole and fit the model: only the fingerprint tells."""
-    one, two = (save(_checkpoint(kind, seed=seed), tmp_path / str(seed)) for seed in (0, 1))
-    assert json.loads((one / "card.json").read_text())["fingerprint"] == fingerprint(_checkpoint(kind).variables)
+    one, two = (save(made(kind, seed=seed), tmp_path / str(seed)) for seed in (0, 1))
+    assert json.loads((one / "card.json").read_text())["fingerprint"] == fingerprint(made(kind).variables)
     shutil.rmtree(one / "variables")
     shutil.copytree(two / "variables", one / "variables")
-    with pytest.raises(InputError, match=r"the arrays of the checkpoint '.*0' are not those that its card was written"):
+    with pytest.raises(InputError, match=r"arrays of the checkpoint '.*0' are not those"):
         restore(one)
-    with pytest.raises(InputError, match="are not those that its card was written for"):
+    with pytest.raises(InputError, match="are not those"):
         restore(one, create(KINDS[kind][0], 3, **KINDS[kind][1]))
     shutil.copy(two / "card.json", one / "card.json")
-    _assert_same(restore(one).variables, _checkpoint(kind, seed=1).variables)
+    assert_same(restore(one).variables, made(kind, seed=1).variables)
 
 
 def test_a_card_from_before_there_were_fingerprints(saved):
-    card = json.loads((saved / "card.json").read_text())
-    del card["fingerprint"]
-    (saved / "card.json").write_text(json.dumps(card))
-    _assert_same(restore(saved).variables, _checkpoint().variables)
+    edit_card(saved, without("fingerprint"))
+    assert_same(restore(saved).variables, made().variables)
 
 
 def test_restoring_into_a_model_of_ones_own(saved):
     model = create("mlp", 3, hidden=(4, 4), activation="tanh", dropout=0.5)
     restored = restore(saved, model)
     assert restored.model is model
-    _assert_same(restored.variables, _checkpoint().variables)
+    assert_same(restored.variables, made().variables)
 
 
 def test_drop_and_rename(saved):
-    original = _checkpoint().variables["params"]
+    original = made().variables["params"]
     shorter = create("mlp", 3, hidden=(4,))
-    card = json.loads((saved / "card.json").read_text())
-    card["preprocessing"].update(input_shape=[2, 2, 1])
-    (saved / "card.json").write_text(json.dumps(card))  # so that layer2, of width 4, could be the first
+    edit_card(saved, put_in("preprocessing", input_shape=[2, 2, 1]))  # so that layer2, of width 4, could be the first
     restored = restore(saved, shorter, drop=["params/layer1"], rename={"params/layer2": "params/layer1"}).variables
-    _assert_same(restored["params"]["layer1"], original["layer2"])
-    _assert_same(restored["params"]["head"], original["head"])
+    assert_same(restored["params"]["layer1"], original["layer2"])
+    assert_same(restored["params"]["head"], original["head"])
     restored = restore(
         saved,
         shorter,
@@ -317,20 +277,20 @@ def test_drop_and_rename(saved):
     [
         (
             {"drop": ["params/layer7"], "rename": {"params/tail": "params/head"}},
-            ["'params/layer7' is named in drop or rename but is not in the", "'params/tail' is named", "2 mismatches"],
+            ["'params/layer7'", "'params/tail'", "2 mismatches"],
         ),
-        ({"drop": ["params/lay"]}, ["'params/lay' is named in drop or rename but is not"]),  # whole names only
-        ({"drop": ["params/head"]}, ["params/head/dense/kernel (4, 3): the model has it, the checkpoint has not"]),
+        ({"drop": ["params/lay"]}, ["'params/lay'"]),  # whole names only
+        ({"drop": ["params/head"]}, ["params/head/dense/kernel (4, 3): the model has it"]),
         (
             {"rename": {"params/layer1": "params/first"}},
             [
-                "params/layer1/dense/kernel (64, 4): the checkpoint has it, the model has not",
-                "params/layer1/dense/kernel (64, 4): the model has it, the checkpoint has not",
+                "params/layer1/dense/kernel (64, 4): the checkpoint has it",
+                "params/layer1/dense/kernel (64, 4): the model has it",
             ],
         ),
         (
             {"rename": {"params/layer1/dense/bias": "params/layer2/dense/bias"}},
-            ["params/layer2/dense/bias and params/layer1/dense/bias would both become params/layer2/dense/bias"],
+            ["params/layer2/dense/bias and params/layer1/dense/bias would both"],
         ),
     ],
 )
@@ -345,7 +305,7 @@ def test_drop_and_rename_that_do_not_fit(saved, options, messages):
 def test_names_are_taken_whole(tmp_path, options):
     """``layer1`` is not the beginning of ``layer10``."""
     model = create("mlp", 3, hidden=(4,) * 10)
-    shapes = jax.eval_shape(lambda key: init_variables(model, key, PREPROCESSING.input_shape), jax.random.key(0))
+    shapes = jax.eval_shape(lambda key: init_variables(model, key, PREPROCESSING.spec()), jax.random.key(0))
     variables = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes)
     path = save(Checkpoint(model, variables, CARD), tmp_path / "c")
     with pytest.raises(InputError, match="params/layer1/dense/kernel") as caught:
@@ -356,118 +316,37 @@ def test_names_are_taken_whole(tmp_path, options):
 def test_two_arrays_never_become_one(saved):
     """The model has room for one of them: the other would be lost."""
     shorter = create("mlp", 3, hidden=(4,))
-    card = json.loads((saved / "card.json").read_text())
-    card["preprocessing"].update(input_shape=[2, 2, 1])
-    (saved / "card.json").write_text(json.dumps(card))
+    edit_card(saved, put_in("preprocessing", input_shape=[2, 2, 1]))
     rename = {"params/layer1/dense/kernel": "params/layer1/dense/kernel", "params/layer2": "params/layer1"}
-    with pytest.raises(InputError, match="would both become params/layer1/dense/bias"):
+    with pytest.raises(InputError, match="become params/layer1/dense/bias"):
         restore(saved, shorter, drop=["params/layer1/dense/kernel"], rename=rename)
-
-
-def _delete(key):
-    return lambda card: card.__delitem__(key)
-
-
-def _set(**changes):
-    return lambda card: card.update(changes)
-
-
-def _preprocessing(**changes):
-    return lambda card: card["preprocessing"].update(changes)
-
-
-CARDS = {
-    **{f"no {key}": (_delete(key), f"KeyError: '{key}'") for key in ("format", "model", "arguments", "num_outputs")},
-    **{f"no {key}": (_delete(key), f"KeyError: '{key}'") for key in ("preprocessing", "class_names", "plan", "split")},
-    "newer": (_set(format=2), "written in checkpoint format 2; this jaxdl reads up to 1: update jaxdl"),
-    "format": (_set(format="one"), "written in checkpoint format one"),
-    "model": (_set(model="mpl"), "a model that cannot be made: unknown model 'mpl'.*Did you mean 'mlp'"),
-    "argument": (_set(arguments={"hiden": [4]}), "cannot be made: model 'mlp' has no argument 'hiden'"),
-    "arguments": (_set(arguments=[4, 4]), "cannot be made"),
-    "num_outputs": (_set(num_outputs="3"), "names 3 classes for 3 outputs"),
-    "unnamed_outputs": (_set(num_outputs=-3, class_names=[]), "num_outputs is -3"),
-    "class_names": (_set(class_names=["a", "b"]), "it names 2 classes for 3 outputs"),
-    "no_list": (_set(class_names=None), "is damaged"),
-    "kind": (_preprocessing(kind="int8"), "unknown kind of example 'int8'"),
-    "shape": (_preprocessing(input_shape=64), "is damaged"),
-    "shape0": (_preprocessing(input_shape=[8, 0, 1]), r"input_shape is \(8, 0, 1\)"),
-    "mean": (_preprocessing(mean=["x"]), "is damaged"),
-    "std": (_preprocessing(std=[0.1, 0.2]), "std is"),
-    "extra": (_preprocessing(gamma=2), "is damaged .*gamma"),
-    "list": (lambda card: [card], "is damaged"),
-    "zero": (_set(format=0), "written in checkpoint format 0"),
-    "yes": (_set(format=True), "written in checkpoint format True"),
-    "fingerprint": (_set(fingerprint="00ff"), "are not those that its card was written for"),
-    "no_fingerprint": (_set(fingerprint=[1]), "is damaged .*fingerprint"),
-    "plan": (_set(plan="x"), "is damaged .*plan is x"),
-    "parent": (_set(parent=3), "is damaged .*parent is 3"),
-    "names": (_set(class_names=["a", 1, "c"]), "is damaged .*class_names is no list of names"),
-    "name": (_set(class_names="abc"), "is damaged .*class_names is no list of names"),
-    "large": (_preprocessing(input_shape=[2**70, 8, 1]), "does not fit the model"),
-    "infinite": (_preprocessing(mean=[float("inf")]), "mean is"),
-}
-
-
-@pytest.mark.parametrize("damage", CARDS)
-def test_a_damaged_card_is_refused(saved, damage):
-    change, message = CARDS[damage]
-    card = json.loads((saved / "card.json").read_text())
-    made = change(card) or card
-    (saved / "card.json").write_text(json.dumps(made))
-    with pytest.raises(InputError, match=message):
-        restore(saved)
-
-
-@pytest.mark.parametrize(
-    ("kind", "arguments", "shape", "message"),
-    [
-        ("cnn", {}, [2**70, 8, 1], "a model that cannot be made for inputs of shape .*OverflowError"),
-        ("vit", {"depth": 10**9}, [8, 8, 1], "depth of model 'vit' is 1000000000; expected at most 1000"),
-        ("resnet", {"depths": [1, 2**70]}, [8, 8, 1], "depths of model 'resnet20_cifar' is .*; expected at most 1000"),
-    ],
-)
-def test_a_card_that_asks_for_the_impossible_is_refused_at_once(tmp_path, kind, arguments, shape, message):
-    path = save(_checkpoint(kind), tmp_path / "c")
-    card = json.loads((path / "card.json").read_text())
-    card["arguments"].update(arguments)
-    card["preprocessing"]["input_shape"] = shape
-    (path / "card.json").write_text(json.dumps(card))
-    with pytest.raises(InputError, match=message):
-        restore(path)
-
-
-@pytest.mark.parametrize("content", [b"", b"{", b"null", b"\xff\xfe", b'{"format": 1}', b"[" * 99_999])
-def test_a_card_that_is_no_card_is_refused(saved, content):
-    (saved / "card.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"the card '.*card\.json' is damaged"):
-        restore(saved)
 
 
 def test_what_is_no_checkpoint_is_refused(tmp_path, saved):
     with pytest.raises(InputError, match=r"there is no checkpoint '.*missing'"):
         restore(tmp_path / "missing")
     for place in (tmp_path, saved / "card.json"):
-        with pytest.raises(InputError, match=r"is not a jaxdl checkpoint: it has no card\.json"):
+        with pytest.raises(InputError, match=r"not a jaxdl checkpoint.*card\.json"):
             restore(place)
     for history in ('{"epoch": 1}\n{"epo', '{"epoch": 1}\n[2]\n', "[" * 100_000):
         (saved / "metrics.jsonl").write_text(history)
-        with pytest.raises(InputError, match=r"the history '.*metrics\.jsonl' is damaged"):
+        with pytest.raises(InputError, match=r"metrics\.jsonl' is damaged"):
             restore(saved)
     (saved / "card.json").unlink()
-    with pytest.raises(InputError, match=r"has no card\.json \(writing it was interrupted: it has arrays\)"):
+    with pytest.raises(InputError, match=r"no card\.json .*interrupted"):
         restore(saved)
 
 
 def test_missing_arrays_are_said_to_be_missing(saved):
     shutil.rmtree(saved / "variables")
-    with pytest.raises(InputError, match=r"the arrays of the checkpoint '.*' are missing or damaged"):
+    with pytest.raises(InputError, match=r"arrays of the checkpoint .* missing"):
         restore(saved)
 
 
 @pytest.mark.filterwarnings("ignore")  # the storage library complains of what it finds
 def test_truncated_arrays_are_refused_or_the_same(saved):
     """Each file of the store removed, emptied and cut: some are needed, and none changes a number unnoticed."""
-    original, refusals = _checkpoint(), {}
+    original, refusals = made(), {}
     for name, content in _files(saved / "variables").items():
         if name.startswith("array_metadatas"):
             continue  # refused like the others, but the storage library then complains for pages when Python ends
@@ -482,46 +361,47 @@ def test_truncated_arrays_are_refused_or_the_same(saved):
             except InputError as error:
                 refusals[name, kept] = str(error)
             else:
-                _assert_same(restored.variables, original.variables)
+                assert_same(restored.variables, original.variables)
         file.write_bytes(content)
     for message in refusals.values():
         assert re.match("the arrays of the checkpoint '.*' (cannot be read: |are missing or damaged)", message)
     assert {kept for name, kept in refusals if name == "manifest.ocdbt"} >= {None, 0}
     assert len(refusals) >= 10
-    _assert_same(restore(saved).variables, original.variables)
+    assert_same(restore(saved).variables, original.variables)
 
 
 @pytest.mark.parametrize("kind", ["mlp", "cnn", "resnet"])
 def test_a_fresh_head_leaves_the_body_as_it_is(tmp_path, kind):
-    original = restore(save(_checkpoint(kind), tmp_path / "c"))
-    made = replace_head(original, num_outputs=5, class_names="vwxyz")
-    assert made.model == original.model.clone(num_outputs=5)
+    original = restore(save(made(kind), tmp_path / "c"))
+    renewed = replace_head(original, num_outputs=5, class_names="vwxyz")
+    assert renewed.model == original.model.clone(num_outputs=5)
     for collection in ("params", "batch_stats"):
         body = {k: v for k, v in original.variables[collection].items() if k != "head"}
-        _assert_same({k: v for k, v in made.variables[collection].items() if k != "head"}, body)
-    head = made.variables["params"]["head"]["dense"]
+        assert_same({k: v for k, v in renewed.variables[collection].items() if k != "head"}, body)
+    head = renewed.variables["params"]["head"]["dense"]
     width = original.variables["params"]["head"]["dense"]["kernel"].shape[0]
     assert (head["kernel"].shape, head["bias"].shape) == ((width, 5), (5,))
-    assert made.card.class_names == tuple("vwxyz")
-    assert made.card.parent == original.path
-    assert made.card.preprocessing == original.card.preprocessing
+    assert renewed.card.class_names == tuple("vwxyz")
+    assert (renewed.card.task, renewed.card.targets) == (Classification(tuple("vwxyz")), {})
+    assert renewed.card.parent == original.path
+    assert renewed.card.preprocessing == original.card.preprocessing
     again, other = (replace_head(original, num_outputs=5, seed=seed).variables["params"]["head"] for seed in (0, 1))
-    _assert_same(again["dense"], head)
+    assert_same(again["dense"], head)
     assert not np.array_equal(other["dense"]["kernel"], head["kernel"])
     x = np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype(np.float32)
-    assert made.model.apply(made.variables, x).shape == (2, 5)
-    _assert_same(restore(save(made, tmp_path / "new")).variables, made.variables)
+    assert renewed.model.apply(renewed.variables, x).shape == (2, 5)
+    assert_same(restore(save(renewed, tmp_path / "new")).variables, renewed.variables)
 
 
 def test_a_head_for_other_classes_than_named():
     with pytest.raises(InputError, match="2 class names for num_outputs=3"):
-        replace_head(_checkpoint(), num_outputs=3, class_names=("a", "b"))
+        replace_head(made(), num_outputs=3, class_names=("a", "b"))
 
 
 def test_fresh_checkpoints_follow_the_seed(tmp_path):
     model = create("mlp", 2, hidden=(3,))
-    one, same, other = (from_model(model, Preprocessing((4,), "float32"), ("a", "b"), seed) for seed in (0, 0, 1))
-    _assert_same(one.variables, same.variables)
+    one, same, other = (from_model(model, TablePreprocessing((4,)), ("a", "b"), seed) for seed in (0, 0, 1))
+    assert_same(one.variables, same.variables)
     assert not np.array_equal(*(c.variables["params"]["head"]["dense"]["kernel"] for c in (one, other)))
-    _assert_same(restore(save(one, tmp_path / "c")).variables, one.variables)
-    assert module.environment()["packages"]["jax"] == jax.__version__
+    assert_same(restore(save(one, tmp_path / "c")).variables, one.variables)
+    assert environment()["packages"]["jax"] == jax.__version__

@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from family_checks import all_models, assert_complete, assert_trains_alike, shapes_of, without_values
+from family_checks import all_models, assert_complete, assert_trains_alike, shapes_of, slow_but, without_values
 from parity import assert_parity, calibrated, library, tensors_of
 
 from jaxdl.errors import InputError
@@ -39,9 +39,14 @@ def _small(outputs=10):
     return network
 
 
-def test_answers_and_training_are_timms():
+def test_answers_are_timms():
     network = calibrated(_small(), 96)
     assert_parity("bit_r50x1", network, KEYS, "timm", side=96, stages=STAGES, arguments=SMALL)
+
+
+@pytest.mark.slow
+def test_it_trains_as_timms_does():
+    network = calibrated(_small(), 96)
     assert_trains_alike("bit_r50x1", network, KEYS, "timm", side=75, arguments=SMALL, wide=True)
 
 
@@ -79,7 +84,7 @@ def _asked_for(name, monkeypatch):
     return asked
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_but(["bit_r50x1"], NAMES))
 def test_key_tables_are_complete(name, monkeypatch):
     network = without_values(_made, name)
     assert_complete(name, network, KEYS, "timm")

@@ -5,7 +5,14 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from family_checks import all_models, assert_complete, assert_trains_alike, parameter_count, without_values
+from family_checks import (
+    all_models,
+    assert_complete,
+    assert_trains_alike,
+    parameter_count,
+    slow_but,
+    without_values,
+)
 from parity import assert_parity, calibrated, library
 
 from jaxdl.errors import InputError
@@ -48,15 +55,19 @@ def _narrow(name, **options):
     return network
 
 
-@pytest.mark.parametrize("name", KEYS)
-def test_it_is_torchvisions(name):
+# at the smaller size alone in a plain run
+@pytest.mark.parametrize(
+    ("name", "side"),
+    slow_but([("googlenet", 75), ("inception_v3", 160)], [(name, side) for name in KEYS for side in SIDES[name]]),
+)
+def test_it_is_torchvisions(name, side):
     network = calibrated(_narrow(name, transform_input=True), SIDES[name][0])
     arguments = {"width": 1 / NARROW, "transform_input": True}
-    for side in SIDES[name]:
-        stages = STAGES[name]
-        assert_parity(name, network, KEYS[name], "torchvision", side=side, stages=stages, arguments=arguments)
+    stages = STAGES[name]
+    assert_parity(name, network, KEYS[name], "torchvision", side=side, stages=stages, arguments=arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "side"), [("googlenet", 64), ("inception_v3", 139)])
 def test_it_trains_as_torchvisions_does(name, side):
     network = calibrated(_narrow(name, dropout=0.0), side)
@@ -77,7 +88,7 @@ def test_what_pooling_leaves_over_is_pytorchs(length, size):
 
 
 @pytest.mark.parametrize(("name", "layout"), LAYOUTS)
-@pytest.mark.parametrize("auxiliary", [True, False])
+@pytest.mark.parametrize("auxiliary", slow_but([True], [True, False]))
 def test_key_tables_are_complete(name, layout, auxiliary):
     network = without_values(_made, name, layout, aux_logits=auxiliary)
     assert_complete(name, network, KEYS[name], layout)

@@ -10,6 +10,7 @@ from family_checks import (
     assert_trains_alike,
     logits_alone,
     parameter_count,
+    slow_but,
     without_values,
 )
 from parity import assert_parity, calibrated, library
@@ -65,6 +66,7 @@ def _shallow(stages=3, **arguments):
     return network
 
 
+@pytest.mark.slow
 def test_resnet18_is_torchvisions():
     network = calibrated(library("torchvision.models").resnet18(), 224)
     assert_parity("resnet18", network, KEYS, "torchvision", side=224, stages=STAGES["torchvision"])
@@ -72,7 +74,10 @@ def test_resnet18_is_torchvisions():
 
 @pytest.mark.parametrize(
     ("name", "grouping"),
-    [("wide_resnet50_2", {"width_per_group": 128}), ("resnext50_32x4d", {"groups": 32, "width_per_group": 4})],
+    [
+        pytest.param("wide_resnet50_2", {"width_per_group": 128}, marks=pytest.mark.slow),
+        ("resnext50_32x4d", {"groups": 32, "width_per_group": 4}),
+    ],
 )
 def test_wide_and_grouped_bottlenecks_are_torchvisions(name, grouping):
     network = calibrated(_shallow(**grouping), 75)
@@ -80,27 +85,29 @@ def test_wide_and_grouped_bottlenecks_are_torchvisions(name, grouping):
     assert_parity(name, network, KEYS, "torchvision", side=75, stages=STAGES["torchvision"], arguments=arguments)
 
 
-@pytest.mark.parametrize("name", ["resnet18", "resnet50"])
+@pytest.mark.parametrize("name", slow_but(["resnet18"], ["resnet18", "resnet50"]))
 def test_basic_and_bottleneck_layers_are_transformers(name):
     arguments = {"depths": (1, 2, 1), "width": 16}
     network = calibrated(_huggingface(name, num_labels=10, **arguments), 96)
     assert_parity(name, network, KEYS, "huggingface", side=96, stages=STAGES["huggingface"], arguments=arguments)
 
 
+@pytest.mark.slow
 def test_it_trains_as_torchvisions_does():
     network = calibrated(_shallow(stages=2, groups=32, width_per_group=4), 64)
     assert_trains_alike("resnext50_32x4d", network, KEYS, "torchvision", side=64, arguments={"depths": (1, 1)})
 
 
 PUBLISHED = [(name, layout) for name in NAMES for layout in KEYS.layouts if layout != "huggingface" or name in PLAIN]
+QUICK = [("resnet18", "torchvision"), ("resnet18", "timm"), ("resnet50", "huggingface")]
 
 
-@pytest.mark.parametrize(("name", "layout"), PUBLISHED)
+@pytest.mark.parametrize(("name", "layout"), slow_but(QUICK, PUBLISHED))
 def test_key_tables_are_complete(name, layout):
     assert_complete(name, without_values(_made, name, layout), KEYS, layout)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_but(["resnet18", "resnet50"], NAMES))
 def test_size_is_the_published(name):
     models = library("torchvision.models")
     assert parameter_count(name) == models.get_model_weights(name).DEFAULT.meta["num_params"]

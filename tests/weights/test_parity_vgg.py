@@ -5,7 +5,14 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from family_checks import all_models, assert_complete, assert_trains_alike, parameter_count, without_values
+from family_checks import (
+    all_models,
+    assert_complete,
+    assert_trains_alike,
+    parameter_count,
+    slow_but,
+    without_values,
+)
 from parity import assert_parity, calibrated, library
 
 from jaxdl.errors import InputError
@@ -51,23 +58,25 @@ def _stages(network, *more):
 
 
 # seven positions as they are, two spread over seven, eight in overlapping pairs
-@pytest.mark.parametrize(("norm", "sides"), [("none", (224, 75)), ("batch", (224, 270))])
-def test_it_is_torchvisions_at_other_sizes_too(norm, sides):
+SIDES = [("none", 224), ("none", 75), ("batch", 224), ("batch", 75), ("batch", 270)]
+
+
+@pytest.mark.parametrize(("norm", "side"), slow_but([("batch", 75)], SIDES))
+def test_it_is_torchvisions_at_other_sizes_too(norm, side):
     network = calibrated(_lively(_small(norm)), 224)
-    arguments = {**SMALL, "norm": norm}
-    for side in sides:
-        stages = _stages(network, ("fc6", "classifier.1"), ("fc7", "classifier.4"))
-        assert_parity("vgg11", network, KEYS, "torchvision", side=side, stages=stages, arguments=arguments)
+    stages = _stages(network, ("fc6", "classifier.1"), ("fc7", "classifier.4"))
+    assert_parity("vgg11", network, KEYS, "torchvision", side=side, stages=stages, arguments={**SMALL, "norm": norm})
 
 
-def test_it_is_timms():
+@pytest.mark.parametrize("side", slow_but([75], [224, 75]))
+def test_it_is_timms(side):
     small = library("timm.models.vgg").VGG(PLAN, num_classes=10, mlp_ratio=1 / 64)
     network = calibrated(_lively(small), 224)
     arguments = {**SMALL, "hidden": (64, 4096)}
-    for side in (224, 75):
-        assert_parity("vgg11", network, KEYS, "timm", side=side, stages=_stages(network), arguments=arguments)
+    assert_parity("vgg11", network, KEYS, "timm", side=side, stages=_stages(network), arguments=arguments)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_it_trains_as_torchvisions_does(norm):
     network = calibrated(_lively(_small(norm, [8, "M", 16, 16, "M"], dropout=0.0)), 36)
@@ -85,12 +94,12 @@ def test_adaptive_average_pooling_is_pytorchs(shape):
 
 
 @pytest.mark.parametrize("layout", KEYS.layouts)
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_but(["vgg11", "vgg11_bn"], NAMES))
 def test_key_tables_are_complete(name, layout):
     assert_complete(name, without_values(_made, name, layout), KEYS, layout)
 
 
-@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("name", slow_but(["vgg11", "vgg11_bn"], NAMES))
 def test_size_is_the_published(name):
     published = library("torchvision.models").get_model_weights(name).DEFAULT.meta["num_params"]
     assert parameter_count(name) == MODELS[name].parameters == published

@@ -11,6 +11,7 @@ from family_checks import (
     assert_trains_alike,
     logits_alone,
     parameter_count,
+    slow_but,
     without_values,
 )
 from parity import assert_close, assert_parity, calibrated, images, library, tensors_of, to_torch
@@ -30,6 +31,7 @@ CASES = [
     for layout in ("timm", "torchvision", "transformers")
     if layout != "torchvision" or name in ("vit_b_16", "vit_b_32", "vit_l_16", "vit_l_32", "vit_h_14")
 ]
+QUICK = [("vit_b_16", "torchvision"), ("vit_ti_16", "timm"), ("deit_ti_16_distilled", "transformers")]
 EXACT = {"transformers": {"epsilon": 1e-12}}  # of the others 1e-6, as here
 SMALL = {"patch_size": 16, "width": 48, "depth": 2, "num_heads": 3, "mlp_width": 96}
 
@@ -107,6 +109,7 @@ def _check(name, layout, side, **changes):
     return assert_parity(name, network, KEYS, layout, side=side, stages=stages, arguments=arguments)[2]
 
 
+@pytest.mark.slow
 def test_deit_ti_16_distilled_is_timms():
     _check("deit_ti_16_distilled", "timm", 224)
 
@@ -115,8 +118,8 @@ def test_deit_ti_16_distilled_is_timms():
     ("name", "layout", "side", "changes"),
     [
         ("vit_b_16", "torchvision", 48, SMALL | {"representation": 32}),
-        ("vit_b_16", "transformers", 48, SMALL),
-        ("deit_b_16_distilled", "transformers", 64, SMALL),
+        pytest.param("vit_b_16", "transformers", 48, SMALL, marks=pytest.mark.slow),
+        pytest.param("deit_b_16_distilled", "transformers", 64, SMALL, marks=pytest.mark.slow),
         ("vit_b_16", "timm", 64, SMALL | {"pool": "mean"}),
     ],
 )
@@ -133,18 +136,19 @@ def test_every_network_is_theirs(name, layout, record_property):
         record_property(f"{side}", {stage: float(f"{value:.2g}") for stage, value in off.items()})
 
 
-@pytest.mark.parametrize(("name", "layout"), CASES)
+@pytest.mark.parametrize(("name", "layout"), slow_but(QUICK, CASES))
 def test_key_tables_are_complete(name, layout):
     assert_complete(name, without_values(_made, name, layout, 224), KEYS, layout)
 
 
-@pytest.mark.parametrize("name", [name for name, layout in CASES if layout == "torchvision"])
+@pytest.mark.parametrize("name", slow_but(["vit_b_16"], [name for name, layout in CASES if layout == "torchvision"]))
 def test_size_is_the_published(name):
     published = library("torchvision.models").get_model_weights(name)
     sizes = {weights.meta["num_params"] for weights in published if weights.meta["min_size"] == (224, 224)}
     assert sizes == {parameter_count(name)}
 
 
+@pytest.mark.slow
 def test_it_trains_as_timms_does():
     name = "deit_ti_16_distilled"
     network = _varied(_made(name, "timm", 32, 10, **SMALL), 32)
@@ -186,7 +190,7 @@ def test_googles_names_lead_there_and_back(changes):
     jax.tree.map(np.testing.assert_array_equal, again, variables)
 
 
-@pytest.mark.parametrize("name", ["vit_b_16", "deit_b_16_distilled"])
+@pytest.mark.parametrize("name", slow_but(["vit_b_16"], ["vit_b_16", "deit_b_16_distilled"]))
 def test_the_hubs_files_are_read_as_transformers_reads_them(name, tmp_path):
     model, variables = _drawn(name, epsilon=1e-12)
     tensors = dict(to_tensors(variables, KEYS.layouts["huggingface"](model)))

@@ -23,6 +23,7 @@ PER_IMAGE: dict[str, tuple[int, Callable[[jax.Array, jax.Array, float], jax.Arra
     "erasing": (6, erase),
 }
 MIXING = 100
+MIXES = ("mixup", "cutmix")  # these mix two examples
 
 # What each name stands for: operations and their strengths, whose meaning the operations' docstrings say.
 NAMES: dict[str, dict[str, float]] = {
@@ -89,16 +90,7 @@ def make_augmentation(names: str | Sequence[str]) -> Augmentation:
     for name in names:
         for operation, strength in NAMES[name].items():
             strengths[operation] = max(strength, strengths.get(operation, 0))
-    return Augmentation(tuple((name, strengths[name]) for name in (*PER_IMAGE, "mixup", "cutmix") if name in strengths))
-
-
-def check(augmentation: Augmentation, input_shape: Sequence[int], kind: str) -> None:
-    """Raises InputError unless examples of `input_shape` and `kind` (as in `Preprocessing`) can be augmented so."""
-    if augmentation.operations and not (kind == "uint8" and len(input_shape) == 3):
-        raise InputError(
-            f"the examples are {kind}{list(input_shape)}; --augment is for images, uint8[height, width, channels]. "
-            "Leave it out, or name --augment none"
-        )
+    return Augmentation(tuple((name, strengths[name]) for name in (*PER_IMAGE, *MIXES) if name in strengths))
 
 
 def augment(augmentation: Augmentation, images: jax.Array, key: jax.Array, weights: jax.Array) -> Augmented:
@@ -125,7 +117,7 @@ def augment(augmentation: Augmentation, images: jax.Array, key: jax.Array, weigh
         if name in strengths:
             images = _each(operation, purpose, strengths[name])(images, keys)
     partner, share = rows, jnp.ones(len(images), jnp.float32)
-    if alphas := {name: strengths[name] for name in ("mixup", "cutmix") if name in strengths}:
+    if alphas := {name: strengths[name] for name in MIXES if name in strengths}:
         keys = jax.vmap(jax.random.fold_in, (0, None))(keys, MIXING)
         images, partner, share = mix(images, keys, weights > 0, **alphas)
     return Augmented(jnp.clip(images, 0, 1) if strengths else images, partner, share)

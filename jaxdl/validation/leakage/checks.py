@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from jaxdl.data.source import Joined, Source, columns_of, texts_of
+from jaxdl.data.source import Source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.training.features import DataStore, kept
 from jaxdl.training.setup import Init
@@ -16,8 +16,6 @@ from jaxdl.weights.checkpoint import Checkpoint
 
 LeakName = Literal["groups", "times", "duplicates", "near-duplicates", "parent"]
 LEAKS = get_args(LeakName)
-# These train on both sides of a test part, and leave out what would leak between them.
-PURGED = ("purged", "combinatorial-purged", "PurgedKFold", "CombinatorialPurgedKFold")
 NEW = "\n  "
 SHOWN = 3  # examples that a message names
 
@@ -78,7 +76,7 @@ def check_leaks(
     Args:
       init: what the folds start from.
       source: of the examples, with the columns in the order in which the checkpoint takes them.
-      split: with ``train`` and ``test`` indices of each fold, and ``kind``; see `splits.Split`.
+      split: a `splits.Split`, or its like with ``train`` and ``test`` indices of each fold and ``purged``.
       allow: names of leaks to go on with; near-duplicates that are allowed are not looked for.
       folds: which of them are trained, all by default.
       store: of the source, where the copies that were found are kept for other splits of it.
@@ -93,14 +91,14 @@ def check_leaks(
     chosen = range(len(split.train)) if folds is None else folds
     parts = [(np.asarray(split.train[k]), np.asarray(split.test[k])) for k in chosen]
     near = "near-duplicates" not in allow
-    copies = kept(store, lambda: ("copies", columns_of(source), near), lambda: find_copies(source, near=near))
+    copies = kept(store, lambda: ("copies", source.fingerprint(), near), lambda: find_copies(source, near=near))
     found = [
         *_of_groups(source, parts),
-        *_of_times(source, parts, split.kind),
+        *_of_times(source, parts, purged=split.purged),
         *_of_copies(source, parts, copies),
         *_of_parent(init, source, parts, copies),
     ]
-    if copies.alike is None and (holds_pictures(source) or texts_of(source) is not None):
+    if copies.alike is None and (holds_pictures(source) or source.texts is not None):
         why = "allowed" if "near-duplicates" in allow else f"there are more than {LARGEST:,} images"
         found.append(Leak("near-duplicates", None, f"near-duplicates were not looked for: {why}"))
     return _refuse(source, found, allow, held_out=isinstance(split, _Parts))
@@ -111,20 +109,17 @@ def check_validation(init: Init, source: Source, validation: Source, *, allow: I
 
     Groups are the same on both sides where they are called the same.
     """
-    groups = None
-    if source.groups is not None and validation.groups is not None:
-        groups = np.array([*source.groups.tolist(), *validation.groups.tolist()], object)
     count = len(source) + len(validation)
-    both = dataclasses.replace(Joined(source, validation, np.zeros(count, np.int32)), groups=groups)
+    both = source.join(validation, np.zeros(count, np.int32))
     train, test = np.split(np.arange(count), [len(source)])
-    return check_leaks(init, both, _Parts([train], [test]), allow=allow)
+    return check_leaks(init, both, _Parts([train], [test], purged=True), allow=allow)
 
 
 @dataclasses.dataclass(frozen=True)
 class _Parts:
     train: Sequence[np.ndarray]
     test: Sequence[np.ndarray]
-    kind: str = "validation"
+    purged: bool = False
 
 
 def check_allowed(allow: Iterable[str]) -> tuple[str, ...]:
@@ -168,8 +163,8 @@ def _of_groups(source: Source, folds: Folds) -> Iterator[Leak]:
         )
 
 
-def _of_times(source: Source, folds: Folds, kind: str) -> Iterator[Leak]:
-    if source.times is None or kind in PURGED:
+def _of_times(source: Source, folds: Folds, *, purged: bool) -> Iterator[Leak]:
+    if source.times is None or purged:
         return
     times = np.unique(source.times, return_inverse=True)[1]
     leaked = _union(test[times[test] < times[train].max()] for train, test in folds)
@@ -202,7 +197,7 @@ def _of_copies(source: Source, folds: Folds, copies: Copies) -> Iterator[Leak]:
     ]
     if copies.alike is not None and len(copies.alike):
         around = np.concatenate([copies.alike, copies.alike[:, ::-1]])
-        verb = "look" if texts_of(source) is None else "read"
+        verb = "look" if source.texts is None else "read"
         kinds.append(
             (
                 "near-duplicates",

@@ -5,8 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxdl.data.content import hash_examples
-from jaxdl.data.source import Arrays, Source, texts_of, with_groups
+from jaxdl.data.source import Source, with_groups
 from jaxdl.validation.leakage.near_duplicate_images import find_near_duplicate_images, holds_pictures, thumbnails
 from jaxdl.validation.leakage.near_duplicate_texts import find_near_duplicate_texts, long_enough
 
@@ -37,7 +36,7 @@ def find_copies(source: Source, *, near: bool = True) -> Copies:
     Where there are texts, they alone decide. Everything is read once, and once more at reduced size for alike images;
     only hashes and thumbnails are kept.
     """
-    hashes, texts = hash_examples(source), texts_of(source)
+    hashes, texts = source.hashes(), source.texts
     same = hashes if texts is None else np.array([_hash(text) for text in texts], np.uint64)
     values, first, content, count = np.unique(same, return_index=True, return_inverse=True, return_counts=True)
     telling = np.ones(len(values), bool)
@@ -62,13 +61,14 @@ def are_telling(source: Source, indices: np.ndarray) -> np.ndarray:
     """
     if not len(indices):
         return np.zeros(0, bool)
-    if (texts := texts_of(source)) is not None:
-        return np.array([long_enough(texts[i]) for i in indices])
+    if source.texts is not None:
+        return np.array([long_enough(source.texts[i]) for i in indices])
     if holds_pictures(source):
         return np.array([_has_contrast(source[int(i)]["x"]) for i in indices])
-    if np.ndim(source[0]["x"]) != 1:
+    if len(getattr(source.spec()["x"], "shape", ())) != 1:
         return np.ones(len(indices), bool)
-    x = source.x if isinstance(source, Arrays) else np.stack([source[i]["x"] for i in range(len(source))])
+    held = source.stacked()
+    x = np.stack([source[i]["x"] for i in range(len(source))]) if held is None else held
     expected = np.full(len(indices), float(len(x)))
     for column in x.T:
         values, counts = np.unique(column, return_counts=True)

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from jaxdl.data.folder import ImageFiles, read_small
-from jaxdl.data.source import Arrays, Joined, Source, Subset
+from jaxdl.data.source import Source
 
 SIDE = 16  # of a thumbnail
 SPREADS = 13.0  # above the median of all pairs; different images of the data sets tried came up to 12
@@ -27,9 +26,7 @@ TOGETHER = 1024  # images at a time
 
 def holds_pictures(source: Source) -> bool:
     """Whether the examples are ``[height, width, channels]`` of some size, uint8 or float."""
-    if isinstance(source, ImageFiles):
-        return True
-    shape = np.shape(source.x[0] if isinstance(source, Arrays) else source[0]["x"])
+    shape = getattr(source.spec()["x"], "shape", ())
     return len(shape) == 3 and min(shape[:2]) >= 4
 
 
@@ -38,22 +35,12 @@ def thumbnails(source: Source, indices: np.ndarray) -> np.ndarray:
 
     Files are decoded at reduced size, one at a time.
     """
-    if isinstance(source, Subset):
-        return thumbnails(source.source, source.indices[indices])
-    if isinstance(source, Arrays):
-        side = min(SIDE, *source.x.shape[1:3])
+    held = source.stacked()
+    if held is not None:
+        side = min(SIDE, *held.shape[1:3])
         parts = [indices[i : i + TOGETHER] for i in range(0, len(indices), TOGETHER)]
-        return np.concatenate([_area_means(source.x[part], side) for part in parts])
-    return _alike([_area_means(_picture(source, int(i))[None], SIDE)[0] for i in indices])
-
-
-def _picture(source: Source, index: int) -> np.ndarray:
-    if isinstance(source, Joined):
-        own = index < len(source.one)
-        return _picture(source.one if own else source.two, index if own else index - len(source.one))
-    if isinstance(source, Subset):
-        return _picture(source.source, int(source.indices[index]))
-    return read_small(source.paths[index], SIDE) if isinstance(source, ImageFiles) else source[index]["x"]
+        return np.concatenate([_area_means(held[part], side) for part in parts])
+    return _alike([_area_means(source.thumbnail(int(i), SIDE)[None], SIDE)[0] for i in indices])
 
 
 def _alike(found: Sequence[np.ndarray]) -> np.ndarray:

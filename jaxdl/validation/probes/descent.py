@@ -88,13 +88,11 @@ class Solution(NamedTuple):
       logits: ``[lanes, outputs, rows]``, those of all rows.
       gradient: largest entry of each lane's gradient, as a share of the mean size of its residuals (at least that of
         `ROUNDING`, at most 1).
-      steps: that each lane took.
     """
 
     point: Point
     logits: Float[Array, "lanes outputs rows"]
     gradient: Float[Array, " lanes"]
-    steps: Int[Array, " lanes"]
 
 
 def leading_directions(features: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array]:
@@ -126,7 +124,6 @@ class _State(NamedTuple):
     least: Float[Array, " lanes"]  # the smallest gradient so far
     since: Int[Array, " lanes"]  # steps since then
     done: Bool[Array, " lanes"]
-    steps: Int[Array, " lanes"]
 
 
 def minimise(problem: Problem, start: Point, *, loss: str, tolerance: float, most: int) -> Solution:
@@ -145,7 +142,6 @@ def minimise(problem: Problem, start: Point, *, loss: str, tolerance: float, mos
     logits = tools.logits(start)
     curvature, slope, gradient = tools.look(start, *tools.residual(logits))
     pairs = jax.tree.map(lambda a: jnp.zeros((MEMORY, *a.shape), a.dtype), start)
-    nought = jnp.zeros(len(gradient), jnp.int32)
     first = _State(
         count=jnp.zeros((), jnp.int32),
         point=start,
@@ -157,13 +153,12 @@ def minimise(problem: Problem, start: Point, *, loss: str, tolerance: float, mos
         rate=jnp.zeros((MEMORY, len(gradient)), logits.dtype),
         gradient=gradient,
         least=gradient,
-        since=nought,
+        since=jnp.zeros(len(gradient), jnp.int32),
         done=gradient <= tolerance,
-        steps=nought,
     )
     unfinished = lambda state: (state.count < most) & ~state.done.all()  # noqa: E731
     last = jax.lax.while_loop(unfinished, partial(_step, tools, tolerance), first)
-    return Solution(last.point, last.logits, last.gradient, last.steps)
+    return Solution(last.point, last.logits, last.gradient)
 
 
 class _Tools:
@@ -243,7 +238,6 @@ def _step(tools: _Tools, tolerance: float, state: _State) -> _State:
         least=jnp.minimum(state.least, gradient),
         since=since,
         done=state.done | (gradient <= tolerance) | (since >= STALLED),
-        steps=state.steps + ~state.done,
     )
 
 

@@ -12,8 +12,12 @@ import numpy as np
 from jaxdl.validation.probes.linear import Kind, fit_folds
 from jaxdl.validation.probes.mlp import NOTE, fit_mlp
 from jaxdl.validation.probes.neighbours import knn, nearest_mean
-from jaxdl.validation.probes.ridge import fit_ridge, fit_ridge_folds, ridge_targets
+from jaxdl.validation.probes.ridge import fit_ridge, ridge_leaving_one_out, ridge_targets
 from jaxdl.validation.probes.standard import Shared, Standard, share, standardise
+
+# by how much a class without training examples is behind: log-odds, or of ridge and svm units of their outputs
+ABSENT = 100.0
+SCALE_NOTE = "columns are scaled by all examples, the one that is left out included (its label has no say in it)"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -111,10 +115,10 @@ class Folds:
         most = max(fold.rows[1] for fold in self.folds)
         return np.stack([padded(np.searchsorted(self.used, fold.test), most) for fold in self.folds])
 
-    def shared(self, dtype: Any) -> Shared:
-        """Rows `padded`, standardised by each training part alone; float64 only where that is enabled."""
+    def shared(self) -> Shared:
+        """Rows `padded`, standardised by each training part alone."""
         rows, scaled = self.padded, self.examples.scaled
-        real = (np.arange(self.rows) < len(self.used)).astype(dtype)
+        real = (np.arange(self.rows) < len(self.used)).astype(np.float32)
         standard = standardise(self.examples.features, rows, jnp.asarray(real), rows[:1], scaled=scaled)
         weight = np.stack([np.isin(rows, fold.train) for fold in self.folds]) * real
         return share(standard, jnp.asarray(weight), scaled=scaled)
@@ -127,12 +131,10 @@ class Fitted:
     Attributes:
       outputs: logits, or decision values, or numbers ``[grid, test, classes or 1]``.
       gradient: largest entry of a gradient that was left, of a head that is iterated to an optimum; else None.
-      steps: over all of the grid.
     """
 
     outputs: np.ndarray
     gradient: float | None = None
-    steps: int = 0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,15 +161,30 @@ def as_logits(outputs: np.ndarray) -> np.ndarray:
     return np.concatenate([-outputs / 2, outputs / 2], -1) if outputs.shape[-1] == 1 else outputs
 
 
-def finished(outputs: Any, classes: int) -> np.ndarray:
-    """float32 outputs ``[grid, examples, classes or 1]``, of classes `as_logits`."""
+def finished(outputs: Any, present: np.ndarray) -> np.ndarray:
+    """float32 outputs ``[grid, examples, classes or 1]``, of classes `as_logits`.
+
+    No head can say anything of a class without training examples: some would give −∞, others a number that depends on
+    where the iteration stops. Such a class gets a finite output, `ABSENT` below the largest one of the example: it is
+    never predicted, and the log loss of an example of it is `ABSENT` to ``ABSENT + log(classes)``.
+
+    Args:
+      outputs: of a head.
+      present: whether the training part of an example has the class, ``[classes]`` or ``[examples, classes]``; empty
+        for numbers.
+    """
     outputs = np.asarray(outputs, np.float32)
-    return as_logits(outputs) if classes else outputs
+    if not present.shape[-1]:
+        return outputs
+    outputs = as_logits(outputs)
+    largest = np.where(present, outputs, -np.inf).max(-1, keepdims=True)
+    return np.where(present, outputs, largest - np.float32(ABSENT)).astype(np.float32)
 
 
 def _of_fold(outputs: Any, fold: Fold) -> np.ndarray:
     """`finished`, without padding."""
-    return finished(outputs[:, : len(fold.test)], fold.examples.classes)
+    classes = fold.examples.classes
+    return finished(outputs[:, : len(fold.test)], np.isin(np.arange(classes), fold.examples.labels[fold.train]))
 
 
 def _each(fit: Callable[[Fold, np.ndarray], Any]) -> Callable[[Folds, np.ndarray], list[Fitted]]:
@@ -181,33 +198,36 @@ def _together(kind: Kind) -> Callable[[Folds, np.ndarray], list[Fitted]]:
     def fit(folds: Folds, grid: np.ndarray) -> list[Fitted]:
         examples = folds.examples
         labels, test = folds.labels, folds.test
-        made = fit_folds(
-            kind, folds.shared(np.float32), labels, examples.classes, grid, test, tolerance=examples.tolerance
-        )
+        made = fit_folds(kind, folds.shared(), labels, examples.classes, grid, test, tolerance=examples.tolerance)
         return [
-            Fitted(_of_fold(outputs, fold), float(gradient.max()), int(steps.sum()))
-            for fold, outputs, gradient, steps in zip(folds.folds, *made, strict=True)
+            Fitted(_of_fold(outputs, fold), float(gradient.max()))
+            for fold, outputs, gradient in zip(folds.folds, *made, strict=True)
         ]
 
     return fit
 
 
-def _ridge(folds: Folds, grid: np.ndarray) -> list[Fitted]:
-    """All folds on the same rows; where columns are more than rows, each by the smaller matrix of its own rows."""
-    examples = folds.examples
-    if examples.features.shape[1] > min(fold.rows[0] for fold in folds.folds):
-        return _each(_wide_ridge)(folds, grid)
-    with jax.enable_x64(True):
-        targets = ridge_targets(folds.labels, examples.classes)
-        made = fit_ridge_folds(folds.shared(np.float64), targets, grid, folds.test)
-    return [Fitted(_of_fold(outputs, fold)) for fold, outputs in zip(folds.folds, made, strict=True)]
+def _ridge(fold: Fold, grid: np.ndarray) -> np.ndarray:
+    x, test = _float64(fold)
+    kernels, bias = fit_ridge(x, ridge_targets(fold.examples.labels[fold.train], fold.examples.classes), grid)
+    return test @ kernels + bias
 
 
-def _wide_ridge(fold: Fold, grid: np.ndarray) -> Any:
+def ridge_leave_one_out(examples: Examples, grid: np.ndarray) -> np.ndarray:
+    """Outputs ``[grid, examples, classes or 1]`` of ridge for each example without it; see `SCALE_NOTE`."""
+    everything, labels, classes = np.arange(len(examples.labels)), examples.labels, examples.classes
+    x, _ = _float64(Fold(examples, everything, everything[:1], (len(everything), 1)))
+    outputs = ridge_leaving_one_out(x, ridge_targets(labels, classes), grid)
+    if not classes:
+        return finished(outputs, np.ones(0, bool))
+    return finished(outputs, np.bincount(labels, minlength=classes) - np.eye(classes)[labels] > 0)
+
+
+def _float64(fold: Fold) -> tuple[np.ndarray, np.ndarray]:
+    """Standardised training and test examples, without padding."""
     with jax.enable_x64(True):
         standard = fold.standard(np.float64)
-        path = fit_ridge(standard, ridge_targets(fold.labels, fold.examples.classes), grid)
-        return np.asarray(path.predict(standard.test))
+    return np.asarray(standard.train)[: len(fold.train)], np.asarray(standard.test)[: len(fold.test)]
 
 
 def _knn(fold: Fold, grid: np.ndarray) -> Any:
@@ -220,11 +240,11 @@ def _ncm(fold: Fold, grid: np.ndarray) -> Any:
 
 def _mlp(fold: Fold, grid: np.ndarray) -> Any:
     key = jax.random.fold_in(jax.random.key(fold.examples.seed), fold.number)
-    return fit_mlp(fold.standard(np.float32), fold.labels, fold.examples.classes, grid, key)[0]
+    return fit_mlp(fold.standard(np.float32), fold.labels, fold.examples.classes, grid, key)
 
 
 HEADS: Mapping[str, Head] = {
-    "ridge": Head(_ridge, "penalty", True, False, "exact, from one factorisation a fold"),
+    "ridge": Head(_each(_ridge), "penalty", True, False, "exact, in float64"),
     "logistic": Head(_together("logistic"), "penalty", False, True, "L-BFGS along the path of penalties"),
     "svm": Head(_together("svm"), "penalty", False, False, "squared hinge, one against the rest, bias not penalised"),
     "knn": Head(_each(_knn), "neighbours", True, True, "Euclidean distance, each neighbour one vote"),

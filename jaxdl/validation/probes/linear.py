@@ -7,14 +7,14 @@ from typing import Literal, NamedTuple
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float
 
 from jaxdl.validation.probes.descent import Problem, Solution, leading_directions, minimise
 from jaxdl.validation.probes.standard import Shared, Standard, alone
 
 TOGETHER = 500  # outputs of folds and classes that are moved at once: bounds the memory
 FURTHER = 2.0  # how many of the last step between penalties are gone beyond its end at the most
-MOST_STEPS = 2000
+MOST_STEPS = 2000  # for each penalty
 TOLERANCE = 1e-4  # scikit-learn's, where residuals are large
 
 Kind = Literal["logistic", "svm"]
@@ -26,75 +26,45 @@ class Path(NamedTuple):
     Attributes:
       kernel: ``[penalties, columns, outputs]``.
       bias: ``[penalties, outputs]``.
-      gradient: what is left of it, as `descent.Solution` measures it; 0 where the solution is exact.
-      steps: that each took; 0 for a closed form.
+      gradient: what is left of it, as `descent.Solution` measures it.
     """
 
     kernel: Float[Array, "penalties columns outputs"]
     bias: Float[Array, "penalties outputs"]
     gradient: Float[Array, " penalties"]
-    steps: Int[Array, " penalties"]
-
-    def predict(self, x: jax.Array) -> jax.Array:
-        """``[penalties, examples, outputs]`` for standardised examples."""
-        return jnp.einsum("nd,pdc->pnc", x, self.kernel) + self.bias[:, None]
 
 
-class HeldOut(NamedTuple):
-    """Of `fit_folds`.
-
-    Attributes:
-      outputs: ``[folds, penalties, test, outputs]``.
-      gradient: ``[folds, penalties]``, as of `Path`.
-      steps: ``[folds, penalties]``.
-    """
-
-    outputs: np.ndarray
-    gradient: np.ndarray
-    steps: np.ndarray
-
-
-def fit_logistic(
+def fit_linear(
+    kind: Kind,
     standard: Standard,
     labels: np.ndarray,
     classes: int,
     penalties: np.ndarray,
     *,
     tolerance: float = TOLERANCE,
-    most_steps: int = MOST_STEPS,
 ) -> Path:
-    """Multinomial logistic regression: the minimum of ``sum(cross-entropy) + penalty / 2 × |kernel|²``.
+    """A linear head for every penalty; two classes have one output.
 
-    That is scikit-learn's LogisticRegression with ``C = 1 / penalty``. Two classes have one output, as there.
+    ``logistic`` is multinomial logistic regression, the minimum of ``sum(cross-entropy) + penalty / 2 × |kernel|²``:
+    scikit-learn's LogisticRegression with ``C = 1 / penalty``.
+
+    ``svm`` is one class against the rest, for each the minimum of ``sum(max(0, 1 ∓ output)²) + penalty / 2 ×
+    |kernel|²``: scikit-learn's LinearSVC with ``C = 1 / penalty``, but that the bias is not penalised here (there it is
+    the weight of a column of ``intercept_scaling``).
 
     Args:
+      kind: which of the two.
       standard: the training part.
       labels: class of each of its rows; of padding any.
       classes: how many there are.
       penalties: falling, so that each begins where the ones before it, which are stronger, lead.
       tolerance: no entry of the gradient of the mean loss, by the weights of the standardised columns and the bias, is
-        larger at the end than this share of the mean residual (for an example 1 less the probability of its class).
-      most_steps: for each penalty.
+        larger at the end than this share of the mean residual. A residual is the size of the loss's derivative by the
+        output (1 if that is larger): of logistic regression 1 less the probability of the example's class.
     """
-    return _path("logistic", standard, labels, classes, penalties, tolerance, most_steps)
-
-
-def fit_svm(
-    standard: Standard,
-    labels: np.ndarray,
-    classes: int,
-    penalties: np.ndarray,
-    *,
-    tolerance: float = TOLERANCE,
-    most_steps: int = MOST_STEPS,
-) -> Path:
-    """One class against the rest: the minimum of ``sum(max(0, 1 ∓ output)²) + penalty / 2 × |kernel|²`` for each.
-
-    That is what scikit-learn's LinearSVC minimises with ``C = 1 / penalty``, but that the bias is not penalised here
-    (there it is the weight of a column of ``intercept_scaling``). Arguments as for `fit_logistic`, a residual being the
-    derivative of the loss by the output (1 if that is larger); two classes have one output.
-    """
-    return _path("svm", standard, labels, classes, penalties, tolerance, most_steps)
+    loss, targets = _targets(kind, labels, classes)
+    (kernel, bias), gradient = _follow(alone(standard), targets, penalties, loss, tolerance)
+    return Path(jnp.moveaxis(kernel[:, 0], 1, 2), bias[:, 0], gradient[:, 0])
 
 
 def fit_folds(
@@ -106,9 +76,8 @@ def fit_folds(
     test: np.ndarray,
     *,
     tolerance: float = TOLERANCE,
-    most_steps: int = MOST_STEPS,
-) -> HeldOut:
-    """`fit_logistic` or `fit_svm` in many folds at once, for what each says of its test part.
+) -> tuple[np.ndarray, np.ndarray]:
+    """`fit_linear` in many folds at once, for what each says of its test part.
 
     Args:
       kind: which of the two.
@@ -117,8 +86,10 @@ def fit_folds(
       classes: how many there are.
       penalties: falling.
       test: ``[folds, test]``, rows that each fold is to predict.
-      tolerance: as of `fit_logistic`, as `most_steps`.
-      most_steps: for each penalty.
+      tolerance: as of `fit_linear`.
+
+    Returns:
+      Outputs ``[folds, penalties, test, outputs]``, and the gradient ``[folds, penalties]``, as of `Path`.
     """
     loss, targets = _targets(kind, labels, classes)
     many = len(test)
@@ -128,10 +99,10 @@ def fit_folds(
     for begin in range(0, many, size):
         places = np.minimum(np.arange(begin, begin + size), many - 1)  # the last part is filled with the last fold
         part = Shared(shared.features, *(array[places] for array in shared[1:]))
-        one = _follow(part, targets, penalties, loss, tolerance, most_steps, jnp.asarray(test[places]))
+        one = _follow(part, targets, penalties, loss, tolerance, jnp.asarray(test[places]))
         made.append(jax.tree.map(lambda a: np.moveaxis(np.asarray(a), 1, 0)[: many - begin], one))  # noqa: B023
-    outputs, gradient, steps = (np.concatenate(arrays) for arrays in zip(*made, strict=True))
-    return HeldOut(outputs, gradient, steps)
+    outputs, gradient = (np.concatenate(arrays) for arrays in zip(*made, strict=True))
+    return outputs, gradient
 
 
 def _targets(kind: Kind, labels: np.ndarray, classes: int) -> tuple[str, np.ndarray]:
@@ -142,27 +113,12 @@ def _targets(kind: Kind, labels: np.ndarray, classes: int) -> tuple[str, np.ndar
     return ("sigmoid", member[None, 1:]) if classes == 2 else ("softmax", member[None])
 
 
-def _path(
-    kind: Kind,
-    standard: Standard,
-    labels: np.ndarray,
-    classes: int,
-    penalties: np.ndarray,
-    tolerance: float,
-    most: int,
-) -> Path:
-    loss, targets = _targets(kind, labels, classes)
-    (kernel, bias), gradient, steps = _follow(alone(standard), targets, penalties, loss, tolerance, most)
-    return Path(jnp.moveaxis(kernel[:, 0], 1, 2), bias[:, 0], gradient[:, 0], steps[:, 0])
-
-
 def _follow(
     shared: Shared,
     targets: np.ndarray,
     penalties: np.ndarray,
     loss: str,
     tolerance: float,
-    most: int,
     test: jax.Array | None = None,
 ) -> tuple:
     if (np.diff(penalties) > 0).any():
@@ -179,11 +135,10 @@ def _follow(
         test,
         loss=loss,
         tolerance=tolerance,
-        most=most,
     )
 
 
-@partial(jax.jit, static_argnames=("loss", "tolerance", "most"))
+@partial(jax.jit, static_argnames=("loss", "tolerance"))
 def _follow_penalties(
     shared: Shared,
     targets: jax.Array,
@@ -193,7 +148,6 @@ def _follow_penalties(
     *,
     loss: str,
     tolerance: float,
-    most: int,
 ) -> tuple:
     """One penalty after the other, in one program; the lanes are the folds, of each all problems.
 
@@ -224,14 +178,14 @@ def _follow_penalties(
         else:
             logits = join(solution.logits - shift[:, :, None])
             found = jnp.moveaxis(jnp.take_along_axis(logits, test[:, None], 2), 1, 2)
-        return found, *(numbers.reshape(folds, problems).max(-1) for numbers in (solution.gradient, solution.steps))
+        return found, solution.gradient.reshape(folds, problems).max(-1)
 
     def follow(held: tuple, now: tuple) -> tuple:
         last, before = held
         penalty, further = now
         start = jax.tree.map(lambda a, b: a + further * (a - b), last, before)
         mine = problem._replace(penalty=problem.penalty * penalty)
-        solution = minimise(mine, start, loss=loss, tolerance=tolerance, most=most)
+        solution = minimise(mine, start, loss=loss, tolerance=tolerance, most=MOST_STEPS)
         return (solution.point, last), keep(solution)
 
     lanes, dtype = folds * problems, penalties.dtype

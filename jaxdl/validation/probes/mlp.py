@@ -15,9 +15,7 @@ EPOCHS, BATCH, LEARNING_RATE = 60, 128, 3e-3
 NOTE = f"{HIDDEN} hidden units, Adam at {LEARNING_RATE} falling to 0 over {EPOCHS} epochs in batches of {BATCH}"
 
 
-def fit_mlp(
-    standard: Standard, labels: np.ndarray, classes: int, penalties: np.ndarray, key: jax.Array
-) -> tuple[np.ndarray, np.ndarray]:
+def fit_mlp(standard: Standard, labels: np.ndarray, classes: int, penalties: np.ndarray, key: jax.Array) -> np.ndarray:
     """Trains on the training part and predicts the test part.
 
     The loss is ``mean(loss) + penalty / (2 examples) × |weights|²``; all penalties start from the same weights and see
@@ -31,7 +29,7 @@ def fit_mlp(
       key: of weights and batches.
 
     Returns:
-      Logits or numbers ``[penalties, test, outputs]``, and each one's mean loss over its last epoch.
+      Logits or numbers ``[penalties, test, outputs]``.
     """
     real = np.asarray(standard.weight) > 0
     if classes:
@@ -41,7 +39,7 @@ def fit_mlp(
         targets = jnp.asarray((labels - mean) / spread, jnp.float32)
     train_key, init_key = jax.random.split(key)
     # padding stands at the end: batches are drawn of the examples before it
-    outputs, losses = _train(
+    outputs = _train(
         standard.train,
         targets,
         standard.test,
@@ -51,7 +49,7 @@ def fit_mlp(
         classes=classes,
         count=int(real.sum()),
     )
-    return np.asarray(outputs) * spread + mean, np.asarray(losses)
+    return np.asarray(outputs) * spread + mean
 
 
 @partial(jax.jit, static_argnames=("classes", "count"))
@@ -65,7 +63,7 @@ def _train(
     *,
     classes: int,
     count: int,
-) -> tuple[jax.Array, jax.Array]:
+) -> jax.Array:
     model = create("mlp", max(1, classes), hidden=(HIDDEN,))
     steps = -(-count // BATCH)
     optimizer = optax.adam(optax.cosine_decay_schedule(LEARNING_RATE, EPOCHS * steps))
@@ -79,22 +77,21 @@ def _train(
         kernels = [jnp.square(leaf).sum() for leaf in jax.tree.leaves(params) if leaf.ndim > 1]
         return loss + penalty / (2 * count) * sum(kernels)
 
-    def one(penalty: jax.Array) -> tuple[jax.Array, jax.Array]:
+    def one(penalty: jax.Array) -> jax.Array:
         params = model.init(init_key, x[:1])["params"]
 
         def step(held: tuple, rows: jax.Array) -> tuple:
             params, state = held
-            loss, slope = jax.value_and_grad(loss_of)(params, rows, penalty)
+            slope = jax.grad(loss_of)(params, rows, penalty)
             change, state = optimizer.update(slope, state)
-            return (optax.apply_updates(params, change), state), loss
+            return (optax.apply_updates(params, change), state), None
 
         def epoch(held: tuple, number: jax.Array) -> tuple:
             order = jax.random.permutation(jax.random.fold_in(train_key, number), count)
             rows = jnp.resize(order, steps * BATCH).reshape(steps, BATCH)  # the last batch is filled from the first
-            held, losses = jax.lax.scan(step, held, rows)
-            return held, losses.mean()
+            return jax.lax.scan(step, held, rows)
 
-        (params, _), losses = jax.lax.scan(epoch, (params, optimizer.init(params)), jnp.arange(EPOCHS))
-        return model.apply({"params": params}, test), losses[-1]
+        (params, _), _ = jax.lax.scan(epoch, (params, optimizer.init(params)), jnp.arange(EPOCHS))
+        return model.apply({"params": params}, test)
 
     return jax.vmap(one)(penalties)

@@ -49,10 +49,11 @@ def _running_sums(train: jax.Array, weight: jax.Array, votes: jax.Array, test: j
 @partial(jax.jit, static_argnames="classes")
 def nearest_mean(standard: Standard, labels: np.ndarray, *, classes: int) -> Float[Array, "1 test classes"]:
     """Log likelihood, up to what all classes share, of normal classes around their means with one variance in all
-    directions: the nearest mean is the most likely class."""
+    directions: the nearest mean is the most likely class. Of a class without training rows the output means nothing;
+    `heads.finished` replaces it."""
     member = jax.nn.one_hot(labels, classes, dtype=standard.train.dtype) * standard.weight[:, None]
     count = member.sum(0)
     means = (member.T @ standard.train) / jnp.maximum(count, 1)[:, None]
     within = (jnp.square(standard.train - means[labels]) * standard.weight[:, None]).mean(1).sum() / count.sum()
     distances = jnp.square(means).sum(-1) - 2 * standard.test @ means.T
-    return jnp.where(count > 0, -distances / (2 * jnp.maximum(within, 1e-12)), -jnp.inf)[None]
+    return (-distances / (2 * jnp.maximum(within, 1e-12)))[None]

@@ -2,25 +2,25 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.data.source import Arrays, Source, check_labelled
+from jaxdl.data.source import Arrays, Source
 from jaxdl.errors import InputError, check_choice
-from jaxdl.tasks import choose_task
-from jaxdl.validation.probes.heads import HEADS, Examples, Fitted, Fold, Folds
-from jaxdl.validation.probes.leave_one_out import CLOSED, SCALE_NOTE, leave_one_out
+from jaxdl.tasks import Metrics, Task, choose_task
+from jaxdl.validation.probes.heads import HEADS, SCALE_NOTE, Examples, Fitted, Fold, Folds, ridge_leave_one_out
 from jaxdl.validation.probes.linear import TOLERANCE
 from jaxdl.validation.probes.result import HeadResult, ProbeResult
 from jaxdl.validation.probes.selection import RULES, select
-from jaxdl.validation.search.inner import inner_splits
+from jaxdl.validation.search.inner import as_one, inner_splits
 from jaxdl.validation.splits import Split, Splitting, auto_splitter, split_source
 
 PENALTIES = tuple(10.0 ** (place / 2) for place in range(-6, 7))
 NEIGHBOURS = (1, 3, 5, 9, 17, 33, 65)
+ITERATED, MOST_FITTED = ("logistic", "svm", "mlp"), 500  # folds of leave-one-out that these heads take
 SAME_SIZE = 0.9  # folds whose sizes differ by less are padded to share a program
 BIAS = "the score is of the folds that chose the grid's best, and so a little too good"
 
@@ -32,14 +32,14 @@ class Probing:
     Attributes:
       heads: of `HEADS`; by default all but mlp that go with the labels.
       penalties: as a sum over examples: scikit-learn's alpha for ridge, 1/C for logistic and svm; see
-        `linear.fit_logistic`.
+        `linear.fit_linear`.
       neighbours: numbers of them, for knn; by default those of `NEIGHBOURS` that are at most a quarter of the examples.
       nested: choose by inner folds; without, all folds choose and the score is a little too good.
       inner_folds: how many.
       selection: ``best`` or ``one-se``; see `selection.select`.
       standardise: whether to divide columns by their standard deviation; they are always centred.
       tolerance: of logistic and svm: the largest entry of the gradient of the mean loss beside the mean residual; see
-        `linear.fit_logistic`.
+        `linear.fit_linear`.
       seed: of the folds, of what mlp draws.
     """
 
@@ -62,21 +62,25 @@ class Probing:
         if not 0 < self.tolerance < 1:
             raise InputError(f"tolerance is {self.tolerance}; expected a number above 0 and below 1")
 
-    def heads_for(self, classes: bool) -> tuple[str, ...]:
+    def heads_for(self, task: Task) -> tuple[str, ...]:
         """Those that are asked for, or all that are quick.
 
         Raises:
-          InputError: if one tells classes apart and there are none.
+          InputError: if a head is not for the targets of the task.
         """
-        able = [name for name, head in HEADS.items() if classes or head.numbers]
+        able = [name for name, head in HEADS.items() if task.PROBED == "classes" or (task.PROBED and head.numbers)]
+        if not able:
+            raise InputError(f"heads on frozen features are for classes and numbers, not for {task.name}; use finetune")
+        asked = task.describe()
+        if set(task.score.reads) & set(task.OF_PROBABILITIES):
+            able = [name for name in able if HEADS[name].probabilistic]
+            asked += f" scored by '{task.metric}', which needs probabilities"
         for name in self.heads:
             if name not in able:
-                raise InputError(
-                    f"the head '{name}' tells classes apart, but the labels are numbers; expected of: {', '.join(able)}"
-                )
+                raise InputError(f"the head '{name}' is not for {asked}; expected of: {', '.join(able)}")
         return tuple(self.heads) or tuple(name for name in able if name != "mlp")
 
-    def grids(self, source: Source) -> dict[str, np.ndarray]:
+    def grids(self, source: Source, task: Task) -> dict[str, np.ndarray]:
         """What each head is tried with, the simplest first."""
         strengths = np.unique(np.float64(self.penalties))[::-1]
         if not strengths.size or not np.isfinite(strengths).all() or strengths[-1] <= 0:
@@ -86,17 +90,17 @@ class Probing:
         if counts.dtype.kind not in "ui" or counts[-1] < 1:
             raise InputError(f"neighbours are {list(self.neighbours)}; expected whole numbers from 1")
         kinds = {"penalty": strengths, "neighbours": counts, "": np.zeros(1)}
-        return {name: kinds[HEADS[name].grid] for name in self.heads_for(bool(source.class_names))}
+        return {name: kinds[HEADS[name].grid] for name in self.heads_for(task)}
 
 
 def probe(
     features: np.ndarray,
     labels: np.ndarray,
-    splitter: str | Any = "auto",
+    splitter: str | Splitting | Any = "auto",
     probing: Probing = Probing(),
     *,
     folds: int = 5,
-    splitting: Splitting | None = None,
+    metrics: Metrics = None,
     class_names: Sequence[str] = (),
     groups: np.ndarray | None = None,
     times: np.ndarray | None = None,
@@ -110,67 +114,72 @@ def probe(
     Args:
       features: ``[examples, columns]``.
       labels: whole numbers from 0 for classes, or floats to be predicted.
-      splitter: as of `cross_validate`; ``leave-one-out`` takes closed forms where there are any: exact for ridge,
-        approximate and checked against refits for logistic and svm; the score is then not nested.
+      splitter: as of `cross_validate`; ``repeats`` draws stratified (or kfold) folds again, too. With ``leave-one-out``
+        ridge takes its exact closed form, and all other heads are fitted in every fold; the score is then not nested.
       probing: heads, their grids, how to choose.
       folds: for a splitter by name.
-      splitting: options for a splitter by name; its `repeats` draws stratified (or kfold) folds anew, too.
+      metrics: the first is the score, by which penalties are chosen; see `tasks.Task.scored_by`.
       class_names: of the labels, by default their numbers.
       groups: one for each example, never divided by a splitter that goes by groups.
       times: one for each example, for splitters that go by time.
-      progress: told which head is at work.
+      progress: called with the name of the head at work.
 
     Raises:
-      InputError: for features that are not finite numbers, a head that does not go with the labels, or an empty grid.
+      InputError: for features that are not finite numbers, a head that does not go with the labels, an empty grid, or
+        more than `MOST_FITTED` folds of leave-one-out for a head that is iterated in each.
     """
     source = _as_source(features, labels, class_names, groups, times)
-    return probe_source(
-        source, np.float32(features), splitter, probing, folds=folds, splitting=splitting, progress=progress
-    )
+    task = choose_task(source, metrics=metrics, purpose="probing")
+    return probe_source(source, np.float32(features), task, splitter, probing, folds=folds, progress=progress)
 
 
 def probe_source(
     source: Source,
     features: np.ndarray,
-    splitter: str | Any,
+    task: Task,
+    splitter: str | Splitting | Any,
     probing: Probing,
     *,
     folds: int,
-    splitting: Splitting | None,
     progress: Callable[[str], None] | None,
     about: Mapping[str, Any] | None = None,
     check: Callable[[Split], Sequence[Mapping[str, Any]]] | None = None,
 ) -> ProbeResult:
     """`probe` of the examples of `source`; `about` goes to the result, `check` looks for leaks in the folds."""
-    classes, seed = len(source.class_names), probing.seed
-    grids = probing.grids(source)
-    splitter = _repeated(splitter, splitting, source)
-    split = split_source(source, splitter, folds, seed, splitting)
+    classes, seed = task.num_outputs if task.PROBED == "classes" else 0, probing.seed
+    grids = probing.grids(source, task)
+    splitter, repeats = _repeated(splitter, source, task)
+    split = split_source(source, splitter, folds, seed, task)
     leaks = check(split) if check else ()
     single = all(len(test) == 1 for test in split.test)
-    if not classes and not single and min(len(test) for test in split.test) < 2:
-        raise InputError("a fold tests a single example, of which there is no R²; use another splitter or fewer folds")
+    if not single:
+        task.check_test(min(len(test) for test in split.test), "probing")
     choosing = probing.nested and not single and any(len(grid) > 1 for grid in grids.values())
-    inner = inner_splits(source, split, splitter, splitting, None, probing.inner_folds, seed) if choosing else None
-    labels = np.asarray(source.labels)
+    inner = inner_splits(source, task, split, None, probing.inner_folds, seed) if choosing else None
+    if check and inner:
+        found = [*leaks, *check(as_one(inner))]
+        leaks = list({leak["said"]: leak for leak in found}.values())
+    labels = np.asarray(source.targets())
     examples = Examples(jnp.asarray(features), labels, classes, probing.standardise, seed, probing.tolerance)
+    if single:
+        _check_folds(grids, classes, len(split))
     whole = split.kind in ("leave-one-out", "LeaveOneOut")
     made = {}
     for name, grid in grids.items():
         if progress:
             progress(name)
-        made[name] = _run_head(name, grid, examples, split, inner, probing.selection, whole)
+        made[name] = _run_head(name, grid, examples, task, (split, inner, probing.selection), whole)
     settings = {
         "penalties": sorted(map(float, probing.penalties), reverse=True),
         "selection": probing.selection,
         "nested": choosing,
         "inner_folds": probing.inner_folds if choosing else None,
-        "repeats": None if splitting is None else splitting.repeats,
+        "repeats": repeats,
         "standardise": probing.standardise,
         "tolerance": probing.tolerance,
         "seed": seed,
     }
-    told = {
+    origin = {
         "init": {"kind": "features", "model": "features"},
         "model": {"name": "features", "arguments": {}},
         **(about or {}),
@@ -180,11 +189,11 @@ def probe_source(
         split=split,
         labels=examples.labels,
         groups=source.groups,
-        class_names=tuple(source.class_names),
+        task=task,
         settings=settings,
         data=source.name,
         leaks=leaks,
-        **told,
+        **origin,
     )
 
 
@@ -192,23 +201,23 @@ def _run_head(
     name: str,
     grid: np.ndarray,
     examples: Examples,
-    split: Split,
-    inner: Sequence[Split] | None,
-    rule: str,
+    task: Task,
+    folds: tuple[Split, Sequence[Split] | None, str],
     whole: bool,
 ) -> HeadResult:
+    """One head over its grid; `folds` are the outer ones, the inner ones and the rule that these choose by."""
     begin = time.perf_counter()
-    notes, approximation, by_fold = [], None, None
-    if whole and name in CLOSED:
-        left_out = leave_one_out(name, examples, grid)
-        outputs, gradients, approximation = left_out.outputs, [left_out.gradient], left_out.approximation
-        outputs = outputs[:, np.concatenate(split.test)]
+    split, inner, rule = folds
+    sign = 1 if task.score.higher_is_better else -1
+    notes, gradients, by_fold = [], [], None
+    if whole and name == "ridge":
+        outputs = ridge_leave_one_out(examples, grid)[:, np.concatenate(split.test)]
         notes += [SCALE_NOTE] if examples.scaled else []
     else:
         fitted = fit_all(name, grid, examples, [split])[0]
         outputs, gradients = np.concatenate([one.outputs for one in fitted], 1), [one.gradient for one in fitted]
-    scores = _scores(outputs, split, examples)
-    chosen = select(scores, rule)
+    scores = _scores(outputs, split, examples, task)
+    chosen = select(sign * scores, rule)
     if len(grid) > 1:
         if inner is None:
             notes.append(BIAS)
@@ -216,7 +225,8 @@ def _run_head(
             by_fold = []
             for part, mine in zip(inner, fit_all(name, grid, examples, inner), strict=True):
                 gradients += [one.gradient for one in mine]
-                by_fold.append(select(_scores(np.concatenate([one.outputs for one in mine], 1), part, examples), rule))
+                outputs_of_part = np.concatenate([one.outputs for one in mine], 1)
+                by_fold.append(select(sign * _scores(outputs_of_part, part, examples, task), rule))
     left = [gradient for gradient in gradients if gradient is not None]
     if left and max(left) > examples.tolerance:
         notes.append(f"not every fit came to its optimum: a gradient of {max(left):.2g} of the residuals was left")
@@ -230,7 +240,6 @@ def _run_head(
         seconds=time.perf_counter() - begin,
         gradient=max(left) if left else None,
         notes=notes,
-        approximation=approximation,
     )
 
 
@@ -260,22 +269,32 @@ def _shared_sizes(sizes: Sequence[int]) -> list[int]:
     return [shared[size] for size in sizes]
 
 
-def _scores(outputs: np.ndarray, split: Split, examples: Examples) -> np.ndarray:
-    """``[grid, folds]``. Of numbers tested one by one there is no R² but that of all together: ``[grid, 1]``."""
-    task = choose_task(range(examples.classes))
-    if not examples.classes and all(len(test) == 1 for test in split.test):
-        truth = examples.labels[np.concatenate(split.test)]
-        return np.array([[task.evaluate(one, truth)[task.metric]] for one in outputs])
+def _scores(outputs: np.ndarray, split: Split, examples: Examples, task: Task) -> np.ndarray:
+    """``[grid, folds]``. Where no fold has a score, as R² of single examples, that of all rows: ``[grid, 1]``."""
+
+    def score(kept: np.ndarray, rows: np.ndarray) -> float:
+        return task.score.score(task.host_record(kept, examples.labels[rows]))
+
     ends = np.cumsum([len(test) for test in split.test])[:-1]
-    return np.array(
-        [
-            [
-                task.evaluate(part, examples.labels[test])[task.metric]
-                for part, test in zip(np.split(one, ends), split.test, strict=True)
-            ]
-            for one in outputs
-        ]
+    found = np.array(
+        [[score(part, test) for part, test in zip(np.split(one, ends), split.test, strict=True)] for one in outputs]
     )
+    if not np.isnan(found).all():
+        return found
+    if task.score.averaged:
+        raise InputError(f"the metric '{task.metric}' is not defined in any fold: {task.score.undefined}")
+    everything = np.concatenate(split.test)
+    return np.array([[score(one, everything)] for one in outputs])
+
+
+def _check_folds(heads: Iterable[str], classes: int, folds: int) -> None:
+    quick = ", ".join(name for name, head in HEADS.items() if name not in ITERATED and (classes or head.numbers))
+    for name in heads:
+        if name in ITERATED and folds > MOST_FITTED:
+            raise InputError(
+                f"leave-one-out fits the head '{name}' {folds} times; expected at most {MOST_FITTED}: use the splitter "
+                f"'auto', or only heads that are quick in so many folds: {quick}"
+            )
 
 
 def _check_neighbours(grid: np.ndarray, train: np.ndarray) -> None:
@@ -283,12 +302,13 @@ def _check_neighbours(grid: np.ndarray, train: np.ndarray) -> None:
         raise InputError(f"{grid[0]} neighbours are asked for, but a fold trains on {len(train)} examples")
 
 
-def _repeated(splitter: str | Any, splitting: Splitting | None, source: Source) -> str | Any:
-    """The splitter that repeats what a plain one does, where that is asked for."""
-    if splitting is None or splitting.repeats is None or not isinstance(splitter, str):
-        return splitter
-    plain = auto_splitter(source) if splitter == "auto" else splitter
-    return {"stratified": "repeated-stratified", "kfold": "repeated-kfold"}.get(plain, plain)
+def _repeated(splitter: str | Splitting | Any, source: Source, task: Task) -> tuple[Any, int | None]:
+    """The splitter that repeats what a plain one does, where that is asked for, and how often."""
+    if not isinstance(splitter, Splitting) or splitter.repeats is None:
+        return splitter, None
+    name = auto_splitter(source, task.strata(source.targets())) if splitter.splitter == "auto" else splitter.splitter
+    repeated = {"stratified": "repeated-stratified", "kfold": "repeated-kfold"}.get(name, name)
+    return dataclasses.replace(splitter, splitter=repeated), splitter.repeats
 
 
 def _as_source(
@@ -311,6 +331,4 @@ def _as_source(
     else:
         names, labels = (), labels.astype(np.float32)
     pick = lambda values: None if values is None else np.asarray(values)  # noqa: E731
-    source = Arrays(np.float32(features), labels, names, groups=pick(groups), times=pick(times), name="features")
-    check_labelled(source, purpose="probing")
-    return source
+    return Arrays(np.float32(features), labels, names, groups=pick(groups), times=pick(times), name="features")

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.tasks import choose_task
+from jaxdl.tasks import Task
+from jaxdl.validation.crossval import baseline_scores
 from jaxdl.validation.probes.heads import HEADS
-from jaxdl.validation.result import DECISION_VALUES, LOGITS, OutOfFold, Result
+from jaxdl.validation.result import DECISION_VALUES, LOGITS, OutOfFold, Result, finite, mean_and_spread
 from jaxdl.validation.saving import Saved
 from jaxdl.validation.splits import Split
 from jaxdl.validation.statistics.summary import summarised
@@ -37,7 +38,6 @@ class HeadResult:
       gradient: the largest entry of a gradient that was left, see `descent.Solution`; None of a head that is not
         iterated.
       notes: what there is to know about its numbers.
-      approximation: of an approximate leave-one-out how far it is from true refits; None where all is exact.
     """
 
     name: str
@@ -49,7 +49,6 @@ class HeadResult:
     seconds: float
     gradient: float | None
     notes: Sequence[str]
-    approximation: Mapping[str, Any] | None = None
 
     @property
     def nested(self) -> bool:
@@ -74,7 +73,7 @@ class ProbeResult(Saved):
       heads: by name, in the order asked for.
       split: the outer folds, those of all repeats in a row.
       labels: class or number of every example.
-      class_names: empty for numbers.
+      task: what is asked of the examples.
       settings: what was asked for, as plain values.
       init: of which the features are, as in `validation.result.Result`.
       model: of which the features are.
@@ -87,7 +86,7 @@ class ProbeResult(Saved):
     heads: Mapping[str, HeadResult]
     split: Split
     labels: np.ndarray
-    class_names: tuple[str, ...]
+    task: Task
     settings: Mapping[str, Any]
     init: Mapping[str, Any]
     model: Mapping[str, Any]
@@ -98,7 +97,12 @@ class ProbeResult(Saved):
 
     @property
     def metric(self) -> str:
-        return choose_task(self.class_names).metric
+        return self.task.metric
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """Names of the task's outputs."""
+        return self.task.names
 
     def result(self, head: str) -> Result:
         """One head as the result of a cross-validation: in each fold with the penalty that its inner folds chose.
@@ -112,30 +116,31 @@ class ProbeResult(Saved):
         return {name: summarised(self._bare_result(name), self.groups) for name in self.heads}
 
     def _bare_result(self, head: str) -> Result:
-        found, task = self.heads[head], choose_task(self.class_names)
+        found, task, kind = self.heads[head], self.task, HEADS[head]
+        decisions = task.PROBED == "classes" and not kind.probabilistic
         rows, kept, begin = [], [], 0
         for fold, (train, test) in enumerate(zip(self.split.train, self.split.test, strict=True)):
             place = found.taken(fold)
             outputs = found.outputs[place, begin : begin + len(test)]
             begin += len(test)
             row = {"fold": fold, "train": len(train), "test": len(test), **task.evaluate(outputs, self.labels[test])}
-            if self.class_names and not HEADS[head].probabilistic:
+            if decisions:
                 del row["loss"]  # of decision values it means nothing
-            if HEADS[head].grid:
-                row[HEADS[head].grid] = float(found.grid[place])
+            if kind.grid:
+                row[kind.grid] = float(found.grid[place])
             rows.append(row | {"seconds": found.seconds / len(self.split)})
             kept.append(outputs)
-        if not self.class_names and len(rows) > 1 and all(row["test"] == 1 for row in rows):
-            scores = [task.evaluate(np.concatenate(kept), self.labels[np.concatenate(self.split.test)])[task.metric]]
-        else:
-            scores = [row[task.metric] for row in rows]
-        index = np.concatenate(self.split.test)
-        reason = "; ".join([HEADS[head].note, *found.notes])
-        return Result(
+        index, everything = np.concatenate(self.split.test), np.concatenate(kept)
+        fold = np.repeat(np.arange(len(rows)), [len(test) for test in self.split.test])
+        mean, std = mean_and_spread([row[task.metric] for row in rows])
+        if mean is None:  # as R² of single examples
+            mean, std = mean_and_spread([task.evaluate(everything, self.labels[index])[task.metric]])
+        reason = "; ".join([kind.note, *found.notes])
+        result = Result(
             task=task.name,
             metric=task.metric,
-            mean=float(np.mean(scores)),
-            std=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
+            mean=mean,
+            std=std,
             folds=rows,
             fold_strategy={"name": PROBED, "reason": reason},
             split=self.split.as_dict(),
@@ -146,17 +151,16 @@ class ProbeResult(Saved):
             cached=True,
             environment=environment(),
             seconds=found.seconds + self.feature_seconds,
-            out_of_fold=OutOfFold(
-                index,
-                np.repeat(np.arange(len(rows)), [len(t) for t in self.split.test]),
-                self.labels[index],
-                np.concatenate(kept),
-            ),
+            out_of_fold=OutOfFold(index, fold, self.labels[index], everything),
             curves=(),
             leaks=self.leaks,
-            outputs=LOGITS if HEADS[head].probabilistic or not self.class_names else DECISION_VALUES,
+            outputs=DECISION_VALUES if decisions else LOGITS,
             selected={"configurations": len(found.grid), "nested": found.nested} if len(found.grid) > 1 else None,
+            question=task.plain(),
+            own=task,
         )
+        known = [self.labels[train] for train in self.split.train]
+        return dataclasses.replace(result, baseline=baseline_scores(result, known))
 
     def as_dict(self) -> dict[str, Any]:
         """Grids, scores and choices of all heads, for JSON."""
@@ -170,7 +174,6 @@ class ProbeResult(Saved):
                 "seconds": found.seconds,
                 "gradient": found.gradient,
                 "notes": list(found.notes),
-                "approximation": found.approximation,
             }
             for name, found in self.heads.items()
         }
@@ -179,7 +182,7 @@ class ProbeResult(Saved):
 
     def write_to(self, folder: Path) -> None:
         """``probe.json``, and for each head a folder with the files of `Result` and its whole grid, into a folder."""
-        (folder / PROBE).write_text(json.dumps(self.as_dict(), indent=1) + "\n")
+        (folder / PROBE).write_text(json.dumps(finite(self.as_dict()), indent=1, allow_nan=False) + "\n")
         for name, found in self.heads.items():
             (folder / name).mkdir()
             self.result(name).write_to(folder / name)

@@ -55,7 +55,8 @@ def standardise(
     mean, x = mean + rest, (x - rest) * weight[:, None]
     scale = jnp.ones_like(mean)
     if scaled:
-        scale = usable_scale(jnp.sqrt(jnp.square(x).sum(0) / count), jnp.abs(mean))
+        spread = jnp.sqrt(jnp.square(x).sum(0) / count)
+        scale = jnp.where(_varies(spread, jnp.abs(mean)), spread, 1)
     test_x = (features[test].astype(weight.dtype) - mean) / scale
     return Standard(mean, scale, x / scale, weight, test_x)
 
@@ -105,10 +106,6 @@ def alone(standard: Standard) -> Shared:
     return Shared(standard.train, standard.weight[None], columns, columns + 1)
 
 
-def usable_scale(spread: jax.Array, size: jax.Array) -> jax.Array:
-    """`spread`, or 1 where it is nothing but the rounding of numbers of that `size`."""
-    return jnp.where(_varies(spread, size), spread, 1)
-
-
 def _varies(spread: jax.Array, size: jax.Array) -> jax.Array:
+    """Whether the spread is more than the rounding of numbers of that size."""
     return spread > (CONSTANT if spread.dtype == jnp.float64 else 1e-6) * size

@@ -13,7 +13,9 @@ from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.models import create, describe
 from jaxdl.models.staged import Staged, init_variables
+from jaxdl.tasks import Task
 from jaxdl.training.plan import Plan
+from jaxdl.training.prepare import with_plan
 from jaxdl.training.setup import Init, choose_preprocessing
 from jaxdl.training.traced_hyperparameters import NUMBERS, TracedHyperparameters, traced_hyperparameters
 from jaxdl.weights.checkpoint import Checkpoint
@@ -91,7 +93,12 @@ def _named(value: Any) -> Any:
 
 
 def configure(
-    drawn: Sequence[Mapping[str, Any]], init: Init, plan: Plan, source: Source, image_size: int | None = None
+    drawn: Sequence[Mapping[str, Any]],
+    init: Init,
+    plan: Plan,
+    source: Source,
+    task: Task,
+    image_size: int | None = None,
 ) -> list[Configuration]:
     """Makes, and checks, what the values stand for.
 
@@ -103,15 +110,14 @@ def configure(
     made = []
     for number, values in enumerate(drawn):
         try:
-            start = _start(values, init, source, starts)
+            start = _start(values, init, task, starts)
             chosen = _plan(values, plan)
             boundary = chosen.boundary(model_of(start))
-            if not source.class_names and chosen.label_smoothing:
-                raise InputError(f"label_smoothing is for classes; {source.name} asks for a number")
+            with_plan(task, chosen)  # checks that they go together
         except InputError as error:
             said = ", ".join(f"{name}={_named(value)}" for name, value in values.items())
             raise InputError(f"the space holds a configuration that cannot be ({said}): {error}") from error
-        by_stage = _sizes(start, source, image_size, sizes)
+        by_stage = _sizes(start, source, task, image_size, sizes)
         trained = model_of(start).stage_names[boundary:] if not chosen.unfreeze_every else by_stage
         made.append(
             Configuration(
@@ -121,7 +127,7 @@ def configure(
     return made
 
 
-def _start(values: Mapping[str, Any], init: Init, source: Source, starts: dict[str, Init]) -> Init:
+def _start(values: Mapping[str, Any], init: Init, task: Task, starts: dict[str, Init]) -> Init:
     """The starting point; the same one for the same values."""
     arguments = {name.removeprefix("model."): v for name, v in values.items() if name.startswith("model.")}
     key = json.dumps([_named(values.get("init")), values.get("model"), arguments], default=str)
@@ -132,9 +138,8 @@ def _start(values: Mapping[str, Any], init: Init, source: Source, starts: dict[s
         init = _once(starts, f"init {given}", lambda: load_pretrained(given)) if _is_name(given) else given
         if not isinstance(init, Checkpoint | Staged):
             raise InputError(f"init is {given!r}; expected a checkpoint, or the path or name of one")
-    outputs = max(1, len(source.class_names))
     if "model" in values:
-        init = create(values["model"], outputs, **arguments)
+        init = create(values["model"], task.num_outputs, **arguments)
     elif arguments:
         name, known = describe(model_of(init))
         if isinstance(init, Checkpoint) and (wrong := set(arguments) - set(WITHOUT_VARIABLES)):
@@ -170,15 +175,15 @@ def _plan(values: Mapping[str, Any], plan: Plan) -> Plan:
 
 
 def _sizes(
-    init: Init, source: Source, image_size: int | None, known: dict[str, tuple[int, dict[str, int]]]
+    init: Init, source: Source, task: Task, image_size: int | None, known: dict[str, tuple[int, dict[str, int]]]
 ) -> dict[str, int]:
     """Number of parameters by stage."""
     model = model_of(init)
     key = f"{describe(model)} {isinstance(init, Checkpoint)} {id(init) if isinstance(init, Checkpoint) else 0}"
     if key not in known:
-        shape = choose_preprocessing(init, source, image_size).input_shape
-        model = model.clone(num_outputs=max(1, len(source.class_names)))
-        variables = jax.eval_shape(lambda k: init_variables(model, k, shape), jax.random.key(0))
+        spec = choose_preprocessing(init, source, image_size).spec()
+        model = model.clone(num_outputs=task.num_outputs)
+        variables = jax.eval_shape(lambda k: init_variables(model, k, spec), jax.random.key(0))
         known[key] = {
             stage: sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
             for stage, tree in variables["params"].items()
@@ -186,7 +191,7 @@ def _sizes(
     return known[key]
 
 
-def group(configurations: Sequence[Configuration], source: Source) -> list[Group]:
+def group(configurations: Sequence[Configuration]) -> list[Group]:
     """Those that differ in numbers alone together, in the order of the first of each."""
     found: dict[str, list[Configuration]] = {}
     for one in configurations:

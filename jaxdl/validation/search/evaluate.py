@@ -1,29 +1,27 @@
 """Trains configurations on training parts, group by group, and measures each on its test part."""
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxdl.data.batches import steps_per_epoch
-from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.source import Source
-from jaxdl.tasks import choose_task
+from jaxdl.tasks import Task
+from jaxdl.training.execution import Execution
 from jaxdl.training.features import DataStore, memory_limit
 from jaxdl.training.optim import make_optimizer
 from jaxdl.training.prepare import prepare
-from jaxdl.training.resume import RunFolder
 from jaxdl.training.setup import Setup, choose_preprocessing
 from jaxdl.training.traced_hyperparameters import BatchedRun
-from jaxdl.training.transfer import remember_streaming, remembered_streaming
-from jaxdl.validation.search.batched_runs import BatchedRuns, Scores, choose_batching
+from jaxdl.validation.batched_runs import BatchedRuns, Scores
 from jaxdl.validation.search.configurations import Configuration, Group
+from jaxdl.validation.search.inner import Part
 from jaxdl.validation.splits import Split
+from jaxdl.validation.strategy import choose_batching
 from jaxdl.weights.checkpoint import Checkpoint
 
-OUTER, INNER = "outer", "inner"
-Part = tuple[str, int]  # of which split, and which of its folds
 Trained = tuple[int, Part, int]  # configuration, part, seed
 
 
@@ -33,40 +31,29 @@ class Evaluation:
 
     Attributes:
       source: labelled examples.
+      task: what is asked of them.
       splits: by name; the folds of one all take the same number of steps.
       groups: of the configurations.
       seeds: of the repetitions.
-      strategy: see `strategy.FoldStrategy`.
-      memory: bytes that trainings side by side may take; None for what `memory_limit` says.
+      execution: how all is executed; what the groups have in common of the data is kept in its store.
       chosen: how each group is run, once that is known.
-      store: what the groups have in common of the data; see there.
     """
 
     source: Source
+    task: Task
     splits: dict[str, Split]
     groups: Sequence[Group]
     seeds: Sequence[int]
-    strategy: str
-    memory: int | None
-    image_size: int | None
-    streaming: bool | None
-    workers: int
-    work: RunFolder | None
-    on_steps: Callable[[int], None] | None
+    execution: Execution
     chosen: dict[int, dict[str, Any]] = dataclasses.field(default_factory=dict)
-    store: DataStore | None = None
     _runs: dict[Trained, BatchedRun] = dataclasses.field(default_factory=dict)
     _ready: dict[tuple[int, int | None], dict[str, BatchedRuns]] = dataclasses.field(default_factory=dict)
     _programs: dict[tuple[int, str], Any] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        if self.store is None:
-            self.store = DataStore(min(group.first.plan.batch_size for group in self.groups))
-
-    @property
-    def metric(self) -> str:
-        """Of the task."""
-        return choose_task(self.source.class_names).metric
+        if self.execution.store is None:
+            size = min(group.first.plan.batch_size for group in self.groups)
+            self.execution = self.execution.replace(store=DataStore(size))
 
     def run(
         self, wanted: Iterable[tuple[int, Part]], name: str, *, share: tuple[int, int] = (1, 1), keep: bool = False
@@ -99,8 +86,8 @@ class Evaluation:
                         runs = [self._run(group, one) for one in asked]
                         ready = self._prepared(number, alone, runs, split)
                         label = f"{name}-{number}-{split}" + ("" if alone is None else f"-seed-{alone}")
-                        made = ready.run(runs, label, epochs=epochs, keep=keep)
-                        found |= dict(zip(asked, made, strict=True))
+                        made = ready.run(runs, label, epochs=epochs, resumable=keep)
+                        found |= dict(zip(asked, [one.scores for one in made], strict=True))
                 if not keep:
                     self._ready.pop((number, alone), None)  # its data goes, too
             if not keep:
@@ -126,7 +113,7 @@ class Evaluation:
             begin = 0
             for name, one in self.splits.items():
                 setup = _some_of(whole, slice(begin, begin + len(one)))
-                ready[name] = BatchedRuns(setup, one.test, "", 1, self.work, self.on_steps)
+                ready[name] = BatchedRuns(setup, one.test, "", 1, self.execution)
                 begin += len(one)
         found = ready[split]
         if not found.strategy:
@@ -145,13 +132,14 @@ class Evaluation:
         return found
 
     def _choose(self, number: int, setup: Setup, runs: list[BatchedRun]) -> tuple[dict[str, Any], dict[str, Any]]:
-        known = self.work.recall(f"group-{number}") if self.work else None  # a trial may end otherwise the next time
+        execution = self.execution
+        known = execution.work.recall(f"group-{number}") if execution.work else None  # a trial may end otherwise
         if known:
             return known, {}
-        memory = memory_limit() if self.memory is None else self.memory
-        choice, runners = choose_batching(setup, runs, self.strategy, memory)
-        if self.work:
-            self.work.note(f"group-{number}", choice)
+        memory = memory_limit() if execution.memory is None else execution.memory
+        choice, runners = choose_batching(setup, runs, execution.fold_strategy, memory)
+        if execution.work:
+            execution.work.note(f"group-{number}", choice)
         return choice, runners
 
     def _prepare(self, one: Configuration, seed: int | None) -> Setup:
@@ -161,16 +149,12 @@ class Evaluation:
             self.source,
             plan,
             [part for split in self.splits.values() for part in split.train],
-            preprocessing=self._preprocessing(one),
-            streaming=remembered_streaming(self.work, self.streaming),
-            workers=self.workers,
-            store=self.store,
+            self.task,
+            self.execution.remembering(),
+            preprocessing=choose_preprocessing(one.init, self.source, self.execution.image_size),
         )
-        remember_streaming(self.work, setup)
+        self.execution.remember(bool(setup.streamed))
         return setup
-
-    def _preprocessing(self, one: Configuration) -> Preprocessing:
-        return choose_preprocessing(one.init, self.source, self.image_size)
 
 
 def _some_of(setup: Setup, chosen: slice) -> Setup:

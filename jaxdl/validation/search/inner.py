@@ -1,5 +1,6 @@
 """The inner folds: divisions of each outer training part, by which it chooses."""
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,9 +8,13 @@ import numpy as np
 
 from jaxdl.data.source import Source, subset
 from jaxdl.errors import InputError
-from jaxdl.validation.search.evaluate import INNER, Part
-from jaxdl.validation.splits import Split, split_source
-from jaxdl.validation.splitters import SPLITTERS, Splitting
+from jaxdl.tasks import Task
+from jaxdl.validation.splits import Split, split_by_name, split_source
+from jaxdl.validation.splitters import OPTIONS, SPLITTERS, Splitting
+from jaxdl.validation.time_splits import OverTime
+
+OUTER, INNER = "outer", "inner"
+Part = tuple[str, int]  # of which split, and which of its folds
 
 # what an outer training part is divided by where the outer splitter itself cannot be used again, or is of no use
 AGAIN = {
@@ -20,58 +25,72 @@ AGAIN = {
     "repeated-kfold": "kfold",
     "combinatorial-purged": "purged",
 }
+# splitter objects that cannot divide a part of the examples as they divide all
+NOT_AGAIN = ("LeaveOneOut", "LeaveOneGroupOut", "LeavePGroupsOut", "PredefinedSplit")
 
 
 def inner_splits(
-    source: Source,
-    outer: Split,
-    splitter: Any,
-    splitting: Splitting | None,
-    inner_splitter: Any | None,
-    folds: int,
-    seed: int,
+    source: Source, task: Task, outer: Split, inner_splitter: str | Splitting | Any | None, folds: int, seed: int
 ) -> list[Split]:
     """A division of each outer training part, in indices of `source`.
 
     Args:
       source: labelled.
+      task: what is asked of it.
       outer: the outer folds.
-      splitter: that made them.
-      splitting: its options.
-      inner_splitter: by name, or an object with scikit-learn's ``split``; None for the outer one, or the nearest.
+      inner_splitter: see `split_source`; a name takes horizon and embargo of the outer folds, and all options where it
+        is that of the outer folds. None for what the outer folds are, however they were given, or the nearest to it; a
+        splitter object that made them is used again, with its own number of folds.
       folds: for a name.
       seed: for a name.
 
     Raises:
       InputError: if a training part cannot be divided so.
     """
-    chosen = _like_outer(splitter) if inner_splitter is None else inner_splitter
-    options = _options(chosen, splitter, splitting)
+    chosen = _like_outer(outer) if inner_splitter is None else inner_splitter
     made = []
     for fold, train in enumerate(outer.train):
         try:
-            one = split_source(subset(source, train), chosen, folds, seed, options)
+            one = _divide_part(source, task, outer, chosen, train, folds, seed)
         except InputError as error:
             raise InputError(f"the training part of outer fold {fold} cannot be divided once more: {error}") from error
-        made.append(Split(one.kind, one.seed, [train[p] for p in one.train], [train[p] for p in one.test]))
+        inner = [train[p] for p in one.train], [train[p] for p in one.test]
+        made.append(Split(one.kind, one.seed, *inner, options=one.options, like=one.like))
     return made
 
 
-def _like_outer(splitter: Any) -> Any:
-    if isinstance(splitter, str) and splitter in SPLITTERS:
-        return AGAIN.get(splitter, splitter)
-    if callable(getattr(splitter, "split", None)) and not isinstance(splitter, Split):
-        return splitter
-    return "auto"  # a split that was saved: indices, not a rule
+def _like_outer(outer: Split) -> Any:
+    """What divides a training part as the outer folds divide all examples: an object, or a name."""
+    if outer.made_by is not None and not isinstance(outer.made_by, OverTime) and outer.kind not in NOT_AGAIN:
+        return outer.made_by
+    name = outer.name or "auto"
+    if outer.timed and outer.ends is None and not {"gap", "horizon"} & outer.options.keys():
+        raise InputError(
+            f"the folds were made by {outer.kind}, but do not say with what gap or horizon, so that inner folds could "
+            "leak; divide the examples again, or give the inner splitter"
+        )
+    return AGAIN.get(name, name)
 
 
-def _options(chosen: Any, splitter: Any, splitting: Splitting | None) -> Splitting | None:
-    """Those of the outer splitter that the inner one has, too."""
-    if splitting is None or not isinstance(chosen, str):
-        return None
-    if chosen == splitter:
-        return splitting
-    return Splitting(horizon=splitting.horizon, embargo=splitting.embargo) if chosen == "purged" else None
+def _divide_part(
+    source: Source, task: Task, outer: Split, chosen: Any, train: np.ndarray, folds: int, seed: int
+) -> Split:
+    part = subset(source, train)
+    if isinstance(chosen, OverTime) and len(chosen.times) == len(source):
+        chosen = chosen.take(train)
+    if chosen not in SPLITTERS or not isinstance(chosen, str):
+        return split_source(part, chosen, folds, seed, task)
+    same = chosen == outer.name
+    options = {
+        name: outer.options.get(name)
+        for name, kinds in OPTIONS.items()
+        if chosen in kinds and (same or name in ("horizon", "embargo"))
+    }
+    times = outer.times
+    if times is None and part.times is None and outer.forward:
+        times = np.arange(len(source))  # they went by the order of the examples
+    times, ends = (None if values is None else values[train] for values in (times, outer.ends))
+    return split_by_name(part, Splitting(chosen, **options), folds, seed, task, times=times, ends=ends)
 
 
 def number_parts(by_fold: Sequence[Split]) -> dict[int, list[Part]]:
@@ -85,9 +104,5 @@ def number_parts(by_fold: Sequence[Split]) -> dict[int, list[Part]]:
 
 def as_one(by_fold: Sequence[Split]) -> Split:
     """All inner folds as those of one division, so that one program trains them."""
-    return Split(
-        by_fold[0].kind,
-        by_fold[0].seed,
-        [part for split in by_fold for part in split.train],
-        [part for split in by_fold for part in split.test],
-    )
+    parts = ([part for split in by_fold for part in getattr(split, side)] for side in ("train", "test"))
+    return dataclasses.replace(by_fold[0], **dict(zip(("train", "test"), parts, strict=True)))

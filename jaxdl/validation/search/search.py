@@ -2,32 +2,33 @@
 
 import dataclasses
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
+import jax
 import numpy as np
 
-from jaxdl.data.source import Source, arrange_columns, check_labelled
+from jaxdl.data.source import Source, arrange_columns, check_source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
+from jaxdl.tasks import Metrics, Task, choose_task
+from jaxdl.training.execution import Execution
 from jaxdl.training.plan import Plan
-from jaxdl.training.resume import RunFolder
 from jaxdl.training.setup import Init
 from jaxdl.training.transfer import describe_run
-from jaxdl.validation.crossval import below, cross_validate
+from jaxdl.validation.batched_runs import Scores
+from jaxdl.validation.crossval import Folds, baseline_scores, concatenated, run_folds
 from jaxdl.validation.leakage import check_leaks
 from jaxdl.validation.leakage.checks import check_allowed
-from jaxdl.validation.result import OutOfFold, Result
+from jaxdl.validation.result import OutOfFold, Result, mean_and_spread
 from jaxdl.validation.search.configurations import Configuration, Group, configure, group, model_of
-from jaxdl.validation.search.evaluate import INNER, OUTER, Evaluation, Part, Scores, Trained
-from jaxdl.validation.search.inner import as_one, inner_splits, number_parts
+from jaxdl.validation.search.evaluate import Evaluation, Trained
+from jaxdl.validation.search.inner import INNER, OUTER, Part, as_one, inner_splits, number_parts
 from jaxdl.validation.search.result import SearchResult
 from jaxdl.validation.search.selection import CRITERIA, SELECTIONS, halving_rungs, select
 from jaxdl.validation.search.space import Space, make_space, propose
 from jaxdl.validation.search.successive_halving import successive_halving
-from jaxdl.validation.splits import Split, split_source
-from jaxdl.validation.splitters import Splitting
+from jaxdl.validation.splits import Split, Splitting, split_source
 from jaxdl.validation.statistics.summary import summarised
 from jaxdl.validation.strategy import STRATEGIES
 from jaxdl.weights.checkpoint import Checkpoint, environment
@@ -37,33 +38,57 @@ SEARCH_STRATEGIES = get_args(SearchStrategy)
 ALL = "all"
 
 
+@dataclasses.dataclass(frozen=True)
+class Searching:
+    """How a space is searched.
+
+    Attributes:
+      strategy: ``grid``: all combinations; ``random``: `trials` draws; ``halving``: draws, or all combinations; in each
+        rung the better ones go on for `eta` times as many epochs (of the same schedule).
+      trials: how many configurations to draw.
+      eta: of halving.
+      inner_splitter: of the inner folds; by default what the outer folds are, however they were given.
+      inner_folds: number of inner folds.
+      selection: ``best`` or ``one-se``: see `selection.select`.
+      criterion: to choose by: the ``loss``, or the ``metric``; ``auto`` is the metric where one is asked for, else the
+        loss. Equal ones are told apart by the loss.
+      nested: False to save the inner folds: the score is then too good, and says so.
+      seeds: how often each configuration is trained, from the plan's seed on; means over these choose.
+
+    Raises:
+      InputError: for a value that cannot be.
+    """
+
+    strategy: SearchStrategy = "grid"
+    trials: int | None = None
+    eta: int = 3
+    inner_splitter: str | Any | None = None
+    inner_folds: int = 3
+    selection: str = "best"
+    criterion: str = "auto"
+    nested: bool = True
+    seeds: int = 1
+
+    def __post_init__(self) -> None:
+        check_choice("search strategy", self.strategy, SEARCH_STRATEGIES)
+        check_choice("selection", self.selection, SELECTIONS)
+        check_choice("criterion", self.criterion, CRITERIA)
+        if not isinstance(self.seeds, int) or self.seeds < 1:
+            raise InputError(f"seeds is {self.seeds!r}; expected a whole number of at least 1")
+
+
 def search(
     init: Init,
     source: Source,
     plan: Plan,
     space: Space,
+    searching: Searching = Searching(),
     *,
-    strategy: SearchStrategy = "grid",
-    trials: int | None = None,
-    eta: int = 3,
-    splitter: str | Any = "auto",
+    task: Task | str | None = None,
+    metrics: Metrics = None,
+    splitter: str | Splitting | Any = "auto",
     folds: int = 5,
-    splitting: Splitting | None = None,
-    inner_splitter: str | Any | None = None,
-    inner_folds: int = 3,
-    selection: str = "best",
-    criterion: str = "metric",
-    nested: bool = True,
-    seeds: int = 1,
-    fold_strategy: str = "auto",
-    memory: int | None = None,
-    image_size: int | None = None,
-    progress: Callable[[Mapping[str, Any]], None] | None = None,
-    on_steps: Callable[[int], None] | None = None,
-    streaming: bool | None = None,
-    workers: int = 2,
-    work: str | Path | RunFolder | None = None,
-    allow: Iterable[str] = (),
+    execution: Execution = Execution(),  # noqa: B008
 ) -> SearchResult:
     """Which configuration of `space` is best, and how good is what such a search finds?
 
@@ -73,112 +98,73 @@ def search(
 
     Configurations that differ in numbers alone (learning rate, weight decay, label smoothing, clip_norm, the factors of
     stages, dropout) are trained by one program, with all folds and seeds: one after the other, or side by side as far
-    as `memory` allows. Each gets the numbers that `cross_validate` gives it alone.
+    as memory allows. Each gets the numbers that `cross_validate` gives it alone.
 
     Args:
       init: a `Checkpoint`, or a model from `create` to train from scratch; the space may name others.
       source: labelled examples.
       plan: how to train, but for what the space names.
       space: values by name: see `space.make_space` for the names, `space.as_dimension` for the values.
-      strategy: ``grid``: all combinations; ``random``: `trials` draws; ``halving``: draws, or all combinations; in each
-        rung the better ones go on for `eta` times as many epochs (of the same schedule).
-      trials: how many configurations to draw.
-      eta: of halving.
-      splitter: of the outer folds, see `cross_validate`, as `folds` and `splitting`.
+      searching: how it is searched.
+      task: see `cross_validate`, as `metrics`, `splitter` and `folds`, which are of the outer folds.
+      metrics: the first is the score, by which configurations are then chosen.
+      splitter: of the outer folds.
       folds: number of outer folds.
-      splitting: options of the splitter.
-      inner_splitter: of the inner folds; by default as the outer ones, where these may be divided so once more.
-      inner_folds: number of inner folds.
-      selection: ``best`` or ``one-se``: see `selection.select`.
-      criterion: to choose by: the task's ``metric``, or the ``loss``. Equal ones are told apart by the loss.
-      nested: False to save the inner folds: the score is then too good, and says so.
-      seeds: how often each configuration is trained, from the plan's seed on; means over these choose.
-      fold_strategy: ``loop``, ``vmap``, ``shard`` or ``auto``: see `cross_validate`.
-      memory: bytes that trainings side by side may take; by default a quarter of the device's, or 4 GiB.
-      image_size: see `training.setup.choose_preprocessing`.
-      progress: told the rows of the chosen configurations' curves.
-      on_steps: told how many steps were just taken.
-      streaming: see `training.prepare`, as `workers`.
-      workers: processes that decode what is streamed.
-      work: folder where the state is kept. The same call goes on from there after an interruption, and ends with the
-        same numbers.
-      allow: leaks to go on with, see `cross_validate`; they are looked for in the outer and in the inner folds.
+      execution: how all is executed; leaks are looked for in the outer and in the inner folds. `progress` is told the
+        rows of the chosen configurations' curves.
 
     Raises:
       InputError: for a space, data, plan or splitter that do not go together, or if no configuration could be trained.
       Interrupted: see `training.resume.RunFolder`.
     """
     begin = time.perf_counter()
-    check_labelled(source, purpose="a search")
-    allow = check_allowed(allow)
-    check_choice("search strategy", strategy, SEARCH_STRATEGIES)
-    check_choice("selection", selection, SELECTIONS)
-    check_choice("criterion", criterion, CRITERIA)
-    check_choice("fold strategy", fold_strategy, STRATEGIES)
-    if not isinstance(seeds, int) or seeds < 1:
-        raise InputError(f"seeds is {seeds!r}; expected a whole number of at least 1")
-    if memory is not None and memory <= 0:
-        raise InputError(f"memory is {memory}; expected more than 0 bytes")
-    outer = split_source(source, splitter, folds, plan.seed, splitting)
+    question = choose_task(check_source(source), task, metrics, purpose="a search")
+    check_choice("fold strategy", execution.fold_strategy, STRATEGIES)
+    allow = check_allowed(execution.allow)
+    outer = split_source(source, splitter, folds, plan.seed, question)
     if isinstance(init, Checkpoint):
         source = arrange_columns(source, init.card.columns)
     dimensions = make_space(space, model_of(init))
-    configurations = configure(propose(dimensions, strategy, trials, plan.seed), init, plan, source, image_size)
+    drawn = propose(dimensions, searching.strategy, searching.trials, plan.seed)
+    configurations = configure(drawn, init, plan, source, question, execution.image_size)
     rungs = [(plan.epochs, len(configurations))]
-    if strategy == "halving":
+    if searching.strategy == "halving":
         _check_halving(dimensions, plan)
-        rungs = halving_rungs(len(configurations), plan.epochs, eta)
-    splits, divisions = {OUTER: outer}, {ALL: [(OUTER, fold) for fold in range(len(outer))]}
-    if nested:
-        by_fold = inner_splits(source, outer, splitter, splitting, inner_splitter, inner_folds, plan.seed)
-        divisions |= number_parts(by_fold)
-        splits[INNER] = as_one(by_fold)
-    _check_sizes(source, splits, criterion)
-    work = RunFolder(work) if isinstance(work, str | Path) else work
+        rungs = halving_rungs(len(configurations), plan.epochs, searching.eta)
+    splits, divisions = _divide(source, question, outer, searching, plan.seed)
+    criterion = _criterion(searching, question)
+    if criterion == "metric":
+        for split in splits.values():
+            question.check_test(min(map(len, split.test)), "a search")
     spoken = {name: {"kind": type(d).__name__, **_plain(d)} for name, d in dimensions.items()}
-    told = {"strategy": strategy, "rule": selection, "criterion": criterion, "seeds": seeds, "nested": nested}
-    if work:
-        asked = {"space": spoken, "trials": trials, "eta": eta, "search": told, "image_size": image_size}
-        asked |= {"split": outer.sha256, "inner": splits[INNER].sha256 if nested else None}
-        asked |= {"fold_strategy": fold_strategy, "memory": memory}
-        asked |= {"allow": list(allow)} if allow else {}
-        work.claim({"call": "search", **asked, **describe_run(init, source, plan)}, environment())
-    groups = group(configurations, source)
-    repeats = range(plan.seed, plan.seed + seeds)
-    evaluation = Evaluation(
-        source, splits, groups, repeats, fold_strategy, memory, image_size, streaming, workers, work, on_steps
-    )
+    told = {"strategy": searching.strategy, "rule": searching.selection, "criterion": criterion}
+    told |= {"seeds": searching.seeds, "nested": searching.nested}
+    if execution.work:
+        asked = {"call": "search", "space": spoken, "trials": searching.trials, "eta": searching.eta, "search": told}
+        asked |= _settings(splits, execution) | describe_run(init, source, plan, question)
+        execution.work.claim(asked, environment())
+    groups = group(configurations)
+    repeats = range(plan.seed, plan.seed + searching.seeds)
+    evaluation = Evaluation(source, question, splits, groups, repeats, execution)
+    execution = evaluation.execution
     for start in {id(one.first.init): one.first.init for one in groups}.values():
-        check_leaks(start, source, outer, allow=allow, store=evaluation.store)
-    if nested:
-        check_leaks(init, source, splits[INNER], allow=allow, store=evaluation.store)
+        check_leaks(start, source, outer, allow=allow, store=execution.store)
+    if searching.nested:
+        check_leaks(init, source, splits[INNER], allow=allow, store=execution.store)
     halving = successive_halving(evaluation, configurations, divisions, rungs, criterion)
-    chosen = {name: select(standing, configurations, selection) for name, standing in halving.last.items()}
+    chosen = {name: select(standing, configurations, searching.selection) for name, standing in halving.last.items()}
     final = configurations[chosen[ALL]]
-    choices = [chosen[fold] for fold in range(len(outer))] if nested else []
+    choices = [chosen[fold] for fold in range(len(outer))] if searching.nested else []
     taken = choices or [final.number] * len(outer)
     seed_scores = _seed_scores(evaluation, halving.table, taken)
-    results = _train_outer(
-        groups,
-        configurations,
-        taken,
-        source,
-        work,
-        splitter=outer,
-        fold_strategy=fold_strategy,
-        image_size=image_size,
-        progress=progress,
-        on_steps=on_steps,
-        streaming=streaming,
-        workers=workers,
-        store=evaluation.store,
-        allow=allow,
-    )
+    results = _train_outer(groups, configurations, taken, Folds(init, source, plan, question, outer), execution)
     result = _join(results, [configurations[number] for number in taken], final, time.perf_counter() - begin)
-    selected = {"configurations": len(configurations), "nested": nested}
-    result = summarised(dataclasses.replace(result, selected=selected), source.groups)
+    selected = {"configurations": len(configurations), "nested": searching.nested}
+    targets = [jax.tree.map(lambda a, part=part: a[part], source.targets()) for part in outer.train]
+    result = dataclasses.replace(result, selected=selected, baseline=baseline_scores(result, targets))
+    result = summarised(result, source.groups)
     return SearchResult(
-        nested=nested,
+        nested=searching.nested,
         result=result,
         configurations=[one.as_dict() for one in configurations],
         scores=halving.rows,
@@ -197,19 +183,44 @@ def search(
     )
 
 
+def _divide(
+    source: Source, task: Task, outer: Split, searching: Searching, seed: int
+) -> tuple[dict[str, Split], dict[str | int, list[Part]]]:
+    """The outer folds and the inner ones by name, and the parts by which each outer fold, and all examples, choose."""
+    splits: dict[str, Split] = {OUTER: outer}
+    divisions: dict[str | int, list[Part]] = {ALL: [(OUTER, fold) for fold in range(len(outer))]}
+    if searching.nested:
+        by_fold = inner_splits(source, task, outer, searching.inner_splitter, searching.inner_folds, seed)
+        divisions |= number_parts(by_fold)
+        splits[INNER] = as_one(by_fold)
+    return splits, divisions
+
+
+def _settings(splits: Mapping[str, Split], execution: Execution) -> dict[str, Any]:
+    """What of the folds and the execution the numbers depend on."""
+    settings = {
+        "image_size": execution.image_size,
+        "split": splits[OUTER].sha256,
+        "inner": splits[INNER].sha256 if INNER in splits else None,
+        "fold_strategy": execution.fold_strategy,
+        "memory": execution.memory,
+    }
+    return settings | ({"allow": list(execution.allow)} if execution.allow else {})
+
+
+def _criterion(searching: Searching, task: Task) -> str:
+    """``loss`` or ``metric``."""
+    if searching.criterion != "auto":
+        return searching.criterion
+    return "metric" if task.asked else "loss"
+
+
 def _check_halving(dimensions: Mapping[str, Any], plan: Plan) -> None:
     """Raises InputError where a training cannot be paused after some of its epochs."""
     if "epochs" in dimensions:
         raise InputError("halving goes over epochs: they cannot be in its space; use strategy grid or random")
     if plan.early_stopping or "early_stopping" in dimensions:
         raise InputError("halving stops configurations by itself: leave early_stopping out, or use strategy grid")
-
-
-def _check_sizes(source: Source, splits: Mapping[str, Split], criterion: str) -> None:
-    if source.class_names or criterion == "loss":
-        return
-    if min(len(test) for split in splits.values() for test in split.test) < 2:
-        raise InputError("a fold tests a single example, of which there is no R²; use criterion='loss' or fewer folds")
 
 
 def _plain(dimension: Any) -> dict[str, Any]:
@@ -232,9 +243,8 @@ def _train_outer(
     groups: Sequence[Group],
     configurations: Sequence[Configuration],
     taken: Sequence[int],
-    source: Source,
-    work: RunFolder | None,
-    **options: Any,
+    asked: Folds,
+    execution: Execution,
 ) -> list[Result]:
     """Cross-validates the outer folds with what each took; those of a group at once."""
     results = []
@@ -242,17 +252,14 @@ def _train_outer(
         numbers = {n: members.traced(configurations[n]) for n in taken if configurations[n] in members.configurations}
         mine = [fold for fold, number in enumerate(taken) if number in numbers]
         if mine:
-            results.append(
-                cross_validate(
-                    members.first.init,
-                    source,
-                    members.first.plan,
-                    only_folds=mine,
-                    numbers={fold: numbers[taken[fold]] for fold in mine},
-                    work=below(work, f"outer-{place}"),
-                    **options,
-                )
+            of_group = dataclasses.replace(
+                asked,
+                init=members.first.init,
+                plan=members.first.plan,
+                only=mine,
+                numbers={fold: numbers[taken[fold]] for fold in mine},
             )
+            results.append(run_folds(of_group, execution.below(f"outer-{place}")))
     return results
 
 
@@ -270,19 +277,18 @@ def _join(results: Sequence[Result], taken: Sequence[Configuration], final: Conf
         for one in results
         for row in one.curves
     ]
-    parts: dict[int, dict[str, np.ndarray]] = {}
-    for one in results:
-        for fold in np.unique(one.out_of_fold.fold):
-            mine = one.out_of_fold.fold == fold
-            parts[int(fold)] = {name: column[mine] for name, column in one.out_of_fold.as_dict().items()}
-    in_order = [parts[row["fold"]] for row in rows]
-    held = OutOfFold(**{name: np.concatenate([part[name] for part in in_order]) for name in in_order[0]})
-    scores = [row[first.metric] for row in rows]
+    parts = {
+        int(fold): one.out_of_fold.take(one.out_of_fold.fold == fold)
+        for one in results
+        for fold in np.unique(one.out_of_fold.fold)
+    }
+    held: OutOfFold = concatenated([parts[row["fold"]] for row in rows])
+    mean, std = mean_and_spread([row[first.metric] for row in rows])
     name, arguments = describe(final.model)
     return dataclasses.replace(
         first,
-        mean=float(np.mean(scores)),
-        std=float(np.std(scores, ddof=1)) if len(scores) > 1 else None,
+        mean=mean,
+        std=std,
         folds=rows,
         plan=final.plan.as_dict(),
         model={"name": name, "arguments": arguments},

@@ -10,7 +10,7 @@ from jaxdl.errors import InputError
 from jaxdl.validation.search.configurations import Configuration
 
 Selection = Literal["best", "one-se"]
-Criterion = Literal["metric", "loss"]
+Criterion = Literal["auto", "metric", "loss"]
 SELECTIONS, CRITERIA = get_args(Selection), get_args(Criterion)
 
 

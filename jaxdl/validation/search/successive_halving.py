@@ -7,8 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl.tasks import Metric
+from jaxdl.validation.batched_runs import Scores
 from jaxdl.validation.search.configurations import Configuration
-from jaxdl.validation.search.evaluate import Evaluation, Part, Scores, Trained, averaged
+from jaxdl.validation.search.evaluate import Evaluation, Trained, averaged
+from jaxdl.validation.search.inner import Part
 from jaxdl.validation.search.selection import Standing
 
 Division = str | int  # "all" examples, or those of an outer fold's training part
@@ -55,10 +58,10 @@ def successive_halving(
         last = {}
         for name, parts in divisions.items():
             scores = {n: [averaged(table, evaluation.seeds, n, part) for part in parts] for n in alive[name]}
-            last[name] = standing = _standing(scores, evaluation.metric, criterion)
+            last[name] = standing = _standing(scores, evaluation.task.score, criterion)
             ranked = [standing.numbers[place] for place in standing.order]
             share = epochs / whole
-            rows = [_row(name, configurations[n], scores[n], evaluation.metric, share) for n in ranked]
+            rows = [_row(name, configurations[n], scores[n], evaluation.task.metric, share) for n in ranked]
             kept = len(ranked) if is_last else left
             behind[name] = rows[kept:] + behind[name]
             alive[name] = sorted(ranked[:kept])
@@ -68,10 +71,15 @@ def successive_halving(
     return Halving(table, last, rows)
 
 
-def _standing(scores: Mapping[int, Sequence[Scores]], metric: str, criterion: str) -> Standing:
-    measured = {key: np.array([[row[key] for row in rows] for rows in scores.values()]) for key in (metric, "loss")}
-    values = -measured["loss"] if criterion == "loss" else measured[metric]
-    return Standing(list(scores), values, measured["loss"].mean(1))
+def _standing(scores: Mapping[int, Sequence[Scores]], metric: Metric, criterion: str) -> Standing:
+    def measured(name: str) -> np.ndarray:
+        return np.array([[row[name] for row in rows] for rows in scores.values()])
+
+    losses = measured("loss")
+    if criterion == "loss":
+        return Standing(list(scores), -losses, losses.mean(1))
+    values = measured(metric.name)
+    return Standing(list(scores), values if metric.higher_is_better else -values, losses.mean(1))
 
 
 def _row(name: Division, one: Configuration, scores: Sequence[Scores], metric: str, share: float) -> dict[str, Any]:

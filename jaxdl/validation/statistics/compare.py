@@ -1,19 +1,22 @@
 """Results on the same folds, compared pair by pair."""
 
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
 from typing import Any, Literal, get_args
 
+import jax
 import numpy as np
 
 from jaxdl.errors import InputError, check_choice
+from jaxdl.tasks.metric import Metric
 from jaxdl.validation.result import Result
-from jaxdl.validation.statistics.intervals import drawn_weights, expanded_p, pooled
+from jaxdl.validation.statistics.pair_tests import corrected_t, mcnemar, paired_bootstrap
+from jaxdl.validation.statistics.sample import Sample
 
 Test = Literal["corrected-t", "mcnemar", "bootstrap"]
 TESTS = get_args(Test)
-DRAWS = 4000  # of the paired bootstrap
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,6 +27,8 @@ class Pair:
       first, second: their names.
       difference: of their scores, first less second: of the means over folds for the t-test, else of the pooled rows.
       p: of the test, for a difference of 0.
+      low, high: interval of the difference, by the same test; of level 1 - alpha, for this pair alone. None where
+        there is nothing to make it from, as for the same predictions.
       adjusted: `p` by Holm's correction for all pairs.
     """
 
@@ -31,6 +36,8 @@ class Pair:
     second: str
     difference: float
     p: float
+    low: float | None
+    high: float | None
     adjusted: float
 
 
@@ -42,7 +49,7 @@ class Comparison:
       metric: that is compared.
       test: by which.
       alpha: chance of finding a difference anywhere where there is none.
-      scores: mean over folds by name, the best first.
+      scores: mean over folds by name, the best first; where a fold has no score, that of all rows.
       folds: score of each fold by name.
       letters: by name; results that share a letter do not differ.
       pairs: all of them.
@@ -61,27 +68,35 @@ class Comparison:
     cautions: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values, for JSON."""
-        return dataclasses.asdict(self)
+        """Plain values, for JSON; the score of a fold is None where the metric is not defined on it."""
+        known = {name: [None if math.isnan(s) else s for s in scores] for name, scores in self.folds.items()}
+        return dataclasses.asdict(self) | {"folds": known}
 
 
 def compare(
-    results: Mapping[str, Result], *, test: Test = "corrected-t", alpha: float = 0.05, seed: int = 0
+    results: Mapping[str, Result],
+    *,
+    metric: str | Callable[..., float] | Metric | None = None,
+    test: Test = "corrected-t",
+    alpha: float = 0.05,
+    seed: int = 0,
 ) -> Comparison:
     """Which of several results on the same folds differ?
 
     Args:
       results: by name; at least two.
+      metric: see `Result.sample`; by default that of the results.
       test: ``corrected-t``: the t-test of the differences fold by fold, whose variance is corrected for training parts
-        that overlap (Nadeau & Bengio 2003). ``mcnemar``: of classes, exact, on the examples that one gets right and the
-        other wrong (McNemar 1947), in whole groups where there are groups: see `mcnemar`. ``bootstrap``: examples are
-        drawn anew, or groups where there are groups, with all their rows in both results. The latter two take the
+        that overlap (Nadeau & Bengio 2003). ``mcnemar``: of accuracies, exact, on the examples that one gets right and
+        the other wrong (McNemar 1947), in whole groups where there are groups: see `mcnemar`. ``bootstrap``: examples
+        are drawn again, or groups where there are groups, with all their rows in both results. The latter two take the
         trained networks as given, and say nothing of other training examples.
       alpha: level of the letters, for all pairs together (Holm 1979).
       seed: of the bootstrap.
 
     Raises:
-      InputError: for fewer than two results, or such as rest on other folds or measure something else.
+      InputError: for fewer than two results, or such as rest on other folds or measure something else, or a metric that
+        the test is not for.
     """
     check_choice("test", test, TESTS)
     if not 0 < alpha < 1:
@@ -89,31 +104,19 @@ def compare(
     if len(results) < 2:
         raise InputError(f"there is {len(results)} result to compare; expected at least 2")
     _check_alike(results)
-    first = next(iter(results.values()))
-    if test == "corrected-t" and len(first.folds) < 2:
-        raise InputError("the corrected t-test needs 2 folds or more; use the test 'bootstrap'")
-    if test == "mcnemar" and not first.class_names:
-        raise InputError("McNemar's test is for classes; of numbers use 'corrected-t' or 'bootstrap'")
-    scores = {name: np.array([fold[first.metric] for fold in r.folds]) for name, r in results.items()}
-    order = sorted(results, key=lambda name: -scores[name].mean())
-    units, groups = _units(results)
-    count = len(np.unique(units))
-    weights = drawn_weights(units, DRAWS, seed) if test == "bootstrap" else None
-    judge: Callable[[Result, Result], tuple[float, float]] = {
-        "corrected-t": corrected_t,
-        "mcnemar": lambda a, b: mcnemar(a, b, units),
-        "bootstrap": lambda a, b: paired_bootstrap(a, b, weights, count),
-    }[test]
-    found = [(a, b, *judge(results[a], results[b])) for a, b in combinations(order, 2)]
-    adjusted = holm([p for *_, p in found])
-    pairs = [Pair(*row, float(corrected)) for row, corrected in zip(found, adjusted, strict=True)]
+    samples, groups = _samples(results, metric)
+    chosen = next(iter(samples.values())).metric
+    means = {name: sample.fold_scores.mean() for name, sample in samples.items()}
+    means = {name: samples[name].pooled_score if np.isnan(mean) else mean for name, mean in means.items()}
+    order = sorted(samples, key=lambda name: -means[name] if chosen.higher_is_better else means[name])
+    pairs = _tested([(name, samples[name]) for name in order], test, alpha, seed)
     different = {(pair.first, pair.second) for pair in pairs if pair.adjusted <= alpha}
     return Comparison(
-        metric=first.metric,
+        metric=chosen.name,
         test=test,
         alpha=alpha,
-        scores={name: float(scores[name].mean()) for name in order},
-        folds={name: scores[name].tolist() for name in order},
+        scores={name: float(means[name]) for name in order},
+        folds={name: samples[name].fold_scores.tolist() for name in order},
         letters=letters(order, different),
         pairs=pairs,
         groups=None if test == "corrected-t" else groups,
@@ -121,21 +124,40 @@ def compare(
     )
 
 
-def _units(results: Mapping[str, Result]) -> tuple[np.ndarray, int | None]:
-    """What is independent from row to row, and how many groups there are; a result of an older release has none."""
+def _tested(samples: Sequence[tuple[str, Sample]], test: str, alpha: float, seed: int) -> list[Pair]:
+    """Every pair, in order."""
+    places = list(combinations(range(len(samples)), 2))
+    every = [sample for _, sample in samples]
+    if test == "bootstrap":
+        found = paired_bootstrap(every, places, alpha, seed)
+    else:
+        judge = corrected_t if test == "corrected-t" else mcnemar
+        found = [judge(every[one], every[other], alpha) for one, other in places]
+    adjusted = holm([p for _, p, *_ in found])
+    return [
+        Pair(samples[one][0], samples[other][0], *row, float(corrected))
+        for (one, other), row, corrected in zip(places, found, adjusted, strict=True)
+    ]
+
+
+def _samples(
+    results: Mapping[str, Result], metric: str | Callable[..., float] | Metric | None
+) -> tuple[dict[str, Sample], int | None]:
+    """By name, with the same units, and how many groups there are; a result of an older release may know none."""
+    samples = {name: result.sample(metric) for name, result in results.items()}
     known = [result.out_of_fold.group for result in results.values() if result.out_of_fold.group is not None]
     if not known:
-        return next(iter(results.values())).out_of_fold.index, None
-    return known[0], len(np.unique(known[0]))
+        return samples, None
+    return {n: dataclasses.replace(s, unit=known[0]) for n, s in samples.items()}, len(np.unique(known[0]))
 
 
 def _check_alike(results: Mapping[str, Result]) -> None:
     (name, first), *others = results.items()
     for other, result in others:
-        if result.metric != first.metric or result.class_names != first.class_names:
+        if not first.asked.same_question(result.asked):
             raise InputError(
-                f"'{name}' measures {first.metric} of {len(first.class_names)} classes, '{other}' {result.metric} of "
-                f"{len(result.class_names)}; results of the same task can be compared"
+                f"'{name}' is of {first.asked.describe()}, '{other}' of {result.asked.describe()}; results of the same "
+                "task can be compared"
             )
         mine, theirs = first.out_of_fold, result.out_of_fold
         same_rows = np.array_equal(mine.index, theirs.index) and np.array_equal(mine.fold, theirs.fold)
@@ -145,75 +167,12 @@ def _check_alike(results: Mapping[str, Result]) -> None:
                 f"{result.split['sha256'][:12]}…); run one again on the folds of the other, for example with the same "
                 "--data, --splitter, --folds and --seed"
             )
-        if not np.array_equal(mine.label, theirs.label):
+        if not all(map(np.array_equal, jax.tree.leaves(mine.target), jax.tree.leaves(theirs.target))):
             raise InputError(f"'{name}' and '{other}' have other labels for the same examples; expected the same data")
     grouped = {name: r.out_of_fold.group for name, r in results.items() if r.out_of_fold.group is not None}
     for other, group in grouped.items():
         if not np.array_equal(group, next(iter(grouped.values()))):
             raise InputError(f"'{next(iter(grouped))}' and '{other}' have other groups; expected the same data")
-
-
-def corrected_t(first: Result, second: Result) -> tuple[float, float]:
-    """Mean difference of the folds' scores, and the p of the corrected resampled t-test (Nadeau & Bengio 2003)."""
-    from scipy.stats import t
-
-    metric = first.metric
-    pairs = zip(first.folds, second.folds, strict=True)
-    differences = np.array([one[metric] - other[metric] for one, other in pairs])
-    mean, variance, k = differences.mean(), differences.var(ddof=1), len(differences)
-    if variance == 0:
-        return float(mean), float(mean == 0)
-    share = np.mean([fold["test"] / fold["train"] for fold in first.folds])
-    statistic = mean / np.sqrt((1 / k + share) * variance)
-    return float(mean), float(2 * t.sf(abs(statistic), k - 1))
-
-
-def mcnemar(first: Result, second: Result, units: np.ndarray) -> tuple[float, float]:
-    """Difference of the pooled accuracies and the p of the exact test, over examples that are tested once.
-
-    Where two results are equally good, they may be exchanged, and with them the sign of how many more examples of a
-    unit one of them gets right. Of all these exchanges p is the share with a difference as large as that found. Units
-    of one example make it McNemar's exact test. With whole groups as units its large-sample form is Obuchowski's
-    ("On the comparison of correlated proportions for clustered data", 1998); McNemar's own would count the examples of
-    a group, which are right and wrong together, as so many that are independent.
-
-    Args:
-      first, second: of the same folds.
-      units: the example or group of each row.
-    """
-    held, other = first.out_of_fold, second.out_of_fold
-    if len(np.unique(held.index)) < len(held.index):
-        raise InputError("McNemar's test wants each example tested once; of repeated folds use 'corrected-t'")
-    ahead = (held.predicted == held.label).astype(int) - (other.predicted == other.label)
-    _, place = np.unique(units, return_inverse=True)
-    sums = np.round(np.bincount(place, ahead)).astype(int)
-    return float(ahead.mean()), sign_test(sums)
-
-
-def sign_test(values: np.ndarray) -> float:
-    """Share of all 2^n choices of signs whose sum of ± values is as far from 0 as that of `values`, whole numbers."""
-    from scipy.stats import binom
-
-    total, sizes = abs(int(values.sum())), np.abs(values)
-    chances = np.ones(1)  # of the sum of those with a plus, from 0 on
-    for size, count in zip(*np.unique(sizes[sizes > 0], return_counts=True), strict=True):
-        step = np.zeros(size * count + 1)
-        step[::size] = binom.pmf(np.arange(count + 1), count, 0.5)
-        chances = np.convolve(chances, step)
-    signed = 2 * np.arange(len(chances)) - int(sizes.sum())
-    return float(min(1.0, chances[np.abs(signed) >= total].sum()))
-
-
-def paired_bootstrap(first: Result, second: Result, weights: np.ndarray, count: int) -> tuple[float, float]:
-    """Difference of the pooled scores, and the p of it over drawn `weights` ``[draws, rows]`` of `count` units."""
-    drawn = pooled(first, weights) - pooled(second, weights)
-    every = np.ones((1, weights.shape[1]))
-    found = float((pooled(first, every) - pooled(second, every))[0])
-    if count < 2:
-        return found, 1.0
-    low, high = (drawn <= 0).sum() + 1, (drawn >= 0).sum() + 1  # the sample itself is one of the draws
-    p = min(1.0, 2 * min(low, high) / (len(drawn) + 1))
-    return found, expanded_p(p, count)
 
 
 def holm(p: Sequence[float]) -> np.ndarray:

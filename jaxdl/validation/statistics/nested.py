@@ -12,10 +12,13 @@ import numpy as np
 
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
-from jaxdl.validation.result import OutOfFold, Result
+from jaxdl.tasks.metric import Mean, Metric
+from jaxdl.validation.result import Result
 from jaxdl.validation.splits import Split, split_source
 from jaxdl.validation.statistics.intervals import Interval, made_interval
+from jaxdl.validation.statistics.sample import Sample
 
+NESTED_REPEATS = 3  # times that the examples are divided, unless said
 NESTED = "that of folds within folds, corrected for their smaller training parts"
 LIKE = {"stratified": "stratified", "StratifiedKFold": "stratified", "kfold": "kfold", "KFold": "kfold"}
 
@@ -23,9 +26,16 @@ Run = Callable[[Split, str], Result]
 
 
 def nested_interval(
-    result: Result, source: Source, split: Split, run: Run, *, repeats: int, level: float = 0.95
+    result: Result,
+    source: Source,
+    split: Split,
+    run: Run,
+    *,
+    repeats: int,
+    level: float = 0.95,
+    metric: str | Metric | None = None,
 ) -> Interval:
-    """The interval for `result`, of accuracy or R²; that of R² takes the variance of the target as known.
+    """The interval for `result`, of a metric that is a mean over examples, such as accuracy, log loss or mse.
 
     Args:
       result: of the folds of `split`.
@@ -34,39 +44,43 @@ def nested_interval(
       run: cross-validates with the folds of a split as `result` was made, and keeps its state under a name.
       repeats: how often the examples are divided, the first time as in `split`. Few make the width uncertain.
       level: of the interval.
+      metric: see `Result.sample`; by default that of the result.
+
+    Raises:
+      InputError: for a metric that is no mean over examples.
     """
+    sample = result.sample(metric)
+    check_mean(sample.metric)
     n, k = len(source), len(split)
     outer, fold = np.zeros((repeats, n)), np.zeros((repeats, n), int)
     inner = np.full((repeats, k, n), np.nan)
     for repeat in range(repeats):
         division = split if repeat == 0 else _again(source, split, repeat)
-        held = (result if repeat == 0 else run(division, f"nested-{repeat}-folds")).out_of_fold
-        outer[repeat, held.index], fold[repeat, held.index] = _losses(held), held.fold
+        held = sample if repeat == 0 else run(division, f"nested-{repeat}-folds").sample(sample.metric)
+        outer[repeat, held.index], fold[repeat, held.index] = _values(held), held.fold
         pairs = list(combinations(range(k), 2))
-        held = run(without_pairs(division, pairs), f"nested-{repeat}").out_of_fold
-        loss = _losses(held)
+        held = run(without_pairs(division, pairs), f"nested-{repeat}").sample(sample.metric)
+        values = _values(held)
         for number, (one, other) in enumerate(pairs):
             mine = held.fold == number
             for left_out, tested in ((one, other), (other, one)):
                 rows = mine & (fold[repeat, held.index] == tested)
-                inner[repeat, left_out, held.index[rows]] = loss[rows]
+                inner[repeat, left_out, held.index[rows]] = values[rows]
     centre, half = nested(outer, inner, fold, float(outer.mean()), level)
-    scale = 1.0 if source.class_names else float(np.var(np.asarray(source.labels, np.float64)))
-    ends = 1 - (centre + half) / scale, 1 - (centre - half) / scale
-    return made_interval(result, ends, level, "nested", 1 - centre / scale, NESTED, train=n)
+    return made_interval(sample, (centre - half, centre + half), level, "nested", centre, NESTED, train=n)
 
 
 def nested(
     outer: np.ndarray, inner: np.ndarray, fold: np.ndarray, estimate: float, level: float = 0.95
 ) -> tuple[float, float]:
-    """Centre and half width of the interval, for losses that are means over examples.
+    """Centre and half width of the interval, for a score that is a mean over examples.
 
     Args:
-      outer: of each repeat, the loss of each example by the model that did not train on its fold, ``[repeats, n]``.
-      inner: ``[repeats, K, n]``: the loss of each example by the model that trained neither on its fold nor on fold k;
+      outer: of each repeat, the value of each example by the model that did not train on its fold, ``[repeats, n]``.
+      inner: ``[repeats, K, n]``: the value of each example by the model that trained neither on its fold nor on fold k;
         NaN for the examples of fold k itself.
       fold: of each example, ``int[repeats, n]``.
-      estimate: the mean loss of the ordinary cross-validation.
+      estimate: the mean of the ordinary cross-validation.
       level: of the interval.
     """
     from scipy.stats import norm
@@ -86,7 +100,7 @@ def nested(
     return centre, float(norm.ppf((1 + level) / 2)) * spread
 
 
-def check_nested(source: Source, split: Split, folds: int, repeats: int) -> None:
+def check_nested(source: Source, split: Split, folds: int, repeats: int, metric: Metric) -> None:
     """Raises InputError where this interval says nothing: it is derived for examples that may change places.
 
     Args:
@@ -94,9 +108,11 @@ def check_nested(source: Source, split: Split, folds: int, repeats: int) -> None
       split: plain folds, stratified or not, each example tested once; three or more.
       folds: how many of them are trained.
       repeats: how often the examples are to be divided.
+      metric: a mean over examples.
     """
+    check_mean(metric)
     if isinstance(repeats, bool) or not isinstance(repeats, int) or repeats < 1:
-        raise InputError(f"nested_repeats is {repeats!r}; expected a whole number of at least 1")
+        raise InputError(f"the repeats of nested are {repeats!r}; expected a whole number of at least 1")
     why = ""
     if source.groups is not None:
         why = f"the examples of {source.name} come in groups, and so are not independent"
@@ -127,8 +143,14 @@ def _again(source: Source, split: Split, repeat: int) -> Split:
     return split_source(source, LIKE[split.kind], len(split), (split.seed or 0) + repeat)
 
 
-def _losses(held: OutOfFold) -> np.ndarray:
-    """Of each row: 1 for an error, or the squared error."""
-    if held.label.dtype.kind == "f":
-        return np.square(held.logits[:, 0] - held.label.astype(np.float64))
-    return (held.predicted != held.label).astype(np.float64)
+def check_mean(metric: Metric) -> None:
+    """Raises InputError unless a metric is a mean over examples, which is what the interval is derived for."""
+    if not isinstance(metric, Mean):
+        raise InputError(
+            f"the interval 'nested' is derived for means over examples, which '{metric.name}' is not. Use 'auto', or a "
+            "metric such as accuracy, log_loss or mse"
+        )
+
+
+def _values(held: Sample) -> np.ndarray:
+    return held.metric.values(held.record)

@@ -2,20 +2,24 @@
 
 import functools
 
+import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 
-from jaxdl import data
-from jaxdl.data.batches import evaluation_batches, training_batches
-from jaxdl.models import create
+from jaxdl import data, models
+from jaxdl.models import Entry, create
+from jaxdl.models.layers import Head
+from jaxdl.models.staged import Staged
 from jaxdl.parallel import pmap
-from jaxdl.training.feeds import MemoryFeeds
-from jaxdl.training.loop import fit
+from jaxdl.tasks import Classification
+from jaxdl.training.feeds import epoch_batches, make_feeds
+from jaxdl.training.loop import Training, fit
 from jaxdl.training.plan import Plan
 from jaxdl.training.prepare import prepare
-from jaxdl.training.runners import data_parallel_runner, mesh_runner, one_batch, pmap_runner, single_runner
-from jaxdl.training.step import Batch
+from jaxdl.training.runners import data_parallel_runner, mesh_runner, pmap_runner, single_runner
+from jaxdl.training.step import Batch, over_runs
+from jaxdl.training.transfer import of_run
 
 MODELS = {
     "mlp": dict(hidden=(32,)),
@@ -27,37 +31,35 @@ STEPS = 20
 
 
 def run(setup, kind, part, devices):
-    """Trained parameters, the loss of each step, and logits of the part, after 20 steps."""
+    """After 20 steps: trained parameters; the loss of each epoch and of each example at the end; logits of the part."""
     if kind == "single":
         runner = single_runner(setup.make_step(), setup.make_predict(), setup.scan)
     else:
         runner = data_parallel_runner(kind, setup.make_step, setup.make_predict(), setup.scan, devices)
-    plan = setup.plan
-    losses, logits = [], []
+    losses, nats = [], []
 
-    def on_epoch(epoch, metrics, predicted, stopped):
-        losses.append(float(metrics["loss"]))
-        logits.append(predicted[: len(part)])
+    def on_epoch(epoch, metrics, record, stopped):
+        losses.append(float(metrics["loss"][0]))
+        nats.append(record["nats"][0, : len(part)])
         return []
 
-    feeds = MemoryFeeds(
-        setup.shared,
-        lambda epoch: one_batch(training_batches([part], plan.batch_size, 0, [0], epoch)[0]),
-        one_batch(evaluation_batches([part], plan.batch_size, [0])[0]),
-        None,
-    )
-    fitted = fit(
+    runs = [setup.run(0)]
+    feeds = make_feeds(setup, runs, [part])
+    training = Training(
         lambda epoch: runner,
-        setup.initial_states([0])[0],
-        epochs=plan.epochs,
-        stages=setup.model.stage_names,
-        train=feeds.train,
-        held_out=feeds.held_out,
-        on_epoch=on_epoch,
+        setup.plan.epochs,
+        setup.model.stage_names,
+        feeds.train,
+        on_epoch,
+        feeds.held_out,
     )
-    state = fitted.state
+    fitted = fit(training, setup.states(runs))
+    state = of_run(fitted.state, 0)
     assert int(state.step) == STEPS
-    return jax.tree.map(np.asarray, (state.params, state.batch_stats)), np.array(losses), logits[-1]
+    logits = fitted.held_out["kept"][0, : len(part)]
+    assert logits.shape == (len(part), 10)
+    measured = np.concatenate([losses, nats[-1]])
+    return jax.tree.map(np.asarray, (state.params, state.batch_stats)), measured, logits
 
 
 @functools.cache
@@ -72,7 +74,8 @@ def make_setup(name, examples, batch_size, optimizer, **arguments):
         learning_rate=0.01 if optimizer == "sgd" else 0.001,
     )
     part = np.arange(examples)
-    return prepare(create(name, 10, **{**MODELS[name], **arguments}), source, plan, [part]), part
+    model, task = create(name, 10, **{**MODELS[name], **arguments}), Classification(source.class_names)
+    return prepare(model, source, plan, [part], task), part
 
 
 @functools.cache
@@ -82,13 +85,23 @@ def run_alone(*case, **arguments):
     return run(setup, "single", part, None)
 
 
+def first_batch(setup):
+    """Of the only run, ``[1, rows]``."""
+    return jax.tree.map(lambda a: a[0], epoch_batches(setup, [setup.run(0)], 0))
+
+
 def largest(a, b):
     return max(float(np.abs(x - y).max()) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True))
 
 
 # 64: divides by 8 devices. 50 in two batches of 25: does not. 5: leaves three devices with nothing.
 SIZES = {64: 64, 50: 32, 5: 5}
-CASES = [("mlp", 50), ("cnn", 64), ("cnn", 50), ("cnn", 5), ("vit", 50), ("resnet20_cifar", 5)]
+CASES = [
+    ("mlp", 50),
+    ("cnn", 50),
+    ("cnn", 5),
+    *(pytest.param(*case, marks=pytest.mark.slow) for case in (("cnn", 64), ("vit", 50), ("resnet20_cifar", 5))),
+]
 
 
 @pytest.mark.parametrize(("name", "examples"), CASES)
@@ -105,7 +118,7 @@ def test_sgd_gives_one_devices_parameters(name, kind, examples):
 
 
 @pytest.mark.parametrize("kind", ["jit", "pmap"])
-@pytest.mark.parametrize("name", ["cnn", "vit"])
+@pytest.mark.parametrize("name", ["cnn", pytest.param("vit", marks=pytest.mark.slow)])
 def test_adamw_gives_one_devices_losses_and_logits(name, kind):
     case = (name, 50, 32, "adamw")
     setup, part = make_setup(*case)
@@ -114,6 +127,35 @@ def test_adamw_gives_one_devices_losses_and_logits(name, kind):
     difference = largest(alone[1:], eight[1:])
     print(f"{name} {kind} adamw: losses and logits differ by at most {difference:.1e}")
     assert difference < 1e-4
+
+
+class Both(nn.Module):
+    """What two arrays of a dict come to."""
+
+    @nn.compact
+    def __call__(self, x, mode):
+        return nn.tanh(nn.Dense(8, name="rows")(x["rows"]) + nn.Dense(8, name="last")(x["more"]["last"]))
+
+
+class Pair(Staged):
+    def stages(self):
+        return ("both", Both), ("head", lambda name: Head(self.num_outputs, name=name))
+
+
+@pytest.mark.parametrize("kind", ["jit", "pmap"])
+def test_examples_that_are_dicts_are_divided_too(kind, monkeypatch):
+    monkeypatch.setitem(models.MODELS, "pair", Entry(Pair))
+    pixels = data.digits().x[:50, :, :, 0].astype(np.float32) / 16
+    x = {"rows": pixels[:, :7].reshape(50, -1), "more": {"last": pixels[:, 7]}}
+    source = data.Arrays(x, data.digits().labels[:50], data.digits().class_names)
+    plan = Plan(epochs=STEPS // 2, batch_size=32, optimizer="sgd", learning_rate=0.01)
+    part = np.arange(50)
+    setup = prepare(Pair(10), source, plan, [part], Classification(source.class_names))
+    alone, eight = (run(setup, how, part, jax.devices()) for how in ("single", kind))
+    assert largest(alone[0], eight[0]) < 1e-5
+    assert largest(alone[1:], eight[1:]) < 1e-4
+    fresh = of_run(setup.states([0]), 0).params
+    assert largest(fresh, alone[0][0]) > 1e-2
 
 
 def test_dropout_is_the_same_under_jit_and_another_per_device_under_pmap():
@@ -125,7 +167,7 @@ def test_dropout_is_the_same_under_jit_and_another_per_device_under_pmap():
 
     # one and the same example on each device: were the masks the same, so would the mean loss be that of one device
     step, alone_step = jax.pmap(setup.make_step("data"), axis_name="data"), jax.jit(setup.make_step())
-    state = setup.initial_states([0])[0]
+    state = of_run(setup.states([0]), 0)
     single = Batch(np.zeros(1, np.int32), np.ones(1, np.float32))
     spread = pmap.replicate((state, single, setup.shared), jax.devices())
     losses = np.asarray(step(*spread)[1]["loss"])
@@ -134,13 +176,13 @@ def test_dropout_is_the_same_under_jit_and_another_per_device_under_pmap():
 
 
 def test_batches_are_really_divided():
-    setup, part = make_setup("mlp", 64, 64, "sgd")
+    setup, _ = make_setup("mlp", 64, 64, "sgd")
     for make in (mesh_runner, pmap_runner):
         step = setup.make_step("data" if make is pmap_runner else None)
         runner = make(step, setup.make_predict(), False, jax.devices())
-        state, shared = runner.place(setup.initial_states([0])[0]), runner.place_shared(setup.shared)
+        state, shared = runner.place(setup.states([0])), runner.place_shared(setup.shared)
         assert len(state.params["head"]["dense"]["kernel"].sharding.device_set) == 8
-        batch = jax.tree.map(lambda a: a[0], one_batch(training_batches([part], 64, 0, [0], 0)[0]))
+        batch = first_batch(setup)
         state, _ = runner.step(state, batch, shared)
         assert len(state.params["head"]["dense"]["kernel"].sharding.device_set) == 8
 
@@ -150,12 +192,12 @@ def test_a_step_over_the_mesh_reduces_gradients_once_compiled():
 
     from jaxdl.parallel import mesh as meshes
 
-    setup, part = make_setup("cnn", 64, 64, "sgd")
+    setup, _ = make_setup("cnn", 64, 64, "sgd")
     mesh = meshes.make_mesh(jax.devices(), meshes.DATA)
-    state, shared = meshes.replicate((setup.initial_states([0])[0], setup.shared), mesh)
-    batch = jax.tree.map(lambda a: a[0], one_batch(training_batches([part], 64, 0, [0], 0)[0]))
-    parts = jax.device_put(batch, NamedSharding(mesh, PartitionSpec("data")))
-    text = jax.jit(setup.make_step()).lower(state, parts, shared).compile().as_text()
+    state, shared = meshes.replicate((setup.states([0]), setup.shared), mesh)
+    batch = first_batch(setup)
+    parts = jax.device_put(batch, NamedSharding(mesh, PartitionSpec(None, "data")))
+    text = jax.jit(over_runs(setup.make_step())).lower(state, parts, shared).compile().as_text()
     assert "all-reduce" in text
     assert "all-gather(" not in text  # nothing is collected in full on every device
 

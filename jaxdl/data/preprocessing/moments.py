@@ -1,0 +1,64 @@
+"""Mean and standard deviation of any part of the data, from sums over each example."""
+
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+
+from jaxdl.errors import InputError
+
+
+def to_unit(x: Any) -> Any:
+    """Stored examples as float32, uint8 images from 0 to 1."""
+    return x.astype(jnp.float32) / (255.0 if x.dtype == jnp.uint8 else 1.0)
+
+
+def normalise(x: Any, mean: Any, std: Any) -> Any:
+    """Stored examples ``[batch, …, channels]`` to float32 ones with `mean` taken away and divided by `std`."""
+    return (to_unit(x) - mean) / std
+
+
+def sums(x: np.ndarray) -> dict[str, np.ndarray]:
+    """Of every example of ``x[n, …, channels]``, uint8 ones divided by 255.
+
+    Returns:
+      ``total`` and ``square``, ``float64[n, channels]``, and ``positions``, ``float64[n]``: how many were added.
+    """
+    flat = x.reshape(len(x), -1, x.shape[-1])
+    unit = 255.0 if x.dtype == np.uint8 else 1.0
+    total, square = np.empty((2, len(x), x.shape[-1]))
+    for i, example in enumerate(flat):  # one by one: all of them as float64 might not fit into memory
+        example = example.astype(np.float64) / unit
+        total[i], square[i] = example.sum(0), np.square(example).sum(0)
+    return {"total": total, "square": square, "positions": np.full(len(x), float(flat.shape[1]))}
+
+
+def fit(held: dict[str, np.ndarray], indices: np.ndarray) -> dict[str, np.ndarray]:
+    """``mean`` and ``std``, ``float32[channels]``, over the examples `indices` alone; `held` as `sums` gives it."""
+    count = held["positions"][indices].sum()
+    mean = held["total"][indices].sum(0) / count
+    var = held["square"][indices].sum(0) / count - np.square(mean)
+    # a channel that never varies carries nothing: dividing by rounding noise would make it loud
+    std = np.where(var > 1e-12 * np.square(mean), np.sqrt(np.maximum(var, 0)), 1.0)
+    return {"mean": mean.astype(np.float32), "std": std.astype(np.float32)}
+
+
+def check(mean: tuple[float, ...] | None, std: tuple[float, ...] | None, channels: int) -> None:
+    """Raises InputError unless both are given, one number per channel, or neither."""
+    if (mean is None) != (std is None):
+        raise InputError(f"mean is {mean} and std {std}; expected both or neither")
+    for what, values in (("mean", mean), ("std", std)):
+        if values is not None and not (len(values) == channels and np.isfinite(values).all()):
+            raise InputError(f"{what} is {values}; expected {channels} numbers, one per channel")
+    if std is not None and min(std) <= 0:
+        raise InputError(f"std is {std}; expected numbers above 0")
+
+
+def as_constants(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> dict[str, np.ndarray] | None:
+    """float32 arrays by name; None where nothing is fitted."""
+    return None if mean is None else {"mean": np.float32(mean), "std": np.float32(std)}
+
+
+def as_fields(constants: Any) -> dict[str, tuple[float, ...]]:
+    """Plain numbers by name, for the fields of a preprocessing."""
+    return {name: tuple(map(float, np.asarray(constants[name]))) for name in ("mean", "std")}

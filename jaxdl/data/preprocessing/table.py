@@ -1,0 +1,93 @@
+"""Numbers of one shape: rows of a table, features, float images."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdl.data.preprocessing import moments
+from jaxdl.data.preprocessing.interface import Constants, Preprocessing, kind_of
+from jaxdl.data.source import Source
+from jaxdl.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True)
+class TablePreprocessing(Preprocessing):
+    """Numbers of one shape, standardised.
+
+    Attributes:
+      input_shape: ``(features,)``, or ``(height, width, channels)`` of images that are floats.
+      mean: per feature (or channel), subtracted.
+      std: per feature (or channel), divided by. Both are None until they are fitted to training data.
+
+    Raises:
+      InputError: for values that cannot be.
+    """
+
+    input_shape: tuple[int, ...]
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    modality = "table"
+
+    def __post_init__(self) -> None:
+        check_shape(self.input_shape)
+        moments.check(self.mean, self.std, self.input_shape[-1])
+
+    def spec(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(self.input_shape, np.float32)
+
+    def check(self, source: Source) -> None:
+        spec = source.spec()["x"]
+        numbers = isinstance(spec, jax.ShapeDtypeStruct) and spec.dtype.kind in "fuib"
+        if numbers and not (spec.dtype == np.uint8 and len(spec.shape) == 3):
+            if spec.shape == self.input_shape:
+                return
+            raise InputError(
+                f"{source.name} has examples of shape {list(spec.shape)}; the network takes {list(self.input_shape)}"
+            )
+        raise InputError(
+            f"{source.name} holds {kind_of(source)}; the network was made for float32 numbers of shape "
+            f"{list(self.input_shape)}"
+        )
+
+    def stored(self, example: Mapping[str, Any], what: str = "an example") -> dict[str, Any]:
+        x = np.asarray(example["x"])
+        if x.dtype.kind not in "fuib":
+            raise InputError(f"{what} is {x.dtype}{list(x.shape)}; the network takes numbers {list(self.input_shape)}")
+        x = x.astype(np.float32, copy=False)
+        if x.shape != self.input_shape:
+            raise InputError(f"{what} has the shape {list(x.shape)}; the network takes {list(self.input_shape)}")
+        return {**example, "x": x}
+
+    def load(self, source: Source) -> np.ndarray:
+        self.check(source)
+        held = source.stacked()
+        return super().load(source) if held is None else np.asarray(held, np.float32)
+
+    @property
+    def constants(self) -> Constants | None:
+        return moments.as_constants(self.mean, self.std)
+
+    def with_constants(self, constants: Constants) -> "TablePreprocessing":
+        return dataclasses.replace(self, **moments.as_fields(constants))
+
+    def unfitted(self) -> "TablePreprocessing":
+        return dataclasses.replace(self, mean=None, std=None)
+
+    def measure(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        return moments.sums(x)
+
+    def fit(self, sums: Any, indices: np.ndarray) -> Constants:
+        return moments.fit(sums, indices)
+
+    def on_device(self, x: jax.Array, constants: Constants) -> jax.Array:
+        return moments.normalise(x, constants["mean"], constants["std"])
+
+
+def check_shape(input_shape: Any) -> None:
+    """Raises InputError unless it is a tuple of positive whole numbers."""
+    if not input_shape or not all(isinstance(n, int) and n > 0 for n in input_shape):
+        raise InputError(f"input_shape is {input_shape}; expected positive whole numbers")

@@ -1,0 +1,72 @@
+"""Single examples on a page: as captioned pictures, or as a table where they are no pictures."""
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from jaxdl.data.source import Source
+from jaxdl.report.markup import escaped, in_scroll, make_table, picture_uri
+
+EXAMPLES = 12  # that a section shows
+
+
+def list_classified(
+    rows: Sequence[Mapping[str, Any]], class_names: Sequence[str], source: Source | None, what: str
+) -> str:
+    """Rows as of `predictions.most_wrong`."""
+    listed = [
+        {
+            "index": row["index"],
+            "true class": class_names[row["label"]],
+            "predicted class": class_names[row["predicted"]],
+            "probability": "> 0.99" if row["probability"] >= 0.995 else f"{row['probability']:.2f}",
+        }
+        for row in rows
+    ]
+
+    def caption(row: Mapping[str, Any]) -> tuple[str, str]:
+        p = row["probability"]
+        said = f"true {row['true class']}, predicted {row['predicted class']}"
+        return said, f"(p {p})" if p.startswith(">") else f"(p = {p})"
+
+    return list_examples(listed, caption, source, what)
+
+
+def list_examples(
+    rows: Sequence[Mapping[str, Any]],
+    caption: Callable[[Mapping[str, Any]], tuple[str, str]],
+    source: Source | None,
+    what: str,
+) -> str:
+    """Examples with what there is to say of each.
+
+    Args:
+      rows: ``index`` in the source, and more columns of the table.
+      caption: gives for a row the two parts of what stands below its picture; the second is not broken.
+      source: the examples, None where they are not at hand.
+      what: names the table for who cannot see it.
+    """
+    names = None if source is None else source.names
+    pictures = [None if source is None else picture_uri(source[row["index"]]["x"]) for row in rows]
+    if all(pictures):
+        shown = "".join(_captioned(row, names, *caption(row), *each) for row, each in zip(rows, pictures, strict=True))
+        return f'<div class="pictures">{shown}</div>'
+    heads = list(rows[0])
+    lines = [[escaped(row[head]) for head in heads] for row in rows]
+    if names is not None:
+        heads.insert(1, "name")
+        for line, row in zip(lines, rows, strict=True):
+            line.insert(1, escaped(short_name(names[row["index"]])))
+    return in_scroll(make_table([escaped(head) for head in heads], lines, "examples"), what)
+
+
+def short_name(name: object) -> str:
+    """The last two parts of a path: the class's folder and the file."""
+    return "/".join(Path(str(name)).parts[-2:])
+
+
+def _captioned(row: Mapping[str, Any], names: Sequence[str] | None, said: str, more: str, uri: str, kind: str) -> str:
+    name = f"index {row['index']}" + ("" if names is None else f", {short_name(names[row['index']])}")
+    said, more, name = escaped(said), escaped(more), escaped(name)
+    image = f'<img class="{kind}" src="{uri}" alt="Example {name}: {said} {more}">'
+    return f"<figure>{image}<figcaption>{said} <span>{more}</span><small>{name}</small></figcaption></figure>"

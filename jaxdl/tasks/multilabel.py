@@ -1,0 +1,215 @@
+"""Several labels per example, each there or not."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from jaxdl.errors import InputError
+from jaxdl.tasks.metric import Mean, Metric, Ranks, Record, Sums, mean_of_defined
+from jaxdl.tasks.ranking import auc, delong
+from jaxdl.tasks.task import Constants, Task
+
+
+def _counts(record: Record) -> np.ndarray:
+    """Hits, targets and predictions of each label, ``float64[n, 3 · labels]``."""
+    target, predicted = (np.asarray(record[key], np.float64) for key in ("target", "predicted"))
+    return np.concatenate([target * predicted, target, predicted], 1)
+
+
+def _macro_f1(sums: np.ndarray) -> np.ndarray:
+    """Mean over the labels that occur or are predicted."""
+    hits, targets, predictions = np.split(sums, 3, axis=-1)
+    return mean_of_defined(2 * hits / (targets + predictions), -1)
+
+
+def _micro_f1(sums: np.ndarray) -> np.ndarray:
+    hits, targets, predictions = (part.sum(-1) for part in np.split(sums, 3, axis=-1))
+    return 2 * hits / (targets + predictions)
+
+
+def _right(record: Record) -> np.ndarray:
+    return np.asarray(record["target"] == record["predicted"], np.float64)
+
+
+def _labels(record: Record) -> list[tuple[np.ndarray, np.ndarray]]:
+    target, scores = np.asarray(record["target"]), np.asarray(record["scores"], np.float64)
+    return [(scores[:, i], target[:, i] == 1) for i in range(target.shape[1])]
+
+
+def _rank(record: Record, weights: np.ndarray) -> np.ndarray:
+    return mean_of_defined(np.array([auc(scores, there, weights) for scores, there in _labels(record)]))
+
+
+def _influence(record: Record) -> np.ndarray:
+    return mean_of_defined(np.array([delong(scores, there) for scores, there in _labels(record)]))
+
+
+def of_label(place: int, name: str) -> tuple[Metric, Metric]:
+    """F1 and AUC of the label at `place`, called ``f1:NAME`` and ``auc:NAME``."""
+
+    def f1(sums: np.ndarray) -> np.ndarray:
+        hits, targets, predictions = np.moveaxis(sums, -1, 0)
+        return 2 * hits / (targets + predictions)
+
+    def counts(record: Record) -> np.ndarray:
+        target, predicted = (np.asarray(record[key], np.float64)[:, place] for key in COUNTS["reads"])
+        return np.stack([target * predicted, target, predicted], 1)
+
+    def there(record: Record) -> tuple[np.ndarray, np.ndarray]:
+        return _labels(record)[place]
+
+    return (
+        Sums(
+            f"f1:{name}",
+            columns=counts,
+            combine=f1,
+            reads=COUNTS["reads"],
+            undefined="no example of the fold has the label, and none is predicted to have it",
+            **SHARE,
+        ),
+        Ranks(
+            f"auc:{name}",
+            rank=lambda record, weights: auc(*there(record), weights),
+            influence=lambda record: delong(*there(record)),
+            undefined="all examples of a fold have the label, or none has",
+            reads=("target", "scores"),
+            **SHARE,
+        ),
+    )
+
+
+SHARE = dict(bounds=(0.0, 1.0), scale="share")
+COUNTS = dict(columns=_counts, reads=("target", "predicted"))
+METRICS: Mapping[str, Metric] = {
+    metric.name: metric
+    for metric in (
+        Sums("macro_f1", combine=_macro_f1, **SHARE, **COUNTS),
+        Sums("micro_f1", combine=_micro_f1, **SHARE, **COUNTS),
+        Mean("label_accuracy", value=lambda record: _right(record).mean(1), reads=COUNTS["reads"], **SHARE),
+        # the share of examples of which every label is right
+        Mean("subset_accuracy", value=lambda record: _right(record).min(1), reads=COUNTS["reads"], **SHARE),
+        Ranks(
+            "mean_auc",
+            rank=_rank,
+            influence=_influence,
+            undefined="a fold tests no label that some of its examples have and others have not",
+            reads=("target", "scores"),
+            **SHARE,
+        ),
+        Mean("log_loss", value="nats", higher_is_better=False, best=0.0, scale="distance", bounds=(0.0, np.inf)),
+    )
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class MultiLabel(Task):
+    """Several labels per example, each there or not; targets are ``[n, labels]`` of 0 and 1, outputs a logit each.
+
+    Attributes:
+      names: of the labels.
+    """
+
+    name = "multilabel"
+    METRICS = METRICS
+    LOSS = "log_loss"
+    SHOWN = ("macro_f1", "label_accuracy")
+    SECTIONS = ("labels",)
+    mixes = True
+    OF_PROBABILITIES = ("nats", "probabilities")
+
+    @classmethod
+    def fits(cls, targets: Any, names: Sequence[str]) -> bool:
+        return isinstance(targets, np.ndarray) and targets.ndim == 2 and targets.dtype.kind in "bu"
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The task's own, those of each label (see `of_label`), and the user's."""
+        by_label = [metric for place, name in enumerate(self.names) for metric in of_label(place, name)]
+        return {**self.METRICS, **{metric.name: metric for metric in by_label}, **self.extra}
+
+    @property
+    def num_outputs(self) -> int:
+        return len(self.names)
+
+    def check(self, targets: Any, count: int, data: str, purpose: str) -> None:
+        if not self.fits(targets, self.names) or targets.shape != (count, len(self.names)):
+            raise InputError(
+                f"the labels of {data} are no matrix of 0 and 1, {count} examples by {len(self.names)} labels; see "
+                "data.arrays"
+            )
+        if (targets > 1).any():
+            raise InputError(f"the labels of {data} hold {targets.max()}; expected 0 and 1")
+        same = [name for name, column in zip(self.names, targets.T, strict=True) if np.ptp(column) == 0]
+        if len(same) == len(self.names):
+            raise InputError(f"every label of {data} is the same for all examples; {purpose} needs one that varies")
+
+    def describe(self) -> str:
+        return f"{len(self.names)} labels ({', '.join(self.names[:5])}{', …' if len(self.names) > 5 else ''})"
+
+    def match(self, targets: np.ndarray, names: Sequence[str]) -> np.ndarray:
+        """The columns of this task's labels; InputError where one is missing."""
+        if missing := [name for name in self.names if name not in names]:
+            raise InputError(f"the labels {', '.join(missing)} are missing; there are {', '.join(names)}")
+        return targets[:, [list(names).index(name) for name in self.names]]
+
+    def baseline(self, targets: np.ndarray, count: int) -> np.ndarray:
+        """The log-odds of each label in the training part, with one example more on either side."""
+        there = targets.sum(0, dtype=np.float64) + 1
+        return np.tile(np.log(there / (len(targets) + 2 - there)).astype(np.float32), (count, 1))
+
+    def loss(
+        self, outputs: Float[Array, "batch labels"], targets: Int[Array, "batch labels"], constants: Constants
+    ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
+        """Binary cross-entropy in nats, mean over labels, and 1."""
+        logits = outputs.astype(jnp.float32)
+        nats = (jax.nn.softplus(logits) - logits * targets).mean(-1)
+        return nats, jnp.ones_like(nats)
+
+    def train_scores(self, record: Record) -> dict[str, jax.Array]:
+        return {"label_accuracy": (record["predicted"] == record["target"]).mean(-1)}
+
+    def predict(self, outputs: Float[Array, "batch labels"], constants: Constants) -> Float[Array, "batch labels"]:
+        """The logits."""
+        return outputs.astype(jnp.float32)
+
+    def record(self, kept: Any, targets: Any) -> dict[str, Any]:
+        """``target``, ``predicted`` (0 or 1), ``scores`` (log-odds) and ``probabilities``, all ``[n, labels]``, and
+        ``nats[n]``, mean over labels; on device or host.
+        """
+        xp = np if isinstance(kept, np.ndarray) else jnp
+        kept = kept.astype(np.float64) if xp is np else kept
+        return {
+            "target": targets,
+            "predicted": (kept > 0).astype(xp.uint8),
+            "nats": (xp.logaddexp(0.0, kept) - kept * targets).mean(-1),
+            "scores": kept,
+            "probabilities": 1 / (1 + xp.exp(-kept)),
+        }
+
+    def predicted(self, kept: np.ndarray) -> np.ndarray:
+        """Which labels are there, ``bool[n, labels]``."""
+        return np.asarray(kept) > 0
+
+    def probabilities(self, kept: np.ndarray) -> np.ndarray:
+        return 1 / (1 + np.exp(-np.asarray(kept, np.float64)))
+
+    def columns(self, kept: np.ndarray) -> dict[str, list[Any]]:
+        chances = self.probabilities(kept)
+        return {
+            "predicted": self.target_words(self.predicted(kept)),
+            **{f"p:{name}": [f"{p:.6f}" for p in chances[:, i]] for i, name in enumerate(self.names)},
+        }
+
+    def target_words(self, targets: np.ndarray) -> list[Any]:
+        return [" ".join(name for name, there in zip(self.names, row, strict=True) if there) for row in targets]
+
+    def combine(self, kept: jax.Array, weights: jax.Array) -> jax.Array:
+        """The log-odds of the mean probability."""
+        shares = weights[..., None] / weights.sum(0)[:, None]
+        log_p, log_q = (jnp.log((jax.nn.sigmoid(sign * kept) * shares).sum(0)) for sign in (1, -1))
+        return log_p - log_q

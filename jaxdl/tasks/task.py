@@ -1,0 +1,288 @@
+"""What a model is asked: the base class of all tasks."""
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar, Self
+
+import jax
+import numpy as np
+
+from jaxdl.errors import InputError, check_choice
+from jaxdl.tasks.metric import Metric, Record
+from jaxdl.tasks.user_metric import Function, as_metric
+
+Tree = Any
+Constants = Mapping[str, Any]  # what a task fits to the targets of a training part: arrays by name
+Metrics = str | Metric | Callable[..., float] | Sequence[Any] | Mapping[str, Any] | None
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is asked of each example, and all that depends on it.
+
+    To write one, subclass it and define what raises NotImplementedError here; ``jaxdl.register_task`` lets checkpoints
+    of it be restored. Methods that take `outputs` or targets as jax arrays run inside the train step.
+
+    Attributes:
+      names: of the outputs, such as classes; empty where they have none.
+      metric: the name of the score; the first of `METRICS` unless another is asked for.
+      extra: metrics of the user's own, by name.
+      asked: whether the metric was asked for by name: then search and early stopping choose by it, else by the loss.
+      name: of the task, on cards and in ``--task``.
+      METRICS: by name, in plain sight; the first is the usual score.
+      LOSS: name of the metric that is the mean of the loss.
+      SHOWN: names of the metrics that the learning curves show, beside the loss.
+      SECTIONS: of the report, by name; see `report.sections`.
+      OPTIONS: fields that a plan sets by the same name, such as ``label_smoothing``.
+      KEPT: names of the constants (see `fit`) that predictions need, too: they go on the card.
+      CALIBRATED: names of the metrics that dividing the logits by a temperature may improve; empty where there are no
+        logits.
+      OF_PROBABILITIES: keys of a record that mean nothing where `predict` gives decision values in place of logits.
+      PROBED: what heads on frozen features take its targets for, ``classes`` or ``numbers``; empty for neither.
+      mixes: whether an example may be mixed with another one, targets in the same shares (MixUp, CutMix).
+    """
+
+    names: tuple[str, ...] = ()
+    metric: str = ""
+    extra: Mapping[str, Metric] = dataclasses.field(default_factory=dict, compare=False, repr=False)
+    asked: bool = dataclasses.field(default=False, compare=False, repr=False)
+
+    name: ClassVar[str]
+    METRICS: ClassVar[Mapping[str, Metric]]
+    LOSS: ClassVar[str]
+    SHOWN: ClassVar[tuple[str, ...]]
+    SECTIONS: ClassVar[tuple[str, ...]] = ()
+    OPTIONS: ClassVar[tuple[str, ...]] = ()
+    KEPT: ClassVar[tuple[str, ...]] = ()
+    PROBED: ClassVar[str] = ""
+    mixes: ClassVar[bool] = False
+    CALIBRATED: ClassVar[tuple[str, ...]] = ()
+    OF_PROBABILITIES: ClassVar[tuple[str, ...]] = ()
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "names", tuple(self.names))
+        if not self.metric:
+            object.__setattr__(self, "metric", next(iter(self.METRICS)))
+        check_choice(f"metric of {self.name}", self.metric, self.metrics)
+
+    # what is asked, of whom
+
+    @classmethod
+    def fits(cls, targets: Tree, names: Sequence[str]) -> bool:
+        """Whether targets like these ask for this task where nothing else is said; `names` as of `data.Source`."""
+        return False
+
+    @classmethod
+    def of(cls, targets: Tree, names: Sequence[str]) -> Self:
+        """The task for these targets."""
+        return cls(tuple(names))
+
+    @property
+    def num_outputs(self) -> int:
+        """Size of the head."""
+        raise NotImplementedError
+
+    def check(self, targets: Tree, count: int, data: str, purpose: str) -> None:
+        """Raises InputError, naming `data`, unless each of `count` examples has a target that can be learned."""
+        raise NotImplementedError
+
+    def describe(self) -> str:
+        """In words, such as ``classification of 2 classes (ant, bee)``."""
+        shown = ", ".join(self.names[:5]) + (", …" if len(self.names) > 5 else "")
+        return f"{self.name} of {len(self.names)} outputs ({shown})" if self.names else self.name
+
+    def same_question(self, other: "Task | None") -> bool:
+        """Whether a head that was trained for `other` answers this one."""
+        return type(self) is type(other) and self.names == other.names
+
+    def takes(self, targets: Tree, names: Sequence[str]) -> bool:
+        """Whether predictions of this task can be held against targets like these: those it `fits`, or can `check`."""
+        if type(self).fits(targets, names):
+            return True
+        try:  # a task that has to be named fits nothing by itself
+            self.check(targets, count_of(targets), "the data", "a comparison")
+        except InputError:
+            return False
+        return True
+
+    def match(self, targets: Tree, names: Sequence[str]) -> Tree:
+        """Targets that mean `names`, in this task's own; -1 where a class is not among them."""
+        return targets
+
+    def known(self, targets: Tree) -> np.ndarray:
+        """``bool[n]``: False where `match` found no target of this task's own."""
+        return np.ones(count_of(targets), bool)
+
+    def baseline(self, targets: Tree, count: int) -> Tree:
+        """What one says of `count` examples who knows nothing but the training `targets`; as `predict` gives it."""
+        raise NotImplementedError
+
+    # how it is learned
+
+    def with_options(self, **options: Any) -> Self:
+        """The task with the options of a plan. Raises InputError for one that is set and is not of `OPTIONS`."""
+        for name, value in options.items():
+            if value and name not in self.OPTIONS:
+                raise InputError(f"{name} is {value}, but {self.name} has no {name}; leave it out")
+        return dataclasses.replace(self, **{name: v for name, v in options.items() if name in self.OPTIONS})
+
+    def fit(self, targets: Tree) -> Constants:
+        """What the loss needs to know of the targets of a training part, and of no others; float32 arrays."""
+        return {}
+
+    def check_constants(self, held: Mapping[str, Sequence[float]]) -> None:
+        """Raises ValueError if what a card says of `KEPT` cannot be; names that are left out are not yet known."""
+
+    def loss(self, outputs: Tree, targets: Tree, constants: Constants) -> tuple[jax.Array, jax.Array]:
+        """Loss of each example and what it is divided by, ``float32[batch]`` both.
+
+        Both are added over the batch, its parts, devices and hosts before the one is divided by the other. The second
+        is the weight of the example, or its number of pixels or tokens.
+        """
+        raise NotImplementedError
+
+    def reported_loss(self, loss: jax.Array, constants: Constants) -> jax.Array:
+        """A mean loss in the units in which it is told."""
+        return loss
+
+    def train_scores(self, record: Record) -> dict[str, jax.Array]:
+        """By name a value for each example, ``[batch]``, whose means the learning curves show of the training part."""
+        return {}
+
+    # what is predicted, and how good it is
+
+    def predict(self, outputs: Tree, constants: Constants) -> Tree:
+        """What a user gets of the network's outputs, and what is kept out of fold; arrays ``[batch, …]``, small."""
+        raise NotImplementedError
+
+    def record(self, kept: Tree, targets: Tree) -> dict[str, Any]:
+        """A few numbers per example, from which every metric follows; `kept` as `predict` gives it."""
+        raise NotImplementedError
+
+    def as_head(self, kernel: np.ndarray, bias: np.ndarray, constants: Constants) -> tuple[np.ndarray, np.ndarray]:
+        """A linear map whose outputs `predict` turns into those of the map `kernel`, `bias`."""
+        return kernel, bias
+
+    def predicted(self, kept: Tree) -> np.ndarray:
+        """The answer for each example as a user reads it: a class, a number, a set of labels."""
+        return np.asarray(kept)
+
+    def probabilities(self, kept: Tree) -> np.ndarray:
+        """Of each class or label, ``[n, outputs]``. Raises InputError for a task without."""
+        raise InputError(f"{self.name} gives no probabilities; see predicted")
+
+    def columns(self, kept: Tree) -> dict[str, list[Any]]:
+        """Columns of a table of predictions, by name."""
+        raise NotImplementedError
+
+    def target_words(self, targets: Tree) -> list[Any]:
+        """Each target as a table writes it."""
+        return np.asarray(targets).tolist()
+
+    def combine(self, kept: Tree, weights: jax.Array) -> Tree:
+        """What several networks say together, ``[batch, …]`` of ``[members, batch, …]``; ``weights[members, batch]``.
+
+        Raises:
+          InputError: where there is no fair way.
+        """
+        raise InputError(f"predictions of {self.name} cannot be averaged; take one network")
+
+    def check_test(self, count: int, purpose: str) -> None:
+        """Raises InputError where the score of `count` test examples is not defined."""
+
+    def strata(self, targets: Tree) -> np.ndarray | None:
+        """A whole number per example whose shares every fold should keep; None where there is none."""
+        return None
+
+    # its metrics
+
+    @property
+    def metrics(self) -> Mapping[str, Metric]:
+        """The task's own and the user's, by name."""
+        return {**self.METRICS, **self.extra}
+
+    @property
+    def score(self) -> Metric:
+        """The metric that is the score."""
+        return self.metrics[self.metric]
+
+    @property
+    def chooses_by(self) -> Metric:
+        """What search and early stopping choose by: the loss, unless a metric was asked for."""
+        return self.score if self.asked else self.metrics[self.LOSS]
+
+    def find_metric(self, given: Any) -> Metric:
+        """One of the task's by name (dashes as underscores), one of scikit-learn's, or what `as_metric` takes.
+
+        Raises:
+          InputError: for an unknown name.
+        """
+        if isinstance(given, str):
+            plain = given.replace("-", "_")
+            given = ALIASES.get(plain, plain)
+        return as_metric(given, self.metrics)
+
+    def scored_by(self, metrics: Metrics) -> Self:
+        """The task with other metrics; the first is the score.
+
+        Args:
+          metrics: a name of `METRICS` or of scikit-learn's metrics, a function ``fn(targets, predictions[,
+            sample_weight])``, a `Metric`, several of these in a list, or functions by name in a dict.
+
+        Raises:
+          InputError: for an unknown name.
+        """
+        if metrics is None:
+            return self
+        if isinstance(metrics, Mapping):
+            found = [self._named(name, given) for name, given in metrics.items()]
+        else:
+            found = [self.find_metric(one) for one in (metrics if isinstance(metrics, list | tuple) else [metrics])]
+        if not found:
+            raise InputError("metrics is empty; expected at least one, such as 'accuracy'")
+        own = {one.name: one for one in found if self.METRICS.get(one.name) is not one}
+        return dataclasses.replace(self, extra={**self.extra, **own}, metric=found[0].name, asked=True)
+
+    def _named(self, name: str, given: Any) -> Metric:
+        found = (
+            Function(name, fn=given) if callable(given) and not isinstance(given, Metric) else self.find_metric(given)
+        )
+        return dataclasses.replace(found, name=name)
+
+    def evaluate(self, kept: Tree, targets: Tree) -> dict[str, float]:
+        """The score, what `SHOWN` names and ``loss``, of predictions `kept` and their targets, on the host."""
+        return self.evaluate_record(self.host_record(kept, targets))
+
+    def evaluate_record(self, record: Record) -> dict[str, float]:
+        """As `evaluate`, from records."""
+        names = dict.fromkeys((*self.SHOWN, self.metric))
+        scores = {name: self.metrics[name].score(record) for name in names}
+        return scores | {"loss": self.metrics[self.LOSS].score(record)}
+
+    def host_record(self, kept: Tree, targets: Tree) -> dict[str, np.ndarray]:
+        """`record` of numpy arrays, as numpy arrays."""
+        kept, targets = jax.tree.map(np.asarray, (kept, targets))
+        return jax.tree.map(np.asarray, self.record(kept, targets))
+
+    def curve_record(self, record: Record) -> dict[str, Any]:
+        """The part of a record that `evaluate_record` reads: no more than this travels to the host in each epoch."""
+        read = [self.metrics[name] for name in {*self.SHOWN, self.metric, self.LOSS}]
+        if not all(metric.reads for metric in read):
+            return dict(record)
+        return {key: record[key] for metric in read for key in metric.reads}
+
+    # on a card
+
+    def plain(self) -> dict[str, Any]:
+        """Plain values for a card; what only training needs is left out."""
+        skipped = ("metric", "extra", "asked", *self.OPTIONS)
+        held = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in skipped}
+        return {"name": self.name, **held, "names": list(self.names)}
+
+
+ALIASES = {"f1": "macro_f1", "ece": "expected_calibration_error"}
+
+
+def count_of(targets: Tree) -> int:
+    """How many examples there are targets of."""
+    return len(jax.tree.leaves(targets)[0])

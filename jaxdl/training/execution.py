@@ -1,0 +1,77 @@
+"""How a run is executed."""
+
+import dataclasses
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from jaxdl.errors import InputError
+from jaxdl.training.features import DataStore
+from jaxdl.training.resume import STATE, RunFolder
+
+
+@dataclasses.dataclass(frozen=True)
+class Execution:
+    """How a run is executed; but for the image size none of it changes the numbers.
+
+    Attributes:
+      image_size: side in pixels that images are brought to; by default the checkpoint's, or the images' own.
+      streaming: read the examples in each epoch instead of keeping them in memory; by default if they do not fit.
+      workers: processes that decode what is streamed; 0 for a thread of this one.
+      work: folder where the state of the run is kept. The same call goes on from there after an interruption, and ends
+        with the very numbers of a call that was never interrupted; what was finished is not run again.
+      progress: told each row of the learning curves.
+      on_steps: told how many steps (of a training) were just taken.
+      fold_strategy: ``loop`` (one training after another), ``vmap`` (all in one program), ``shard`` (over devices), or
+        ``auto``.
+      memory: bytes that trainings side by side may take; by default a quarter of the device's, or 4 GiB.
+      keep_models: whether a result holds the folds' networks.
+      allow: leaks to go on with: ``groups``, ``times``, ``duplicates``, ``near-duplicates``, ``parent``. The result
+        says what they came to.
+      store: where several calls with the same source keep what they have in common, such as frozen stages' activations.
+    """
+
+    image_size: int | None = None
+    streaming: bool | None = None
+    workers: int = 2
+    work: str | Path | RunFolder | None = None
+    progress: Callable[[Mapping[str, Any]], None] | None = None
+    on_steps: Callable[[int], None] | None = None
+    fold_strategy: str = "auto"
+    memory: int | None = None
+    keep_models: bool = False
+    allow: Iterable[str] = ()
+    store: DataStore | None = None
+
+    def __post_init__(self) -> None:
+        if self.image_size is not None and self.image_size < 1:
+            raise InputError(f"the image size is {self.image_size}; expected at least 1 pixel")
+        if self.workers < 0:
+            raise InputError(f"workers is {self.workers}; expected 0 or more")
+        if self.memory is not None and self.memory <= 0:
+            raise InputError(f"memory is {self.memory}; expected more than 0 bytes")
+        object.__setattr__(self, "allow", (self.allow,) if isinstance(self.allow, str) else tuple(self.allow))
+        if isinstance(self.work, str | Path):
+            object.__setattr__(self, "work", RunFolder(self.work))
+
+    def replace(self, **changed: Any) -> "Execution":
+        """The same but for `changed`."""
+        return dataclasses.replace(self, **changed)
+
+    def below(self, name: str) -> "Execution":
+        """For a run that is part of this one: its state is kept in a folder below."""
+        if self.work is None:
+            return self
+        work = self.work
+        inner = RunFolder(work.path / STATE / name, save_every=work.save_every, should_stop=work.should_stop)
+        return self.replace(work=inner)
+
+    def remembering(self) -> "Execution":
+        """With the streaming of the run's first start: what fits in memory may differ from hour to hour."""
+        known = self.work.recall("streaming") if self.work else None
+        return self if known is None else self.replace(streaming=known)
+
+    def remember(self, streamed: bool) -> None:
+        """Keeps for `remembering` whether the examples are streamed."""
+        if self.work and self.work.recall("streaming") is None:
+            self.work.note("streaming", streamed)

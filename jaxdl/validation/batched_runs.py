@@ -1,0 +1,231 @@
+"""Many trainings of one program: one after the other, or as many side by side as fit into memory.
+
+Folds, seeds and numeric hyperparameters are all laid along one axis; this is the one piece of code that trains them,
+resumably.
+"""
+
+import contextlib
+import dataclasses
+import json
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdl.training.execution import Execution
+from jaxdl.training.feeds import make_feeds
+from jaxdl.training.loop import Fitted, Record, Training, fit
+from jaxdl.training.runners import Runner
+from jaxdl.training.setup import Init, Setup
+from jaxdl.training.step import State
+from jaxdl.training.traced_hyperparameters import BatchedRun
+from jaxdl.training.transfer import history_row, inner_selection, of_run, runner_by_epoch, trained_checkpoint
+from jaxdl.validation.strategy import make_runner_of, pad_runs
+from jaxdl.weights.checkpoint import Checkpoint, restore, save
+
+Scores = dict[str, float]
+MADE = "made.json"
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Outcome:
+    """What is left of one run.
+
+    Attributes:
+      scores: of its test part: what the task measures; all NaN where the training diverged.
+      held_out: ``{"kept", "record"}`` of the test part, in its order; None where they were not to be kept.
+      rows: of its learning curve; none where they were not to be kept.
+      seconds: its share of the time.
+      best_epoch: under early stopping, from 1; else None.
+      model: the trained network, if it was to be kept.
+    """
+
+    scores: Scores
+    held_out: dict[str, Any] | None = None
+    rows: Sequence[Mapping[str, Any]] = ()
+    seconds: float = 0.0
+    best_epoch: int | None = None
+    model: Checkpoint | None = None
+
+
+@dataclasses.dataclass(eq=False)
+class BatchedRuns:
+    """Trains runs of one setup and measures each on the test part of its fold.
+
+    Attributes:
+      setup: of all folds.
+      tests: test indices of all folds.
+      strategy: ``loop``, ``vmap`` or ``shard``.
+      width: runs side by side at most.
+      execution: where the state is kept, and who is told of steps.
+      init: what the setup was prepared from; None where nothing but scores is kept.
+      runners: that a trial compiled, by strategy.
+      compiled: programs by number of frozen stages, of other runs that differ in their data alone.
+    """
+
+    setup: Setup
+    tests: Sequence[np.ndarray]
+    strategy: str
+    width: int
+    execution: Execution = Execution()  # noqa: RUF009
+    init: Init | None = None
+    runners: Mapping[str, Runner] = dataclasses.field(default_factory=dict)
+    compiled: Callable[[int], Runner] | None = None
+    _left: dict[BatchedRun, tuple[int, Any]] = dataclasses.field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        last = self.setup.held[-1]
+
+        def make(held: int) -> Runner:
+            if self.strategy in self.runners and held == last:
+                return self.runners[self.strategy]
+            return make_runner_of(self.setup, self.strategy, held)
+
+        self.compiled = self.compiled or runner_by_epoch(self.setup, make)
+
+    def run(
+        self, runs: Sequence[BatchedRun], name: str, *, epochs: int | None = None, resumable: bool = False
+    ) -> list[Outcome]:
+        """Trains `runs` for the first `epochs` of the plan's.
+
+        Args:
+          runs: those that were trained before, and left, go on from where they were.
+          name: under which the parts are kept.
+          epochs: how many, those before included; by default all.
+          resumable: leave the states, on the host, for a longer run later.
+        """
+        size = 1 if self.strategy == "loop" else self._chunk(len(runs))
+        found: list[Outcome] = []
+        for place, begin in enumerate(range(0, len(runs), size)):
+            chunk = list(runs[begin : begin + size])
+            full = chunk + [chunk[i % len(chunk)] for i in range(size - len(chunk))]  # so that one program serves all
+            found += self._part(f"{name}-{place}", chunk, full, epochs or self.setup.plan.epochs, resumable)
+        return found
+
+    def _chunk(self, count: int) -> int:
+        """Runs side by side: in as few turns as fit, about as many in each."""
+        turns = -(-count // self.width)
+        return len(pad_runs(range(-(-count // turns)), self.strategy))
+
+    def _part(
+        self, name: str, runs: list[BatchedRun], full: list[BatchedRun], epochs: int, resumable: bool
+    ) -> list[Outcome]:
+        work = self.execution.work
+        finished = work.finished_part(name) if work else None
+        if finished is not None:
+            return _read(finished)
+        made = self._train(name, runs, full, epochs, resumable)
+        if work:
+            with work.finish_part(name) as folder:
+                _write(folder, made)
+        return made
+
+    def _train(
+        self, name: str, runs: list[BatchedRun], full: list[BatchedRun], epochs: int, resumable: bool
+    ) -> list[Outcome]:
+        setup, execution, whole = self.setup, self.execution, self.init is not None
+        begun, state = self._begin(full)
+
+        def on_epoch(
+            epoch: int, metrics: dict[str, Any], record: Record | None, stopped: np.ndarray
+        ) -> list[dict[str, Any]]:
+            rows = []
+            for place, run in enumerate(runs) if whole else ():
+                if np.broadcast_to(stopped, len(full))[place]:
+                    continue
+                mine = None if record is None else of_run(record, place, len(self.tests[run.fold]))
+                rows.append({"fold": run.fold, **history_row(setup, epoch, of_run(metrics, place), mine)})
+                if execution.progress:
+                    execution.progress(rows[-1])
+            return rows
+
+        with contextlib.closing(make_feeds(setup, full, self.tests)) as feeds, np.errstate(all="ignore"):
+            training = Training(
+                self.compiled,
+                epochs,
+                setup.model.stage_names,
+                feeds.train,
+                on_epoch,
+                feeds.held_out,
+                setup.plan.eval_every if whole else epochs,
+                inner_selection(setup, feeds, [run.fold for run in full]),
+                execution.work.part(name) if execution.work else None,
+                None if execution.on_steps is None else lambda count: execution.on_steps(count * len(runs)),
+                first_epoch=begun,
+                lenient=not whole,
+            )
+            fitted = fit(training, state)
+            if resumable:
+                self._leave(runs, fitted.state, epochs)
+            return [self._outcome(fitted, place, run, len(runs)) for place, run in enumerate(runs)]
+
+    def _outcome(self, fitted: Fitted, place: int, run: BatchedRun, count: int) -> Outcome:
+        test = self.tests[run.fold]
+        held = of_run(fitted.held_out, place, len(test))
+        if self.init is None:
+            scores = self.setup.task.evaluate_record(held["record"])
+        else:
+            scores = self.setup.task.evaluate(held["kept"], self.setup.targets_of(test))
+        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(held)):
+            scores = dict.fromkeys(scores, float("nan"))
+        if self.init is None:
+            return Outcome(scores)
+        best = None if self.setup.inner is None else int(fitted.best_epoch[place]) + 1
+        rows = tuple(row for row in fitted.rows if row["fold"] == run.fold)
+        model = None
+        if self.execution.keep_models:
+            model = trained_checkpoint(self.setup, self.init, of_run(fitted.chosen, place), run.fold, rows)
+            tested = self.setup.source.hashes()[test]
+            model = dataclasses.replace(model, card=model.card.with_tested(tested))
+        return Outcome(scores, held, rows, fitted.seconds / count, best, model)
+
+    def _begin(self, runs: list[BatchedRun]) -> tuple[int, State]:
+        """Epochs behind them, and the state; from the beginning if one of them was not left."""
+        if any(run not in self._left for run in runs):
+            return 0, self.setup.states(runs)
+        left = [self._left[run] for run in runs]
+        tree = jax.tree.map(lambda *rows: np.stack(rows), *(tree for _, tree in left))
+        state = jax.tree.map(jax.numpy.asarray, tree)
+        return left[0][0], state.replace(key=jax.random.wrap_key_data(state.key))
+
+    def _leave(self, runs: list[BatchedRun], state: State, epochs: int) -> None:
+        held = jax.tree.map(np.array, state.replace(key=jax.random.key_data(state.key)))
+        for place, run in enumerate(runs):
+            self._left[run] = epochs, of_run(held, place)
+
+
+def _write(folder: Path, made: Sequence[Outcome]) -> None:
+    plain = []
+    for place, one in enumerate(made):
+        if one.held_out is not None:
+            leaves, _ = jax.tree.flatten(one.held_out)
+            np.savez(folder / f"{place}.npz", **{f"{i}": leaf for i, leaf in enumerate(leaves)})
+        if one.model is not None:
+            save(one.model, folder / f"model-{place}")
+        structure = None if one.held_out is None else jax.tree.map(lambda _: 0, one.held_out)
+        plain.append(
+            {
+                "scores": one.scores,
+                "structure": structure,
+                "rows": list(one.rows),
+                "seconds": one.seconds,
+                "best_epoch": one.best_epoch,
+            }
+        )
+    (folder / MADE).write_text(json.dumps(plain))
+
+
+def _read(folder: Path) -> list[Outcome]:
+    made = []
+    for place, one in enumerate(json.loads((folder / MADE).read_text())):
+        structure, model = one.pop("structure"), None
+        held = None
+        if structure is not None:
+            with np.load(folder / f"{place}.npz") as file:
+                held = jax.tree.unflatten(jax.tree.structure(structure), [file[f"{i}"] for i in range(len(file.files))])
+        if (folder / f"model-{place}").is_dir():
+            model = dataclasses.replace(restore(folder / f"model-{place}"), path=None)
+        made.append(Outcome(**one, held_out=held, model=model))
+    return made
