@@ -75,10 +75,7 @@ CASES = {
 
 
 # with the other case they are shown quickly
-SLOW_WITH = {
-    "cnn": ("plain", "augmented, in parts", "sgd, balanced"),
-    "mlp": ("early stopping",),
-}
+SLOW_WITH = {"cnn": ("plain", "augmented, in parts", "early stopping", "sgd, balanced")}
 
 
 @pytest.mark.parametrize(

@@ -296,7 +296,7 @@ def test_configurations_of_other_shapes_are_searched_too():
     assert trained[None] > trained["layer1"] == 8 * 3 + 3
 
 
-@pytest.mark.parametrize("strategy", ["vmap", "loop"])
+@pytest.mark.parametrize("strategy", ["vmap", pytest.param("loop", marks=pytest.mark.slow)])
 def test_a_search_goes_on_after_interruptions(strategy, tmp_path):
     space, plan = {"learning_rate": [1e-3, 1e-2, 1e-4]}, jaxdl.Plan(epochs=3, batch_size=16)
 
