@@ -3,6 +3,9 @@
 import re
 from html.parser import HTMLParser
 
+from jaxdl.report.page import write_page
+from jaxdl.report.run_page import write_run_report
+
 VOID = {"meta", "img", "br", "link", "hr", "input"}
 
 
@@ -72,3 +75,10 @@ def read_page(path):
     assert len(ids) == len(set(ids))
     assert set(re.findall(r'(?:url\(|href=")#([^)"]+)', text)) <= set(ids)
     return page
+
+
+def page_of_kind(kind, result, source, folder):
+    """The page of a ``run``, or of a ``comparison`` of a single method."""
+    if kind == "run":
+        return read_page(write_run_report(result.save(folder / "run"), source))
+    return read_page(write_page(folder / "page.html", "Title", {"mlp": result}, source=source))

@@ -4,7 +4,7 @@ import dataclasses
 
 import numpy as np
 import pytest
-from parsed_page import read_page
+from parsed_page import page_of_kind, read_page
 from sklearn.metrics import f1_score, roc_auc_score
 
 import jaxdl
@@ -12,7 +12,6 @@ from jaxdl import data
 from jaxdl.errors import InputError
 from jaxdl.report.labels import auc_of, f1_of, label_scores, show_labels
 from jaxdl.report.page import write_page
-from jaxdl.report.run_page import write_run_report
 from jaxdl.training.execution import Execution
 from jaxdl.validation.result import OutOfFold
 from jaxdl.validation.statistics.intervals import interval
@@ -63,10 +62,7 @@ def test_scores_of_labels_are_those_of_scikit_learn(result):
 
 @pytest.mark.parametrize("kind", ["run", "comparison"])
 def test_the_section_is_on_both_kinds_of_pages(result, source, tmp_path, kind):
-    if kind == "run":
-        page = read_page(write_run_report(result.save(tmp_path / "run"), source))
-    else:
-        page = read_page(write_page(tmp_path / "page.html", "Title", {"mlp": result}, source=source))
+    page = page_of_kind(kind, result, source, tmp_path)
     titles = [h["text"] for h in page.all("h2")]
     assert "Label by label" in titles
     assert not {"Which classes are confused", "Predicted and true", "Where it looked"} & set(titles)

@@ -5,7 +5,7 @@ import dataclasses
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from parsed_page import read_page
+from parsed_page import page_of_kind, read_page
 
 import jaxdl
 from jaxdl import data
@@ -99,10 +99,7 @@ def own():
 @pytest.mark.usefixtures("own")
 @pytest.mark.parametrize("kind", ["run", "comparison"])
 def test_a_page_has_the_sections_that_the_task_names(result, source, tmp_path, kind):
-    if kind == "run":
-        page = read_page(write_run_report(result.save(tmp_path / "run"), source))
-    else:
-        page = read_page(write_page(tmp_path / "page.html", "Title", {"mlp": result}, source=source))
+    page = page_of_kind(kind, result, source, tmp_path)
     parts = {s["id"]: s["text"] for s in page.all("section")}
     order = ["largest-losses", "which-classes-are-confused", "label-by-label", "what-was-counted", "nowhere"]
     assert [name for name in parts if name in order] == order

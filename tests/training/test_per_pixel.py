@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from interruptions import run_to_the_end
 
 import jaxdl
 from jaxdl import data
@@ -19,7 +20,6 @@ from jaxdl.tasks.metric import Sums
 from jaxdl.training.execution import Execution
 from jaxdl.training.inner import divide_inner
 from jaxdl.training.prepare import prepare
-from jaxdl.training.resume import Interrupted, RunFolder
 from jaxdl.training.step import Batch
 from jaxdl.training.transfer import of_run, train
 
@@ -281,29 +281,13 @@ def test_early_stopping_keeps_the_epoch_with_the_fewest_wrong_pixels():
     assert measured == pytest.approx(min(errors), abs=2e-3)
 
 
-class Stop:
-    """Says stop when asked for the `after`-th time."""
-
-    def __init__(self, after):
-        self.left = after
-
-    def __call__(self):
-        self.left -= 1
-        return self.left < 0
-
-
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_killed_run_goes_on_bit_for_bit(streaming, tmp_path):
     plan, how = dataclasses.replace(PLAN, epochs=3), Execution(streaming=streaming, workers=0)
     whole = jaxdl.pretrain(Segmenter(3), SOURCE, plan, task=TASK, execution=how)
-    stops = 0
-    for _ in range(20):
-        work = RunFolder(tmp_path / "run", save_every=0, should_stop=Stop(8))
-        try:
-            again = jaxdl.pretrain(Segmenter(3), SOURCE, plan, task=TASK, execution=how.replace(work=work))
-            break
-        except Interrupted:
-            stops += 1
+    again, stops = run_to_the_end(
+        lambda how: jaxdl.pretrain(Segmenter(3), SOURCE, plan, task=TASK, execution=how), tmp_path / "run", 8, how
+    )
     assert stops >= 2
     for a, b in zip(jax.tree.leaves(whole.variables), jax.tree.leaves(again.variables), strict=True):
         np.testing.assert_array_equal(a, b)

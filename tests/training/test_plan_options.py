@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from interruptions import run_to_the_end
 from PIL import Image
 from sklearn.linear_model import LinearRegression
 from sklearn.utils.class_weight import compute_class_weight
@@ -376,21 +377,15 @@ def test_a_streamed_run_that_is_stopped_ends_what_reads(name, tmp_path):
 
 
 def test_a_streamed_run_goes_on_bit_for_bit(tmp_path):
-    from jaxdl.training.resume import Interrupted, RunFolder
-
     draw_folder(tmp_path / "images", 15)
     source = data.folder(tmp_path / "images")
     model, plan = jaxdl.create("cnn", 2, features=(4,), hidden=(8,)), jaxdl.Plan(epochs=3, batch_size=8)
     how = SMALL.replace(streaming=True)
     whole = jaxdl.pretrain(model, source, plan, execution=how)
-    polls = iter(range(1000))
-    for _ in range(20):
-        work = RunFolder(tmp_path / "run", save_every=0, should_stop=lambda: next(polls) % 5 == 4)
-        try:
-            again = jaxdl.pretrain(model, source, plan, execution=how.replace(work=work))
-            break
-        except Interrupted:
-            continue
+    again, stops = run_to_the_end(
+        lambda how: jaxdl.pretrain(model, source, plan, execution=how), tmp_path / "run", 4, how
+    )
+    assert stops >= 2
     assert largest(whole.variables, again.variables) == 0
     assert whole.history == again.history
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from interruptions import Stop, run_to_the_end
 
 import jaxdl
 from jaxdl import data
@@ -156,29 +157,14 @@ def test_streamed_and_in_memory_give_the_same_numbers(options, trained):
     np.testing.assert_allclose(*found, atol=1e-6)
 
 
-class Stop:
-    """Says stop when asked for the `after`-th time."""
-
-    def __init__(self, after):
-        self.left = after
-
-    def __call__(self):
-        self.left -= 1
-        return self.left < 0
-
-
 @pytest.mark.parametrize("streaming", [False, True])
 def test_a_killed_run_goes_on_bit_for_bit(streaming, tmp_path):
     how = Execution(streaming=streaming, workers=0)
     whole = jaxdl.pretrain(Reader(2), SOURCE, SHORT, execution=how)
-    stops = 0
-    for _ in range(20):
-        work = RunFolder(tmp_path / "run", save_every=0, should_stop=Stop(3 if not streaming else 8))
-        try:
-            again = jaxdl.pretrain(Reader(2), SOURCE, SHORT, execution=how.replace(work=work))
-            break
-        except Interrupted:
-            stops += 1
+    polls = 8 if streaming else 3
+    again, stops = run_to_the_end(
+        lambda how: jaxdl.pretrain(Reader(2), SOURCE, SHORT, execution=how), tmp_path / "run", polls, how
+    )
     assert stops >= 2
     same(whole.variables, again.variables)
     assert whole.history == again.history

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import numpy as np
 import pytest
+from interruptions import Stop, run_to_the_end
 
 import jaxdl
 from jaxdl import data
@@ -17,17 +18,6 @@ from jaxdl.training.transfer import LAST_GOOD, train
 
 SOURCE = data.subset(data.digits(range(3)), np.arange(0, 500, 6))
 PLAN = jaxdl.Plan(epochs=3, batch_size=16, warmup_epochs=1, ema=0.9)
-
-
-class Stop:
-    """Says stop when asked for the `after`-th time."""
-
-    def __init__(self, after):
-        self.left = after
-
-    def __call__(self):
-        self.left -= 1
-        return self.left < 0
 
 
 def kept_in(folder, **options):
@@ -46,16 +36,6 @@ def same(one, other):
     assert jax.tree.structure(one) == jax.tree.structure(other)
     for a, b in zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True):
         np.testing.assert_array_equal(a, b)
-
-
-def run_to_the_end(call, folder, every_poll):
-    """Starts `call` again and again, each start stopped after a few polls; the result and how often it was stopped."""
-    for stops in range(200):
-        try:
-            return call(kept_in(folder, save_every=0, should_stop=Stop(every_poll))), stops
-        except Interrupted:
-            continue
-    raise AssertionError("it never ended")
 
 
 OPTIONS = {

@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+from interruptions import run_to_the_end
 from sklearn.model_selection import GroupKFold
 
 import jaxdl
@@ -13,7 +14,6 @@ from jaxdl.errors import InputError
 from jaxdl.tasks import choose_task
 from jaxdl.training.feeds import epoch_batches
 from jaxdl.training.prepare import prepare
-from jaxdl.training.resume import Interrupted, RunFolder
 from jaxdl.training.traced_hyperparameters import BatchedRun, traced_hyperparameters
 from jaxdl.validation.batched_runs import BatchedRuns
 from jaxdl.validation.crossval import Folds, run_folds
@@ -29,17 +29,6 @@ SOURCE, OTHERS = data.subset(DIGITS, ORDER[:60]), data.subset(DIGITS, ORDER[60:1
 PLAN = jaxdl.Plan(epochs=2, batch_size=16, learning_rate=5e-3)
 MLP = jaxdl.create("mlp", 3, hidden=(8,))
 TASK = choose_task(SOURCE, purpose="a test")
-
-
-class Stop:
-    """Says stop when asked for the `after`-th time."""
-
-    def __init__(self, after):
-        self.left = after
-
-    def __call__(self):
-        self.left -= 1
-        return self.left < 0
 
 
 def evaluation(space, splits, *, init=MLP, plan=PLAN, source=SOURCE, strategy="vmap", memory=None, seeds=(0,)):
@@ -300,24 +289,13 @@ def test_configurations_of_other_shapes_are_searched_too():
 def test_a_search_goes_on_after_interruptions(strategy, tmp_path):
     space, plan = {"learning_rate": [1e-3, 1e-2, 1e-4]}, jaxdl.Plan(epochs=3, batch_size=16)
 
-    def call(work):
-        return jaxdl.search(
-            MLP,
-            SOURCE,
-            plan,
-            space,
-            jaxdl.Searching(strategy="halving", inner_folds=2),
-            folds=2,
-            execution=jaxdl.Execution(fold_strategy=strategy, work=work),
-        )
+    def call(how):
+        searching = jaxdl.Searching(strategy="halving", inner_folds=2)
+        return jaxdl.search(MLP, SOURCE, plan, space, searching, folds=2, execution=how)
 
-    whole, stops = call(None), 0
-    while True:
-        try:
-            again = call(RunFolder(tmp_path / "run", save_every=0, should_stop=Stop(6 if strategy == "vmap" else 40)))
-            break
-        except Interrupted:
-            stops += 1
+    how = jaxdl.Execution(fold_strategy=strategy)
+    whole = call(how)
+    again, stops = run_to_the_end(call, tmp_path / "run", 6 if strategy == "vmap" else 40, how)
     assert stops >= 2
     assert again.scores == whole.scores
     assert (again.choices, again.final) == (whole.choices, whole.final)

@@ -324,17 +324,12 @@ SCALINGS = {
 }
 
 
-@pytest.mark.parametrize("damage", CARDS)
-def test_a_damaged_card_is_refused_by_its_name(saved, damage):
-    change, named = CARDS[damage]
-    edit_card(saved, change)
-    with pytest.raises(InputError, match=rf"card '.*checkpoint/card\.json'.*{named}"):
-        restore(saved)
-
-
-@pytest.mark.parametrize("damage", TASK_ENTRIES)
-def test_a_damaged_task_is_refused_by_its_card(saved, damage):
-    change, named = TASK_ENTRIES[damage]
+@pytest.mark.parametrize(
+    ("change", "named"),
+    [*CARDS.values(), *TASK_ENTRIES.values()],
+    ids=[*CARDS, *(f"task: {damage}" for damage in TASK_ENTRIES)],
+)
+def test_a_damaged_card_is_refused_by_its_name(saved, change, named):
     edit_card(saved, change)
     with pytest.raises(InputError, match=rf"card '.*checkpoint/card\.json'.*{named}"):
         restore(saved)

@@ -9,16 +9,15 @@ import jax
 import numpy as np
 
 from jaxdl.data.augment import Augmentation, augment
-from jaxdl.data.preprocessing import moments
-from jaxdl.data.preprocessing.interface import Augmented, Constants, Preprocessing, kind_of
+from jaxdl.data.preprocessing.interface import Augmented, Constants, kind_of
+from jaxdl.data.preprocessing.moments import Standardised, to_unit
 from jaxdl.data.preprocessing.resize import resize_on_device
-from jaxdl.data.preprocessing.table import check_shape
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError, check_choice
 
 
 @dataclasses.dataclass(frozen=True)
-class ImagePreprocessing(Preprocessing):
+class ImagePreprocessing(Standardised):
     """Images ``uint8[height, width, channels]``, divided by 255 and normalised.
 
     Attributes:
@@ -46,15 +45,11 @@ class ImagePreprocessing(Preprocessing):
     def __post_init__(self) -> None:
         check_choice("interpolation", self.interpolation, ("bilinear", "bicubic"))
         check_choice("crop_mode", self.crop_mode, ("center", "squash"))
-        check_shape(self.input_shape)
+        super().__post_init__()
         if len(self.input_shape) != 3:
             raise InputError(f"input_shape is {self.input_shape}; expected (height, width, channels) of an image")
         if not 0 < self.crop_fraction <= 1:
             raise InputError(f"crop_fraction is {self.crop_fraction}; expected a share above 0, up to 1")
-        moments.check(self.mean, self.std, self.input_shape[-1])
-
-    def spec(self) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(self.input_shape, np.float32)
 
     def stored_spec(self) -> jax.ShapeDtypeStruct:
         return jax.ShapeDtypeStruct(self.input_shape, np.uint8)
@@ -82,31 +77,11 @@ class ImagePreprocessing(Preprocessing):
             x[i] = resize_and_crop(source[i]["x"], self, f"example {i} of {source.name}")
         return x
 
-    @property
-    def constants(self) -> Constants | None:
-        return moments.as_constants(self.mean, self.std)
-
-    def with_constants(self, constants: Constants) -> "ImagePreprocessing":
-        return dataclasses.replace(self, **moments.as_fields(constants))
-
-    def unfitted(self) -> "ImagePreprocessing":
-        return dataclasses.replace(self, mean=None, std=None)
-
-    def measure(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        return moments.sums(x)
-
-    def fit(self, sums: Any, indices: np.ndarray) -> Constants:
-        return moments.fit(sums, indices)
-
-    def on_device(self, x: jax.Array, constants: Constants) -> jax.Array:
-        return moments.normalise(x, constants["mean"], constants["std"])
-
     def augment(
         self, augmentation: Augmentation, x: Any, y: Any, key: jax.Array, weights: jax.Array, constants: Constants
     ) -> Augmented:
-        changed = augment(augmentation, moments.to_unit(x), key, weights)
-        x = (changed.images - constants["mean"]) / constants["std"]
-        return Augmented(x, y, changed.partner, changed.share)
+        changed = augment(augmentation, to_unit(x), key, weights)
+        return Augmented(self.on_device(changed.images, constants), y, changed.partner, changed.share)
 
     def check_augmentation(self, augmentation: Augmentation) -> None:
         """Every augmentation there is can be done to images."""

@@ -1,10 +1,13 @@
 """Mean and standard deviation of any part of the data, from sums over each example."""
 
-from typing import Any
+import dataclasses
+from typing import Any, Self
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.data.preprocessing.interface import Constants, Preprocessing
 from jaxdl.errors import InputError
 
 
@@ -54,11 +57,46 @@ def check(mean: tuple[float, ...] | None, std: tuple[float, ...] | None, channel
         raise InputError(f"std is {std}; expected numbers above 0")
 
 
-def as_constants(mean: tuple[float, ...] | None, std: tuple[float, ...] | None) -> dict[str, np.ndarray] | None:
-    """float32 arrays by name; None where nothing is fitted."""
-    return None if mean is None else {"mean": np.float32(mean), "std": np.float32(std)}
+class Standardised(Preprocessing):
+    """Arrays ``input_shape``, of which each channel has `mean` taken away and is divided by `std`.
 
+    A base of dataclasses with these fields:
 
-def as_fields(constants: Any) -> dict[str, tuple[float, ...]]:
-    """Plain numbers by name, for the fields of a preprocessing."""
-    return {name: tuple(map(float, np.asarray(constants[name]))) for name in ("mean", "std")}
+    Attributes:
+      input_shape: channels last.
+      mean: per channel.
+      std: likewise. Both are None until they are fitted.
+    """
+
+    input_shape: tuple[int, ...]
+    mean: tuple[float, ...] | None
+    std: tuple[float, ...] | None
+
+    def __post_init__(self) -> None:
+        shape = self.input_shape
+        if not shape or not all(isinstance(n, int) and n > 0 for n in shape):
+            raise InputError(f"input_shape is {shape}; expected positive whole numbers")
+        check(self.mean, self.std, shape[-1])
+
+    def spec(self) -> jax.ShapeDtypeStruct:
+        return jax.ShapeDtypeStruct(self.input_shape, np.float32)
+
+    @property
+    def constants(self) -> Constants | None:
+        return None if self.mean is None else {"mean": np.float32(self.mean), "std": np.float32(self.std)}
+
+    def with_constants(self, constants: Constants) -> Self:
+        fields = {name: tuple(map(float, np.asarray(constants[name]))) for name in ("mean", "std")}
+        return dataclasses.replace(self, **fields)
+
+    def unfitted(self) -> Self:
+        return dataclasses.replace(self, mean=None, std=None)
+
+    def measure(self, x: np.ndarray) -> dict[str, np.ndarray]:
+        return sums(x)
+
+    def fit(self, sums: Any, indices: np.ndarray) -> Constants:
+        return fit(sums, indices)
+
+    def on_device(self, x: jax.Array, constants: Constants) -> jax.Array:
+        return normalise(x, constants["mean"], constants["std"])

@@ -7,14 +7,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl.data.preprocessing import moments
-from jaxdl.data.preprocessing.interface import Constants, Preprocessing, kind_of
+from jaxdl.data.preprocessing.interface import kind_of
+from jaxdl.data.preprocessing.moments import Standardised
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 
 
 @dataclasses.dataclass(frozen=True)
-class TablePreprocessing(Preprocessing):
+class TablePreprocessing(Standardised):
     """Numbers of one shape, standardised.
 
     Attributes:
@@ -31,13 +31,6 @@ class TablePreprocessing(Preprocessing):
     std: tuple[float, ...] | None = None
 
     modality = "table"
-
-    def __post_init__(self) -> None:
-        check_shape(self.input_shape)
-        moments.check(self.mean, self.std, self.input_shape[-1])
-
-    def spec(self) -> jax.ShapeDtypeStruct:
-        return jax.ShapeDtypeStruct(self.input_shape, np.float32)
 
     def check(self, source: Source) -> None:
         spec = source.spec()["x"]
@@ -66,28 +59,3 @@ class TablePreprocessing(Preprocessing):
         self.check(source)
         held = source.stacked()
         return super().load(source) if held is None else np.asarray(held, np.float32)
-
-    @property
-    def constants(self) -> Constants | None:
-        return moments.as_constants(self.mean, self.std)
-
-    def with_constants(self, constants: Constants) -> "TablePreprocessing":
-        return dataclasses.replace(self, **moments.as_fields(constants))
-
-    def unfitted(self) -> "TablePreprocessing":
-        return dataclasses.replace(self, mean=None, std=None)
-
-    def measure(self, x: np.ndarray) -> dict[str, np.ndarray]:
-        return moments.sums(x)
-
-    def fit(self, sums: Any, indices: np.ndarray) -> Constants:
-        return moments.fit(sums, indices)
-
-    def on_device(self, x: jax.Array, constants: Constants) -> jax.Array:
-        return moments.normalise(x, constants["mean"], constants["std"])
-
-
-def check_shape(input_shape: Any) -> None:
-    """Raises InputError unless it is a tuple of positive whole numbers."""
-    if not input_shape or not all(isinstance(n, int) and n > 0 for n in input_shape):
-        raise InputError(f"input_shape is {input_shape}; expected positive whole numbers")
