@@ -52,11 +52,12 @@ def _options(kind: type, **types: Any) -> type:
     fields = []
     for field in dataclasses.fields(kind):
         shown = types.get(field.name, field.type)
+        if shown is None:
+            continue
         if field.name in METAVARS:
             shown = Annotated[shown, option(METAVARS[field.name])]
-        if types.get(field.name, shown) is not None:
-            default = dataclasses.field(default=field.default, default_factory=field.default_factory)
-            fields.append((field.name, shown, default))
+        default = dataclasses.field(default=field.default, default_factory=field.default_factory)
+        fields.append((field.name, shown, default))
     made = dataclasses.make_dataclass(f"{kind.__name__}Options", fields, frozen=True)
     made.__doc__ = kind.__doc__
     return made

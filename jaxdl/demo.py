@@ -166,31 +166,17 @@ def demo(
 
     say("draw the report")
     with clock.measure("report"):
-        _write_report(out, tour, results, truth, labelled, len(unseen))
+        intro = (
+            f"A small CNN was pretrained on {len(source)} images of the digits 0 to 4. The new task has {tour.shots} "
+            "labelled images of each of the digits 5 to 9. Each method was cross-validated on these alone, then "
+            f"refitted on all of them and scored on {len(unseen)} images that no fold has seen: the truth that the "
+            "estimate can be compared with."
+        )
+        title = "Transfer from the digits 0 to 4 to the digits 5 to 9"
+        write_page(out / "report.html", title, results, source=labelled, intro=intro, truth=truth)
     found = Demo(results, truth, best, refitted[best], clock.parts, labelled, unseen)
     _write_summary(out, found.as_dict())
     return found
-
-
-def _write_report(
-    out: Path,
-    tour: Tour,
-    results: Mapping[str, Result],
-    truth: Mapping[str, float],
-    labelled: Source,
-    unseen: int,
-) -> None:
-    write_page(
-        out / "report.html",
-        "Transfer from the digits 0 to 4 to the digits 5 to 9",
-        results,
-        source=labelled,
-        intro=f"A small CNN was pretrained on {len(digits(range(5)))} images of the digits 0 to 4. The new task has "
-        f"{tour.shots} labelled images of each of the digits 5 to 9. Each method was cross-validated on these alone, "
-        f"then refitted on all of them and scored on {unseen} images that no fold has seen: the truth that the "
-        "estimate can be compared with.",
-        truth=truth,
-    )
 
 
 def _make_room(out: Path) -> Path:

@@ -14,13 +14,12 @@ from jaxdl.commands.console import console, listed, scores_said
 from jaxdl.commands.run import load_examples
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
+from jaxdl.tasks.task import PROBABILITY
 from jaxdl.training.predict import Predictions, predict
 from jaxdl.validation.ensemble import EnsembleCheckpoint
 from jaxdl.validation.ensemble_files import is_ensemble, load_ensemble
 from jaxdl.weights.files import check_free
 from jaxdl.weights.pretrained import load_pretrained
-
-PROBABILITY = "p:"  # columns that begin so come last
 
 
 def predict_command(

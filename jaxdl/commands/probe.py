@@ -156,8 +156,8 @@ def _to_save(heads: tuple[str, ...], task: Task) -> list[str]:
 
 def _mean(found: ProbeResult, name: str) -> float:
     """Score of the penalty that all folds together choose; larger is better."""
-    mean = found.heads[name].scores.mean(1)[found.heads[name].chosen]
-    return mean if found.task.score.higher_is_better else -mean
+    head = found.heads[name]
+    return found.task.score.sign * head.scores.mean(1)[head.chosen]
 
 
 def parse_penalties(given: tuple[str, ...]) -> list[float]:

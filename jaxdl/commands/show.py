@@ -19,7 +19,7 @@ from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.report.markup import check_picture
 from jaxdl.report.show import FORMATS, mixture, write_show
-from jaxdl.tasks import TASKS
+from jaxdl.tasks import fitting_task
 
 IMAGE_SIZE = 224  # pixels, where images differ in size and nothing else says
 MOST = 100  # images in a picture
@@ -88,7 +88,7 @@ def _some(source: Source, count: int, seed: int) -> Source:
 def _labels(source: Source) -> list[str]:
     """The targets in words, or what the examples are called."""
     targets, names = source.targets(), source.class_names
-    asked = next((kind for kind in TASKS.values() if targets is not None and kind.fits(targets, names)), None)
+    asked = None if targets is None else fitting_task(targets, names)
     if asked is not None:
         words = asked.of(targets, names).target_words(targets)
         return [f"{word:.4g}" if isinstance(word, float) else str(word) for word in words]

@@ -165,15 +165,16 @@ class ImageFiles(Source):
     def take(self, indices: np.ndarray) -> "ImageFiles":
         chosen = {name: pick(getattr(self, name), indices) for name in ("labels", "groups", "times")}
         taken = dataclasses.replace(self, paths=tuple(self.paths[i] for i in indices), **chosen)
-        if "_hashes" in vars(self):  # the files are read once for all parts of them
-            vars(taken)["_hashes"] = self._hashes[indices]
-        return taken
+        return self._known_to(taken, indices)
 
     def with_groups(self, groups: np.ndarray) -> "ImageFiles":
-        changed = dataclasses.replace(self, groups=groups)
+        return self._known_to(dataclasses.replace(self, groups=groups), slice(None))
+
+    def _known_to(self, other: "ImageFiles", places: Any) -> "ImageFiles":
+        """`other`, of the files at `places`, with their hashes if these are known: files are read once."""
         if "_hashes" in vars(self):
-            vars(changed)["_hashes"] = self._hashes
-        return changed
+            vars(other)["_hashes"] = self._hashes[places]
+        return other
 
     def __len__(self) -> int:
         return len(self.paths)

@@ -70,7 +70,10 @@ class Source:
             return None
         if len(targets) < len(self):
             raise InputError(f"{len(self) - len(targets)} of the {len(self)} examples of {self.name} have no y")
-        return stack(targets, f"the labels of {self.name}")
+        stacked = stack(targets, f"the labels of {self.name}")
+        _ = self._hashes  # so that the list of every y, a second copy, is needed no more
+        vars(self).pop("_hashes_and_targets")
+        return stacked
 
     def spec(self) -> dict[str, Any]:
         """Shape and type of the first example, ``{"x": …, "y": …}``; where shapes vary, see `shapes`."""
@@ -196,8 +199,11 @@ class Arrays(Source):
         def one(array: np.ndarray) -> jax.ShapeDtypeStruct:
             return jax.ShapeDtypeStruct(array.shape[1:], array.dtype)
 
-        held = {"x": self.x} if self.labels is None else {"x": self.x, "y": self.labels}
-        return jax.tree.map(one, held)
+        return jax.tree.map(one, self._held)
+
+    @property
+    def _held(self) -> dict[str, Tree]:
+        return {"x": self.x} if self.labels is None else {"x": self.x, "y": self.labels}
 
     def shapes(self) -> set[tuple[int, ...]]:
         return {jax.tree.leaves(self.x)[0].shape[1:]}
@@ -214,13 +220,14 @@ class Arrays(Source):
         return dataclasses.replace(self, x=self.x[:, [self.columns.index(name) for name in columns]], columns=columns)
 
     def join(self, other: Source, targets: Tree) -> Source:
-        one, two = jax.tree.flatten(self.x), jax.tree.flatten(other.stacked())
+        theirs = other.stacked()
+        one, two = jax.tree.flatten(self.x), jax.tree.flatten(theirs)
         alike = one[1] == two[1] and all(
             (a.shape[1:], a.dtype) == (b.shape[1:], b.dtype) for a, b in zip(one[0], two[0], strict=True)
         )
         if not alike:
             return Joined(self, other, targets)
-        x = jax.tree.map(lambda a, b: np.concatenate([a, b]), self.x, other.stacked())
+        x = jax.tree.map(lambda a, b: np.concatenate([a, b]), self.x, theirs)
         both = Joined(self, other, targets)
         kept = {name: getattr(both, name) for name in ("groups", "times", "names", "texts")}
         return Arrays(x, targets, self.class_names, name=self.name, columns=self.columns, **kept)
@@ -229,8 +236,7 @@ class Arrays(Source):
         return len(jax.tree.leaves(self.x)[0])
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        held = {"x": self.x} if self.labels is None else {"x": self.x, "y": self.labels}
-        return jax.tree.map(lambda array: array[index], held)
+        return jax.tree.map(lambda array: array[index], self._held)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -14,13 +14,12 @@ import jax
 import numpy as np
 
 from jaxdl.data.batches import Batches, evaluation_batches, training_batches
-from jaxdl.data.memory import must_stream
 from jaxdl.data.preprocessing import Preprocessing, nbytes
 from jaxdl.data.source import Source
 from jaxdl.data.workers import in_order
 from jaxdl.errors import InputError
 
-__all__ = ["EvaluationOrder", "Order", "TrainingOrder", "measure", "must_stream", "stream"]
+__all__ = ["EvaluationOrder", "Order", "TrainingOrder", "measure", "stream"]
 
 Order = Callable[[int], Batches]
 
@@ -61,6 +60,7 @@ def stream(
     start_step: int = 0,
     workers: int = 0,
     process: tuple[int, int] = (0, 1),
+    labelled: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """The batches of `epochs`, one dict per step, of examples as stored.
 
@@ -76,6 +76,7 @@ def stream(
       workers: processes that decode; with 0 a thread of this one does. Arrays in memory are not sent to processes.
       process: ``(index, count)`` gives this host its contiguous share of every batch's rows. Where `count` does not
         divide the batch, rows of weight 0 are added at its end.
+      labelled: whether batches have ``y``: to look targets up, some sources read all examples.
 
     Yields:
       ``x``, stored examples ``[rows, …]``; ``y``, their targets, where there are any; ``weights`` ``float32[rows]``;
@@ -96,9 +97,8 @@ def stream(
     if not 0 <= start_step <= steps:
         raise InputError(f"start_step is {start_step}; an epoch has {steps} steps")
     share = -(-width // count)
-    make = _MakeBatch(
-        source, preprocessing, order, epochs.start, (steps, width), slice(index * share, (index + 1) * share)
-    )
+    rows = slice(index * share, (index + 1) * share)
+    make = _MakeBatch(source, preprocessing, order, epochs.start, (steps, width), rows, labelled)
     positions = range(start_step, steps * len(epochs))
     size = share * nbytes(preprocessing)
     return in_order(make, positions, workers=_useful(workers, source), nbytes=size, what=source.name)
@@ -114,6 +114,7 @@ class _MakeBatch:
     first_epoch: int
     shape: tuple[int, int]
     share: slice  # of the rows; it may reach past the last
+    labelled: bool
     _known: tuple[int, Batches] | None = None  # the epoch asked last
 
     def __call__(self, position: int) -> dict[str, Any]:
@@ -134,7 +135,7 @@ class _MakeBatch:
             made = _stored(self.source, int(indices[row]), self.preprocessing)
             jax.tree.map(lambda array, one, row=row: array.__setitem__(row, one), x, made)
         batch = {"x": x, "weights": weights, "epoch": epoch, "step": step}
-        targets = self.source.targets()
+        targets = self.source.targets() if self.labelled else None
         if targets is not None:
             batch["y"] = jax.tree.map(lambda array: _spread(array[indices[real]], real, rows), targets)
         return batch

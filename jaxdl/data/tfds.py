@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.data.csv_table import few_enough
 from jaxdl.data.folder import FORMATS, to_pixels
 from jaxdl.data.prepared import Spec, how_to_prepare, import_tfds, missing, prepared_folder
 from jaxdl.data.source import Source
+from jaxdl.data.table import few_enough
 from jaxdl.errors import InputError, nearest
 
 TOGETHER = 256  # records that are read at a time where all are

@@ -134,7 +134,7 @@ def cudnn_refuses(query: Array, key: Array, mask: Array | None) -> str:
 # backward): at 197 positions bringing them to a multiple of 128 alone takes longer than all of it, at 577 the two are
 # level and the kernel needs a third of the memory, from 785 it is ahead.
 SPLASH_POSITIONS = 512
-RUNS = 128  # positions come to the kernel in multiples of this
+LANES = 128  # positions come to the kernel in multiples of this
 LARGEST_BLOCK = 1024  # positions that it keeps in fast memory at a time
 
 
@@ -173,13 +173,13 @@ def splash_attention(query: Array, key: Array, value: Array, *, interpret: bool 
 
 
 def _filled_up(x: Float[Array, "batch positions heads width"]) -> Float[Array, "batch heads filled width"]:
-    """Heads first, and zeros up to a multiple of `RUNS` positions."""
-    return jnp.pad(jnp.swapaxes(x, 1, 2), ((0, 0), (0, 0), (0, -x.shape[1] % RUNS), (0, 0)))
+    """Heads first, and zeros up to a multiple of `LANES` positions."""
+    return jnp.pad(jnp.swapaxes(x, 1, 2), ((0, 0), (0, 0), (0, -x.shape[1] % LANES), (0, 0)))
 
 
 def _block(positions: int) -> int:
-    """The largest block that divides a multiple of `RUNS`."""
-    return max(size for size in range(RUNS, LARGEST_BLOCK + 1, RUNS) if positions % size == 0)
+    """The largest block that divides a multiple of `LANES`."""
+    return max(size for size in range(LANES, LARGEST_BLOCK + 1, LANES) if positions % size == 0)
 
 
 def splash_refuses(query: Array, key: Array, mask: Array | None) -> str:

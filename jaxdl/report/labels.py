@@ -9,15 +9,14 @@ from jaxdl.errors import InputError
 from jaxdl.report.diagrams import draw_intervals
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
 from jaxdl.report.units import measure
-from jaxdl.tasks.metric import Metric, Ranks, Record, Sums
-from jaxdl.tasks.ranking import auc, delong
+from jaxdl.tasks.metric import SHARE, Metric
+from jaxdl.tasks.multilabel import of_label
 from jaxdl.validation.result import Result
 from jaxdl.validation.statistics.intervals import Interval, interval
 
 LISTED = 30  # labels; of more, those with the lowest F1 are shown and the others folded away
 WORST = 10
 UNSURE = 5  # labels of which least is known that are named, but at most half of them
-SHARE = dict(bounds=(0.0, 1.0), scale="share")
 SHOWN_AS = Metric("F1", **SHARE)  # both scores are shares
 TITLE = "Label by label"
 
@@ -41,33 +40,6 @@ class LabelScores:
     auc_interval: Interval | None
 
 
-def f1_of(label: int) -> Metric:
-    """The F1 of one label: 2 · hits / (targets + predictions)."""
-
-    def columns(record: Record) -> np.ndarray:
-        target, predicted = (np.asarray(record[key][:, label], np.float64) for key in ("target", "predicted"))
-        return np.stack([target * predicted, target + predicted], 1)
-
-    return Sums(
-        "F1", columns=columns, combine=lambda s: 2 * s[..., 0] / s[..., 1], reads=("target", "predicted"), **SHARE
-    )
-
-
-def auc_of(label: int) -> Metric:
-    """The area under the ROC curve of one label."""
-
-    def parts(record: Record) -> tuple[np.ndarray, np.ndarray]:
-        return np.asarray(record["scores"][:, label], np.float64), np.asarray(record["target"][:, label]) == 1
-
-    return Ranks(
-        "AUC",
-        rank=lambda record, weights: auc(*parts(record), weights),
-        influence=lambda record: delong(*parts(record)),
-        reads=("target", "scores"),
-        **SHARE,
-    )
-
-
 def label_scores(result: Result) -> list[LabelScores]:
     """Of every label, in their order.
 
@@ -80,7 +52,7 @@ def label_scores(result: Result) -> list[LabelScores]:
         raise InputError(f"An example of the task {result.asked.name} has no labels that are there or not.")
     rows = []
     for label, name in enumerate(names):
-        f1, area = f1_of(label), auc_of(label)
+        f1, area = of_label(label, name)
         rows.append(
             LabelScores(
                 name=name,

@@ -20,7 +20,7 @@ from jaxdl.report.svg import (
     shortened,
     to_svg,
 )
-from jaxdl.report.units import LOSS_WORDS, in_percent, known_scores, measure, percent, score_metric
+from jaxdl.report.units import LOSS, in_percent, known_scores, loss_word, measure, percent, score_metric
 from jaxdl.tasks import Metric
 from jaxdl.validation.result import Result
 
@@ -112,7 +112,7 @@ def draw_curves(
         pictures[method] = []
         for what, metric in wanted.items():
             lines = {part: series[method, part, what] for part in ("train", "test")}
-            title = LOSS_WORDS.get(metric.name, what) if what == "loss" else what
+            title = loss_word(metric) if what == LOSS.name else what
             with drawing():
                 figure = _draw_panel(size, title, metric, lines, limits[what], points)
                 said = _say_curve(method, title, metric, lines)
@@ -177,9 +177,8 @@ def _limits(series: Sequence[np.ndarray], metric: Metric) -> tuple[float, float]
     known = np.concatenate([values[np.isfinite(values)] for values in series])
     if not known.size:
         return 0.0, 1.0
-    if (
-        metric.scale == "distance" and not metric.higher_is_better
-    ):  # the few values of a run that blew up must not flatten all others
+    # the few values of a run that blew up must not flatten all others
+    if metric.scale == "distance" and not metric.higher_is_better:
         usual = max(1.5 * np.nanmax([values[:, :1].max(initial=0) for values in series]), 4 * np.quantile(known, 0.95))
         return 0.0, float(min(known.max(), usual) * 1.05) or 1.0
     if not in_percent(metric):

@@ -26,7 +26,7 @@ def head_rows(saved: Mapping[str, Any], results: Mapping[str, Result]) -> tuple[
         how = "inner folds" if one["nested"] and len(one["grid"]) > 1 else "–" if one["nested"] else "the same folds !"
         score = measure(metric, results[name].mean, results[name].std)
         lines.append([name, score, ends, chosen, how, f"{one['seconds']:.1f}"])
-    sign = 1 if find_metric(metric).higher_is_better else -1
+    sign = find_metric(metric).sign
     best = int(np.argmax([-np.inf if result.mean is None else sign * result.mean for result in results.values()]))
     return ["head", metric, "95 % interval", "penalty or neighbours", "chosen by", "seconds"], lines, best
 

@@ -115,7 +115,7 @@ def _show_losses(shown: Shown) -> Section:
         raise InputError("The loss of no example is finite.")
     kept, targets = (jax.tree.map(lambda array: array[places], tree) for tree in (held.kept, held.target))
     predicted = next(iter(task.columns(kept).values()))  # the answer; what may follow are its details
-    truth, word = task.target_words(targets), loss_word(task)
+    truth, word = task.target_words(targets), loss_word(task.metrics[task.LOSS])
     rows = [
         {
             "index": int(held.index[place]),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from jaxdl.errors import InputError, check_choice
-from jaxdl.report.units import known_scores, loss_word, measure, score_metric, shown_metrics
+from jaxdl.report.units import LOSS, find_metric, known_scores, loss_word, measure, score_metric, shown_metrics
 from jaxdl.tasks import Metric, Task
 from jaxdl.validation.result import Result
 
@@ -41,7 +41,7 @@ def results_table(results: Mapping[str, Result], truth: Mapping[str, float] | No
     for method in truth:
         check_choice("method in truth", method, results)
     rows = [_row(method, result, truth.get(method)) for method, result in results.items()]
-    sign = 1 if rows[0]["score"].higher_is_better else -1
+    sign = rows[0]["score"].sign
 
     def merit(row: Mapping[str, Any]) -> tuple[float, float]:
         mean = -np.inf if row["mean"] is None else sign * row["mean"]
@@ -63,7 +63,7 @@ def _row(method: str, result: Result, truth: float | None) -> dict[str, Any]:
         "truth": truth,
         "others": {name: _mean(metric, known_scores(result.folds, name)) for name, metric in shown.items()},
         "loss": float(np.mean(losses)) if losses else np.nan,
-        "loss_word": loss_word(result.asked),
+        "loss_word": loss_word(find_metric(LOSS.name, result.asked)),
         "seconds": result.seconds,
         "fold_strategy": result.fold_strategy["name"],
         "folds": len(result.folds),

@@ -16,6 +16,7 @@ from jaxdl.validation.statistics.metrics import NO_PROBABILITIES
 
 LISTED = 30  # classes; of more, those with the lowest F1 are shown and the others folded away
 WORST = 10
+NOT_SORTED = "The outputs are decision values: there are no probabilities to go by."
 CONFIDENCE = "confidence"  # of the record: the probability of the predicted class, where there are probabilities
 
 
@@ -97,7 +98,7 @@ def show_wrong(method: str, result: Result, source: Source | None) -> Section:
     check_classes(result.out_of_fold, result.asked)
     title = "Most confidently wrong"
     if CONFIDENCE not in result.record:
-        return Section(title, note("The outputs are decision values: there are no probabilities to go by."))
+        return Section(title, note(NOT_SORTED))
     rows = most_wrong(result.out_of_fold, result.asked, EXAMPLES)
     if not rows:
         total = len(result.out_of_fold.index)
@@ -112,7 +113,7 @@ def show_doubtful(result: Result, source: Source | None) -> Section:
     check_classes(result.out_of_fold, result.asked)
     title = "Least certain"
     if CONFIDENCE not in result.record:
-        return Section(title, note("The outputs are decision values: there are no probabilities to go by."))
+        return Section(title, note(NOT_SORTED))
     rows = least_certain(result.out_of_fold, result.asked, EXAMPLES)
     said = "Held-out examples whose most probable class has the smallest probability, right or wrong."
     return Section(title, f"<p>{said}</p>{list_classified(rows, result.asked.names, source, title)}")

@@ -67,9 +67,9 @@ def percent(mean: float, std: float | None = None) -> str:
     return f"{100 * mean:.1f} %" if std is None else f"{100 * mean:.1f} ± {100 * std:.1f} %"
 
 
-def loss_word(task: Task) -> str:
-    """What tables and curves call the loss of a task."""
-    return LOSS_WORDS.get(task.LOSS, LOSS.name)
+def loss_word(metric: Metric) -> str:
+    """What tables and curves call the metric that is the loss of a task."""
+    return LOSS_WORDS.get(metric.name, LOSS.name)
 
 
 def known_scores(folds: Sequence[Mapping[str, Any]], name: str) -> list[float]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from jaxdl.models import create, describe
 from jaxdl.models.staged import Staged
-from jaxdl.weights.card import LISTS, parse_card, plain_card
+from jaxdl.weights.card import lists_of, parse_card, plain_card
 from jaxdl.weights.checkpoint import Checkpoint
 
 MARK = "jaxdl checkpoint"
@@ -25,7 +25,7 @@ def to_plain(value: Any) -> Any:
     return model | {
         "variables": value.variables,
         "card": card,
-        "lists": {name: getattr(value.card, name) for name in LISTS},
+        "lists": lists_of(value.card),
         "history": [dict(row) for row in value.history],
         "path": value.path,
     }

@@ -20,6 +20,7 @@ __all__ = [
     "Regression",
     "Task",
     "choose_task",
+    "fitting_task",
     "parse_task",
     "register_task",
 ]
@@ -38,6 +39,11 @@ def register_task(task: type[Task]) -> type[Task]:
         raise InputError(f"there is a task '{task.name}' already; give yours another name")
     TASKS[task.name] = task
     return task
+
+
+def fitting_task(targets: Any, names: tuple[str, ...]) -> type[Task] | None:
+    """The first of `TASKS` whose targets these could be; None if there is none."""
+    return next((kind for kind in TASKS.values() if kind.fits(targets, names)), None)
 
 
 def choose_task(source: Any, task: Task | str | None = None, metrics: Metrics = None, *, purpose: str) -> Task:
@@ -60,13 +66,13 @@ def choose_task(source: Any, task: Task | str | None = None, metrics: Metrics = 
     if isinstance(task, Task):
         found = task
     elif task in (None, "auto"):
-        fitting = [kind for kind in TASKS.values() if kind.fits(targets, names)]
-        if not fitting:
+        kind = fitting_task(targets, names)
+        if kind is None:
             raise InputError(
                 f"the labels of {source.name} are no whole numbers (classes), no floats (regression) and no matrix of "
                 f"0 and 1 (multi-label); name the task, of {', '.join(TASKS)} or your own"
             )
-        found = fitting[0].of(targets, names)
+        found = kind.of(targets, names)
     else:
         check_choice("task", task, TASKS)
         found = TASKS[task].of(targets, names)

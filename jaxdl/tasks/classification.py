@@ -10,14 +10,19 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxdl.errors import InputError, check_choice
-from jaxdl.tasks.metric import Mean, Metric, NoInterval, Record, Sums, mean_of_defined
+from jaxdl.tasks.metric import SHARE, Mean, Metric, NoInterval, Record, Sums, mean_of_defined
 from jaxdl.tasks.ranking import class_auc
-from jaxdl.tasks.task import Constants, Task
+from jaxdl.tasks.task import Constants, Task, probability_columns
 
 # Nats of one example are cut here, as in scikit-learn: a model that calls the truth impossible has a finite log loss.
 MOST_NATS = float(-np.log(np.finfo(np.float64).eps))
 BINS = 15  # of the expected calibration error
 TIES = 5  # decimals of log-odds: closer ones are equal but for the rounding of float32, and rank alike
+
+
+def of_classes(names: Sequence[str]) -> "Classification | None":
+    """Classification of these classes; None where none are named."""
+    return Classification(tuple(names)) if names else None
 
 
 def probabilities(logits: np.ndarray) -> np.ndarray:
@@ -89,7 +94,6 @@ def _calibration_error(record: Record, weights: np.ndarray) -> float:
     return float(np.abs(gaps).sum() / weights.sum())
 
 
-SHARE = dict(bounds=(0.0, 1.0), scale="share")
 COUNTS = dict(columns=_counts, reads=("target", "predicted", "right"))
 LOSS = dict(higher_is_better=False, best=0.0, scale="distance")
 METRICS: Mapping[str, Metric] = {
@@ -159,8 +163,7 @@ class Classification(Task):
         return len(self.names)
 
     def describe(self) -> str:
-        shown = ", ".join(self.names[:5]) + (", …" if len(self.names) > 5 else "")
-        return f"{len(self.names)} classes ({shown})"
+        return f"{len(self.names)} classes ({self.first_names()})"
 
     def check(self, targets: Any, count: int, data: str, purpose: str) -> None:
         if not self.fits(targets, self.names) or len(targets) != count:
@@ -272,7 +275,7 @@ class Classification(Task):
         return {
             "predicted": [self.names[i] for i in best],
             "confidence": [f"{row[i]:.6f}" for row, i in zip(chances, best, strict=True)],
-            **{f"p:{name}": [f"{p:.6f}" for p in chances[:, i]] for i, name in enumerate(self.names)},
+            **probability_columns(self.names, chances),
         }
 
     def target_words(self, targets: np.ndarray) -> list[Any]:

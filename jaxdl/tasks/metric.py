@@ -46,6 +46,11 @@ class Metric:
     undefined: str = "the score is not defined for these examples"
     reads: tuple[str, ...] = ()
 
+    @property
+    def sign(self) -> int:
+        """What scores are multiplied by so that a larger one is better: 1 or -1."""
+        return 1 if self.higher_is_better else -1
+
     def score(self, record: Record, weights: np.ndarray | None = None) -> float:
         """The score of the rows, each counted `weights[n]` times (once if None); NaN where it is undefined."""
         raise NotImplementedError
@@ -57,6 +62,14 @@ class Metric:
     def fitted(self, record: Record, fold: np.ndarray) -> "Metric":
         """The metric with everything chosen that it takes from the rows of other folds; most take nothing."""
         return self
+
+
+SHARE = dict(bounds=(0.0, 1.0), scale="share")  # of a metric that is a share
+
+
+def _counted(weights: np.ndarray | None, n: int) -> np.ndarray:
+    """``float64[n]``: once each where nothing is said."""
+    return np.ones(n) if weights is None else np.asarray(weights, np.float64)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, kw_only=True)
@@ -73,8 +86,7 @@ class Sums(Metric):
 
     def score(self, record: Record, weights: np.ndarray | None = None) -> float:
         columns = self.columns(record)
-        weights = np.ones(columns.shape[0]) if weights is None else np.asarray(weights, np.float64)
-        return float(self.of_sums(weights @ columns))
+        return float(self.of_sums(_counted(weights, columns.shape[0]) @ columns))
 
     def of_sums(self, sums: np.ndarray) -> np.ndarray:
         """`combine`, silent where it divides by zero."""
@@ -143,8 +155,7 @@ class Ranks(Metric):
     averaged: bool = True
 
     def score(self, record: Record, weights: np.ndarray | None = None) -> float:
-        n = len(next(iter(record.values())))
-        return float(self.rank(record, np.ones(n) if weights is None else np.asarray(weights, np.float64)))
+        return float(self.rank(record, _counted(weights, len(next(iter(record.values()))))))
 
     def scores(self, record: Record, weights: np.ndarray) -> np.ndarray:
         return self.rank(record, weights)
@@ -195,8 +206,7 @@ class NoInterval(Metric):
     measure: Callable[[Record, np.ndarray], float]
 
     def score(self, record: Record, weights: np.ndarray | None = None) -> float:
-        n = len(next(iter(record.values())))
-        return float(self.measure(record, np.ones(n) if weights is None else np.asarray(weights, np.float64)))
+        return float(self.measure(record, _counted(weights, len(next(iter(record.values()))))))
 
 
 def pairs_of(record: Record, weights: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -206,7 +216,7 @@ def pairs_of(record: Record, weights: np.ndarray | None = None) -> tuple[np.ndar
       InputError: for more than `MOST_PAIRS` pairs.
     """
     identity = record["identity"]
-    weights = np.ones(len(identity)) if weights is None else np.asarray(weights, np.float64)
+    weights = _counted(weights, len(identity))
     rows = np.flatnonzero(weights > 0)
     if (count := len(rows) * (len(rows) - 1) // 2) > MOST_PAIRS:
         raise InputError(f"a fold has {len(rows)} examples, which make {count} pairs; expected at most {MOST_PAIRS}")

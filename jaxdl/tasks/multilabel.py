@@ -10,9 +10,9 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxdl.errors import InputError
-from jaxdl.tasks.metric import Mean, Metric, Ranks, Record, Sums, mean_of_defined
-from jaxdl.tasks.ranking import auc, delong
-from jaxdl.tasks.task import Constants, Task
+from jaxdl.tasks.metric import SHARE, Mean, Metric, Record, Sums, mean_of_defined
+from jaxdl.tasks.ranking import Question, mean_auc
+from jaxdl.tasks.task import Constants, Task, probability_columns
 
 
 def _counts(record: Record) -> np.ndarray:
@@ -36,17 +36,12 @@ def _right(record: Record) -> np.ndarray:
     return np.asarray(record["target"] == record["predicted"], np.float64)
 
 
-def _labels(record: Record) -> list[tuple[np.ndarray, np.ndarray]]:
-    target, scores = np.asarray(record["target"]), np.asarray(record["scores"], np.float64)
-    return [(scores[:, i], target[:, i] == 1) for i in range(target.shape[1])]
+def _label(record: Record, place: int) -> Question:
+    return np.asarray(record["scores"][:, place], np.float64), np.asarray(record["target"][:, place]) == 1
 
 
-def _rank(record: Record, weights: np.ndarray) -> np.ndarray:
-    return mean_of_defined(np.array([auc(scores, there, weights) for scores, there in _labels(record)]))
-
-
-def _influence(record: Record) -> np.ndarray:
-    return mean_of_defined(np.array([delong(scores, there) for scores, there in _labels(record)]))
+def _labels(record: Record) -> list[Question]:
+    return [_label(record, place) for place in range(record["target"].shape[1])]
 
 
 def of_label(place: int, name: str) -> tuple[Metric, Metric]:
@@ -60,9 +55,6 @@ def of_label(place: int, name: str) -> tuple[Metric, Metric]:
         target, predicted = (np.asarray(record[key], np.float64)[:, place] for key in COUNTS["reads"])
         return np.stack([target * predicted, target, predicted], 1)
 
-    def there(record: Record) -> tuple[np.ndarray, np.ndarray]:
-        return _labels(record)[place]
-
     return (
         Sums(
             f"f1:{name}",
@@ -72,18 +64,14 @@ def of_label(place: int, name: str) -> tuple[Metric, Metric]:
             undefined="no example of the fold has the label, and none is predicted to have it",
             **SHARE,
         ),
-        Ranks(
+        mean_auc(
             f"auc:{name}",
-            rank=lambda record, weights: auc(*there(record), weights),
-            influence=lambda record: delong(*there(record)),
-            undefined="all examples of a fold have the label, or none has",
-            reads=("target", "scores"),
-            **SHARE,
+            lambda record: [_label(record, place)],
+            "all examples of a fold have the label, or none has",
         ),
     )
 
 
-SHARE = dict(bounds=(0.0, 1.0), scale="share")
 COUNTS = dict(columns=_counts, reads=("target", "predicted"))
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
@@ -93,14 +81,7 @@ METRICS: Mapping[str, Metric] = {
         Mean("label_accuracy", value=lambda record: _right(record).mean(1), reads=COUNTS["reads"], **SHARE),
         # the share of examples of which every label is right
         Mean("subset_accuracy", value=lambda record: _right(record).min(1), reads=COUNTS["reads"], **SHARE),
-        Ranks(
-            "mean_auc",
-            rank=_rank,
-            influence=_influence,
-            undefined="a fold tests no label that some of its examples have and others have not",
-            reads=("target", "scores"),
-            **SHARE,
-        ),
+        mean_auc("mean_auc", _labels, "a fold tests no label that some of its examples have and others have not"),
         Mean("log_loss", value="nats", higher_is_better=False, best=0.0, scale="distance", bounds=(0.0, np.inf)),
     )
 }
@@ -149,7 +130,7 @@ class MultiLabel(Task):
             raise InputError(f"every label of {data} is the same for all examples; {purpose} needs one that varies")
 
     def describe(self) -> str:
-        return f"{len(self.names)} labels ({', '.join(self.names[:5])}{', …' if len(self.names) > 5 else ''})"
+        return f"{len(self.names)} labels ({self.first_names()})"
 
     def match(self, targets: np.ndarray, names: Sequence[str]) -> np.ndarray:
         """The columns of this task's labels; InputError where one is missing."""
@@ -199,11 +180,8 @@ class MultiLabel(Task):
         return 1 / (1 + np.exp(-np.asarray(kept, np.float64)))
 
     def columns(self, kept: np.ndarray) -> dict[str, list[Any]]:
-        chances = self.probabilities(kept)
-        return {
-            "predicted": self.target_words(self.predicted(kept)),
-            **{f"p:{name}": [f"{p:.6f}" for p in chances[:, i]] for i, name in enumerate(self.names)},
-        }
+        words = self.target_words(self.predicted(kept))
+        return {"predicted": words, **probability_columns(self.names, self.probabilities(kept))}
 
     def target_words(self, targets: np.ndarray) -> list[Any]:
         return [" ".join(name for name, there in zip(self.names, row, strict=True) if there) for row in targets]

@@ -1,10 +1,10 @@
 """Areas under the ROC curve, of classes and of pairs, with the influence of each example (DeLong et al. 1988)."""
 
-from typing import Any
+from collections.abc import Callable
 
 import numpy as np
 
-from jaxdl.tasks.metric import Pairs, Ranks, Record, mean_of_defined
+from jaxdl.tasks.metric import SHARE, Pairs, Ranks, Record, mean_of_defined
 
 
 def auc(scores: np.ndarray, positive: np.ndarray, weights: np.ndarray) -> np.ndarray:
@@ -49,51 +49,55 @@ def delong(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
     return parts
 
 
-def _against_the_rest(record: Record) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Scores ``[n]`` and ``bool[n]`` of each question: of two classes there is one."""
+Question = tuple[np.ndarray, np.ndarray]  # scores [n], and for which rows the answer is yes, bool[n]
+
+
+def _against_the_rest(record: Record) -> list[Question]:
+    """One for each class; of two classes there is one."""
     target, scores = record["target"], record["scores"]
     if scores.ndim == 1:
         return [(scores, target == 1)]
     return [(scores[:, label], target == label) for label in np.unique(target)]
 
 
-def _rank(record: Record, weights: np.ndarray) -> np.ndarray:
-    every = [auc(scores, positive, weights) for scores, positive in _against_the_rest(record)]
-    return mean_of_defined(np.array(every))
+def mean_auc(name: str, questions: Callable[[Record], list[Question]], undefined: str) -> Ranks:
+    """The mean of the areas under the ROC curve of several questions.
+
+    Args:
+      name: of the metric.
+      questions: gives scores ``[n]`` and ``bool[n]`` of each question for a record.
+      undefined: why there can be none.
+    """
+
+    def rank(record: Record, weights: np.ndarray) -> np.ndarray:
+        return mean_of_defined(np.array([auc(scores, positive, weights) for scores, positive in questions(record)]))
+
+    def influence(record: Record) -> np.ndarray:
+        return mean_of_defined(np.array([delong(scores, positive) for scores, positive in questions(record)]))
+
+    return Ranks(name, rank=rank, influence=influence, undefined=undefined, reads=("target", "scores"), **SHARE)
 
 
-def _influence(record: Record) -> np.ndarray:
-    every = np.array([delong(scores, positive) for scores, positive in _against_the_rest(record)])
-    return mean_of_defined(every)
-
-
-def class_auc(name: str = "auc") -> Ranks:
+def class_auc() -> Ranks:
     """The area under the ROC curve; of more than two classes the mean of each against the rest.
 
     Rows are ranked by log-odds (``scores`` of the record), which do not saturate as probabilities do.
     """
-    return Ranks(
-        name,
-        rank=_rank,
-        influence=_influence,
-        bounds=(0.0, 1.0),
-        scale="share",
-        undefined="a fold tests examples of a single class, of which nothing can be ranked",
-        reads=("target", "scores"),
-    )
+    why = "a fold tests examples of a single class, of which nothing can be ranked"
+    return mean_auc("auc", _against_the_rest, why)
 
 
-def verification_auc(name: str = "verification_auc", **facts: Any) -> Pairs:
+def verification_auc() -> Pairs:
     """The chance that two embeddings of one identity are more alike than two of different ones."""
-    held = dict(bounds=(0.0, 1.0), scale="share", undefined="a fold has no pair of one identity, or of two") | facts
-    return Pairs(name, pair=lambda similarity, same, weights, _: auc(similarity, same, weights), **held)
+    why = "a fold has no pair of one identity, or of two"
+    pair = lambda similarity, same, weights, _: auc(similarity, same, weights)  # noqa: E731
+    return Pairs("verification_auc", pair=pair, undefined=why, **SHARE)
 
 
-def verification_accuracy(name: str = "verification_accuracy", **facts: Any) -> Pairs:
+def verification_accuracy() -> Pairs:
     """The mean of the shares of equal and of different pairs that a threshold tells right."""
     why = "a fold has no pair of one identity, or of two, or there is no other fold to choose the threshold on"
-    held = dict(bounds=(0.0, 1.0), scale="share", undefined=why) | facts
-    return Pairs(name, pair=_balanced, choose=_best_threshold, **held)
+    return Pairs("verification_accuracy", pair=_balanced, choose=_best_threshold, undefined=why, **SHARE)
 
 
 def _balanced(similarity: np.ndarray, same: np.ndarray, weights: np.ndarray, threshold: float | None) -> float:

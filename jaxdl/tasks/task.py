@@ -88,8 +88,11 @@ class Task:
 
     def describe(self) -> str:
         """In words, such as ``classification of 2 classes (ant, bee)``."""
-        shown = ", ".join(self.names[:5]) + (", …" if len(self.names) > 5 else "")
-        return f"{self.name} of {len(self.names)} outputs ({shown})" if self.names else self.name
+        return f"{self.name} of {len(self.names)} outputs ({self.first_names()})" if self.names else self.name
+
+    def first_names(self) -> str:
+        """The first five names, for messages."""
+        return ", ".join(self.names[:5]) + (", …" if len(self.names) > 5 else "")
 
     def same_question(self, other: "Task | None") -> bool:
         """Whether a head that was trained for `other` answers this one."""
@@ -255,9 +258,9 @@ class Task:
 
     def evaluate_record(self, record: Record) -> dict[str, float]:
         """As `evaluate`, from records."""
-        names = dict.fromkeys((*self.SHOWN, self.metric))
-        scores = {name: self.metrics[name].score(record) for name in names}
-        return scores | {"loss": self.metrics[self.LOSS].score(record)}
+        metrics = self.metrics
+        scores = {name: metrics[name].score(record) for name in dict.fromkeys((*self.SHOWN, self.metric))}
+        return scores | {"loss": metrics[self.LOSS].score(record)}
 
     def host_record(self, kept: Tree, targets: Tree) -> dict[str, np.ndarray]:
         """`record` of numpy arrays, as numpy arrays."""
@@ -266,7 +269,8 @@ class Task:
 
     def curve_record(self, record: Record) -> dict[str, Any]:
         """The part of a record that `evaluate_record` reads: no more than this travels to the host in each epoch."""
-        read = [self.metrics[name] for name in {*self.SHOWN, self.metric, self.LOSS}]
+        metrics = self.metrics
+        read = [metrics[name] for name in {*self.SHOWN, self.metric, self.LOSS}]
         if not all(metric.reads for metric in read):
             return dict(record)
         return {key: record[key] for metric in read for key in metric.reads}
@@ -278,6 +282,14 @@ class Task:
         skipped = ("metric", "extra", "asked", *self.OPTIONS)
         held = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in skipped}
         return {"name": self.name, **held, "names": list(self.names)}
+
+
+PROBABILITY = "p:"  # beginning of the columns of probabilities in a table of predictions
+
+
+def probability_columns(names: Sequence[str], chances: np.ndarray) -> dict[str, list[str]]:
+    """Columns of a table of predictions, one for each name, of ``chances[n, names]``."""
+    return {f"{PROBABILITY}{name}": [f"{p:.6f}" for p in chances[:, i]] for i, name in enumerate(names)}
 
 
 ALIASES = {"f1": "macro_f1", "ece": "expected_calibration_error"}

@@ -50,9 +50,16 @@ class Scorer(Metric):
 
     def score(self, record: Record, weights: np.ndarray | None = None) -> float:
         """NaN where a class has no weight and scikit-learn refuses that; raises InputError if it fails otherwise."""
+        return self._score_of(_stand_in(record), record, weights)
+
+    def scores(self, record: Record, weights: np.ndarray) -> np.ndarray:
+        estimator = _stand_in(record)
+        return np.array([self._score_of(estimator, record, row) for row in weights])
+
+    def _score_of(self, estimator: Any, record: Record, weights: np.ndarray | None) -> float:
         whole = weights is None or not np.mod(weights, 1).any()  # not every scorer takes weights
         rows, options = _counted(self.name, weights, len(record["target"]), not whole)
-        return _number(self.name, self._scored, (_stand_in(record), rows, record["target"][rows]), options)
+        return _number(self.name, self._scored, (estimator, rows, record["target"][rows]), options)
 
     def _scored(self, estimator: Any, rows: np.ndarray, targets: np.ndarray, **options: Any) -> float:
         try:

@@ -5,6 +5,9 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxdl.data.memory import must_stream
+from jaxdl.data.preprocessing import Preprocessing
+from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.training.features import DataStore
 from jaxdl.training.resume import STATE, RunFolder
@@ -57,6 +60,12 @@ class Execution:
     def replace(self, **changed: Any) -> "Execution":
         """The same but for `changed`."""
         return dataclasses.replace(self, **changed)
+
+    def why_streamed(self, source: Source, preprocessing: Preprocessing) -> str | None:
+        """Why the examples are streamed; None where they are kept in memory."""
+        if self.streaming is None:
+            return must_stream(source, preprocessing)
+        return "asked for" if self.streaming else None
 
     def below(self, name: str) -> "Execution":
         """For a run that is part of this one: its state is kept in a folder below."""

@@ -125,10 +125,11 @@ def stored_batches(
     execution: Execution = Execution(),  # noqa: B008
 ) -> Iterable[Any]:
     """Every example as stored, in batches of one shape; the last rows may only pad."""
-    everything, streaming = np.arange(len(source)), execution.streaming
-    if streaming or (streaming is None and stream.must_stream(source, preprocessing)):
-        order = stream.EvaluationOrder((everything,), batch_size)
-        return (b["x"] for b in stream.stream(source, preprocessing, order, range(1), workers=execution.workers))
+    everything = np.arange(len(source))
+    if execution.why_streamed(source, preprocessing):
+        order, workers = stream.EvaluationOrder((everything,), batch_size), execution.workers
+        batches = stream.stream(source, preprocessing, order, range(1), workers=workers, labelled=False)
+        return (batch["x"] for batch in batches)
     x = preprocessing.load(source)
     batches = evaluation_batches([everything], batch_size, [0])[0].indices
     return (jax.tree.map(lambda array, rows=rows: array[rows], x) for rows in batches)

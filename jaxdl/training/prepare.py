@@ -57,12 +57,14 @@ def prepare(
     check_augmentation(plan, task, preprocessing)
     base = init.model if isinstance(init, Checkpoint) else init
     model = base.clone(num_outputs=task.num_outputs, dtype=plan.precision)
-    streamed = _why_streamed(execution.streaming, source, preprocessing)
-    x, given = None, ()
-    if execution.store is not None:  # by these the examples in memory differ
-        given = (source.fingerprint(), source.columns, preprocessing)
+    streamed, x = execution.why_streamed(source, preprocessing), None
+
+    def given() -> tuple[Any, ...]:
+        """By what the examples in memory differ."""
+        return source.fingerprint(), source.columns, preprocessing
+
     if not streamed:
-        x = kept(execution.store, lambda: ("examples", *given), lambda: preprocessing.load(source))
+        x = kept(execution.store, lambda: ("examples", *given()), lambda: preprocessing.load(source))
     inner = None
     if plan.early_stopping:
         divided = [divide_inner(source, task, part, plan.inner_fraction, plan.seed) for part in parts]
@@ -94,7 +96,7 @@ def prepare(
             read = partial(in_parts, x, size)
         x = kept(
             execution.store,
-            lambda: (fingerprint(frozen), str(model), stage, *given, _bytes_of(constants)),
+            lambda: (fingerprint(frozen), str(model), stage, *given(), _bytes_of(constants)),
             lambda: compute_features(model, frozen, stage, read(), preprocessing, constants),
         )
         streamed = None  # the activations are in memory: the examples are not needed any more
@@ -159,16 +161,10 @@ def _bytes_of(constants: Constants) -> tuple[Any, ...]:
     return tuple((name, np.asarray(constants[name]).tobytes()) for name in sorted(constants))
 
 
-def _why_streamed(streaming: bool | None, source: Source, preprocessing: Preprocessing) -> str | None:
-    if streaming is None:
-        return stream.must_stream(source, preprocessing)
-    return "asked for" if streaming else None
-
-
 def _in_parts(source: Source, preprocessing: Preprocessing, size: int, workers: int) -> Iterator[Any]:
     """All examples in order, `size` or a few less at a time."""
     order = stream.EvaluationOrder((np.arange(len(source)),), size)
-    for batch in stream.stream(source, preprocessing, order, range(1), workers=workers):
+    for batch in stream.stream(source, preprocessing, order, range(1), workers=workers, labelled=False):
         real = batch["weights"] > 0
         yield jax.tree.map(lambda array, real=real: array[real], batch["x"])
 

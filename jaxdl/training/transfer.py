@@ -215,7 +215,7 @@ def loss_on(setup: Setup, parts: Sequence[np.ndarray]) -> Callable[[Record], np.
 
     def loss(record: Record) -> np.ndarray:
         scores = [metric.score(of_run(record, place, len(part))) for place, part in enumerate(parts)]
-        return -np.array(scores) if metric.higher_is_better else np.array(scores)
+        return -metric.sign * np.array(scores)
 
     return loss
 

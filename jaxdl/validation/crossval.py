@@ -105,22 +105,41 @@ class Folds:
 
 def run_folds(asked: Folds, execution: Execution) -> Result:
     """`cross_validate`, with the folds at hand."""
+    begin, source, split = time.perf_counter(), asked.source, asked.split
+    method, repeats = asked.interval if isinstance(asked.interval, tuple) else (asked.interval, NESTED_REPEATS)
+    check_choice("interval", method, METHODS)
+    count = len(_chosen(asked))
+    if method == "nested":
+        check_nested(source, split, count, repeats, asked.task.score)
+        if execution.store is None:
+            execution = execution.replace(store=DataStore(asked.plan.batch_size))
+    elif method != "auto":
+        check_method(method, count)
+    result = train_folds(asked, execution)
+    result = dataclasses.replace(result, baseline=baseline_scores(result, source.targets(), split))
+    if method != "nested":
+        return summarised(result, source.groups, method)
+
+    def again(division: Split, name: str) -> Result:
+        strategy = result.fold_strategy["name"]
+        plain = execution.below(name).replace(fold_strategy=strategy, keep_models=False, progress=None)
+        return train_folds(dataclasses.replace(asked, split=division, interval="auto", only=None, numbers=None), plain)
+
+    result = summarised(result)
+    found = nested_interval(result, source, split, again, repeats=repeats)
+    return dataclasses.replace(result, interval=found.as_dict(), seconds=time.perf_counter() - begin)
+
+
+def train_folds(asked: Folds, execution: Execution) -> Result:
+    """The result of the folds, without what is computed of it afterwards: baseline, other metrics, interval."""
     begin = time.perf_counter()
     init, plan, split = asked.init, asked.plan, asked.split
-    method, repeats = asked.interval if isinstance(asked.interval, tuple) else (asked.interval, NESTED_REPEATS)
     check_choice("fold strategy", execution.fold_strategy, STRATEGIES)
-    check_choice("interval", method, METHODS)
     allow = check_allowed(execution.allow)
     source = arrange_columns(asked.source, init.card.columns) if isinstance(init, Checkpoint) else asked.source
     chosen = _chosen(asked)
     for fold in chosen:
         asked.task.check_test(len(split.test[fold]), "cross-validation")
-    if method == "nested":
-        check_nested(source, split, len(chosen), repeats, asked.task.score)
-        if execution.store is None:
-            execution = execution.replace(store=DataStore(plan.batch_size))
-    elif method != "auto":
-        check_method(method, len(chosen))
     if execution.work:
         execution.work.claim(_settings(asked, source, chosen, execution), environment())
     leaks = check_leaks(init, source, split, allow=allow, folds=chosen, store=execution.store)
@@ -137,17 +156,7 @@ def run_folds(asked: Folds, execution: Execution) -> Result:
     execution.remember(bool(setup.streamed))
     made, strategy = _train(setup, asked, chosen, execution)
     result = _joined(setup, asked, chosen, made, strategy)
-    result = dataclasses.replace(result, leaks=[leak.as_dict() for leak in leaks], seconds=time.perf_counter() - begin)
-    if method != "nested":
-        return summarised(result, source.groups, method)
-
-    def again(division: Split, name: str) -> Result:
-        plain = execution.below(name).replace(fold_strategy=strategy["name"], keep_models=False, progress=None)
-        return run_folds(Folds(init, source, plan, asked.task, division), plain)
-
-    result = summarised(result)
-    found = nested_interval(result, source, split, again, repeats=repeats)
-    return dataclasses.replace(result, interval=found.as_dict(), seconds=time.perf_counter() - begin)
+    return dataclasses.replace(result, leaks=[leak.as_dict() for leak in leaks], seconds=time.perf_counter() - begin)
 
 
 def _chosen(asked: Folds) -> list[int]:
@@ -218,7 +227,7 @@ def _joined(
     if strategy["name"] != "loop":  # folds were trained at once
         curves.sort(key=lambda row: row["epoch"])
     name, arguments = describe(setup.model)
-    result = Result(
+    return Result(
         task=task.name,
         metric=task.metric,
         mean=mean,
@@ -240,8 +249,6 @@ def _joined(
         question=task.plain(),
         own=task,
     )
-    targets = [setup.targets_of(split.train[fold]) for fold in chosen]
-    return dataclasses.replace(result, baseline=baseline_scores(result, targets))
 
 
 def concatenated(trees: Sequence[Any]) -> Any:
@@ -249,10 +256,15 @@ def concatenated(trees: Sequence[Any]) -> Any:
     return jax.tree.map(lambda *parts: np.concatenate(parts), *trees)
 
 
-def baseline_scores(result: Result, targets: Sequence[Any]) -> dict[str, float]:
-    """The score of a model that knows nothing but the training `targets` of each fold, on the held-out rows."""
+def baseline_scores(result: Result, targets: Any, split: Split) -> dict[str, float]:
+    """The score of a model that knows nothing but the training part of `targets`, on the held-out rows of each fold."""
     task = result.asked
-    kept = concatenated([task.baseline(known, row["test"]) for known, row in zip(targets, result.folds, strict=True)])
+
+    def guesses(row: Mapping[str, Any]) -> Any:
+        part = split.train[row["fold"]]
+        return task.baseline(jax.tree.map(lambda array: array[part], targets), row["test"])
+
+    kept = concatenated([guesses(row) for row in result.folds])
     guessed = dataclasses.replace(result, out_of_fold=dataclasses.replace(result.out_of_fold, kept=kept))
     names = [
         name

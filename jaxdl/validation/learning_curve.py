@@ -16,7 +16,6 @@ from jaxdl.tasks import Metric, Metrics, Task, choose_task
 from jaxdl.training.execution import Execution
 from jaxdl.training.features import DataStore
 from jaxdl.training.plan import Plan
-from jaxdl.training.resume import RunFolder
 from jaxdl.training.setup import Init
 from jaxdl.training.transfer import describe_run
 from jaxdl.validation.crossval import Folds, run_folds
@@ -212,11 +211,11 @@ def run_part(name: str, asked: Folds, execution: Execution) -> Result:
         return run_folds(asked, execution)
     if (finished := work.finished_part(name)) is not None:
         return dataclasses.replace(load_result(finished), own=asked.task)
-    inner = RunFolder(work.part(name).folder, save_every=work.save_every, should_stop=work.should_stop)
+    inner = execution.below(name)
     try:
-        result = run_folds(asked, execution.replace(work=inner))
+        result = run_folds(asked, inner)
     except BaseException:
-        inner.abandon()  # leaves what a save has reached
+        inner.work.abandon()  # leaves what a save has reached
         raise
     with work.finish_part(name) as folder:
         result.write_to(folder)

@@ -12,6 +12,7 @@ import numpy as np
 from jaxdl.data.preprocessing import Preprocessing, parse_preprocessing
 from jaxdl.errors import InputError
 from jaxdl.tasks import Classification, Regression, Task, parse_task
+from jaxdl.tasks.classification import of_classes
 
 FORMAT = 1
 CARD, ARRAYS = "card.json", "variables"
@@ -177,7 +178,7 @@ def _parse_task(held: Mapping[str, Any]) -> tuple[Task | None, dict[str, tuple[f
     elif (scaling := held.get("scaling")) is not None:
         task, targets = Regression(), {"scaling": scaling}
     else:
-        task, targets = Classification(tuple(held["class_names"])) if held["class_names"] else None, {}
+        task, targets = of_classes(held["class_names"]), {}
     targets = {name: _numbers(name, values) for name, values in targets.items()}
     if task is not None:
         task.check_constants(targets)

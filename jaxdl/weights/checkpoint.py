@@ -25,7 +25,7 @@ from jaxdl.models.staged import (
     split_variables,
     walk_shapes,
 )
-from jaxdl.tasks import Classification
+from jaxdl.tasks.classification import of_classes
 from jaxdl.weights.card import ARRAYS, CARD, FORMAT, LISTS, Card, lists_of, plain_card, read_card
 from jaxdl.weights.files import check_free, first_line, plain_path, written_whole
 
@@ -303,7 +303,7 @@ def replace_head(
         raise InputError(f"num_outputs is {num_outputs!r}; expected a positive whole number")
     if class_names and len(class_names) != num_outputs:
         raise InputError(f"{len(class_names)} class names for num_outputs={num_outputs}")
-    task = Classification(tuple(class_names)) if class_names else None
+    task = of_classes(class_names)
     model = checkpoint.model.clone(num_outputs=num_outputs)
     _, body = split_variables(checkpoint.variables, ("head",))
     example = batch_of(checkpoint.card.preprocessing.spec())
@@ -317,5 +317,5 @@ def from_model(
 ) -> Checkpoint:
     """A checkpoint of fresh variables."""
     variables = init_variables(model, jax.random.key(seed), preprocessing.spec())
-    task = Classification(tuple(class_names)) if class_names else None
+    task = of_classes(class_names)
     return Checkpoint(model, jax.tree.map(np.asarray, variables), Card(preprocessing, task))

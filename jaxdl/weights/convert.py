@@ -11,7 +11,7 @@ from jaxdl.data.preprocessing import ImagePreprocessing
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import MODELS, create, describe
 from jaxdl.models.staged import Staged
-from jaxdl.tasks import Classification
+from jaxdl.tasks.classification import of_classes
 from jaxdl.weights import hub
 from jaxdl.weights.adapt import CHANNEL_MODES, reverse_channels, with_channels
 from jaxdl.weights.card import Card
@@ -96,7 +96,7 @@ def convert(
     licences = (origin.get("licence"), described and described.licence, row and row.licence)
     card = Card(
         prepared,
-        _task(_class_names(names, described, like, network.num_outputs)),
+        of_classes(_class_names(names, described, like, network.num_outputs)),
         source={
             **origin,
             "file": path.name,
@@ -223,11 +223,6 @@ def _class_names(
     if described is not None and len(described.class_names) == outputs:
         return described.class_names
     return class_names(row.class_names if row else "imagenet", outputs)
-
-
-def _task(names: tuple[str, ...]) -> Classification | None:
-    """What published weights are asked, where the names of their classes are known."""
-    return Classification(names) if names else None
 
 
 FORMATS = ("safetensors", "npz")

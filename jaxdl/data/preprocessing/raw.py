@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -44,6 +45,10 @@ class RawPreprocessing(Preprocessing):
         return cls(tuple((place, leaf.shape, str(leaf.dtype)) for place, (_, leaf) in zip(places, leaves, strict=True)))
 
     def spec(self) -> Any:
+        return self._spec
+
+    @cached_property
+    def _spec(self) -> Any:  # asked for every example
         tree: Any = {}
         for place, shape, dtype in self.arrays:
             leaf = jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype))

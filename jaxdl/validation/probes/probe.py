@@ -1,6 +1,7 @@
 """Heads on features: every kind, every penalty, every fold."""
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
@@ -208,7 +209,6 @@ def _run_head(
     """One head over its grid; `folds` are the outer ones, the inner ones and the rule that these choose by."""
     begin = time.perf_counter()
     split, inner, rule = folds
-    sign = 1 if task.score.higher_is_better else -1
     notes, gradients, by_fold = [], [], None
     if whole and name == "ridge":
         outputs = ridge_leave_one_out(examples, grid)[:, np.concatenate(split.test)]
@@ -217,7 +217,7 @@ def _run_head(
         fitted = fit_all(name, grid, examples, [split])[0]
         outputs, gradients = np.concatenate([one.outputs for one in fitted], 1), [one.gradient for one in fitted]
     scores = _scores(outputs, split, examples, task)
-    chosen = select(sign * scores, rule)
+    chosen = select(task.score.sign * scores, rule)
     if len(grid) > 1:
         if inner is None:
             notes.append(BIAS)
@@ -226,7 +226,7 @@ def _run_head(
             for part, mine in zip(inner, fit_all(name, grid, examples, inner), strict=True):
                 gradients += [one.gradient for one in mine]
                 outputs_of_part = np.concatenate([one.outputs for one in mine], 1)
-                by_fold.append(select(sign * _scores(outputs_of_part, part, examples, task), rule))
+                by_fold.append(select(task.score.sign * _scores(outputs_of_part, part, examples, task), rule))
     left = [gradient for gradient in gradients if gradient is not None]
     if left and max(left) > examples.tolerance:
         notes.append(f"not every fit came to its optimum: a gradient of {max(left):.2g} of the residuals was left")
@@ -271,20 +271,20 @@ def _shared_sizes(sizes: Sequence[int]) -> list[int]:
 
 def _scores(outputs: np.ndarray, split: Split, examples: Examples, task: Task) -> np.ndarray:
     """``[grid, folds]``. Where no fold has a score, as R² of single examples, that of all rows: ``[grid, 1]``."""
+    labels = examples.labels[np.concatenate(split.test)]
+    ends = np.cumsum([0, *(len(test) for test in split.test)]).tolist()
 
-    def score(kept: np.ndarray, rows: np.ndarray) -> float:
-        return task.score.score(task.host_record(kept, examples.labels[rows]))
+    def by_fold(kept: np.ndarray) -> list[float]:
+        record = task.host_record(kept, labels)
+        parts = ({key: values[a:b] for key, values in record.items()} for a, b in itertools.pairwise(ends))
+        return [task.score.score(part) for part in parts]
 
-    ends = np.cumsum([len(test) for test in split.test])[:-1]
-    found = np.array(
-        [[score(part, test) for part, test in zip(np.split(one, ends), split.test, strict=True)] for one in outputs]
-    )
+    found = np.array([by_fold(one) for one in outputs])
     if not np.isnan(found).all():
         return found
     if task.score.averaged:
         raise InputError(f"the metric '{task.metric}' is not defined in any fold: {task.score.undefined}")
-    everything = np.concatenate(split.test)
-    return np.array([[score(one, everything)] for one in outputs])
+    return np.array([[task.score.score(task.host_record(one, labels))] for one in outputs])
 
 
 def _check_folds(heads: Iterable[str], classes: int, folds: int) -> None:

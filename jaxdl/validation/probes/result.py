@@ -159,8 +159,7 @@ class ProbeResult(Saved):
             question=task.plain(),
             own=task,
         )
-        known = [self.labels[train] for train in self.split.train]
-        return dataclasses.replace(result, baseline=baseline_scores(result, known))
+        return dataclasses.replace(result, baseline=baseline_scores(result, self.labels, self.split))
 
     def as_dict(self) -> dict[str, Any]:
         """Grids, scores and choices of all heads, for JSON."""

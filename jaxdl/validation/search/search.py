@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal, get_args
 
-import jax
 import numpy as np
 
 from jaxdl.data.source import Source, arrange_columns, check_source
@@ -17,7 +16,7 @@ from jaxdl.training.plan import Plan
 from jaxdl.training.setup import Init
 from jaxdl.training.transfer import describe_run
 from jaxdl.validation.batched_runs import Scores
-from jaxdl.validation.crossval import Folds, baseline_scores, concatenated, run_folds
+from jaxdl.validation.crossval import Folds, baseline_scores, concatenated, train_folds
 from jaxdl.validation.leakage import check_leaks
 from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.validation.result import OutOfFold, Result, mean_and_spread
@@ -160,8 +159,7 @@ def search(
     results = _train_outer(groups, configurations, taken, Folds(init, source, plan, question, outer), execution)
     result = _join(results, [configurations[number] for number in taken], final, time.perf_counter() - begin)
     selected = {"configurations": len(configurations), "nested": searching.nested}
-    targets = [jax.tree.map(lambda a, part=part: a[part], source.targets()) for part in outer.train]
-    result = dataclasses.replace(result, selected=selected, baseline=baseline_scores(result, targets))
+    result = dataclasses.replace(result, selected=selected, baseline=baseline_scores(result, source.targets(), outer))
     result = summarised(result, source.groups)
     return SearchResult(
         nested=searching.nested,
@@ -259,7 +257,7 @@ def _train_outer(
                 only=mine,
                 numbers={fold: numbers[taken[fold]] for fold in mine},
             )
-            results.append(run_folds(of_group, execution.below(f"outer-{place}")))
+            results.append(train_folds(of_group, execution.below(f"outer-{place}")))
     return results
 
 

@@ -1,7 +1,6 @@
 """All configurations through all rungs, division by division: a grid has one rung, halving several."""
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -9,6 +8,7 @@ import numpy as np
 
 from jaxdl.tasks import Metric
 from jaxdl.validation.batched_runs import Scores
+from jaxdl.validation.result import finite
 from jaxdl.validation.search.configurations import Configuration
 from jaxdl.validation.search.evaluate import Evaluation, Trained, averaged
 from jaxdl.validation.search.inner import Part
@@ -79,7 +79,7 @@ def _standing(scores: Mapping[int, Sequence[Scores]], metric: Metric, criterion:
     if criterion == "loss":
         return Standing(list(scores), -losses, losses.mean(1))
     values = measured(metric.name)
-    return Standing(list(scores), values if metric.higher_is_better else -values, losses.mean(1))
+    return Standing(list(scores), metric.sign * values, losses.mean(1))
 
 
 def _row(name: Division, one: Configuration, scores: Sequence[Scores], metric: str, share: float) -> dict[str, Any]:
@@ -87,13 +87,9 @@ def _row(name: Division, one: Configuration, scores: Sequence[Scores], metric: s
     return {
         "division": name if isinstance(name, str) else f"outer fold {name}",
         "configuration": one.number,
-        "mean": _finite(values.mean()),
-        "se": _finite(values.std(ddof=1) / np.sqrt(len(values))) if len(values) > 1 else None,
-        "loss": _finite(np.mean([row["loss"] for row in scores])),
+        "mean": finite(float(values.mean())),
+        "se": finite(float(values.std(ddof=1) / np.sqrt(len(values)))) if len(values) > 1 else None,
+        "loss": finite(float(np.mean([row["loss"] for row in scores]))),
         "epochs": max(1, round(one.plan.epochs * share)),
-        "folds": [_finite(value) for value in values],
+        "folds": finite(values.tolist()),
     }
-
-
-def _finite(value: float) -> float | None:
-    return float(value) if math.isfinite(value) else None

@@ -108,7 +108,7 @@ def compare(
     chosen = next(iter(samples.values())).metric
     means = {name: sample.fold_scores.mean() for name, sample in samples.items()}
     means = {name: samples[name].pooled_score if np.isnan(mean) else mean for name, mean in means.items()}
-    order = sorted(samples, key=lambda name: -means[name] if chosen.higher_is_better else means[name])
+    order = sorted(samples, key=lambda name: -chosen.sign * means[name])
     pairs = _tested([(name, samples[name]) for name in order], test, alpha, seed)
     different = {(pair.first, pair.second) for pair in pairs if pair.adjusted <= alpha}
     return Comparison(

@@ -9,9 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.validation.result import Result
+from jaxdl.validation.result import Result, finite
 
-Value = float | None
 NO_PROBABILITIES = (
     "The outputs are decision values, of which no probabilities come: log loss, Brier score, calibration error and "
     "temperature are left out."
@@ -30,18 +29,14 @@ def measure(result: Result) -> dict[str, Any]:
     every = result.asked.metrics
     known = [metric for metric in every.values() if all(key in sample.record for key in metric.reads)]
     samples = {metric.name: dataclasses.replace(sample, metric=metric) for metric in known}
-    pooled = {name: _value(one.pooled_score) for name, one in samples.items()}
-    folds = {name: [_value(score) for score in one.fold_scores] for name, one in samples.items()}
+    pooled = finite({name: float(one.pooled_score) for name, one in samples.items()})
+    folds = finite({name: one.fold_scores.tolist() for name, one in samples.items()})
     return {
         "pooled": pooled,
         "folds": folds,
         "undefined": {name: every[name].undefined for name in pooled if None in (pooled[name], *folds[name])},
         **({"left_out": NO_PROBABILITIES} if len(known) < len(every) else {}),
     }
-
-
-def _value(score: float) -> Value:
-    return float(score) if np.isfinite(score) else None
 
 
 def log_loss(labels: np.ndarray, logits: np.ndarray) -> float:

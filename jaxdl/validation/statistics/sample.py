@@ -113,13 +113,12 @@ class Sample:
         return np.nan_to_num(changes)[mine] / np.sqrt(sizes[mine]) / rows[self.place]
 
     def _without(self, gone: np.ndarray) -> float:
-        weights = 1.0 - gone
         if not self.metric.averaged:
             return self.metric.score(_take(self.record, ~gone))
         scores = self.fold_scores.copy()
         for one in np.unique(self.fold[gone]):
             metric, rows = self.parts[one]
-            kept = rows[weights[rows] > 0]
+            kept = rows[~gone[rows]]
             scores[one] = metric.score(_take(self.record, kept)) if len(kept) else np.nan
         return float(mean_of_defined(scores))
 
@@ -162,12 +161,15 @@ class Sample:
     @cached_property
     def parts(self) -> list[tuple[Metric, np.ndarray]]:
         """Of each fold the metric, with what it takes from the other folds, and its rows."""
+        rows = [np.flatnonzero(self.fold == one) for one in range(len(self.test))]
+        if type(self.metric).fitted is Metric.fitted:  # it takes nothing from the other folds
+            return [(self.metric, mine) for mine in rows]
         parts = []
-        for one in range(len(self.test)):
+        for one, places in enumerate(rows):
             mine = self.fold == one
             # rows of an example that the fold tests have no say in what it is measured by
             others = ~np.isin(self.index, self.index[mine])
-            parts.append((self.metric.fitted(_take(self.record, others), self.fold[others]), np.flatnonzero(mine)))
+            parts.append((self.metric.fitted(_take(self.record, others), self.fold[others]), places))
         return parts
 
 
