@@ -6,6 +6,7 @@ head, freezing is a boundary in it, a new task replaces its last entry.
 
 import dataclasses
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import flax.linen as nn
@@ -191,6 +192,20 @@ def batch_of(spec: Any) -> Any:
     return jax.tree.map(lambda one: jax.ShapeDtypeStruct((1, *one.shape), one.dtype), spec)
 
 
+@partial(jax.jit, static_argnames=("model", "start", "leaves", "tree"))
+def _fresh_variables(
+    model: Staged, start: str | None, key: jax.Array, leaves: tuple[jax.ShapeDtypeStruct, ...], tree: Any
+) -> Variables:
+    """Variables of the stages from `start`; compiled once in a process for a model and the shapes that it is fed."""
+    return model.lazy_init({"params": key}, jax.tree.unflatten(tree, leaves), start=start)
+
+
+def _static(x: Any) -> tuple[tuple[jax.ShapeDtypeStruct, ...], Any]:
+    """The shapes of a pytree as arguments that can be compared."""
+    leaves, tree = jax.tree.flatten(x)
+    return tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves), tree
+
+
 def init_variables(model: Staged, key: jax.Array, spec: Any) -> Variables:
     """Fresh variables of the whole model.
 
@@ -207,7 +222,7 @@ def init_variables(model: Staged, key: jax.Array, spec: Any) -> Variables:
     if any(min(leaf.shape) < 1 for leaf in jax.tree.leaves(x)) or getattr(x, "shape", None) == (1,):
         raise InputError(f"{type(model).__name__} cannot take inputs of shape {shapes}: nothing is in them")
     try:
-        variables = jax.jit(lambda k: model.lazy_init({"params": k}, x))(key)
+        variables = _fresh_variables(model, None, key, *_static(x))
     except InputError:
         raise
     except (ValueError, TypeError, ZeroDivisionError, AttributeError, LookupError) as error:  # an array for a dict, too
@@ -226,6 +241,6 @@ def init_head(model: Staged, key: jax.Array, body: Variables, x: Any, start: str
       start: a stage; the first by default.
     """
     features = jax.eval_shape(lambda v, a: model.apply(v, a, start=start, stop="head"), body, x)
-    fresh = model.lazy_init({"params": key}, features, start="head")
+    fresh = _fresh_variables(model, "head", key, *_static(features))
     small = jax.tree.map(lambda leaf: HEAD_SCALE * leaf if leaf.ndim > 1 else leaf, fresh["params"])
     return {"params": small, "batch_stats": fresh.get("batch_stats", {})}

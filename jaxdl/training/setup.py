@@ -186,22 +186,18 @@ class Setup:
         fresh = jax.eval_shape(self._draw, jax.random.key(0))
         return fresh if self.body is None else join_variables(self.body, fresh)
 
-    @cached_property
-    def _draw(self) -> Callable[[jax.Array], Variables]:
-        """Fresh variables from a key: of all trained stages, or of the head alone where the others have weights.
-
-        Compiled once, whatever the number of folds.
-        """
+    def _draw(self, key: jax.Array) -> Variables:
+        """Fresh variables from a key: of all trained stages, or of the head alone where the others have weights."""
         spec = self.preprocessing.spec()
         if self.body is None:
             names = self.model.stage_names[self.boundary :]
-            return jax.jit(lambda key: split_variables(init_variables(self.model, key, spec), names)[0])
+            return split_variables(init_variables(self.model, key, spec), names)[0]
         rest = jax.eval_shape(lambda: join_variables(self.frozen, self.body))
         start = self.model.stage_names[self.boundary] if self.cached else None
         one = batch_of(spec)
         if self.cached:
             one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), self.shared.x)
-        return jax.jit(lambda key: init_head(self.model, key, rest, one, start))
+        return init_head(self.model, key, rest, one, start)
 
     def run(self, fold: int | BatchedRun) -> BatchedRun:
         """What a fold by number stands for: the plan's seed, and its numbers unless the fold has its own."""
@@ -212,7 +208,7 @@ class Setup:
     def states(self, folds: Sequence[int | BatchedRun]) -> State:
         """Before the first step: restored weights and a fresh head from (seed, fold), ``[runs, …]`` in one state.
 
-        Drawn by one program, however many there are.
+        Drawn by one program, however many there are, and compiled once in a process for a model.
         """
         runs = [self.run(fold) for fold in folds]
         numbers = sorted({run.fold for run in runs})
@@ -226,7 +222,12 @@ class Setup:
             jnp.stack([seeds[run.seed] for run in runs]), jnp.array([run.fold for run in runs])
         )
         traced = jax.tree.map(lambda *values: jnp.asarray(np.stack(values)), *[run.traced for run in runs])
-        params, batch_stats, opt_state = self._draw_all(keys, traced)
+        if self.head is None:
+            purpose = INIT if self.body is None else HEAD
+            drawn = jax.vmap(lambda key: self._draw(jax.random.fold_in(key, purpose)))(keys)
+        else:
+            drawn = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(runs), *jnp.shape(leaf))), self.head)
+        params, batch_stats, opt_state = self._start(drawn, traced)
         return State(
             step=jnp.zeros(len(runs), jnp.int32),
             params=params,
@@ -240,19 +241,15 @@ class Setup:
         )
 
     @cached_property
-    def _draw_all(self) -> Callable[[jax.Array, TracedHyperparameters | None], tuple[Any, Any, Any]]:
-        """Parameters, batch statistics and optimizer state for ``keys[runs]`` and their numbers."""
+    def _start(self) -> Callable[[Variables, TracedHyperparameters | None], tuple[Any, Any, Any]]:
+        """Parameters, batch statistics and optimizer state of runs, from what was drawn for each and its numbers."""
 
-        def draw(key: jax.Array, traced: TracedHyperparameters | None) -> tuple[Any, Any, Any]:
-            if self.body is None:
-                variables = self._draw(jax.random.fold_in(key, INIT))
-            else:
-                head = self._draw(jax.random.fold_in(key, HEAD)) if self.head is None else self.head
-                variables = join_variables(self.body, head)
+        def start(drawn: Variables, traced: TracedHyperparameters | None) -> tuple[Any, Any, Any]:
+            variables = drawn if self.body is None else join_variables(self.body, drawn)
             optimizer = self.optimizer if traced is None else make_optimizer(self.plan, self.steps, traced=traced)
             return variables["params"], variables["batch_stats"], optimizer.init(variables["params"])
 
-        return jax.jit(jax.vmap(draw))
+        return jax.jit(jax.vmap(start), donate_argnums=0)
 
     def input_constants(self, fold: int) -> Constants:
         """Of the preprocessing: the checkpoint's, or from this fold's training part alone."""
