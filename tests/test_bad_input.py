@@ -438,7 +438,12 @@ def test_a_read_only_folder(refused, tmp_path):
 # Writing that fails on the way
 
 
-@pytest.fixture(params=[OSError(28, "No space left on device"), KeyboardInterrupt()], ids=["disk full", "interrupted"])
+@pytest.fixture(
+    params=[
+        pytest.param(OSError(28, "No space left on device"), id="disk full"),
+        pytest.param(KeyboardInterrupt(), id="interrupted", marks=pytest.mark.slow),
+    ]
+)
 def stop(request):
     """Something that stops a write, the exit code it leads to, and what is said."""
 

@@ -207,7 +207,7 @@ def test_options_reach_the_plan():
     "options",
     [
         "--optimizer adamw --schedule cosine --precision bfloat16",
-        "--optimizer adam --schedule linear --clip-norm 1 --label-smoothing 0.1",
+        pytest.param("--optimizer adam --schedule linear --clip-norm 1 --label-smoothing 0.1", marks=pytest.mark.slow),
         "--optimizer sgd --schedule constant --parallel pmap",
         "--optimizer lamb --schedule step --warmup-epochs 0.5 --stage-lr head=10 layer1=0.5",
     ],
@@ -344,10 +344,10 @@ def test_the_answer_is_printed(run, home):
     [
         ("kfold", "plain.npz", 3),
         ("group", "full.npz", 3),
-        ("leave-one-out", "eight.npz", 8),
-        ("monte-carlo", "plain.npz", 3),
-        ("time-series", "full.npz", 3),
         ("holdout", "plain.npz", 1),
+        pytest.param("leave-one-out", "eight.npz", 8, marks=pytest.mark.slow),
+        pytest.param("monte-carlo", "plain.npz", 3, marks=pytest.mark.slow),
+        pytest.param("time-series", "full.npz", 3, marks=pytest.mark.slow),
     ],
 )
 def test_splitters(tmp_path, splitter, data, folds):
@@ -381,7 +381,13 @@ def test_splitters(tmp_path, splitter, data, folds):
 
 
 @pytest.mark.parametrize(
-    ("folds", "keep", "kept"), [(21, "auto", False), (3, "auto", True), (21, "always", True), (3, "never", False)]
+    ("folds", "keep", "kept"),
+    [
+        (21, "auto", False),
+        (3, "auto", True),
+        pytest.param(21, "always", True, marks=pytest.mark.slow),
+        pytest.param(3, "never", False, marks=pytest.mark.slow),
+    ],
 )
 def test_many_folds_are_neither_listed_nor_kept(tmp_path, folds, keep, kept):
     options = f"{FEW} --splitter kfold --folds {folds} --fold-strategy vmap --keep-models {keep}"
@@ -396,6 +402,7 @@ def test_many_folds_are_neither_listed_nor_kept(tmp_path, folds, keep, kept):
             np.testing.assert_allclose(again, rows.kept[rows.fold == fold], atol=1e-5)
 
 
+@pytest.mark.slow
 def test_fold_strategies_agree(tmp_path):
     logits = {}
     for strategy in ("loop", "vmap", "shard"):

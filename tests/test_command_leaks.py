@@ -45,6 +45,7 @@ def test_copies_are_refused_allowed_or_grouped(twice):
     np.testing.assert_array_equal(fold[20:35], fold[:15])
 
 
+@pytest.mark.slow
 def test_held_out_examples_of_a_training(twice):
     command = "pretrain --model mlp --data twice.npz --epochs 1 --validation-fraction 0.4"
     assert "duplicates: 5 examples are tested" in refused(f"{command} --allow near-duplicates --out new")

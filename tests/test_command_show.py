@@ -70,6 +70,7 @@ def test_none_shows_the_images_as_they_are(drawn):
     assert list(labels) == list(mixed)
 
 
+@pytest.mark.slow
 def test_of_a_large_folder_only_the_chosen_are_read(tmp_path, drawn):
     for name in ("кошки", "$dogs$"):
         (tmp_path / "pets" / name).mkdir(parents=True)

@@ -102,6 +102,7 @@ def test_a_run_scored_otherwise_is_another_run():
     assert "auc then, kappa now" in said
 
 
+@pytest.mark.slow
 def test_a_search_chooses_by_the_metric_that_is_asked_for(tmp_path):
     line = f"search {MLP} --data classes.npz --folds 2 --inner-folds 2 --space learning_rate=1e-3,1e-1"
     said = jaxdl_command(f"{line} --metric f1 --out {tmp_path / 'f1'}")
@@ -130,6 +131,7 @@ def test_runs_are_compared_by_any_metric(tmp_path):
     assert "'kappa'" in refused(f"{line} --metric kapa")
 
 
+@pytest.mark.slow
 def test_curves_and_variances_are_scored_by_the_metric(tmp_path):
     plain = f"{MLP} --data classes.npz --metric balanced-accuracy"
     jaxdl_command(f"learning-curve {plain} {FOLDS} --sizes 10 100% --out {tmp_path / 'curve'}")

@@ -169,6 +169,7 @@ def test_the_task_of_arrays_can_be_said(tmp_path):
 # Tables of images
 
 
+@pytest.mark.slow
 def test_images_of_a_group_stay_together(tmp_path):
     options = f"--data scans.csv --epochs 1 --folds 3 --splitter group --allow times --out {tmp_path / 'run'}"
     said = jaxdl_command(f"cross-validate {CNN} {options}")
@@ -308,6 +309,7 @@ def test_streamed_and_in_memory_give_the_same(tmp_path):
     assert np.ptp(one.kept) > 0.01
 
 
+@pytest.mark.slow
 def test_streamed_by_worker_processes(tmp_path):
     made = []
     for stream in ("always --workers 1", "never"):

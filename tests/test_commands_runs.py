@@ -170,7 +170,7 @@ def test_a_damaged_run_is_told_and_can_be_begun_anew(tmp_path):
 # Interruptions
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
 def test_a_signal_saves_and_the_same_command_goes_on(tmp_path, home, monkeypatch, number):
     line = f"{PRETRAIN} --validation-fraction 0.25 --out {tmp_path / 'new'}"
     with monkeypatch.context() as patch:
@@ -252,7 +252,7 @@ def test_tensorboard_shows_the_curves(home):
         assert_same_scalars(read_events(home / "run" / "tensorboard" / f"fold-{fold}"), expected(rows))
 
 
-@pytest.mark.parametrize("command", [PRETRAIN, CROSS])
+@pytest.mark.parametrize("command", [PRETRAIN, pytest.param(CROSS, marks=pytest.mark.slow)])
 def test_no_step_is_doubled_after_an_interruption(tmp_path, monkeypatch, command):
     line = f"{command} --tensorboard --save-every 0 --out {tmp_path / 'new'}"
     for at in (2, 1):
@@ -319,6 +319,7 @@ def wandb(monkeypatch):
     return module
 
 
+@pytest.mark.slow
 def test_wandb_is_told_the_curves(tmp_path, monkeypatch, wandb):
     line = f"{CROSS} --wandb my-project --save-every 0 --out {tmp_path / 'new'}"
     with monkeypatch.context() as patch:

@@ -84,6 +84,7 @@ def test_best_and_last_by_the_held_out_examples(tmp_path):
         assert log_loss(held.targets(), jaxdl.predict(checkpoint, held).probabilities) == pytest.approx(loss, abs=1e-5)
 
 
+@pytest.mark.slow
 def test_folds_stop_early_each_at_its_own_epoch(tmp_path):
     options = "--epochs 30 --learning-rate 0.1 --early-stopping 1 --folds 3 --fold-strategy vmap"
     jaxdl_command(f"cross-validate {MLP} {options} --out {tmp_path / 'run'}")
@@ -116,6 +117,7 @@ def test_balanced_class_weights_are_inverse_frequencies(trained):
     assert not same(balanced, trained("--epochs 2", out="plain"))
 
 
+@pytest.mark.slow
 def test_class_weights_are_relative(trained):
     """The loss is a weighted mean; and classes that are not named count once."""
     one = trained("--epochs 2 --class-weights common=2 rare=1")
@@ -148,6 +150,7 @@ def test_a_batch_in_parts_and_a_running_mean(trained):
 # Gradual unfreezing
 
 
+@pytest.mark.slow
 def test_one_more_stage_is_trained_each_time(trained):
     parent, moved = jaxdl.restore("parent"), {}
     for epochs in (1, 2, 3):
@@ -171,7 +174,9 @@ def same_stage(one, other, name):
 # find-lr
 
 
-@pytest.mark.parametrize("ending", ["png", "svg", "pdf"])
+@pytest.mark.parametrize(
+    "ending", ["svg", *(pytest.param(ending, marks=pytest.mark.slow) for ending in ("png", "pdf"))]
+)
 def test_find_lr_draws_and_suggests(tmp_path, ending):
     picture = tmp_path / "new folder" / f"rates.{ending}"
     said = jaxdl_command(f"find-lr {MLP} --steps 40 --highest 3 --batch-size 16 --out '{picture}'")

@@ -134,6 +134,7 @@ def test_the_table_is_printed_with_the_truth(tour):
     assert {"pretrain", "save and restore", "refit and score", "report"} < set(found.seconds)
 
 
+@pytest.mark.slow
 def test_a_second_run_replaces_the_first(tour, tmp_path):
     out, steps = tmp_path / "demo", []
     out.mkdir()  # an empty folder will do
@@ -150,6 +151,7 @@ def test_a_second_run_replaces_the_first(tour, tmp_path):
     assert (out / "notes.txt").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_the_same_seed_finds_the_same(tour, tmp_path):
     again = demo(tmp_path / "demo", short("from scratch"))
     assert again.truth["from scratch"] == tour[1].truth["from scratch"]

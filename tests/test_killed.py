@@ -94,6 +94,7 @@ def assert_same_run(home, one, other):
         assert jaxdl.weights.checkpoint.fingerprint(models[0]) == jaxdl.weights.checkpoint.fingerprint(models[1])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kills", [4, pytest.param(20, marks=pytest.mark.slow)])
 def test_a_run_that_is_killed_ends_as_one_that_was_not(home, kills):
     """Every other kill waits for a save to begin, so that it falls into the middle of one."""
@@ -122,6 +123,7 @@ def test_a_run_that_is_killed_ends_as_one_that_was_not(home, kills):
     assert not (home / out / "state").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [pytest.param(signal.SIGTERM, marks=pytest.mark.slow), signal.SIGINT])
 def test_a_signal_saves_and_has_its_own_exit_code(home, number):
     out, command = f"told-{number.name}", COMMAND.replace("--save-every 0", "--save-every 0.3")

@@ -42,6 +42,7 @@ def fitted(parent):
     return TransferClassifier(parent, epochs=10, learning_rate=1e-2, freeze_through="body").fit(FEW.x, NAMES)
 
 
+@pytest.mark.slow
 @parametrize_with_checks([TransferClassifier(**QUICK), TransferRegressor(**QUICK)])
 def test_the_checks_of_scikit_learn(estimator, check):
     """All of them: none is expected to fail."""
@@ -133,6 +134,7 @@ def test_pipeline_and_grid_search():
     assert search.best_score_ > 0.3
 
 
+@pytest.mark.slow
 def test_seeds():
     x, y = FEW.x.reshape(100, 64).astype(float), FEW.targets()
     make = lambda seed: TransferClassifier(epochs=1, random_state=seed).fit(x, y).predict_proba(x)  # noqa: E731

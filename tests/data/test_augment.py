@@ -97,7 +97,9 @@ def test_none_changes_nothing():
     np.testing.assert_array_equal(found.share, 1)
 
 
-@pytest.mark.parametrize("shape", [(8, 8, 1), (96, 72, 3), (24, 40, 4), (1, 1, 3)])
+@pytest.mark.parametrize(
+    "shape", [(24, 40, 4), *(pytest.param(s, marks=pytest.mark.slow) for s in ((8, 8, 1), (96, 72, 3), (1, 1, 3)))]
+)
 def test_everything_stays_an_image(shape):
     images = stored(1, 12, *shape)
     found = run("strong", images)
@@ -130,7 +132,7 @@ def test_alone_jitted_and_mapped_over_folds_agree(names):
     assert not np.allclose(mapped.images[0] - images[0], mapped.images[2] - images[2])
 
 
-@pytest.mark.parametrize("real", [0, 1, 5])
+@pytest.mark.parametrize("real", [5, *(pytest.param(real, marks=pytest.mark.slow) for real in (0, 1))])
 def test_padding_changes_no_real_example(real):
     images = stored(3, 8, 16, 16, 3)
     images[real:] = np.nan
@@ -145,6 +147,7 @@ def test_padding_changes_no_real_example(real):
     np.testing.assert_array_equal(padded.partner[real:], np.arange(real, 8))
 
 
+@pytest.mark.slow
 def test_an_operation_does_not_change_the_draws_of_another():
     assert len({MIXING, *(purpose for purpose, _ in PER_IMAGE.values())}) == len(PER_IMAGE) + 1
     images = stored(5, 40, 16, 16, 3)
@@ -383,6 +386,7 @@ def test_randaugment_draws_all_operations():
     assert likely((found == images).all((1, 2, 3)).sum(), 600, 1 / 196)
 
 
+@pytest.mark.slow
 def test_tone_operations_leave_a_plain_image_alone():
     image = jnp.full((20, 20, 3), 0.6)
     for operation in ("autocontrast", "equalize", "contrast", "colour", "sharpness"):

@@ -123,7 +123,7 @@ def test_equals_memory(kind, images):
 
 
 @pytest.mark.parametrize(
-    ("kind", "count"), [pytest.param("images", 3, marks=pytest.mark.slow), ("images", 1), ("dicts", 2)]
+    ("kind", "count"), [("dicts", 2), *(pytest.param("images", count, marks=pytest.mark.slow) for count in (1, 3))]
 )
 def test_equals_memory_with_worker_processes(images, kind, count):
     source, preprocessing = SOURCES[kind](images)
@@ -369,8 +369,7 @@ def alive(pid: int) -> bool:
     "ending",
     [
         "drop",
-        signal.SIGKILL,
-        *(pytest.param(end, marks=pytest.mark.slow) for end in ("exit", signal.SIGTERM, signal.SIGINT)),
+        *(pytest.param(end, marks=pytest.mark.slow) for end in ("exit", signal.SIGKILL, signal.SIGTERM, signal.SIGINT)),
     ],
 )
 def test_workers_end_with_their_reader(tmp_path, ending):
@@ -402,6 +401,7 @@ def test_workers_end_with_their_reader(tmp_path, ending):
         assert (program.returncode, errors) == (0, "")
 
 
+@pytest.mark.slow
 def test_a_reader_that_waits_is_served_after_sigterm(images):
     """A scheduler's signal reaches workers too; the run has to save first, and may need batches until then."""
     order = TrainingOrder((np.arange(23),), 4, 3)

@@ -23,10 +23,13 @@ def is_installed(*modules: str) -> bool:
     return all(importlib.util.find_spec(module) is not None for module in modules)
 
 
-pytestmark = pytest.mark.skipif(
-    not is_installed("tensorflow", "tensorflow_datasets", "array_record", "importlib_resources"),
-    reason="preparing a data set takes TensorFlow: pip install 'jaxdl[tfds]'",
-)
+pytestmark = [
+    pytest.mark.slow,  # TensorFlow takes its time to start
+    pytest.mark.skipif(
+        not is_installed("tensorflow", "tensorflow_datasets", "array_record", "importlib_resources"),
+        reason="preparing a data set takes TensorFlow: pip install 'jaxdl[tfds]'",
+    ),
+]
 
 PREPARE = """
     import io, sys
@@ -175,7 +178,7 @@ def in_any_order(x, y):
     return sorted((image.tobytes(), int(label)) for image, label in zip(x, y, strict=True))
 
 
-@pytest.mark.parametrize("tensorflow", [pytest.param("with", marks=pytest.mark.slow), "without"])
+@pytest.mark.parametrize("tensorflow", ["with", "without"])
 def test_every_image_and_label(tmp_path, prepared, tensorflow):
     run(READ, tensorflow, tmp_path / "read.npz", TFDS_DATA_DIR=prepared / "whole")
     with np.load(tmp_path / "read.npz") as read:

@@ -60,10 +60,10 @@ def test_any_convolution_has_xlas_gradients(batch, height, width, kernel, stride
     [
         ((2, 2), (3, 4), (3, 3), 1, ((1, 1), (1, 1))),
         ((2, 2), (40, 30), (3, 3), 1, "SAME"),  # the kernel is larger than the gradient
-        ((4, 4), (3, 4), (3, 3), 2, ((1, 1), (1, 1))),
+        pytest.param((4, 4), (3, 4), (3, 3), 2, ((1, 1), (1, 1)), marks=pytest.mark.slow),
         ((1, 7), (3, 2), (3, 5), 2, ((1, 1), (2, 1))),
-        ((5, 5), (3, 2), (5, 5), 1, "VALID"),
-        ((4, 4), (3, 2), (7, 7), 2, ((3, 3), (3, 3))),
+        pytest.param((5, 5), (3, 2), (5, 5), 1, "VALID", marks=pytest.mark.slow),
+        pytest.param((4, 4), (3, 2), (7, 7), 2, ((3, 3), (3, 3)), marks=pytest.mark.slow),
     ],
 )
 def test_kernels_larger_than_the_image_are_products(sides, channels, size, stride, padding):
@@ -127,11 +127,11 @@ def test_bfloat16_is_summed_up_in_float32():
 @pytest.mark.parametrize(
     ("sides", "size", "stride", "padding", "ties"),
     [
-        ((8, 8), 3, 2, ((1, 1), (1, 1)), False),
+        pytest.param((8, 8), 3, 2, ((1, 1), (1, 1)), False, marks=pytest.mark.slow),
         ((9, 7), 3, 2, ((0, 1), (1, 0)), True),
         ((11, 10), 2, 3, ((0, 0), (0, 0)), False),
         ((7, 9), 4, 2, ((1, 0), (1, 1)), True),
-        ((6, 5), 3, 1, ((1, 1), (1, 1)), True),
+        pytest.param((6, 5), 3, 1, ((1, 1), (1, 1)), True, marks=pytest.mark.slow),
     ],
 )
 def test_max_pooling_has_xlas_gradient(sides, size, stride, padding, ties):

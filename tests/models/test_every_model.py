@@ -128,6 +128,7 @@ def _equal(one, two):
     jax.tree.map(np.testing.assert_array_equal, one, two)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", _slow_but(lambda name: name in FIRST.values(), MODELS))
 def test_full_size_without_computing(name):
     entry = MODELS[name]
@@ -147,6 +148,7 @@ def test_full_size_without_computing(name):
     assert features.ndim == 2
 
 
+@pytest.mark.slow
 def test_images_are_told_apart(case):
     logits, _ = case.tapped
     assert np.isfinite(logits).all()
@@ -173,6 +175,7 @@ def test_cached_prefix_and_suffix_are_the_whole(case):
     assert off <= 1e-5 * max(1, np.abs(whole).max())
 
 
+@pytest.mark.slow
 def test_freezing_at_each_stage(case):
     """For every boundary the statistics of what is frozen come out as they went in; and it has no gradient.
 
@@ -221,6 +224,7 @@ def test_training(case):
     _trains(case)
 
 
+@pytest.mark.slow
 def test_training_of_one():
     """Of the residual networks for small images, which have batch norm and shortcuts."""
     key = next(key for key, (_, names) in DISTINCT.items() if "resnet20_cifar" in names)

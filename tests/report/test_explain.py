@@ -96,7 +96,7 @@ def test_rollout_equals_plain_loops():
         attention_rollout([])
 
 
-@pytest.mark.parametrize("pool", ["token", "mean"])
+@pytest.mark.parametrize("pool", ["token", pytest.param("mean", marks=pytest.mark.slow)])
 def test_rollout_map_of_a_vit(pool):
     model, variables, x = made("vit", patch_size=4, width=8, depth=2, num_heads=2, pool=pool)
     _, tapped = model.apply(variables, x, taps=("block1/attention", "block2/attention"))

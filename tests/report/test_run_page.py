@@ -191,6 +191,7 @@ def test_gradients_and_activations(page, made):
     assert "Frozen stages, and those without parameters, have none: conv1" in page.text()
 
 
+@pytest.mark.slow
 def test_vit_is_rolled_out_and_tanh_may_saturate(from_scratch, source, tmp_path):
     vit = from_scratch("vit", width=8, depth=1, num_heads=2)
     page = read_page(write_run_report(written(vit, tmp_path / "vit", data="digits:5-7"), source))

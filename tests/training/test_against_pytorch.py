@@ -174,7 +174,9 @@ def _theirs(network, options):
         return network.eval()(x).numpy()
 
 
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize(
+    "name", [pytest.param(name, marks=pytest.mark.slow if "stage" in name else ()) for name in CASES]
+)
 def test_fine_tuning_is_that_of_pytorch(name):
     """Every parameter and running statistic after 9 steps, from the same weights and on the same batches."""
     options, network = CASES[name], _network()

@@ -139,7 +139,7 @@ def test_what_is_kept_for_others_is_what_each_would_compute(counting):
     assert np.abs(kept[0] - kept[2]).max() > 0.1
 
 
-@pytest.mark.parametrize("what", ["examples", "activations"])
+@pytest.mark.parametrize("what", [pytest.param("examples", marks=pytest.mark.slow), "activations"])
 def test_sources_of_equal_shape_share_a_store_and_not_what_is_kept(what, counting):
     """The same name, number and shape: only the content tells them apart."""
     one = data.subset(data.digits(range(5)), np.arange(64))

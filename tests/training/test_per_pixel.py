@@ -237,6 +237,7 @@ def test_no_more_than_maps_and_counts_leave_the_device():
     assert {leaf.shape for leaf in found["record"].values()} == {(8,)}
 
 
+@pytest.mark.slow
 def test_cross_validation_is_the_same_by_every_strategy(tmp_path):
     plan = dataclasses.replace(PLAN, epochs=15)
     loop, *others = (
@@ -281,7 +282,7 @@ def test_early_stopping_keeps_the_epoch_with_the_fewest_wrong_pixels():
     assert measured == pytest.approx(min(errors), abs=2e-3)
 
 
-@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("streaming", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_killed_run_goes_on_bit_for_bit(streaming, tmp_path):
     plan, how = dataclasses.replace(PLAN, epochs=3), Execution(streaming=streaming, workers=0)
     whole = jaxdl.pretrain(Segmenter(3), SOURCE, plan, task=TASK, execution=how)

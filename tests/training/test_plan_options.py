@@ -56,8 +56,15 @@ def largest(one, other):
     )
 
 
-@pytest.mark.parametrize("parts", [2, 3, 16])
-@pytest.mark.parametrize("name", ["cnn", "mlp"])
+@pytest.mark.parametrize(
+    ("name", "parts"),
+    [
+        ("cnn", 3),
+        ("mlp", 2),
+        ("mlp", 16),
+        *(pytest.param(*case, marks=pytest.mark.slow) for case in (("cnn", 2), ("cnn", 16), ("mlp", 3))),
+    ],
+)
 def test_a_batch_in_parts_gives_the_gradient_of_the_whole(name, parts):
     model = cnn() if name == "cnn" else jaxdl.create("mlp", 4, hidden=(8,), dropout=0.0)
     whole, divided = setup_of(model), setup_of(model, accumulate=parts)
@@ -180,7 +187,7 @@ def test_mixed_and_weighted_losses_are_those_of_a_slow_loop():
     assert float(metrics["count"]) == 13
 
 
-@pytest.mark.parametrize("parts", [2, 5])
+@pytest.mark.parametrize("parts", [2, pytest.param(5, marks=pytest.mark.slow)])
 def test_mixed_and_weighted_batches_in_parts_are_those_of_the_whole(parts):
     options = dict(augment=("mixup",), class_weights={"0": 3.0, "3": 0.0}, label_smoothing=0.2)
     whole, divided = setup_of(**options), setup_of(**options, accumulate=parts)
@@ -281,7 +288,7 @@ def test_an_epoch_whose_score_is_not_defined_is_never_the_best():
     assert len(stopped.checkpoint.history) == 4
 
 
-@pytest.mark.parametrize("options", [{}, {"ema": 0.8}])
+@pytest.mark.parametrize("options", [pytest.param({}, marks=pytest.mark.slow), {"ema": 0.8}])
 def test_folds_that_stop_early_are_the_same_one_by_one_and_at_once(options):
     plan = jaxdl.Plan(epochs=20, batch_size=8, learning_rate=0.05, early_stopping=2, optimizer="sgd", **options)
     model = jaxdl.create("mlp", 4, hidden=(8,), dropout=0.2)
@@ -327,7 +334,14 @@ def draw_folder(folder, number):
             Image.fromarray(pixels).save(folder / str(label) / f"{i}.png")
 
 
-@pytest.mark.parametrize("options", [{}, {"freeze_through": "conv1"}, {"augment": ("crop",), "early_stopping": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        pytest.param({"freeze_through": "conv1"}, marks=pytest.mark.slow),
+        pytest.param({"augment": ("crop",), "early_stopping": 2}, marks=pytest.mark.slow),
+    ],
+)
 def test_streamed_and_in_memory_give_the_same_numbers(options, tmp_path):
     draw_folder(tmp_path, 15)
     source = data.folder(tmp_path)
@@ -376,6 +390,7 @@ def test_a_streamed_run_that_is_stopped_ends_what_reads(name, tmp_path):
     assert not reading
 
 
+@pytest.mark.slow
 def test_a_streamed_run_goes_on_bit_for_bit(tmp_path):
     draw_folder(tmp_path / "images", 15)
     source = data.folder(tmp_path / "images")
@@ -414,6 +429,7 @@ def test_a_head_on_frozen_features_finds_the_least_squares_plane():
     assert found.accuracy is None
 
 
+@pytest.mark.slow
 def test_regression_is_cross_validated_and_its_head_kept(tmp_path):
     source = regression()
     plan = jaxdl.Plan(epochs=60, batch_size=32, learning_rate=0.02)

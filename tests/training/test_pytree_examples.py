@@ -121,6 +121,7 @@ def test_a_source_of_single_examples_gives_what_arrays_give(trained):
     np.testing.assert_array_equal(*found)
 
 
+@pytest.mark.slow
 def test_cross_validation_is_the_same_by_every_strategy():
     plan = dataclasses.replace(PLAN, epochs=15)
     loop, *others = (
@@ -146,7 +147,13 @@ def test_frozen_stages_are_computed_once_and_train_as_uncached(stage, trained):
     np.testing.assert_allclose(cached.out_of_fold.kept, whole.out_of_fold.kept, atol=1e-5)
 
 
-@pytest.mark.parametrize("options", [{}, {"early_stopping": 2}, {"freeze_through": "embed"}, {"accumulate": 2}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"early_stopping": 2},
+        *(pytest.param(o, marks=pytest.mark.slow) for o in ({}, {"freeze_through": "embed"}, {"accumulate": 2})),
+    ],
+)
 def test_streamed_and_in_memory_give_the_same_numbers(options, trained):
     plan, init = dataclasses.replace(SHORT, **options), trained if "freeze_through" in options else Reader(2)
     made = [
@@ -157,7 +164,7 @@ def test_streamed_and_in_memory_give_the_same_numbers(options, trained):
     np.testing.assert_allclose(*found, atol=1e-6)
 
 
-@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("streaming", [pytest.param(False, marks=pytest.mark.slow), True])
 def test_a_killed_run_goes_on_bit_for_bit(streaming, tmp_path):
     how = Execution(streaming=streaming, workers=0)
     whole = jaxdl.pretrain(Reader(2), SOURCE, SHORT, execution=how)

@@ -55,7 +55,7 @@ CASES = {
 
 
 # with the other case they are shown quickly
-SLOW_WITH = {"cnn": ("plain", "augmented, in parts", "early stopping", "sgd, balanced")}
+SLOW_WITH = {"mlp": ("plain", "augmented, in parts"), "cnn": tuple(OPTIONS)}
 
 
 @pytest.mark.parametrize(
@@ -86,8 +86,8 @@ def test_training_goes_on_bit_for_bit(name, option, tmp_path):
 @pytest.mark.parametrize(
     ("strategy", "option"),
     [
-        ("loop", "plain"),
         ("vmap", "early stopping"),
+        pytest.param("loop", "plain", marks=pytest.mark.slow),
         pytest.param("loop", "early stopping", marks=pytest.mark.slow),
         pytest.param("vmap", "plain", marks=pytest.mark.slow),
     ],

@@ -56,10 +56,12 @@ ASKED = {
     "log-loss": ("log-loss", "log_loss", lambda t, p, out: sk.log_loss(t, np.exp(out) / np.exp(out).sum(1)[:, None])),
 }
 
+QUICK = ("auc", "f1_macro", "weighted", "plain")
+
 
 @pytest.mark.parametrize(
     ("asked", "name", "score"),
-    [pytest.param(*row, id=name) for name, row in ASKED.items()],
+    [pytest.param(*row, id=name, marks=() if name in QUICK else pytest.mark.slow) for name, row in ASKED.items()],
 )
 def test_the_result_speaks_of_it(asked, name, score):
     result = jaxdl.cross_validate(MLP, SOURCE, PLAN, metrics=asked, folds=3, execution=AT_ONCE)
@@ -138,6 +140,7 @@ def test_early_stopping_chooses_by_it():
 SPACE = {"learning_rate": [1e-5, 3e-2]}
 
 
+@pytest.mark.slow
 def test_a_search_chooses_by_it():
     searching = jaxdl.Searching(inner_folds=2)
     options = {"folds": 2, "execution": AT_ONCE}

@@ -84,6 +84,7 @@ def test_of_labels():
     assert result.baseline["log_loss"] == pytest.approx(np.mean(nats), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_of_a_search():
     model = jaxdl.create("mlp", 3, hidden=(4,))
     source, searching = data.arrays(X, CLASSES), jaxdl.Searching(inner_folds=2)

@@ -86,7 +86,9 @@ def test_folds_take_the_same_number_of_steps_with_parts_of_different_size():
     assert {row["step"] for row in result.curves if row["epoch"] == 3} == {9}
 
 
-@pytest.mark.parametrize("splitter", ["leave-one-out", "monte-carlo", "holdout"])
+@pytest.mark.parametrize(
+    "splitter", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("leave-one-out", "monte-carlo")), "holdout"]
+)
 def test_other_splitters_run(splitter):
     source = data.subset(SOURCE, np.arange(30))
     result = jaxdl.cross_validate(

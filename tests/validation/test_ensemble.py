@@ -54,6 +54,7 @@ def test_probabilities_are_the_mean_of_the_members(result, made):
     assert together.scores["loss"] == pytest.approx(-np.log(alone[np.arange(40), NEW.labels]).mean(), abs=1e-5)
 
 
+@pytest.mark.slow
 def test_convolutions_give_the_mean_of_the_members_too():
     cnn = jaxdl.create("cnn", 3, features=(4,), hidden=(4,))
     result = jaxdl.cross_validate(
@@ -139,9 +140,9 @@ GROUPED = dataclasses.replace(SOURCE, groups=np.arange(60) // 4)
     ("source", "splitter"),
     [
         (TIMED, Splitting("purged", horizon=6, embargo=3)),
-        (TIMED, Splitting("combinatorial-purged", horizon=4)),
-        (GROUPED, Splitting("group")),
-        (SOURCE, Splitting("repeated-kfold", repeats=2)),
+        pytest.param(TIMED, Splitting("combinatorial-purged", horizon=4), marks=pytest.mark.slow),
+        pytest.param(GROUPED, Splitting("group"), marks=pytest.mark.slow),
+        pytest.param(SOURCE, Splitting("repeated-kfold", repeats=2), marks=pytest.mark.slow),
     ],
     ids=lambda given: getattr(given, "splitter", ""),
 )

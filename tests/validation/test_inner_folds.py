@@ -138,6 +138,7 @@ def test_folds_that_do_not_say_their_horizon_are_refused():
     assert len(inner_splits(SERIES, TASK, old, Splitting("purged", horizon=HORIZON), 3, 0)) == 4
 
 
+@pytest.mark.slow
 def test_a_search_over_saved_folds_is_that_over_their_splitter(tmp_path, monkeypatch):
     """Scores of all configurations in all inner folds, so that these are the same."""
     from command_line import jaxdl_command

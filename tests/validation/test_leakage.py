@@ -69,6 +69,7 @@ def test_copies_on_one_side_are_no_leak():
         check_leaks(MLP, data.arrays(x, source.labels), split)
 
 
+@pytest.mark.slow
 def test_the_same_picture_stored_in_another_way():
     darker = (PICTURES * 0.7 + 20).astype(np.uint8)
     source = data.arrays(np.concatenate([PICTURES, darker]), np.concatenate([COIN, COIN]))
@@ -98,6 +99,7 @@ def test_a_group_on_both_sides():
     assert score(source) < 0.7  # auto heeds groups
 
 
+@pytest.mark.slow
 def test_time_order_broken_by_shuffling():
     """A regime that lasts ten days and then changes by lot, seen through curves of time."""
     rng = np.random.default_rng(1)
@@ -114,6 +116,7 @@ def test_time_order_broken_by_shuffling():
     check_leaks(MLP, source, split_source(source, "purged", 5, 0))  # made for training on both sides
 
 
+@pytest.mark.slow
 def test_examples_that_the_parent_was_trained_on():
     source = data.arrays(PICTURES, COIN)
     parent = jaxdl.pretrain(MLP, source, jaxdl.Plan(epochs=100, learning_rate=5e-3))
@@ -134,7 +137,7 @@ def test_examples_that_the_parent_was_trained_on():
 PLAN = jaxdl.Plan(epochs=2)
 
 
-@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+@pytest.mark.parametrize("strategy", ["loop", pytest.param("vmap", marks=pytest.mark.slow)])
 def test_test_examples_move_nothing_of_the_training(strategy):
     """Normalisation, class weights, early stopping with its inner part: whatever the test part holds, they stay."""
     rng = np.random.default_rng(1)

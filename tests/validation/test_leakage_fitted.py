@@ -15,6 +15,7 @@ from jaxdl.validation.statistics.metrics import calibrate, fit_temperature
 from jaxdl.weights.card import Card
 
 
+@pytest.mark.slow
 def test_normalising_by_the_test_examples_too_would_have_flattered():
     """Instruments of which three drift once training is over: their spread in training says nothing of that later."""
     rng = np.random.default_rng(0)

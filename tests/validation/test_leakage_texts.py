@@ -173,6 +173,7 @@ def nearly(text, rng):
     return " ".join(words).capitalize() + "!"
 
 
+@pytest.mark.slow
 def test_near_copies_of_the_test_sentences_flatter_the_score(real_data):
     """Words counted in sentences of film critics whose labels are by lot: nothing can be learnt but by heart."""
     rng = np.random.default_rng(0)
@@ -196,6 +197,7 @@ def test_near_copies_of_the_test_sentences_flatter_the_score(real_data):
     assert honest.mean < 0.62
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("name", "pairs"), [("sst2", 2), ("multi30k", 32)])
 def test_alarms_on_real_sentences(name, pairs, real_data):
     """How many pairs of different sentences are taken for copies, and how many of 500 planted ones are found."""

@@ -177,6 +177,7 @@ def test_too_few_sizes_foretell_nothing(curve):
     assert outlook(curve).startswith("What twice as many examples would bring is not told: there are 3 sizes")
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     from command_line import call, jaxdl_command, refused
 

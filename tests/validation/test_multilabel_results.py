@@ -152,6 +152,7 @@ def test_a_learning_curve():
         assert point["interval"]["about"].startswith("macro_f1")
 
 
+@pytest.mark.slow
 def test_a_search():
     searching = jaxdl.Searching(inner_folds=2)
     found = jaxdl.search(MLP, SOURCE, PLAN, {"learning_rate": [1e-6, 2e-2]}, searching, folds=2)
@@ -168,6 +169,7 @@ def test_results_are_compared(result):
     assert found.pairs[0].difference > 0
 
 
+@pytest.mark.slow
 def test_nested_intervals_are_of_means_alone(result):
     with pytest.raises(InputError, match="macro_f1"):
         jaxdl.cross_validate(MLP, SOURCE, PLAN, folds=4, interval="nested")

@@ -72,6 +72,7 @@ def test_it_is_the_papers_algorithm_for_ridge():
     assert "trained on all 30 examples" in found.about
 
 
+@pytest.mark.slow
 def test_cross_validate_trains_what_it_takes_and_goes_on_after_an_interruption(tmp_path):
     source, model = subset(digits(range(3)), np.arange(60)), jaxdl.create("mlp", 3, hidden=(8,))
     plan = jaxdl.Plan(epochs=3, batch_size=64, learning_rate=1e-3)

@@ -116,7 +116,7 @@ def test_numbers_are_predicted():
         jaxdl.probe(x, target, probing=Probing(("svm",)))
 
 
-@pytest.mark.parametrize("classes", [2, 3])
+@pytest.mark.parametrize("classes", [2, pytest.param(3, marks=pytest.mark.slow)])
 def test_leaving_one_out_is_the_fit_without_the_example(classes):
     """Of ridge by its closed form, whose scale is that of all examples; of logistic regression by refits."""
     x, labels = examples(40, 6, classes)
@@ -146,8 +146,13 @@ def test_leaving_one_out_of_many_examples_is_refused_for_what_is_iterated():
     assert found.heads["ridge"].outputs.shape[1] == len(x)
 
 
-@pytest.mark.parametrize("classes", [2, 3])
-@pytest.mark.parametrize("splitter", ["folds", "leave-one-out"])
+@pytest.mark.parametrize(
+    ("splitter", "classes"),
+    [
+        ("folds", 3),
+        *(pytest.param(*c, marks=pytest.mark.slow) for c in (("folds", 2), ("leave-one-out", 2), ("leave-one-out", 3))),
+    ],
+)
 def test_a_class_without_training_examples_has_finite_outputs(splitter, classes, tmp_path):
     """Its only example is in one test part; what is written is JSON, with finite metrics."""
     x, labels = examples(24, 4, classes - 1 or 1)

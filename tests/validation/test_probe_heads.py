@@ -183,7 +183,7 @@ def test_svm_ends_at_scikit_learns_optimum(classes):
         assert np.abs(gradient).max() / 160 < 2e-9
 
 
-@pytest.mark.parametrize("kind", ["logistic", "svm"])
+@pytest.mark.parametrize("kind", [pytest.param("logistic", marks=pytest.mark.slow), "svm"])
 def test_folds_together_end_where_scikit_learn_ends_in_each(kind):
     """On rows that they share, each with its own mean and scale; one has a column that is constant in it alone. So
     many copies of three folds that they are taken in two parts, the last one filled up."""

@@ -82,7 +82,9 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
+@pytest.mark.parametrize(
+    "options", [pytest.param(o, id=n, marks=() if n == "sgd" else pytest.mark.slow) for n, o in OPTIONS.items()]
+)
 def test_other_plans_are_mapped_alike(options):
     space = {"learning_rate": [1e-3, 2e-2], "weight_decay": [0.0, 1e-2]}
     plan, split = jaxdl.Plan(**{**vars(PLAN), **options}), split_source(SOURCE, "stratified", 2, 0)
@@ -113,6 +115,7 @@ def test_dropout_is_mapped_in_every_family_that_has_it():
         assert without != pytest.approx(alone, abs=1e-4)
 
 
+@pytest.mark.slow
 def test_a_memory_budget_splits_the_runs_and_changes_nothing():
     split = split_source(SOURCE, "stratified", 2, 0)
     space = {"learning_rate": [1e-3, 3e-3, 1e-2, 2e-2, 5e-2]}
@@ -223,6 +226,7 @@ def test_the_outer_folds_are_trained_with_what_their_inner_folds_chose():
     assert result.result.split["sha256"] == splits.sha256
 
 
+@pytest.mark.slow
 def test_groups_stay_together_inside_too():
     grouped = dataclasses.replace(SOURCE, groups=np.arange(60) // 4)
     outer = split_source(grouped, "group", 3, 0)
@@ -319,6 +323,7 @@ def test_a_search_is_saved_and_read_again(tmp_path):
         jaxdl.load_search(path)
 
 
+@pytest.mark.slow
 def test_regression_is_searched(tmp_path):
     random = np.random.default_rng(0)
     x = random.normal(size=(40, 3)).astype(np.float32)
@@ -333,6 +338,7 @@ def test_regression_is_searched(tmp_path):
         jaxdl.search(model, source, plan, {"label_smoothing": [0.0, 0.1]}, folds=2)
 
 
+@pytest.mark.slow
 def test_a_split_can_be_given():
     split = split_source(SOURCE, "stratified", 3, 5)
     kept = Split(split.kind, split.seed, split.train, split.test)

@@ -226,7 +226,14 @@ def test_the_default_covers_on_simulated_problems_where_the_naive_interval_does_
     assert rows[coverage.DEFAULT][1] < 0.75 * rows["wider"][1]
 
 
-@pytest.mark.parametrize("kind", ["unstable: macro F1, tree", "unstable: AUC, 5 nearest", "unstable: R², tree"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "unstable: AUC, 5 nearest",
+        pytest.param("unstable: macro F1, tree", marks=pytest.mark.slow),
+        pytest.param("unstable: R², tree", marks=pytest.mark.slow),
+    ],
+)
 def test_the_default_covers_for_metrics_of_other_kinds(kind, monkeypatch):
     coverage = _coverage(monkeypatch)
     covered, _, width, other = coverage.measure_kind(coverage.SETTINGS[kind], 25)

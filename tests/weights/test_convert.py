@@ -177,6 +177,7 @@ def test_images(real_data):
         return jaxdl.data.arrays(file["x"][:2000], file["y"][:2000], class_names=file["class_names"])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("depth", "correct"), [(20, 1626), pytest.param(56, 1673, marks=pytest.mark.slow)])
 def test_accuracy_is_the_originals(real_data, test_images, depth, correct):
     """Against PyTorch's number of right answers on the same 2,000 images."""

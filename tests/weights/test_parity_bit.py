@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from family_checks import all_models, assert_complete, assert_trains_alike, shapes_of, slow_but, without_values
+from family_checks import all_models, assert_complete, assert_trains_alike, shapes_of, without_values
 from parity import assert_parity, calibrated, library, tensors_of
 
 from jaxdl.errors import InputError
@@ -14,6 +14,7 @@ from jaxdl.models.bit import BiT
 from jaxdl.weights.bit import KEYS
 from jaxdl.weights.keys import rename, to_tensors
 
+pytestmark = pytest.mark.slow  # a plain run has this family in test_every_model.py
 NAMES = [name for name, entry in MODELS.items() if entry.family is BiT]
 STAGES = {"stem": "stem", "stage1": "stages.0", "stage2": "stages.1"}
 SMALL = {"depths": (2, 1), "width": 32}
@@ -44,7 +45,6 @@ def test_answers_are_timms():
     assert_parity("bit_r50x1", network, KEYS, "timm", side=96, stages=STAGES, arguments=SMALL)
 
 
-@pytest.mark.slow
 def test_it_trains_as_timms_does():
     network = calibrated(_small(), 96)
     assert_trains_alike("bit_r50x1", network, KEYS, "timm", side=75, arguments=SMALL, wide=True)
@@ -84,7 +84,7 @@ def _asked_for(name, monkeypatch):
     return asked
 
 
-@pytest.mark.parametrize("name", slow_but(["bit_r50x1"], NAMES))
+@pytest.mark.parametrize("name", NAMES)
 def test_key_tables_are_complete(name, monkeypatch):
     network = without_values(_made, name)
     assert_complete(name, network, KEYS, "timm")

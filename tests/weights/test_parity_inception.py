@@ -10,7 +10,6 @@ from family_checks import (
     assert_complete,
     assert_trains_alike,
     parameter_count,
-    slow_but,
     without_values,
 )
 from parity import assert_parity, calibrated, library
@@ -21,6 +20,7 @@ from jaxdl.models.googlenet import ceil_max_pool
 from jaxdl.models.staged import init_variables
 from jaxdl.weights import googlenet, inception
 
+pytestmark = pytest.mark.slow  # a plain run has these families in test_every_model.py
 KEYS = {"googlenet": googlenet.KEYS, "inception_v3": inception.KEYS}
 LAYOUTS = [(name, layout) for name, keys in KEYS.items() for layout in keys.layouts]
 STAGES = {
@@ -55,11 +55,7 @@ def _narrow(name, **options):
     return network
 
 
-# at the smaller size alone in a plain run
-@pytest.mark.parametrize(
-    ("name", "side"),
-    slow_but([("googlenet", 75), ("inception_v3", 160)], [(name, side) for name in KEYS for side in SIDES[name]]),
-)
+@pytest.mark.parametrize(("name", "side"), [(name, side) for name in KEYS for side in SIDES[name]])
 def test_it_is_torchvisions(name, side):
     network = calibrated(_narrow(name, transform_input=True), SIDES[name][0])
     arguments = {"width": 1 / NARROW, "transform_input": True}
@@ -67,7 +63,6 @@ def test_it_is_torchvisions(name, side):
     assert_parity(name, network, KEYS[name], "torchvision", side=side, stages=stages, arguments=arguments)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(("name", "side"), [("googlenet", 64), ("inception_v3", 139)])
 def test_it_trains_as_torchvisions_does(name, side):
     network = calibrated(_narrow(name, dropout=0.0), side)
@@ -88,7 +83,7 @@ def test_what_pooling_leaves_over_is_pytorchs(length, size):
 
 
 @pytest.mark.parametrize(("name", "layout"), LAYOUTS)
-@pytest.mark.parametrize("auxiliary", slow_but([True], [True, False]))
+@pytest.mark.parametrize("auxiliary", [True, False])
 def test_key_tables_are_complete(name, layout, auxiliary):
     network = without_values(_made, name, layout, aux_logits=auxiliary)
     assert_complete(name, network, KEYS[name], layout)

@@ -61,6 +61,7 @@ def _stages(network, *more):
 SIDES = [("none", 224), ("none", 75), ("batch", 224), ("batch", 75), ("batch", 270)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("norm", "side"), slow_but([("batch", 75)], SIDES))
 def test_it_is_torchvisions_at_other_sizes_too(norm, side):
     network = calibrated(_lively(_small(norm)), 224)
@@ -115,6 +116,7 @@ def test_every_network_is_theirs(name, layout, record_property):
         record_property(f"{side}", {stage: float(f"{value:.2g}") for stage, value in off.items()})
 
 
+@pytest.mark.slow
 def test_slices_frozen_stages_and_bfloat16():
     model = create("vgg13_bn", 5, depths=(1, 2), features=(4, 8), hidden=(12, 6))
     assert model.stage_names == ("block1", "block2", "fc6", "fc7", "head")

@@ -261,6 +261,7 @@ def test_the_number_of_positions_tells_the_size_of_the_images():
             image_size(model, wrong)
 
 
+@pytest.mark.slow
 def test_slices_frozen_stages_and_bfloat16():
     model, variables = _drawn("deit_s_16_distilled", side=32, depth=1, stochastic_depth=0.5, dropout=0.5)
     name, arguments = describe(model)

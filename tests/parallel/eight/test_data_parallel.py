@@ -98,9 +98,11 @@ def largest(a, b):
 SIZES = {64: 64, 50: 32, 5: 5}
 CASES = [
     ("mlp", 50),
-    ("cnn", 50),
     ("cnn", 5),
-    *(pytest.param(*case, marks=pytest.mark.slow) for case in (("cnn", 64), ("vit", 50), ("resnet20_cifar", 5))),
+    *(
+        pytest.param(*case, marks=pytest.mark.slow)
+        for case in (("cnn", 50), ("cnn", 64), ("vit", 50), ("resnet20_cifar", 5))
+    ),
 ]
 
 
@@ -118,7 +120,7 @@ def test_sgd_gives_one_devices_parameters(name, kind, examples):
 
 
 @pytest.mark.parametrize("kind", ["jit", "pmap"])
-@pytest.mark.parametrize("name", ["cnn", pytest.param("vit", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["mlp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cnn", "vit"))])
 def test_adamw_gives_one_devices_losses_and_logits(name, kind):
     case = (name, 50, 32, "adamw")
     setup, part = make_setup(*case)
@@ -142,7 +144,7 @@ class Pair(Staged):
         return ("both", Both), ("head", lambda name: Head(self.num_outputs, name=name))
 
 
-@pytest.mark.parametrize("kind", ["jit", "pmap"])
+@pytest.mark.parametrize("kind", ["jit", pytest.param("pmap", marks=pytest.mark.slow)])
 def test_examples_that_are_dicts_are_divided_too(kind, monkeypatch):
     monkeypatch.setitem(models.MODELS, "pair", Entry(Pair))
     pixels = data.digits().x[:50, :, :, 0].astype(np.float32) / 16

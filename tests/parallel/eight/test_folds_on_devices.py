@@ -31,7 +31,7 @@ def source_of(examples=110):
     return data.subset(digits, np.random.default_rng(1).permutation(len(digits))[:examples])
 
 
-SLOW = ("cnn with batch norm and dropout", "vit")  # what is frozen, of a CNN with both, and the MLP are quick
+SLOW = ("cnn with batch norm and dropout", "vit", "frozen prefix")
 
 
 @pytest.fixture(
