@@ -35,7 +35,7 @@ def compare_command(
 
     Args:
       runs: folders of cross-validate, on the same folds.
-      metric: one of the task's, such as macro_f1, or a name that scikit-learn knows; by default that of the runs.
+      metric: one of the task's, such as macro_f1, or a name that scikit-learn knows; by default that of the first run.
       test: of the folds' scores (corrected-t), or of the held-out predictions, groups whole (mcnemar, bootstrap).
       alpha: chance of finding a difference anywhere where there is none; Holm's correction keeps it.
       seed: of the bootstrap.
@@ -48,6 +48,15 @@ def compare_command(
     if len(set(names)) < len(names):
         raise InputError("a run is named twice; expected different ones")
     found = compare({name: load_result(name) for name in names}, metric=metric, test=test, alpha=alpha, seed=seed)
+    if metric is None and found.other_metrics:
+        others = ", ".join(f"{name} by {own}" for name, own in found.other_metrics.items())
+        console.print(
+            f"The runs were scored by different metrics. All are compared by {found.metric}, the metric of {names[0]} "
+            f"({others}). --metric NAME compares by another one.",
+            soft_wrap=True,
+            highlight=False,
+            style="yellow",
+        )
     _tell(found)
     if out is not None and out.suffix == PICTURE:
         draw_comparison(found, out)

@@ -212,6 +212,25 @@ class Result(Saved):
             timed=is_timed(self.split),
         )
 
+    def scored_by(self, metric: Any) -> "Result":
+        """The result with another score, computed from the held-out predictions: nothing is trained again.
+
+        Args:
+          metric: see `sample`.
+
+        Raises:
+          InputError: as `sample`.
+        """
+        from jaxdl.validation.statistics.summary import summarised  # which needs this file
+
+        chosen, task = self.sample(metric), self.asked.scored_by(metric)
+        scores = finite(chosen.fold_scores.tolist())
+        mean, std = mean_and_spread(scores)
+        folds = [{**row, task.metric: score} for row, score in zip(self.folds, scores, strict=True)]
+        return summarised(
+            dataclasses.replace(self, metric=task.metric, mean=mean, std=std, folds=folds, own=task)
+        )
+
     def confusion_matrix(self) -> np.ndarray:
         """``int[classes, classes]``: rows are true classes, columns predicted ones, over all out-of-fold rows.
 
