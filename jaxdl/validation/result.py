@@ -95,8 +95,9 @@ class Result(Saved):
       calibration: see `statistics.metrics.calibrate`.
       outputs: what `OutOfFold.kept` holds: ``"logits"``, or ``"decision values"``, of which no probabilities come (as
         of a ridge classifier or a support vector machine).
-      selected: where configurations were chosen from, ``{"configurations": how many, "nested": whether folds that had
-        no say in the choice gave the score}``; None where nothing was chosen. See `caution`.
+      selected: what configurations were chosen from, ``{"configurations": how many, "nested": whether folds that had no
+        say in the choice gave the score}``, of a search also ``criterion``, the metric that chose; None where nothing
+        was chosen. See `caution`.
       question: the task as plain values; None in results of older releases.
       baseline: scores of a model that knows nothing but the training targets, on the same rows; by metric.
       own: the task itself, with metrics of the user's own; of a result that was read from a file None.
@@ -227,9 +228,7 @@ class Result(Saved):
         scores = finite(chosen.fold_scores.tolist())
         mean, std = mean_and_spread(scores)
         folds = [{**row, task.metric: score} for row, score in zip(self.folds, scores, strict=True)]
-        return summarised(
-            dataclasses.replace(self, metric=task.metric, mean=mean, std=std, folds=folds, own=task)
-        )
+        return summarised(dataclasses.replace(self, metric=task.metric, mean=mean, std=std, folds=folds, own=task))
 
     def confusion_matrix(self) -> np.ndarray:
         """``int[classes, classes]``: rows are true classes, columns predicted ones, over all out-of-fold rows.

@@ -158,7 +158,8 @@ def search(
     seed_scores = _seed_scores(evaluation, halving.table, taken)
     results = _train_outer(groups, configurations, taken, Folds(init, source, plan, question, outer), execution)
     result = _join(results, [configurations[number] for number in taken], final, time.perf_counter() - begin)
-    selected = {"configurations": len(configurations), "nested": searching.nested}
+    chose = question.metric if criterion == "metric" else question.LOSS
+    selected = {"configurations": len(configurations), "nested": searching.nested, "criterion": chose}
     result = dataclasses.replace(result, selected=selected, baseline=baseline_scores(result, source.targets(), outer))
     result = summarised(result, source.groups)
     return SearchResult(
