@@ -35,7 +35,7 @@ def compare_command(
 
     Args:
       runs: folders of cross-validate, on the same folds.
-      metric: one of the task's, such as macro_f1, or a name that scikit-learn knows; by default that of the first run.
+      metric: one of the task's, such as macro_f1, or a scorer of scikit-learn; by default that of the first run.
       test: of the folds' scores (corrected-t), or of the held-out predictions, groups whole (mcnemar, bootstrap).
       alpha: chance of finding a difference anywhere where there is none; Holm's correction keeps it.
       seed: of the bootstrap.

@@ -193,6 +193,13 @@ class Classification(Task):
     def known(self, targets: np.ndarray) -> np.ndarray:
         return targets >= 0
 
+    def example(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of two classes or, where there are more, of three: whether there are more than two is what matters."""
+        classes = 2 if len(self.names) <= 2 else 3
+        targets = np.arange(4 * classes) % classes
+        predicted = np.where(np.arange(len(targets)) < classes, (targets + 1) % classes, targets)
+        return 2.0 * np.eye(classes)[predicted], targets
+
     def baseline(self, targets: np.ndarray, count: int) -> np.ndarray:
         """The shares of the classes, the most frequent first among equals."""
         shares = np.bincount(targets, minlength=len(self.names)) / len(targets)

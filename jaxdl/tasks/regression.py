@@ -101,6 +101,11 @@ class Regression(Task):
                 "folds, or the metric mse"
             )
 
+    def example(self) -> tuple[np.ndarray, np.ndarray]:
+        """Positive numbers that are not whole: these every metric of numbers takes."""
+        targets = np.arange(12) + 1.25
+        return targets[:, None] + 0.5, targets
+
     def baseline(self, targets: np.ndarray, count: int) -> np.ndarray:
         """The mean of the training part."""
         return np.full((count, 1), np.mean(targets, dtype=np.float64), np.float32)

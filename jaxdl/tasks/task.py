@@ -116,6 +116,13 @@ class Task:
         """``bool[n]``: False where `match` found no target of this task's own."""
         return np.ones(count_of(targets), bool)
 
+    def example(self) -> tuple[Tree, Tree] | None:
+        """A few predictions, as `predict` gives them, and their targets: scorers of scikit-learn are tried on them.
+
+        None where there are none: then a scorer is tried first when the score is computed.
+        """
+        return None
+
     def baseline(self, targets: Tree, count: int) -> Tree:
         """What one says of `count` examples who knows nothing but the training `targets`; as `predict` gives it."""
         raise NotImplementedError
@@ -215,21 +222,26 @@ class Task:
         return self.score if self.asked else self.metrics[self.LOSS]
 
     def find_metric(self, given: Any) -> Metric:
-        """One of the task's by name (dashes as underscores), one of scikit-learn's, or what `as_metric` takes.
+        """One of the task's by its name or that of `ALIASES`, one of scikit-learn's, or what `as_metric` takes.
+
+        Dashes of a name are taken for underscores where there is no metric with the dashes.
 
         Raises:
-          InputError: for an unknown name.
+          InputError: for an unknown name, or a scorer of scikit-learn that does not fit the task.
         """
-        if isinstance(given, str):
-            plain = given.replace("-", "_")
-            given = ALIASES.get(plain, plain)
-        return as_metric(given, self.metrics)
+        metrics = self.metrics
+        known = {**{short: metrics[name] for short, name in ALIASES.items() if name in metrics}, **metrics}
+        if isinstance(given, str) and given not in known:
+            given = given.replace("-", "_")
+            if given not in known and (example := self.example()) is not None:
+                return as_metric(given, known, (self.describe(), self.host_record(*example)))
+        return as_metric(given, known)
 
     def scored_by(self, metrics: Metrics) -> Self:
         """The task with other metrics; the first is the score.
 
         Args:
-          metrics: a name of `METRICS` or of scikit-learn's metrics, a function ``fn(targets, predictions[,
+          metrics: a name of `METRICS` or of scikit-learn's scorers, a function ``fn(targets, predictions[,
             sample_weight])``, a `Metric`, several of these in a list, or functions by name in a dict.
 
         Raises:
@@ -292,7 +304,8 @@ def probability_columns(names: Sequence[str], chances: np.ndarray) -> dict[str, 
     return {f"{PROBABILITY}{name}": [f"{p:.6f}" for p in chances[:, i]] for i, name in enumerate(names)}
 
 
-ALIASES = {"f1": "macro_f1", "ece": "expected_calibration_error"}
+# short names of metrics that tasks may have
+ALIASES = {"f1": "macro_f1", "auc": "mean_auc", "ece": "expected_calibration_error"}
 
 
 def count_of(targets: Tree) -> int:
