@@ -118,6 +118,11 @@ class MultiLabel(Task):
         return len(self.names)
 
     def check(self, targets: Any, count: int, data: str, purpose: str) -> None:
+        if np.ndim(targets) == 1:
+            raise InputError(
+                f"{data} has one class or number for each example, but the task is multilabel; leave the task out, or "
+                "give a table or array with a column of 0 and 1 for each label (FILE.csv:A,B or FILE.npz)"
+            )
         if not self.fits(targets, self.names) or targets.shape != (count, len(self.names)):
             raise InputError(
                 f"the labels of {data} are no matrix of 0 and 1, {count} examples by {len(self.names)} labels; see "

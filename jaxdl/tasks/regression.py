@@ -74,6 +74,11 @@ class Regression(Task):
 
     @classmethod
     def of(cls, targets: Any, names: Sequence[str]) -> "Regression":
+        if names and not cls.fits(targets, names):
+            raise InputError(
+                f"the task is regression, but the labels are {len(names)} classes; leave the task out to learn "
+                "classes, or give examples with a number each (FILE.csv:COLUMN or FILE.npz)"
+            )
         if names:
             raise InputError(
                 f"the labels are numbers, but {len(names)} classes are named; classes are whole numbers from 0"
