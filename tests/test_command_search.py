@@ -50,6 +50,7 @@ def test_a_search_says_its_nested_score_first_and_how_to_train_the_final_one(hom
     page = (home / "found" / "report.html").read_text()
     assert "The search" in page
     assert "Nested: accuracy" in page
+    assert page.count("networks of the folds were not kept") == 1
     again = jaxdl_command(f"search --data plain.npz --out found {MODEL} --inner-folds 2 --seeds 2 --space {SPACE}")
     assert "is finished" in again
 

@@ -12,6 +12,7 @@ from jaxdl.cli_options import Debug, MetricOption, option
 from jaxdl.commands.console import console, score
 from jaxdl.errors import InputError
 from jaxdl.report.compare import draw_comparison
+from jaxdl.tasks.metric import percent
 from jaxdl.validation.result import load_result
 from jaxdl.validation.statistics.compare import Comparison, Test, compare
 
@@ -79,7 +80,7 @@ def _tell(found: Comparison) -> None:
     for name, said in found.cautions.items():
         console.print(f"! {name}: {said}", soft_wrap=True, highlight=False, style="yellow")
     pairs = Table(box=None, pad_edge=False)
-    interval = f"{1 - found.alpha:.0%} interval"
+    interval = f"{percent(1 - found.alpha, decimals=0)} interval"
     for title, side in (
         ("pair", "left"),
         ("difference", "right"),

@@ -44,7 +44,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
         _check_size(int(re.search(r"\d+", str(error))[0]), path)
     except Exception as error:  # decoders meet arbitrary bytes: there is no list of what they raise
         reason = "it is no JPEG, PNG or WebP image" if isinstance(error, UnidentifiedImageError) else error
-        raise InputError(f"the image '{printable(path)}' cannot be read ({reason}); replace or remove it") from error
+        raise InputError(f"the image '{printable(path)}' cannot be read ({reason})", "replace or remove it") from error
 
 
 def _check_size(pixels: int, path: str | Path) -> None:
@@ -54,7 +54,8 @@ def _check_size(pixels: int, path: str | Path) -> None:
     if (limit := Image.MAX_IMAGE_PIXELS) is not None and pixels > limit:
         raise InputError(
             f"the image '{printable(path)}' has {pixels:,} pixels, more than the limit of {limit:,}; it was not "
-            "decoded. Shrink it (from Python, PIL.Image.MAX_IMAGE_PIXELS is the limit)"
+            "decoded",
+            "shrink it (from Python, PIL.Image.MAX_IMAGE_PIXELS is the limit)",
         )
 
 

@@ -14,6 +14,7 @@ import numpy as np
 from jaxdl.errors import InputError
 from jaxdl.models.staged import walk_shapes
 from jaxdl.tasks import Task, parse_task
+from jaxdl.tasks.metric import percent
 from jaxdl.validation.saving import Saved
 from jaxdl.validation.splitters import is_timed
 from jaxdl.validation.statistics.sample import Sample
@@ -139,7 +140,7 @@ class Result(Saved):
         said = [f"{self.metric} {mean}{spread}, {many} of {self.data['name']}"]
         if self.interval:
             ends = f"{self.interval['low']:.4g} to {self.interval['high']:.4g}"
-            said.append(f"{self.interval['level']:.0%} interval {ends} ({self.interval['method']})")
+            said.append(f"{percent(self.interval['level'], decimals=0)} interval {ends} ({self.interval['method']})")
         return "\n".join(said + ([f"Caution: {self.caution}"] if self.caution else []))
 
     @property
