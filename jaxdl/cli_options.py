@@ -81,7 +81,7 @@ class Examples:
     Attributes:
       data: digits[:5-9], a folder of class folders (of splits its train/), FILE.npz, FILE.csv[:TARGET] (or :A,B,C for
         several labels), tfds:NAME.
-      image_size: side in pixels that images are brought to; by default the checkpoint's, or the images' own.
+      image_size: side in pixels that images are resized to; by default the checkpoint's, or the images' own.
       task: one class for each example, any number of labels, or a number; auto looks at the targets.
     """
 

@@ -356,7 +356,7 @@ def _times(path: Path, name: str, texts: list[str]) -> np.ndarray:
             moment = datetime.fromisoformat(text)
             made.append(moment if moment.tzinfo is None else moment.astimezone(UTC))
             if made[-1].tzinfo != made[0].tzinfo:
-                raise ValueError("an offset beside none")
+                raise ValueError("some have an offset, some have none")
         except (ValueError, OverflowError) as error:
             remedy = "expected numbers only, or ISO dates only, such as 2024-05-31T09:30, all with an offset or none"
             raise _refusal(path, name, row, remedy, "which is no such time") from error

@@ -60,7 +60,7 @@ def _check_size(pixels: int, path: str | Path) -> None:
 
 
 def image_shape(path: str | Path) -> tuple[int, int, int]:
-    """``(height, width, 1 or 3)`` of what `read_image` gives, without keeping it. Raises InputError likewise."""
+    """``(height, width, 1 or 3)`` of what `read_image` gives, without keeping it. Raises InputError as it does."""
     with _opened(path) as image:
         turned = image.getexif().get(ORIENTATION, 1) in LYING
         width, height = image.size[::-1] if turned else image.size
@@ -103,7 +103,7 @@ def to_pixels(image: Any, channels: int) -> np.ndarray:
 
 
 def _upright(image: Any) -> Any:
-    """As ``ImageOps.exif_transpose``, which also writes the EXIF block anew and fails where that is odd."""
+    """As ``ImageOps.exif_transpose``, which also writes the EXIF block again and fails where that is odd."""
     from PIL.Image import Transpose
 
     turns = {
@@ -127,7 +127,7 @@ def _channels(image: Any) -> int:
 class ImageFiles(Source):
     """A source of image files, decoded when asked for; attributes as in `Source`.
 
-    What an example holds is told by the bytes of its file, which decodes nothing: the same picture in another file
+    Examples are compared by the bytes of their files, without decoding: the same picture in another file
     format counts as another example.
     """
 
@@ -202,7 +202,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _images(folder: Path) -> list[Path]:
-    # a link that leads nowhere stays: reading it says so, where leaving it out would lose an example in silence
+    # a link that leads nowhere stays: reading it says so, where leaving it out would lose an example without a word
     return [p for p in _entries(folder) if p.suffix.lower() in SUFFIXES and not p.is_dir()]
 
 
@@ -210,7 +210,7 @@ def _subfolders(folder: Path) -> list[Path]:
     entries = _entries(folder)
     for p in entries:
         if p.is_symlink() and not p.exists() and p.suffix.lower() not in SUFFIXES:  # it may have been a whole class
-            raise InputError(f"'{printable(p)}' is a link that leads nowhere; mend or remove it")
+            raise InputError(f"'{printable(p)}' is a link that leads nowhere; repair or remove it")
     return [p for p in entries if p.is_dir()]
 
 

@@ -103,7 +103,7 @@ def _metrics(found: dict[str, Any], title: str) -> str:
 
 
 def word(metric: str) -> str:
-    """A metric in words; a user's own goes by its name."""
+    """A metric in words; a user's own is called by its name."""
     return WORDS.get(metric, metric.replace("_", " "))
 
 

@@ -17,7 +17,7 @@ from jaxdl.tasks.task import Constants, Task, probability_columns
 # Nats of one example are cut here, as in scikit-learn: a model that calls the truth impossible has a finite log loss.
 MOST_NATS = float(-np.log(np.finfo(np.float64).eps))
 BINS = 15  # of the expected calibration error
-TIES = 5  # decimals of log-odds: closer ones are equal but for the rounding of float32, and rank alike
+TIES = 5  # decimals of log-odds: closer ones are equal except for the rounding of float32, and rank alike
 
 
 def of_classes(names: Sequence[str]) -> "Classification | None":

@@ -29,7 +29,7 @@ class Task:
       extra: metrics of the user's own, by name.
       asked: whether the metric was asked for by name: then search and early stopping choose by it, else by the loss.
       name: of the task, on cards and in ``--task``.
-      METRICS: by name, in plain sight; the first is the usual score.
+      METRICS: by name; the first is the usual score.
       LOSS: name of the metric that is the mean of the loss.
       SHOWN: names of the metrics that the learning curves show, beside the loss.
       SECTIONS: of the report, by name; see `report.sections`.
@@ -65,7 +65,7 @@ class Task:
             object.__setattr__(self, "metric", next(iter(self.METRICS)))
         check_choice(f"metric of {self.name}", self.metric, self.metrics)
 
-    # what is asked, of whom
+    # what is asked of which targets
 
     @classmethod
     def fits(cls, targets: Tree, names: Sequence[str]) -> bool:
@@ -99,7 +99,7 @@ class Task:
         return type(self) is type(other) and self.names == other.names
 
     def takes(self, targets: Tree, names: Sequence[str]) -> bool:
-        """Whether predictions of this task can be held against targets like these: those it `fits`, or can `check`."""
+        """Whether predictions of this task can be compared with targets like these: those it `fits`, or can `check`."""
         if type(self).fits(targets, names):
             return True
         try:  # a task that has to be named fits nothing by itself
@@ -152,7 +152,7 @@ class Task:
         raise NotImplementedError
 
     def reported_loss(self, loss: jax.Array, constants: Constants) -> jax.Array:
-        """A mean loss in the units in which it is told."""
+        """A mean loss in the units in which it is reported."""
         return loss
 
     def train_scores(self, record: Record) -> dict[str, jax.Array]:

@@ -26,7 +26,7 @@ NOT_NESTED = (
     "The folds that gave this score also chose the configuration: it is too good, the more so the more configurations "
     "there are and the fewer examples (Cawley & Talbot 2010). Nested folds give an honest one."
 )
-BEFORE = {"label": "target", "logits": "kept"}  # what columns were called in files of before
+BEFORE = {"label": "target", "logits": "kept"}  # what columns were called by older releases
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -97,7 +97,7 @@ class Result(Saved):
       outputs: what `OutOfFold.kept` holds: ``"logits"``, or ``"decision values"``, of which no probabilities come (as
         of a ridge classifier or a support vector machine).
       selected: what configurations were chosen from, ``{"configurations": how many, "nested": whether folds that had no
-        say in the choice gave the score}``, of a search also ``criterion``, the metric that chose; None where nothing
+        part in the choice gave the score}``, of a search also ``criterion``, the metric that chose; None where nothing
         was chosen. See `caution`.
       question: the task as plain values; None in results of older releases.
       baseline: scores of a model that knows nothing but the training targets, on the same rows; by metric.
@@ -155,7 +155,7 @@ class Result(Saved):
         """The task.
 
         Raises:
-          InputError: for somebody's own that is not registered.
+          InputError: for a user's own task that is not registered.
         """
         if self.own is not None:
             return self.own

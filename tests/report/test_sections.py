@@ -105,7 +105,7 @@ def test_a_page_has_the_sections_that_the_task_names(result, source, tmp_path, k
     order = ["largest-losses", confused, "label-by-label", "what-was-counted", "nowhere"]
     assert [name for name in parts if name in order] == order
     assert f"{source.targets().sum()} visits" in parts["what-was-counted"]
-    assert "task counts" in parts[confused]  # what cannot be drawn says why, once
+    assert "counts" in parts[confused]  # what cannot be drawn says why, once
     assert confused.endswith("-class-by-class") == (kind == "run")
     assert "task counts" in parts["label-by-label"]
     assert "'nowhere'" in parts["nowhere"]

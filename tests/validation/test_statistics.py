@@ -460,7 +460,7 @@ def test_pairs_are_tested_as_by_hand():
 def test_what_cannot_be_compared_is_refused():
     label, logits = _drawn()
     one = _result(label, logits)
-    with pytest.raises(InputError, match="rest on other folds"):
+    with pytest.raises(InputError, match="other folds"):
         compare({"one": one, "two": _result(label, logits, sha="other")})
     with pytest.raises(InputError, match="other labels"):
         compare({"one": one, "two": _result((label + 1) % 3, logits)})

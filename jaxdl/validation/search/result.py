@@ -27,8 +27,8 @@ class SearchResult(Saved):
       configurations: all of them: ``number``, ``values``, ``parameters``, ``trained``.
       scores: a row for each configuration on each division of examples: ``division`` (``"outer fold k"``: the inner
         folds of its training part; ``"all"``), ``configuration``, ``mean``, ``se`` (standard error over folds, as if
-        they were independent), ``loss`` and ``loss_se`` likewise, ``epochs`` trained for, and ``folds``: the metric of
-        each, averaged over seeds; ``rank`` goes by the criterion. None stands where the numbers stopped being finite.
+        they were independent), ``loss`` and ``loss_se``, ``epochs`` trained for, and ``folds``: the metric of each,
+        averaged over seeds; ``rank`` is by the criterion. None stands where the numbers stopped being finite.
       choices: number of the configuration that each outer fold chose; empty if not nested.
       final: number of the one that all data chooses.
       selection: ``{"strategy", "rule", "criterion", "seeds"}``.

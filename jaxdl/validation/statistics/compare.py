@@ -53,7 +53,7 @@ class Comparison:
       folds: score of each fold by name.
       letters: by name; results that share a letter do not differ.
       pairs: all of them.
-      groups: how many there are, which the test took whole; None without groups, or of a test that goes by folds.
+      groups: how many there are, which the test took whole; None without groups, or of a test of folds.
       cautions: by name why a score is too good, of results that were chosen by the folds that score them.
       other_metrics: by name the metric of each result whose own is not `metric`.
     """
@@ -98,7 +98,7 @@ def compare(
       seed: of the bootstrap.
 
     Raises:
-      InputError: for fewer than two results, or such as rest on other folds or measure something else, or a metric that
+      InputError: for fewer than two results, or results of other folds or another task, or a metric that
         the test is not for.
     """
     check_choice("test", test, TESTS)
@@ -166,7 +166,7 @@ def _check_alike(results: Mapping[str, Result]) -> None:
         same_rows = np.array_equal(mine.index, theirs.index) and np.array_equal(mine.fold, theirs.fold)
         if result.split["sha256"] != first.split["sha256"] or not same_rows:
             raise InputError(
-                f"'{name}' and '{other}' rest on other folds (split {first.split['sha256'][:12]}… and "
+                f"'{name}' and '{other}' use other folds (split {first.split['sha256'][:12]}… and "
                 f"{result.split['sha256'][:12]}…); run one again on the folds of the other, for example with the same "
                 "--data, --splitter, --folds and --seed"
             )
