@@ -19,6 +19,7 @@ With `--kinds` the default is measured for metrics of every kind and for unstabl
 
 import argparse
 import time
+from typing import TYPE_CHECKING
 
 import numpy as np
 from simulation import Problem, simulate
@@ -29,6 +30,9 @@ from jaxdl.tasks.regression import Regression
 from jaxdl.validation.statistics.intervals import corrected_t, naive, out_of_fold, percentiles, wider
 from jaxdl.validation.statistics.nested import nested
 from jaxdl.validation.statistics.sample import Sample, drawn_counts
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 PROBLEMS = {
     "classes, n 50, p 20, K 5": Problem(50, 20, 5),
@@ -125,8 +129,8 @@ def measure(problem: Problem, repetitions: int, repeats: int) -> dict[str, tuple
     return rows
 
 
-def draw(rows: dict[str, dict[str, tuple[float, float, float]]], path: str) -> None:
-    """Coverage and width of all methods, one line a problem."""
+def draw(rows: dict[str, dict[str, tuple[float, float, float]]], path: str) -> "Figure":
+    """Coverage and width of all methods, one line a problem; the picture is written to a file."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -141,7 +145,7 @@ def draw(rows: dict[str, dict[str, tuple[float, float, float]]], path: str) -> N
         left.plot([one[0] for _, one, _ in held], [place for place, *_ in held], **style)
         right.plot([one[1] / plain[1] for _, one, plain in held], [place for place, *_ in held], **style)
     left.axvspan(*WANTED, color="tab:blue", alpha=0.12)
-    left.set_xlabel("share of intervals that hold the truth (claimed: 0.95)")
+    left.set_xlabel("share of intervals that hold the truth\n(claimed: 0.95)")
     right.set_xlabel("width ÷ that of the naive interval")
     left.set_yticks(range(len(rows)), rows)
     left.invert_yaxis()
@@ -149,6 +153,7 @@ def draw(rows: dict[str, dict[str, tuple[float, float, float]]], path: str) -> N
         axes.grid(alpha=0.25)
     figure.legend(*left.get_legend_handles_labels(), loc="outside lower center", ncols=len(METHODS), frameon=False)
     figure.savefig(path)
+    return figure
 
 
 def tell(name: str, row: dict[str, tuple[float, float, float]]) -> None:

@@ -81,7 +81,7 @@ class Examples:
     Attributes:
       data: digits[:5-9], a folder of class folders (of splits its train/), FILE.npz, FILE.csv[:TARGET] (or :A,B,C for
         several labels), tfds:NAME.
-      image_size: side in pixels that images are brought to; by default the checkpoint's, or the images' own.
+      image_size: side in pixels that images are resized to; by default the checkpoint's, or the images' own.
       task: one class for each example, any number of labels, or a number; auto looks at the targets.
     """
 
@@ -97,7 +97,8 @@ class Untrained(Examples):
     Attributes:
       model: name of a model, such as cnn, vit or resnet20_cifar.
       model_arguments: arguments of the model, such as activation=tanh features=[16,32].
-      metric: score of the result, such as auc, f1 or a scorer of scikit-learn; by default the first of the task.
+      metric: score of the result: auc or f1 of classes or labels, mae of numbers, or a scorer of scikit-learn; by
+        default the first of the task.
     """
 
     model: Annotated[str, tyro.conf.arg(metavar="NAME")]
@@ -129,7 +130,8 @@ class Subject(Start):
     """What is trained, on what, and how it is scored.
 
     Attributes:
-      metric: score of the result, such as auc, f1 or a scorer of scikit-learn; by default the first of the task.
+      metric: score of the result: auc or f1 of classes or labels, mae of numbers, or a scorer of scikit-learn; by
+        default the first of the task.
     """
 
     metric: MetricOption = None

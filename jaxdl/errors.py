@@ -9,7 +9,18 @@ class InputError(ValueError):
 
     The message names the thing, its value, what was expected and what to do. The command line prints it
     alone and exits with code 2; in Python it is an ordinary ``ValueError``.
+
+    Args:
+      message: the problem, with what to do unless that is said apart.
+      advice: what to do, where the problem may also be reported without it.
+
+    Attributes:
+      problem: the message without the advice.
     """
+
+    def __init__(self, message: str, advice: str = "") -> None:
+        super().__init__(f"{message}; {advice}" if advice else message)
+        self.problem = message
 
 
 def nearest(value: object, choices: Iterable[object]) -> str:

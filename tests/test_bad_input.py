@@ -219,7 +219,7 @@ MISTAKES = [
     ("finetune --init mlp --data good.npz --metric macro-f", "'macro_f'", "'macro_f1'"),
     ("search --model mlp --data good.npz --space epochs=1,2 --metric r_2", "'r_2'", "'r2'"),
     ("search --model mlp --data good.npz --space epochs=1,2 --criterion los", "'los'", "'loss'"),
-    ("learning-curve --model mlp --data numbers.csv --metric accuracy_", "'accuracy_'", "'accuracy'"),
+    ("learning-curve --model mlp --data numbers.csv --metric mae_", "'mae_'", "'mae'"),
     ("variance --model mlp --data good.npz --metric auk", "'auk'", "'auc'"),
     ("pretrain --model cnn --data photos --task regression", "2 classes"),
     ("split --data good.npz --task multi", "task", "'multi'"),

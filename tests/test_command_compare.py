@@ -43,3 +43,15 @@ def test_it_tells_which_runs_differ_and_writes_both_files(runs, tmp_path):
 def test_mistakes_end_in_one_message(runs, names, options, said):
     line = " ".join(f"{runs}/{name}" for name in names.split())
     assert said in refused(f"compare {line} {options}")
+
+
+def test_runs_of_different_metrics_are_compared_by_the_first_one_which_is_said(runs, tmp_path):
+    jaxdl_command(f"{ARGUMENTS} --epochs 4 --learning-rate 1e-2 --metric auc --out {tmp_path}/auc")
+    said = jaxdl_command(f"compare {runs}/short {tmp_path}/auc --out {tmp_path}/numbers.json")
+    assert f"accuracy, the metric of {runs}/short ({tmp_path}/auc by auc)" in said
+    found = json.loads((tmp_path / "numbers.json").read_text())
+    same = [json.loads((runs / name / "result.json").read_text())["mean"] for name in ("long", "short")]
+    assert list(found["scores"].values()) == pytest.approx(same)
+    asked = jaxdl_command(f"compare {runs}/short {tmp_path}/auc --metric auc")  # as the message says
+    assert "different metrics" not in asked
+    assert "auc" in asked.splitlines()[0]

@@ -8,6 +8,7 @@ import pytest
 from command_line import call, jaxdl_command, refused
 
 import jaxdl
+from jaxdl.report.search import search_rows
 
 SPACE = "learning_rate=log:1e-3:1e-1:2 stage_lr.head=1,10"
 MODEL = "--model mlp --model-arguments hidden=[6] --epochs 2 --folds 2"
@@ -49,8 +50,30 @@ def test_a_search_says_its_nested_score_first_and_how_to_train_the_final_one(hom
     page = (home / "found" / "report.html").read_text()
     assert "The search" in page
     assert "Nested: accuracy" in page
+    assert page.count("networks of the folds were not kept") == 1
     again = jaxdl_command(f"search --data plain.npz --out found {MODEL} --inner-folds 2 --seeds 2 --space {SPACE}")
     assert "is finished" in again
+
+
+@pytest.mark.parametrize("strategy", ["grid", "halving --eta 2"])
+@pytest.mark.parametrize(("criterion", "chose"), [("loss", "log_loss"), ("metric", "auc")])
+def test_the_inner_values_of_the_criterion_are_shown_and_named(home, tmp_path, strategy, criterion, chose):
+    """Also where the score is another metric: the table is in the order of the values that chose."""
+    options = f"--strategy {strategy} --criterion {criterion} --metric auc --inner-folds 2 --space {SPACE}"
+    said = jaxdl_command(f"search --data plain.npz --out {tmp_path}/found {MODEL} {options}")
+    found = jaxdl.load_search(tmp_path / "found")
+    assert found.criterion == found.result.selected["criterion"] == chose
+    assert f"by {chose} out of 4 configurations" in " ".join(said.split())
+    headers, lines = search_rows(found)
+    last = max(row["epochs"] for row in found.ranking)
+    shown = [float(line[headers.index(f"inner {chose}")].split()[0]) for line in lines if line[-2] == str(last)]
+    assert shown == sorted(shown, reverse=criterion == "metric")
+    for header in (f"inner {chose}", "inner auc"):
+        assert header in said
+        assert header in (tmp_path / "found" / "report.html").read_text()
+    assert ("inner log_loss" in said) == (criterion == "loss")
+    rows = [row for row in found.ranking if row["epochs"] == last]
+    assert all(row["loss"] > 0 and row["loss_se"] >= 0 for row in rows)
 
 
 def test_a_score_that_is_not_nested_comes_with_its_warning(home):

@@ -6,6 +6,7 @@ import json
 import numpy as np
 import pytest
 from command_line import call, jaxdl_command, read_csv, refused
+from PIL import Image
 from sklearn.metrics import f1_score, roc_auc_score
 
 import jaxdl
@@ -151,3 +152,81 @@ def test_an_unknown_metric_is_named_with_the_nearest(tmp_path, command):
     assert "'acuracy'" in said
     assert "'accuracy'" in said
     assert not (tmp_path / "new").exists()
+
+
+def test_a_scorer_of_classes_is_refused_for_numbers_before_anything_is_trained(tmp_path):
+    np.savez("numbers.npz", x=np.eye(40, 4), y=np.arange(40.0) / 7)
+    said = refused(f"cross-validate {MLP} --data numbers.npz --metric roc_auc --out {tmp_path / 'new'}")
+    assert "'roc_auc'" in said
+    assert "regression" in said
+    assert "Did you mean" not in refused(f"cross-validate {MLP} --data numbers.npz --metric auc --out {tmp_path}/new")
+    assert not (tmp_path / "new").exists()
+
+
+def test_auc_of_several_labels_is_the_mean_over_them(tmp_path):
+    jaxdl_command(f"cross-validate {MLP} --data labels.csv:warm,wet {FOLDS} --metric auc --out {tmp_path / 'run'}")
+    result = jaxdl.load_result(tmp_path / "run")
+    assert result.metric == "mean_auc"
+    rows = result.out_of_fold
+    wanted = [roc_auc_score(rows.target[rows.fold == fold], rows.kept[rows.fold == fold]) for fold in range(2)]
+    assert result.mean == pytest.approx(np.mean(wanted))
+
+
+# Labels that do not fit the task, and what the message says to do
+
+
+@pytest.fixture(scope="module")
+def sources(home):
+    """20 examples with a class each, as a table, arrays and a folder of images, and with labels A and B."""
+    random = np.random.default_rng(0)
+    words, both = np.array(["bee", "fly"])[np.arange(20) % 2], np.arange(20)[:, None] >> np.arange(2) & 1
+    rows = [(str(i), word, *map(str, pair)) for i, (word, pair) in enumerate(zip(words, both, strict=True))]
+    for name, columns in (("words.csv", [0, 1, 2]), ("labels.csv", [0, 2, 3])):
+        lines = [",".join(row[column] for column in columns) for row in [("x", "kind", "A", "B"), *rows]]
+        (home / "tables").mkdir(exist_ok=True)
+        (home / "tables" / name).write_text("\n".join(lines) + "\n")
+    np.savez(home / "tables" / "words.npz", x=random.normal(size=(20, 3)), y=words)
+    np.savez(home / "tables" / "labels.npz", x=random.normal(size=(20, 3)), y=both)
+    for i, word in enumerate(words):
+        photos = home / "tables" / "photos" / word
+        photos.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(random.integers(0, 255, (8, 8, 3), np.uint8)).save(photos / f"{i}.png")
+    return home / "tables"
+
+
+@pytest.mark.parametrize(
+    ("given", "named", "advised"),
+    [
+        (
+            "words.csv:kind --task multilabel",
+            ["'kind'", "words.csv:A,B", "leave out the task multilabel"],
+            ["words.csv:kind", "labels.csv:A,B"],
+        ),
+        ("words.csv:kind,A", ["'kind'", "words.csv:kind"], ["words.csv:kind"]),
+        ("words.csv:kind,A --task multilabel", ["'kind'", "leave out the task multilabel"], ["words.csv:kind"]),
+        (
+            "labels.csv:A,B --task classification",
+            ["A, B", "classification", "labels.csv:A"],
+            ["labels.csv:A --task classification", "labels.csv:A,B --task multilabel"],
+        ),
+        ("words.csv:kind --task regression", ["'kind'", "'bee'", "leave out the task regression"], ["words.csv:kind"]),
+        ("labels.csv:A,", ["'A,'", "comma", "labels.csv:A"], ["labels.csv:A"]),
+        ("labels.csv:A,,B", ["'A,,B'", "comma", "labels.csv:A,B"], ["labels.csv:A,B"]),
+        ("words.npz --task multilabel", ["words.npz", "[20]", "0 and 1", "leave out"], ["words.npz", "labels.npz"]),
+        ("photos --task multilabel", ["photos", "multilabel", "FILE.csv:A,B"], ["photos", "labels.csv:A,B"]),
+        ("photos --task regression", ["regression", "2 classes"], ["photos", "labels.csv:x"]),
+    ],
+)
+def test_labels_that_do_not_fit_the_task_are_named_and_the_advice_works(sources, monkeypatch, given, named, advised):
+    monkeypatch.chdir(sources)
+    said = refused(f"split --data {given} --folds 2")
+    for part in named:
+        assert part in said
+    for line in advised:
+        jaxdl_command(f"split --data {line} --folds 2")
+
+
+def test_a_single_label_is_called_a_label(sources, monkeypatch, tmp_path):
+    monkeypatch.chdir(sources)
+    jaxdl_command(f"finetune {MLP} --data labels.csv:A --task multilabel --out {tmp_path / 'one'}")
+    assert "1 label (A)" in jaxdl_command(f"inspect {tmp_path / 'one'}")

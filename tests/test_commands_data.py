@@ -249,7 +249,8 @@ def test_broken_files_are_named_or_skipped(tmp_path, broken, command, stream):
     ]
     told = json.loads((tmp_path / "run" / "run.json").read_text())
     assert [name for name, _ in told["broken"]] == names
-    assert all("cannot be read" in reason for _, reason in told["broken"])
+    assert all("cannot be read" in reason and "remove" not in reason for _, reason in told["broken"])
+    assert "remove" not in err
     assert told["settings"]["data"]["examples"] == 10
     if command == "cross-validate":
         assert len(load_result(tmp_path / "run").out_of_fold.index) == 10

@@ -17,8 +17,8 @@ def blocks(section, language):
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
-def test_python(tmp_path, monkeypatch, capsys):
-    """All of it in a row, as a reader would paste it; a later block goes on with the names of the ones before."""
+def test_the_quickstart_in_python(tmp_path, monkeypatch, capsys):
+    """Its first block stands alone; the second one says that it goes on from there."""
     monkeypatch.chdir(tmp_path)
     quickstart, metrics = blocks("Quickstart in Python", "python")
     names = {}
@@ -32,9 +32,14 @@ def test_python(tmp_path, monkeypatch, capsys):
         names["jaxdl"].predict(names["tuned"], names["data"].digits(range(5, 10))).logits[:8],
         atol=1e-4,
     )
+    assert "goes on from" in README.split(metrics)[0].splitlines()[-3]
     exec(metrics, names)
     assert [line.split()[0] for line in capsys.readouterr().out.splitlines()][:1] == ["kappa"]
+
+
+def test_a_source_and_a_task_of_your_own_stand_alone(capsys):
     (own,) = blocks("A source and a task of your own", "python")
+    names = {}
     exec(own, names)
     assert capsys.readouterr().out.startswith("deviance")
     assert names["result"].mean < names["result"].baseline["deviance"]

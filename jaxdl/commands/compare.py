@@ -12,6 +12,7 @@ from jaxdl.cli_options import Debug, MetricOption, option
 from jaxdl.commands.console import console, score
 from jaxdl.errors import InputError
 from jaxdl.report.compare import draw_comparison
+from jaxdl.tasks.metric import percent
 from jaxdl.validation.result import load_result
 from jaxdl.validation.statistics.compare import Comparison, Test, compare
 
@@ -35,7 +36,7 @@ def compare_command(
 
     Args:
       runs: folders of cross-validate, on the same folds.
-      metric: one of the task's, such as macro_f1, or a name that scikit-learn knows; by default that of the runs.
+      metric: one of the task's, such as macro_f1, or a scorer of scikit-learn; by default that of the first run.
       test: of the folds' scores (corrected-t), or of the held-out predictions, groups whole (mcnemar, bootstrap).
       alpha: chance of finding a difference anywhere where there is none; Holm's correction keeps it.
       seed: of the bootstrap.
@@ -48,6 +49,15 @@ def compare_command(
     if len(set(names)) < len(names):
         raise InputError("a run is named twice; expected different ones")
     found = compare({name: load_result(name) for name in names}, metric=metric, test=test, alpha=alpha, seed=seed)
+    if metric is None and found.other_metrics:
+        others = ", ".join(f"{name} by {own}" for name, own in found.other_metrics.items())
+        console.print(
+            f"The runs were scored by different metrics. All are compared by {found.metric}, the metric of {names[0]} "
+            f"({others}). --metric NAME compares by another one.",
+            soft_wrap=True,
+            highlight=False,
+            style="yellow",
+        )
     _tell(found)
     if out is not None and out.suffix == PICTURE:
         draw_comparison(found, out)
@@ -70,7 +80,7 @@ def _tell(found: Comparison) -> None:
     for name, said in found.cautions.items():
         console.print(f"! {name}: {said}", soft_wrap=True, highlight=False, style="yellow")
     pairs = Table(box=None, pad_edge=False)
-    interval = f"{1 - found.alpha:.0%} interval"
+    interval = f"{percent(1 - found.alpha, decimals=0)} interval"
     for title, side in (
         ("pair", "left"),
         ("difference", "right"),

@@ -104,7 +104,7 @@ def listed(names: Sequence[str], most: int = 10) -> str:
 
 
 def scores_said(task: Task, scores: Mapping[str, float]) -> list[str]:
-    """Name and value of each score; the loss goes by its own name where the task shows it as a metric, too."""
+    """Name and value of each score; the loss has its own name where the task shows it as a metric, too."""
     loss = task.LOSS if task.LOSS in (*task.SHOWN, *scores) else "loss"
     named = {loss if name == "loss" else name: value for name, value in scores.items()}
     return [f"{name} {score(value)}" for name, value in named.items()]

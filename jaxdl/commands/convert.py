@@ -19,7 +19,7 @@ from jaxdl.weights.pretrained import load_pretrained
 
 @dataclasses.dataclass(frozen=True)
 class Published:
-    """How images were brought to the network's input where it was trained; by default as published.
+    """How images were prepared for the network where it was trained; by default as published.
 
     Attributes:
       image_size: side in pixels of the images.
@@ -73,7 +73,7 @@ def convert_command(
       model: name of the model (see jaxdl models); needed where neither a config.json nor the file's name gives it.
       layout: whose names the tensors have, such as torchvision, timm, huggingface; by default whose fit best.
       class_names: text file of the classes' names, a line each; by default as published.
-      published: how images are brought to the network's input; by default as published.
+      published: how images are prepared for the network; by default as published.
       channels: for images whose channels are not the network's.
       model_arguments: arguments of the model, where they differ from what the name stands for.
       debug: show the traceback of an error.
@@ -131,7 +131,7 @@ def _tell(converted: Converted, out: Path) -> None:
         errors.print(f"left out {len(tensors)} tensors ({tensors[0]}, …): {reason}", soft_wrap=True, highlight=False)
     if source["preprocessing"] not in (source["published"], CONFIG):
         errors.print(
-            f"nothing is known of the preprocessing of {source['file']}: taken is that of {source['preprocessing']}",
+            f"the preprocessing of {source['file']} is not known; that of {source['preprocessing']} is used",
             soft_wrap=True,
             highlight=False,
         )

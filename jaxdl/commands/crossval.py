@@ -23,6 +23,7 @@ from jaxdl.errors import check_choice
 from jaxdl.report.table import print_table, results_table
 from jaxdl.report.uncertainty import apart, interval_said
 from jaxdl.report.underfit import underfit
+from jaxdl.tasks.metric import percent
 from jaxdl.training.plan import Plan
 from jaxdl.validation.crossval import cross_validate
 from jaxdl.validation.leakage import duplicate_groups
@@ -98,9 +99,8 @@ def _tell(result: Result, begun: Begun) -> None:
     name = "fine-tuning" if isinstance(network, Checkpoint) else "from scratch"
     print_table(console, results_table({name: result}))
     if result.interval:
-        said = (
-            f"{result.interval['level']:.0%} interval ({result.interval['method']}): {''.join(interval_said(result))}."
-        )
+        level, method = percent(result.interval["level"], decimals=0), result.interval["method"]
+        said = f"{level} interval ({method}): {''.join(interval_said(result))}."
         console.print(" ".join([said, *apart(result)]))
     for row in result.folds if len(result.folds) <= MOST_FOLDS else ():
         console.print(

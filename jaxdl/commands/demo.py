@@ -7,6 +7,7 @@ from jaxdl.cli_options import Debug
 from jaxdl.commands.console import console, errors
 from jaxdl.demo import FOLDS, demo
 from jaxdl.report.table import print_table, results_table
+from jaxdl.tasks.metric import percent
 
 
 def demo_command(*, out: Path = Path("jaxdl-demo"), debug: Debug = False) -> None:
@@ -27,8 +28,8 @@ def demo_command(*, out: Path = Path("jaxdl-demo"), debug: Debug = False) -> Non
     print_table(console, results_table(found.results, found.truth))
     best, truth = found.results[found.best], found.truth[found.best]
     console.print(
-        f"Best: {found.best}. Cross-validation said {best.mean:.1%}, the truth is {truth:.1%}. (The best of several is "
-        "chosen partly by luck, so its own mean leans upwards.)"
+        f"Best: {found.best}. Cross-validation said {percent(best.mean)}, the truth is {percent(truth)}. (The best of "
+        "several is chosen partly by luck, so its own mean leans upwards.)"
     )
     parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in found.seconds.items())
     console.print(f"Time: {parts}; {time.perf_counter() - begin:.1f} s in all.")

@@ -68,7 +68,7 @@ def predict_command(
             f"no {predictions.task.metric}: the checkpoint does not know all classes of the data ({listed(foreign)})"
         )
     elif source.targets() is not None:
-        console.print(f"no {predictions.task.metric}: the labels of {source.name} are none of {asked.describe()}")
+        console.print(f"no {predictions.task.metric}: the labels of {source.name} are not of {asked.describe()}")
 
 
 def _predict_together(network: EnsembleCheckpoint, source: Source, batch_size: int, out_of_fold: bool) -> Predictions:

@@ -73,7 +73,7 @@ class Probed(Examples):
     Attributes:
       init: checkpoint whose features are taken, or hf:OWNER/NAME of published weights.
       stage: take what flows out of this stage instead of what flows into the head.
-      metric: score, by which penalties are chosen, such as auc, f1 or a scorer of scikit-learn.
+      metric: score, by which penalties are chosen: auc or f1 of classes, mae of numbers, or a scorer of scikit-learn.
     """
 
     init: Annotated[Path, tyro.conf.arg(metavar="CKPT")]

@@ -213,7 +213,7 @@ def load_examples(spec: str, task: str = "auto", *, labelled: bool = True, split
       InputError: if there is no such thing, or no such task.
     """
     check_choice("task", task, ("auto", *TASKS))
-    how = task if task in READ_AS else "auto"  # somebody's own takes the targets as they are
+    how = task if task in READ_AS else "auto"  # a user's own task takes the targets as they are
     return sources.load(spec, split=split, labelled=labelled, task=how)
 
 

@@ -26,7 +26,7 @@ from jaxdl.cli_options import (
 from jaxdl.commands.console import console
 from jaxdl.commands.run import Begun, open_run
 from jaxdl.models import describe
-from jaxdl.report.search import search_rows, seeds_said, stability, verdict
+from jaxdl.report.search import choice, search_rows, seeds_said, stability, verdict
 from jaxdl.training.plan import Plan
 from jaxdl.training.setup import Init
 from jaxdl.training.transfer import train
@@ -143,8 +143,7 @@ def _tell(found: SearchResult, out: Path) -> None:
         final = row["configuration"] == found.final
         table.add_row(*[Text(("* " if final and not i else "") + cell) for i, cell in enumerate(line)])
     console.print(table)
-    note = "* is the final configuration, chosen with all examples; inner scores chose it and are no estimate."
-    console.print(Text(note, style="dim"))
+    console.print(Text(f"* is the final configuration. {choice(found)}", style="dim"))
     for text in (stability(found), seeds_said(found)):
         if text:
             console.print(text, highlight=False)

@@ -42,7 +42,7 @@ def show_command(
       augment: light, standard or strong, or single ones: crop, flip, colour, randaugment, mixup, cutmix, erasing.
       out: file for the picture; must not exist yet.
       count: how many images, chosen at random.
-      image_size: side in pixels that images are brought to; by default their own, or 224 if they differ.
+      image_size: side in pixels that images are resized to; by default their own, or 224 if they differ.
       seed: chooses the images and how they are changed.
       debug: show the traceback of an error.
     """

@@ -26,22 +26,23 @@ def skip_broken(source: Source) -> tuple[Source, list[tuple[str, str]]]:
     if source.in_memory:
         return source, []
 
-    def problem(index: int) -> str | None:
+    def problem(index: int) -> InputError | None:
         try:
             source[index]
         except InputError as error:
-            return str(error)
+            return error
         return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow's decoders let other threads run
         problems = list(pool.map(problem, range(len(source))))
     names = source.names
-    broken = [(names[i] if names is not None else str(i), p) for i, p in enumerate(problems) if p is not None]
+    # what to do about an example is left out of the reasons: it is done
+    broken = [(names[i] if names is not None else str(i), p.problem) for i, p in enumerate(problems) if p is not None]
     if not broken:
         return source, []
     good = np.array([i for i, p in enumerate(problems) if p is None], np.int64)
     if not len(good):
-        raise InputError(f"none of the {len(source)} examples of {source.name} can be read; the first: {broken[0][1]}")
+        raise InputError(f"none of the {len(source)} examples of {source.name} can be read; the first: {problems[0]}")
     kept = subset(source, good)
     had, left = source.targets(), kept.targets()
     if isinstance(had, np.ndarray) and had.dtype.kind in "iu" and (lost := np.setdiff1d(had, left)).size:

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxdl.data.folder import SUFFIXES, ImageFiles, printable
 from jaxdl.data.source import Arrays
-from jaxdl.data.table import SEVERAL, TASKS, few_enough, to_labels
+from jaxdl.data.table import ALONE, SEVERAL, TASKS, few_enough, to_labels
 from jaxdl.errors import InputError, check_choice, nearest
 
 if TYPE_CHECKING:
@@ -271,7 +271,13 @@ def _targets(path: Path, names: list[str], target: str | Sequence[str] | None, l
             )
         return found
     if isinstance(target, str):
-        target = [target] if target in names else target.split(",")
+        target = [target] if target in names else [name.strip() for name in target.split(",")]
+    if "" in target:
+        kept = ",".join(name for name in target if name) or names[-1]
+        raise InputError(
+            f"the target '{','.join(target)}' of '{path}' has a comma with no name beside it; expected for example "
+            f"{path}:{kept}"
+        )
     for name in target:
         if name not in names:
             raise InputError(f"'{path}' has no column '{name}'; it has: {_listed(names)}.{nearest(name, names)}")
@@ -295,9 +301,18 @@ def _labels(
 ) -> tuple[np.ndarray | None, tuple[str, ...]]:
     if not targets:
         return None, ()
+    if len(targets) > 1 and task not in ("auto", "multilabel"):
+        raise InputError(
+            f"the target of '{path}' is {len(targets)} columns ({_listed(targets)}), but the task is {task}; name one "
+            f"column ({path}:{targets[0]}), or take the task multilabel for labels of 0 and 1"
+        )
     if len(targets) > 1 or task == "multilabel":
-        columns = [_zeros_and_ones(path, name, texts[name]) for name in targets]
-        return to_labels(np.stack(columns, axis=1), targets, "multilabel" if task == "auto" else task, str(path))
+        remedy = f"give every label a column of 0 and 1, as in {path}:A,B, or {ALONE}"
+        if len(targets) > 1:
+            alone = f"name one column alone to learn its classes or numbers ({path}:{targets[0]})"
+            remedy = f"{SEVERAL}; {alone}{', and leave out the task multilabel' if task == 'multilabel' else ''}"
+        columns = [_zeros_and_ones(path, name, texts[name], remedy) for name in targets]
+        return to_labels(np.stack(columns, axis=1), targets, "multilabel", str(path))
     (name,) = targets
     fields = texts[name]
     numbers = np.array([_number(text) for text in fields])
@@ -309,7 +324,9 @@ def _labels(
     gaps = mixed and all(text.lower() in MISSING for text in {fields[row] for row in np.flatnonzero(words)})
     fractions = mixed and not (whole | words).all()
     if gaps or (task == "regression" and words.any()) or (task == "auto" and fractions):
-        remedy = "the target is a number elsewhere" if mixed else "the task is regression"
+        remedy = "leave out the task regression to learn classes"
+        if mixed:
+            remedy = "the target is a number elsewhere; correct that field or remove the row"
         raise _refusal(path, name, np.argmax(words), remedy, "which is no number")
     if task == "regression":
         if len(bad := np.flatnonzero(~(np.abs(numbers) <= np.finfo(np.float32).max))):
@@ -320,13 +337,11 @@ def _labels(
     return to_labels(np.array([index[text] for text in fields]), names, "classification", str(path))
 
 
-def _zeros_and_ones(path: Path, name: str, texts: list[str]) -> np.ndarray:
+def _zeros_and_ones(path: Path, name: str, texts: list[str], remedy: str) -> np.ndarray:
     """``uint8[n]`` of a column of a multi-label target."""
     values = {text: {"true": 1.0, "false": 0.0}.get(text.lower(), _number(text)) for text in set(texts)}
     if wrong := {text for text, value in values.items() if value not in (0, 1)}:
-        row = _first(texts, wrong)
-        remedy = f"name one column as the target to learn numbers or classes: {SEVERAL}"
-        raise _refusal(path, name, row, remedy, "not 0, 1, true or false")
+        raise _refusal(path, name, _first(texts, wrong), remedy, "not 0, 1, true or false")
     return np.array([values[text] for text in texts], np.uint8)
 
 
@@ -341,7 +356,7 @@ def _times(path: Path, name: str, texts: list[str]) -> np.ndarray:
             moment = datetime.fromisoformat(text)
             made.append(moment if moment.tzinfo is None else moment.astimezone(UTC))
             if made[-1].tzinfo != made[0].tzinfo:
-                raise ValueError("an offset beside none")
+                raise ValueError("some have an offset, some have none")
         except (ValueError, OverflowError) as error:
             remedy = "expected numbers only, or ISO dates only, such as 2024-05-31T09:30, all with an offset or none"
             raise _refusal(path, name, row, remedy, "which is no such time") from error

@@ -44,7 +44,7 @@ def _opened(path: str | Path) -> Iterator[Any]:
         _check_size(int(re.search(r"\d+", str(error))[0]), path)
     except Exception as error:  # decoders meet arbitrary bytes: there is no list of what they raise
         reason = "it is no JPEG, PNG or WebP image" if isinstance(error, UnidentifiedImageError) else error
-        raise InputError(f"the image '{printable(path)}' cannot be read ({reason}); replace or remove it") from error
+        raise InputError(f"the image '{printable(path)}' cannot be read ({reason})", "replace or remove it") from error
 
 
 def _check_size(pixels: int, path: str | Path) -> None:
@@ -54,12 +54,13 @@ def _check_size(pixels: int, path: str | Path) -> None:
     if (limit := Image.MAX_IMAGE_PIXELS) is not None and pixels > limit:
         raise InputError(
             f"the image '{printable(path)}' has {pixels:,} pixels, more than the limit of {limit:,}; it was not "
-            "decoded. Shrink it (from Python, PIL.Image.MAX_IMAGE_PIXELS is the limit)"
+            "decoded",
+            "shrink it (from Python, PIL.Image.MAX_IMAGE_PIXELS is the limit)",
         )
 
 
 def image_shape(path: str | Path) -> tuple[int, int, int]:
-    """``(height, width, 1 or 3)`` of what `read_image` gives, without keeping it. Raises InputError likewise."""
+    """``(height, width, 1 or 3)`` of what `read_image` gives, without keeping it. Raises InputError as it does."""
     with _opened(path) as image:
         turned = image.getexif().get(ORIENTATION, 1) in LYING
         width, height = image.size[::-1] if turned else image.size
@@ -102,7 +103,7 @@ def to_pixels(image: Any, channels: int) -> np.ndarray:
 
 
 def _upright(image: Any) -> Any:
-    """As ``ImageOps.exif_transpose``, which also writes the EXIF block anew and fails where that is odd."""
+    """As ``ImageOps.exif_transpose``, which also writes the EXIF block again and fails where that is odd."""
     from PIL.Image import Transpose
 
     turns = {
@@ -126,7 +127,7 @@ def _channels(image: Any) -> int:
 class ImageFiles(Source):
     """A source of image files, decoded when asked for; attributes as in `Source`.
 
-    What an example holds is told by the bytes of its file, which decodes nothing: the same picture in another file
+    Examples are compared by the bytes of their files, without decoding: the same picture in another file
     format counts as another example.
     """
 
@@ -201,7 +202,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _images(folder: Path) -> list[Path]:
-    # a link that leads nowhere stays: reading it says so, where leaving it out would lose an example in silence
+    # a link that leads nowhere stays: reading it says so, where leaving it out would lose an example without a word
     return [p for p in _entries(folder) if p.suffix.lower() in SUFFIXES and not p.is_dir()]
 
 
@@ -209,7 +210,7 @@ def _subfolders(folder: Path) -> list[Path]:
     entries = _entries(folder)
     for p in entries:
         if p.is_symlink() and not p.exists() and p.suffix.lower() not in SUFFIXES:  # it may have been a whole class
-            raise InputError(f"'{printable(p)}' is a link that leads nowhere; mend or remove it")
+            raise InputError(f"'{printable(p)}' is a link that leads nowhere; repair or remove it")
     return [p for p in entries if p.is_dir()]
 
 

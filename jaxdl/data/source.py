@@ -56,7 +56,7 @@ class Source:
         return False
 
     def stacked(self) -> Tree | None:
-        """Every ``x`` as arrays ``[n, …]`` where they are at hand already; else None."""
+        """Every ``x`` as arrays ``[n, …]`` where they are in memory already; else None."""
         return None
 
     def targets(self) -> Tree | None:

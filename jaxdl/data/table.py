@@ -10,7 +10,8 @@ from jaxdl.data.source import Arrays
 from jaxdl.errors import InputError, check_choice
 
 TASKS = ("auto", "classification", "multilabel", "regression")
-SEVERAL = "several columns are 0 or 1 each (multi-label); multi-output regression is not supported yet"
+SEVERAL = "several columns are labels, 0 or 1 each; multi-output regression is not supported yet"
+ALONE = "leave out the task multilabel to learn one class or number per example"
 MOST_CLASSES = 20  # whole numbers of more different values than that are taken for amounts
 
 
@@ -152,8 +153,9 @@ def to_labels(
 
 
 def _multilabel(y: np.ndarray, names: tuple[str, ...], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    remedy = ALONE if y.ndim == 1 else SEVERAL
     if y.ndim not in (1, 2) or y.shape[1:] == (0,) or y.dtype.kind not in "uibf":
-        raise InputError(f"{name}: y is {y.dtype}{list(y.shape)}; expected a matrix [n, labels] of 0 and 1")
+        raise InputError(f"{name}: y is {y.dtype}{list(y.shape)}; expected a matrix [n, labels] of 0 and 1; {remedy}")
     y = y[:, None] if y.ndim == 1 else y
     names = names or tuple(map(str, range(y.shape[1])))
     if len(names) != y.shape[1]:
@@ -161,7 +163,7 @@ def _multilabel(y: np.ndarray, names: tuple[str, ...], name: str) -> tuple[np.nd
     if len(bad := np.argwhere((y != 0) & (y != 1))):
         row, column = bad[0]
         raise InputError(
-            f"{name}: y holds {y[row, column]} at index [{row}, {column}] (label '{names[column]}'); {SEVERAL}"
+            f"{name}: y holds {y[row, column]} at index [{row}, {column}] (label '{names[column]}'); {remedy}"
         )
     return y.astype(np.uint8), names
 

@@ -88,7 +88,8 @@ class TfdsSource(Source):
                 raise self._broken(index, error) from error
 
     def _broken(self, index: int, error: Exception) -> InputError:
-        return InputError(f"example {index} of {self.name} is no image that can be decoded ({error}); prepare it again")
+        problem = f"example {index} of {self.name} is no image that can be decoded ({error})"
+        return InputError(problem, "prepare it again")
 
 
 def _read(records: Any, indices: Sequence[int], feature: str, name: str) -> Sequence[Any]:

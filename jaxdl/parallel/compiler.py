@@ -1,4 +1,4 @@
-"""What the compiler is told."""
+"""Options of the compiler."""
 
 from functools import cache
 

@@ -75,7 +75,7 @@ def divide_batches(fn: Callable, mesh: Mesh, *, donate: bool) -> Callable:
 
 
 def lay_folds(fn: Callable, mesh: Mesh, *, fold_axis: int, updates_state: bool) -> Callable:
-    """`fn` over an axis of folds laid over the mesh, jitted. No device talks to another.
+    """`fn` over an axis of folds distributed over the mesh, jitted. Devices do not communicate.
 
     Args:
       fn: ``(state, batch, shared) -> (state, metrics)`` or ``-> logits``, already mapped over the folds of a device.

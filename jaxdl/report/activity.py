@@ -26,7 +26,7 @@ class StageActivity:
       units: entries of the last axis: channels of a feature map, features of a token or of a vector.
       dead: share of the units that are the same for every example (see `stage_activity`).
       saturated: share of the units that are saturated; None for activation functions without two bounds.
-      near_bounds: share of all values that are near a bound; None likewise.
+      near_bounds: share of all values that are near a bound; None in the same case.
     """
 
     name: str

@@ -69,7 +69,7 @@ def show_answer(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Result]
 
 
 def _without_looking(result: Result) -> list[str]:
-    """What a model would score that knows nothing but the targets, against which the score is to be held."""
+    """What a model scores that knows only the targets, for comparison."""
     metric = score_metric(result)
     if metric is ACCURACY:
         counts = np.unique(result.out_of_fold.target, return_counts=True)[1]

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxdl.report.predictions import Reliability
 from jaxdl.report.svg import HELD_OUT, INK, TRAIN, drawing, epoch_axis, new_figure, percent_axis, shortened, to_svg
+from jaxdl.report.units import percent
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -29,7 +30,7 @@ def draw_reliability(found: Reliability) -> tuple[str, str]:
         axes.set_title("accuracy", loc="left", fontsize=12)
         _share_axes(axes)
         percent_axis(axes, "")
-        said = f"Reliability diagram: expected calibration error {100 * found.expected_calibration_error:.1f} %"
+        said = f"Reliability diagram: expected calibration error {percent(found.expected_calibration_error)}"
         diagram = to_svg(figure, "reliability", said)
         figure, axes = new_figure(400, 300, margins=(54, 44, 24, 26))
         axes.bar(centres, found.count, 0.94 * width, color=HELD_OUT, alpha=0.75, linewidth=0)
@@ -40,7 +41,7 @@ def draw_reliability(found: Reliability) -> tuple[str, str]:
         most = int(found.count.argmax())
         said = (
             f"Number of predictions by confidence: most, {found.count[most]} of {found.count.sum()}, lie between "
-            f"{100 * found.edges[most]:.0f} and {100 * found.edges[most + 1]:.0f} %"
+            f"{100 * found.edges[most]:.0f} and {percent(found.edges[most + 1], decimals=0)}"
         )
         return diagram, to_svg(figure, "confidence", said)
 
@@ -96,7 +97,7 @@ def draw_intervals(
         percent_axis(axes, what, across=True)
         axes.grid(axis="x")
         lowest, highest = int(np.argmin(scores)), int(np.argmax(scores))
-        said = f"lowest {100 * scores[lowest]:.1f} % for {names[lowest]}, highest {100 * scores[highest]:.1f} %"
+        said = f"lowest {percent(scores[lowest])} for {names[lowest]}, highest {percent(scores[highest])}"
         return to_svg(figure, "labels", f"{what} of each label with its 95 % interval: {said} for {names[highest]}")
 
 

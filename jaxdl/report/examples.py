@@ -43,7 +43,7 @@ def list_examples(
     Args:
       rows: ``index`` in the source, and more columns of the table.
       caption: gives for a row the two parts of what stands below its picture; the second is not broken.
-      source: the examples, None where they are not at hand.
+      source: the examples, None where they are not available.
       what: names the table for who cannot see it.
     """
     names = None if source is None else source.names

@@ -16,7 +16,7 @@ from jaxdl.validation.statistics.intervals import Interval, interval
 
 LISTED = 30  # labels; of more, those with the lowest F1 are shown and the others folded away
 WORST = 10
-UNSURE = 5  # labels of which least is known that are named, but at most half of them
+UNSURE = 5  # labels with the widest intervals that are named, but at most half of them
 SHOWN_AS = Metric("F1", **SHARE)  # both scores are shares
 TITLE = "Label by label"
 
@@ -67,7 +67,7 @@ def label_scores(result: Result) -> list[LabelScores]:
 
 
 def show_labels(result: Result) -> Section:
-    """Examples, F1 and AUC of each label with their intervals, and of which labels least is known."""
+    """Examples, F1 and AUC of each label with their intervals, and which labels have the widest intervals."""
     rows = label_scores(result)
     order = sorted(range(len(rows)), key=lambda i: np.nan_to_num(rows[i].f1, nan=np.inf))
     every = in_scroll(_table(rows), "All labels")
@@ -117,5 +117,5 @@ def _unsure(rows: Sequence[LabelScores]) -> str:
     listed = "; ".join(
         f"{row.name} ({_ends(row.f1_interval)}, {row.count} example{'' if row.count == 1 else 's'})" for row in widest
     )
-    said = f"Least is known of the F1 of {listed}. More examples with these labels would say more."
+    said = f"The F1 of {listed} is the most uncertain. More examples with these labels would make it more certain."
     return f"<p>{escaped(said)}</p>"

@@ -66,10 +66,10 @@ def meaning(curve: LearningCurve) -> str:
 
 
 def outlook(curve: LearningCurve) -> str:
-    """What twice as many examples would bring, in a sentence or two; or why that is not told."""
+    """What twice as many examples would bring, in a sentence or two; or why there is no answer."""
     law, largest = curve.law, curve.points[-1]["size"]
     if law is None:
-        return f"What twice as many examples would bring is not told: {curve.why}."
+        return f"What twice as many examples would bring is not known: {curve.why}."
     shares = in_percent(curve_metric(curve))
     shown = percent if shares else "{:.3g}".format
     points = " points" if shares else ""

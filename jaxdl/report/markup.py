@@ -30,6 +30,7 @@ class Section(NamedTuple):
 
 def document(title: str, header: str, sections: Sequence[Section], *, contents: bool = False) -> str:
     """A whole page; `header` is HTML below the title, `contents` asks for links to the sections."""
+    sections = _joined(sections)
     slugs = [re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-") for section in sections]
     links = "".join(
         f'<li><a href="#{slug}">{escaped(section.title)}</a></li>'
@@ -49,6 +50,14 @@ def document(title: str, header: str, sections: Sequence[Section], *, contents: 
         + "\n".join(parts)
         + "\n</main>\n</body>\n</html>\n"
     )
+
+
+def _joined(sections: Sequence[Section]) -> list[Section]:
+    """Sections that say the same, such as why nothing can be shown, as one under all their titles."""
+    titles: dict[str, list[str]] = {}
+    for one in sections:
+        titles.setdefault(one.body, []).append(one.title)
+    return [Section(", ".join(names), body) for body, names in titles.items()]
 
 
 def check_place(path: str | Path) -> Path:

@@ -15,6 +15,7 @@ from jaxdl.report.inspect import StageSummary, inspect, time_stages
 from jaxdl.report.markup import Section, escaped, in_scroll, legend, make_table, note
 from jaxdl.report.parameter_change import stage_parameter_change
 from jaxdl.report.run import Run
+from jaxdl.report.units import percent
 from jaxdl.weights.checkpoint import Checkpoint
 
 SAMPLE = 64  # examples at most whose activations are looked at
@@ -135,7 +136,7 @@ def show_activity(run: Run) -> Section:
     lines = []
     for stages in zip(*found, strict=True):
         dead, saturated, near = (mean([getattr(s, k) for s in stages]) for k in ("dead", "saturated", "near_bounds"))
-        shown = ["n/a" if value is None else f"{100 * value:.1f} %" for value in (dead, saturated, near)]
+        shown = ["n/a" if value is None else percent(value) for value in (dead, saturated, near)]
         lines.append([escaped(stages[0].name), str(stages[0].units), *shown])
     heads = ["stage", "units", "dead", "saturated", "near a bound"]
     if all(stage.saturated is None for stages in found for stage in stages):

@@ -28,7 +28,10 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-RIGHT, WRONG = (0, 114, 178), (213, 94, 0)  # blue and vermilion of Okabe & Ito, told apart by all kinds of sight
+RIGHT, WRONG = (
+    (0, 114, 178),
+    (213, 94, 0),
+)  # blue and vermilion of Okabe & Ito, which colour-blind readers see
 MOST_LINES = 20  # folds, above which curves become a band
 MOST_COUNTS = 20  # classes, above which cells carry no counts
 MOST_BESIDE = 9  # equal scores, above which their dots become one

@@ -103,7 +103,7 @@ def check_classes(held: OutOfFold, task: Task) -> None:
     """Raises InputError unless each target and each answer is one of the task's outputs, by number."""
     answers = (held.target, task.predicted(held.kept))
     if not all(np.ndim(each) == 1 and np.isin(each, range(len(task.names))).all() for each in answers):
-        raise InputError(f"An example of the task {task.name} is not of one class out of several, as is shown here.")
+        raise InputError(f"This section shows one class out of several per example, which {task.name} does not have.")
 
 
 def most_wrong(held: OutOfFold, task: Task, limit: int) -> list[dict[str, Any]]:

@@ -41,5 +41,5 @@ def _numbers(result: Result) -> tuple[np.ndarray, np.ndarray]:
     except (TypeError, ValueError):
         target = predicted = np.empty(())
     if not target.ndim == predicted.ndim == 1:
-        raise InputError(f"An example of the task {result.asked.name} is not of one number, as is shown here.")
+        raise InputError(f"This section shows one number per example, which {result.asked.name} does not have.")
     return target, predicted

@@ -146,7 +146,7 @@ def _no_run(path: Path, told: Mapping[str, Any]) -> str:
 
 
 def _read_folds(path: Path, missing: dict[str, str]) -> dict[int, Checkpoint]:
-    """The first few of the folds' networks that were kept; one that cannot be read is told of."""
+    """The first few of the folds' networks that were kept; one that cannot be read is reported."""
     folder = path / FOLDS
     kept = sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal()) if folder.is_dir() else []
     found = {}

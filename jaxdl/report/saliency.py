@@ -1,4 +1,4 @@
-"""The section on where the networks looked, with a map laid over each example."""
+"""The section on where the networks looked, with a map over each example."""
 
 import base64
 import io
@@ -69,7 +69,7 @@ def _method(network: Checkpoint) -> Method:
     """The one that suits a network. Raises InputError if none does, or its examples are no pictures."""
     spec = network.card.preprocessing.stored_spec()
     if not is_picture(spec):
-        raise InputError("The examples are no pictures that a map could be laid over.")
+        raise InputError("The examples are not pictures, so no map can be drawn over them.")
     method = explains_with(network.model, network.variables, spec.shape)
     if method is None:
         raise InputError(

@@ -4,23 +4,30 @@ from pathlib import Path
 from typing import Any
 
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
-from jaxdl.report.units import measure, score_metric
+from jaxdl.report.units import find_metric, measure, score_metric
 from jaxdl.validation.search.result import SearchResult, load_search
 
 LISTED = 10  # of the best configurations
 
 
 def search_rows(found: SearchResult, most: int = LISTED) -> tuple[list[str], list[list[str]]]:
-    """Headers and cells of the best configurations, the best first; the last column counts the outer folds' choices."""
+    """Headers and cells of the best configurations, the best first; the last column counts the outer folds' choices.
+
+    The inner values of the criterion come first, beside those of the score where that is another metric.
+    """
     names = list(found.configurations[0]["values"])
-    headers = [*names, f"inner {found.result.metric}", "epochs", *(["chosen by"] if found.nested else [])]
+    inner = {found.criterion: "loss", found.result.metric: "mean"}  # by metric the key of the row
+    headers = [*names, *(f"inner {name}" for name in inner), "epochs", *(["chosen by"] if found.nested else [])]
     lines = []
     for row in found.ranking[:most]:
         number = row["configuration"]
         values = found.configurations[number]["values"]
-        mean = "not finite" if row["mean"] is None else measure(score_metric(found.result), row["mean"])
+        means = [
+            "not finite" if row[key] is None else measure(find_metric(name, found.result.asked), row[key])
+            for name, key in inner.items()
+        ]
         chosen = found.choices.count(number)
-        cells = [*(as_word(values[name]) for name in names), mean, str(row["epochs"])]
+        cells = [*(as_word(values[name]) for name in names), *means, str(row["epochs"])]
         lines.append([*cells, *([f"{chosen} of {len(found.choices)}" if chosen else "–"] if found.nested else [])])
     return headers, lines
 
@@ -41,7 +48,16 @@ def verdict(found: SearchResult) -> str:
     beside = "" if optimism is None else f" (The folds that chose the final one give it {found_by}.)"
     return (
         f"Nested: {result.metric} {score} over {len(result.folds)} outer folds, each of which tested what its own "
-        f"inner folds had chosen out of {len(found.configurations)} configurations.{beside}"
+        f"inner folds had chosen by {found.criterion} out of {len(found.configurations)} configurations.{beside}"
+    )
+
+
+def choice(found: SearchResult) -> str:
+    """By what the final configuration was chosen, in a sentence."""
+    rule = "the best" if found.selection["rule"] == "best" else "the simplest within one standard error of the best"
+    return (
+        f"With all examples, the final configuration is {rule} by inner {found.criterion}. Inner values make the "
+        "choice and are no estimate of the score."
     )
 
 
@@ -77,6 +93,6 @@ def show_search(run: Path) -> Section:
     said = "".join(f"<p>{escaped(text)}</p>" for text in (verdict(found), stability(found), seeds_said(found)) if text)
     marked = note(
         f"The best {len(lines)} of {len(found.configurations)} configurations on all examples; the final one is "
-        "marked. Their inner scores chose it and are no estimate of how good it is."
+        f"marked. {choice(found)}"
     )
     return Section("The search", said + in_scroll(table, "The best configurations") + marked)

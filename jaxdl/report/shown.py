@@ -17,7 +17,7 @@ class Shown:
       task: what was asked.
       method: what the page calls the result.
       result: of a cross-validation; None for a checkpoint.
-      source: the examples, None where they are not at hand.
+      source: the examples, None where they are not available.
       run: with its networks; None on a page that compares several methods, whose sections are brief.
     """
 

@@ -31,12 +31,19 @@ def results_table(results: Mapping[str, Result], truth: Mapping[str, float] | No
       the one with the smallest loss.
 
     Raises:
-      InputError: without results, or for a truth of a method that has none.
+      InputError: without results, for results of different metrics, or for a truth of a method that has none.
     """
     if not isinstance(results, Mapping) or not all(isinstance(r, Result) for r in results.values()):
         raise InputError(f"results is a {type(results).__name__}; expected a dict of Result by the method's name")
     if not results:
         raise InputError("results is empty; expected the Result of at least one method")
+    (first, metric), *others = ((method, result.metric) for method, result in results.items())
+    for method, other in others:
+        if other != metric:
+            raise InputError(
+                f"'{first}' is scored by {metric}, '{method}' by {other}; expected one metric for all results. "
+                f"result.scored_by('{metric}') scores a result by another one, without training"
+            )
     truth = truth or {}
     for method in truth:
         check_choice("method in truth", method, results)

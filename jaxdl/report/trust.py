@@ -16,7 +16,7 @@ from jaxdl.validation.statistics.metrics import NO_PROBABILITIES
 
 LISTED = 30  # classes; of more, those with the lowest F1 are shown and the others folded away
 WORST = 10
-NOT_SORTED = "The outputs are decision values: there are no probabilities to go by."
+NOT_SORTED = "The outputs are decision values: there are no probabilities to sort by."
 CONFIDENCE = "confidence"  # of the record: the probability of the predicted class, where there are probabilities
 
 

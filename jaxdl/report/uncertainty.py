@@ -5,7 +5,7 @@ from typing import Any
 
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
 from jaxdl.report.underfit import underfit
-from jaxdl.report.units import measure, score_metric
+from jaxdl.report.units import measure, percent, score_metric
 from jaxdl.validation.result import Result
 from jaxdl.validation.statistics.summary import summarised
 
@@ -56,7 +56,7 @@ def _interval(result: Result) -> str:
     if not found:
         return "<p>There are too few independent examples to make an interval of.</p>"
     ends, rest = interval_said(result)
-    said = f"<p>{found['level']:.0%} interval: <b>{ends}</b>{escaped(rest)}.</p>"
+    said = f"<p>{percent(found['level'], decimals=0)} interval: <b>{ends}</b>{escaped(rest)}.</p>"
     small = (
         f"Method: {METHODS[found['method']]}. The spread of the folds divided by √K would be narrower, and would miss "
         "the truth several times as often as it claims, because the folds' training parts overlap."
@@ -103,7 +103,7 @@ def _metrics(found: dict[str, Any], title: str) -> str:
 
 
 def word(metric: str) -> str:
-    """A metric in words; a user's own goes by its name."""
+    """A metric in words; a user's own is called by its name."""
     return WORDS.get(metric, metric.replace("_", " "))
 
 

@@ -27,7 +27,7 @@ def underfit(result: Result) -> str | None:
         return None
     probe = "jaxdl probe fits heads on frozen features to their optimum. " if result.cached else ""
     return (
-        "The networks look trained too little: held-out examples would want their probabilities sharpened (temperature "
+        "The networks look trained too little: sharper probabilities would fit held-out examples better (temperature "
         f"{temperature:.2f}), and the loss is {trained:.2f} even on what they were trained on, {held_out:.2f} on what "
         f"was held out. {probe}More epochs or a larger learning rate (jaxdl find-lr, or jaxdl search with --space "
         "learning_rate=log:1e-3:1e-1) may do better."

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxdl.tasks import TASKS, Metric, Task
+from jaxdl.tasks.metric import percent
 from jaxdl.validation.result import Result
 
 # what the learning curves call the loss of any task
@@ -60,11 +61,6 @@ def measure(metric: Metric | str, mean: float | None, std: float | None = None) 
     if in_percent(metric):
         return percent(mean, std)
     return f"{mean:.3g}" if std is None else f"{mean:.3g} ± {std:.2g}"
-
-
-def percent(mean: float, std: float | None = None) -> str:
-    """``"96.7 ± 2.4 %"``, or ``"96.7 %"`` without a spread."""
-    return f"{100 * mean:.1f} %" if std is None else f"{100 * mean:.1f} ± {100 * std:.1f} %"
 
 
 def loss_word(metric: Metric) -> str:

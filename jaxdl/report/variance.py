@@ -8,7 +8,7 @@ import numpy as np
 
 from jaxdl.report.markup import check_picture
 from jaxdl.report.svg import HELD_OUT, INK, drawing, new_figure, to_svg
-from jaxdl.report.units import in_percent, measure
+from jaxdl.report.units import in_percent, measure, percent
 from jaxdl.validation.components import DATA, DATA_PLANS, standard_deviation
 from jaxdl.validation.variance import Variance
 
@@ -30,7 +30,7 @@ def component_rows(found: Variance) -> tuple[list[str], list[list[str]]]:
     for one in found.components:
         low, high, std = (_spread(found, float(np.sqrt(v))) for v in (one.low, one.high, one.variance))
         note = "estimate below 0, given as 0" if one.negative else ""
-        lines.append([one.name, f"{100 * one.share:.0f} %", std, f"{low} to {high}", note])
+        lines.append([one.name, percent(one.share, decimals=0), std, f"{low} to {high}", note])
     return headers, lines
 
 

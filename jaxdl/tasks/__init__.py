@@ -86,7 +86,7 @@ def parse_task(held: Mapping[str, Any]) -> Task:
     name = held.pop("name")
     if name not in TASKS:
         raise InputError(
-            f"the task '{name}' is not known; it is somebody's own: register it first (jaxdl.register_task). Known are "
-            f"{', '.join(TASKS)}"
+            f"the task '{name}' is not known; if it is a task of your own, register it first (jaxdl.register_task). "
+            f"Known are {', '.join(TASKS)}"
         )
     return TASKS[name](**{key: tuple(value) if isinstance(value, list) else value for key, value in held.items()})

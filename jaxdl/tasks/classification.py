@@ -17,7 +17,7 @@ from jaxdl.tasks.task import Constants, Task, probability_columns
 # Nats of one example are cut here, as in scikit-learn: a model that calls the truth impossible has a finite log loss.
 MOST_NATS = float(-np.log(np.finfo(np.float64).eps))
 BINS = 15  # of the expected calibration error
-TIES = 5  # decimals of log-odds: closer ones are equal but for the rounding of float32, and rank alike
+TIES = 5  # decimals of log-odds: closer ones are equal except for the rounding of float32, and rank alike
 
 
 def of_classes(names: Sequence[str]) -> "Classification | None":
@@ -192,6 +192,13 @@ class Classification(Task):
 
     def known(self, targets: np.ndarray) -> np.ndarray:
         return targets >= 0
+
+    def example(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of two classes or, where there are more, of three: whether there are more than two is what matters."""
+        classes = 2 if len(self.names) <= 2 else 3
+        targets = np.arange(4 * classes) % classes
+        predicted = np.where(np.arange(len(targets)) < classes, (targets + 1) % classes, targets)
+        return 2.0 * np.eye(classes)[predicted], targets
 
     def baseline(self, targets: np.ndarray, count: int) -> np.ndarray:
         """The shares of the classes, the most frequent first among equals."""

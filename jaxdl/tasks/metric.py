@@ -227,6 +227,12 @@ def pairs_of(record: Record, weights: np.ndarray | None = None) -> tuple[np.ndar
     return (embedding @ embedding.T)[first, second], same, weights[rows][first] * weights[rows][second]
 
 
+def percent(mean: float, std: float | None = None, *, decimals: int = 1) -> str:
+    """A share in percent, as all texts write it: ``"96.7 ± 2.4 %"``, or ``"96.7 %"`` without a spread."""
+    spread = "" if std is None else f" ± {100 * std:.{decimals}f}"
+    return f"{100 * mean:.{decimals}f}{spread} %"
+
+
 def mean_of_defined(values: np.ndarray, axis: int = 0) -> np.ndarray:
     """The mean along an axis over what is no NaN; NaN where everything is."""
     known = ~np.isnan(values)

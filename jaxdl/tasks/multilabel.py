@@ -118,6 +118,11 @@ class MultiLabel(Task):
         return len(self.names)
 
     def check(self, targets: Any, count: int, data: str, purpose: str) -> None:
+        if np.ndim(targets) == 1:
+            raise InputError(
+                f"{data} has one class or number for each example, but the task is multilabel; leave the task out, or "
+                "give a table or array with a column of 0 and 1 for each label (FILE.csv:A,B or FILE.npz)"
+            )
         if not self.fits(targets, self.names) or targets.shape != (count, len(self.names)):
             raise InputError(
                 f"the labels of {data} are no matrix of 0 and 1, {count} examples by {len(self.names)} labels; see "
@@ -130,13 +135,18 @@ class MultiLabel(Task):
             raise InputError(f"every label of {data} is the same for all examples; {purpose} needs one that varies")
 
     def describe(self) -> str:
-        return f"{len(self.names)} labels ({self.first_names()})"
+        return f"{len(self.names)} {'label' if len(self.names) == 1 else 'labels'} ({self.first_names()})"
 
     def match(self, targets: np.ndarray, names: Sequence[str]) -> np.ndarray:
         """The columns of this task's labels; InputError where one is missing."""
         if missing := [name for name in self.names if name not in names]:
             raise InputError(f"the labels {', '.join(missing)} are missing; there are {', '.join(names)}")
         return targets[:, [list(names).index(name) for name in self.names]]
+
+    def example(self) -> tuple[np.ndarray, np.ndarray]:
+        """Of at most three labels."""
+        targets = (np.arange(16)[:, None] >> np.arange(min(len(self.names), 3)) & 1).astype(np.uint8)
+        return np.where(np.arange(16)[:, None] < 3, 1.0, 2.0 * targets - 1), targets
 
     def baseline(self, targets: np.ndarray, count: int) -> np.ndarray:
         """The log-odds of each label in the training part, with one example more on either side."""

@@ -34,7 +34,7 @@ def delong(scores: np.ndarray, positive: np.ndarray) -> np.ndarray:
     """Each row's part in the error of the AUC, ``float64[n]``: the sum of squares is DeLong's variance.
 
     For a positive row it is the share of negative rows that it wins, less the AUC, divided by √(P (P - 1)) with P
-    positive rows; for a negative one likewise. A side with one row has no part.
+    positive rows; for a negative one in the same way. A side with one row has no part.
     """
     from scipy.stats import rankdata
 

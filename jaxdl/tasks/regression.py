@@ -74,6 +74,11 @@ class Regression(Task):
 
     @classmethod
     def of(cls, targets: Any, names: Sequence[str]) -> "Regression":
+        if names and not cls.fits(targets, names):
+            raise InputError(
+                f"the task is regression, but the labels are {len(names)} classes; leave the task out to learn "
+                "classes, or give examples with a number each (FILE.csv:COLUMN or FILE.npz)"
+            )
         if names:
             raise InputError(
                 f"the labels are numbers, but {len(names)} classes are named; classes are whole numbers from 0"
@@ -100,6 +105,11 @@ class Regression(Task):
                 f"{purpose} tests a single example in a fold, of which there is no R²; use another splitter, fewer "
                 "folds, or the metric mse"
             )
+
+    def example(self) -> tuple[np.ndarray, np.ndarray]:
+        """Positive numbers that are not whole: these every metric of numbers takes."""
+        targets = np.arange(12) + 1.25
+        return targets[:, None] + 0.5, targets
 
     def baseline(self, targets: np.ndarray, count: int) -> np.ndarray:
         """The mean of the training part."""

@@ -29,7 +29,7 @@ class Task:
       extra: metrics of the user's own, by name.
       asked: whether the metric was asked for by name: then search and early stopping choose by it, else by the loss.
       name: of the task, on cards and in ``--task``.
-      METRICS: by name, in plain sight; the first is the usual score.
+      METRICS: by name; the first is the usual score.
       LOSS: name of the metric that is the mean of the loss.
       SHOWN: names of the metrics that the learning curves show, beside the loss.
       SECTIONS: of the report, by name; see `report.sections`.
@@ -65,7 +65,7 @@ class Task:
             object.__setattr__(self, "metric", next(iter(self.METRICS)))
         check_choice(f"metric of {self.name}", self.metric, self.metrics)
 
-    # what is asked, of whom
+    # what is asked of which targets
 
     @classmethod
     def fits(cls, targets: Tree, names: Sequence[str]) -> bool:
@@ -99,7 +99,7 @@ class Task:
         return type(self) is type(other) and self.names == other.names
 
     def takes(self, targets: Tree, names: Sequence[str]) -> bool:
-        """Whether predictions of this task can be held against targets like these: those it `fits`, or can `check`."""
+        """Whether predictions of this task can be compared with targets like these: those it `fits`, or can `check`."""
         if type(self).fits(targets, names):
             return True
         try:  # a task that has to be named fits nothing by itself
@@ -115,6 +115,13 @@ class Task:
     def known(self, targets: Tree) -> np.ndarray:
         """``bool[n]``: False where `match` found no target of this task's own."""
         return np.ones(count_of(targets), bool)
+
+    def example(self) -> tuple[Tree, Tree] | None:
+        """A few predictions, as `predict` gives them, and their targets: scorers of scikit-learn are tried on them.
+
+        None where there are none: then a scorer is tried first when the score is computed.
+        """
+        return None
 
     def baseline(self, targets: Tree, count: int) -> Tree:
         """What one says of `count` examples who knows nothing but the training `targets`; as `predict` gives it."""
@@ -145,7 +152,7 @@ class Task:
         raise NotImplementedError
 
     def reported_loss(self, loss: jax.Array, constants: Constants) -> jax.Array:
-        """A mean loss in the units in which it is told."""
+        """A mean loss in the units in which it is reported."""
         return loss
 
     def train_scores(self, record: Record) -> dict[str, jax.Array]:
@@ -215,21 +222,26 @@ class Task:
         return self.score if self.asked else self.metrics[self.LOSS]
 
     def find_metric(self, given: Any) -> Metric:
-        """One of the task's by name (dashes as underscores), one of scikit-learn's, or what `as_metric` takes.
+        """One of the task's by its name or that of `ALIASES`, one of scikit-learn's, or what `as_metric` takes.
+
+        Dashes of a name are taken for underscores where there is no metric with the dashes.
 
         Raises:
-          InputError: for an unknown name.
+          InputError: for an unknown name, or a scorer of scikit-learn that does not fit the task.
         """
-        if isinstance(given, str):
-            plain = given.replace("-", "_")
-            given = ALIASES.get(plain, plain)
-        return as_metric(given, self.metrics)
+        metrics = self.metrics
+        known = {**{short: metrics[name] for short, name in ALIASES.items() if name in metrics}, **metrics}
+        if isinstance(given, str) and given not in known:
+            given = given.replace("-", "_")
+            if given not in known and (example := self.example()) is not None:
+                return as_metric(given, known, (self.describe(), self.host_record(*example)))
+        return as_metric(given, known)
 
     def scored_by(self, metrics: Metrics) -> Self:
         """The task with other metrics; the first is the score.
 
         Args:
-          metrics: a name of `METRICS` or of scikit-learn's metrics, a function ``fn(targets, predictions[,
+          metrics: a name of `METRICS` or of scikit-learn's scorers, a function ``fn(targets, predictions[,
             sample_weight])``, a `Metric`, several of these in a list, or functions by name in a dict.
 
         Raises:
@@ -292,7 +304,8 @@ def probability_columns(names: Sequence[str], chances: np.ndarray) -> dict[str, 
     return {f"{PROBABILITY}{name}": [f"{p:.6f}" for p in chances[:, i]] for i, name in enumerate(names)}
 
 
-ALIASES = {"f1": "macro_f1", "ece": "expected_calibration_error"}
+# short names of metrics that tasks may have
+ALIASES = {"f1": "macro_f1", "auc": "mean_auc", "ece": "expected_calibration_error"}
 
 
 def count_of(targets: Tree) -> int:

@@ -56,6 +56,21 @@ class Scorer(Metric):
         estimator = _stand_in(record)
         return np.array([self._score_of(estimator, record, row) for row in weights])
 
+    def misfit(self, record: Record) -> str:
+        """Why scikit-learn cannot score such records; empty if it can."""
+        from sklearn.exceptions import UndefinedMetricWarning
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("error", UserWarning)  # as of scores of clusters, given numbers
+            warnings.simplefilter("ignore", UndefinedMetricWarning)
+            try:
+                self.scorer(_stand_in(record), np.arange(len(record["target"])), record["target"])
+            except AttributeError:  # whose text names the stand-in
+                return "it needs probabilities or decision values of classes"
+            except Exception as error:  # scorers raise what they like
+                return str(error).strip().partition("\n")[0].rstrip(".")
+        return ""
+
     def _score_of(self, estimator: Any, record: Record, weights: np.ndarray | None) -> float:
         whole = weights is None or not np.mod(weights, 1).any()  # not every scorer takes weights
         rows, options = _counted(self.name, weights, len(record["target"]), not whole)
@@ -125,31 +140,47 @@ def _stand_in(record: Record) -> Any:
     return made
 
 
-def as_metric(given: Any, known: Mapping[str, Metric] | None = None) -> Metric:
+def as_metric(given: Any, known: Mapping[str, Metric] | None = None, trial: tuple[str, Record] | None = None) -> Metric:
     """What stands for a metric, as one.
 
     Args:
       given: a `Metric`; the name of one of `known` or of scikit-learn (``f1_macro``, ``matthews_corrcoef``,
         ``neg_log_loss``); or a function, see `Function`.
       known: metrics by name, such as those of a task.
+      trial: what is asked, in words, and a small record of it, on which scorers of scikit-learn are tried.
 
     Raises:
-      InputError: for an unknown name, which the message names with the nearest, or what cannot be called.
+      InputError: for an unknown name or a scorer that fails on the trial, with the nearest metric that does not; or for
+        what cannot be called.
     """
     known = known or {}
     if isinstance(given, Metric):
         return given
     if isinstance(given, str):
-        if given in known:
-            return known[given]
-        from sklearn.metrics import get_scorer, get_scorer_names
-
-        if given not in (names := get_scorer_names()):
-            raise InputError(
-                f"unknown metric '{given}'; expected one of: {', '.join(known)}; or a name of scikit-learn's "
-                f"get_scorer_names().{nearest(given, [*known, *names])}"
-            )
-        return Scorer(given, scorer=get_scorer(given), averaged=given.startswith(AVERAGED))
+        return known[given] if given in known else _scorer(given, known, trial)
     if not callable(given):
         raise InputError(f"metric is {given!r}; expected a name, a function fn(targets, predictions) or a Metric")
     return Function(getattr(given, "__name__", type(given).__name__), fn=given)
+
+
+def _scorer(given: str, known: Mapping[str, Metric], trial: tuple[str, Record] | None) -> Scorer:
+    from sklearn.metrics import get_scorer, get_scorer_names
+
+    def scorer(name: str) -> Scorer:
+        return Scorer(name, scorer=get_scorer(name), averaged=name.startswith(AVERAGED))
+
+    def misfit(name: str) -> str:
+        return scorer(name).misfit(trial[1]) if trial else ""
+
+    names = get_scorer_names()
+    why = misfit(given) if given in names else "unknown"
+    if not why:
+        return scorer(given)
+    problem = f"unknown metric '{given}'"
+    if given in names:
+        problem = f"the scorer '{given}' of scikit-learn does not fit {trial[0]}: {why}"
+    fitting = [name for name in names if not misfit(name)]
+    raise InputError(
+        f"{problem}; expected one of: {', '.join(known)}; or a scorer of scikit-learn that fits (sklearn.metrics."
+        f"get_scorer_names()).{nearest(given, [*known, *fitting])}"
+    )

@@ -15,16 +15,16 @@ from jaxdl.training.resume import STATE, RunFolder
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """How a run is executed; but for the image size none of it changes the numbers.
+    """How a run is executed; nothing but the image size changes the numbers.
 
     Attributes:
-      image_size: side in pixels that images are brought to; by default the checkpoint's, or the images' own.
+      image_size: side in pixels that images are resized to; by default the checkpoint's, or the images' own.
       streaming: read the examples in each epoch instead of keeping them in memory; by default if they do not fit.
       workers: processes that decode what is streamed; 0 for a thread of this one.
       work: folder where the state of the run is kept. The same call goes on from there after an interruption, and ends
         with the very numbers of a call that was never interrupted; what was finished is not run again.
-      progress: told each row of the learning curves.
-      on_steps: told how many steps (of a training) were just taken.
+      progress: called with each row of the learning curves.
+      on_steps: called with the number of steps (of a training) that were just taken.
       fold_strategy: ``loop`` (one training after another), ``vmap`` (all in one program), ``shard`` (over devices), or
         ``auto``.
       memory: bytes that trainings side by side may take; by default a quarter of the device's, or 4 GiB.
@@ -58,7 +58,7 @@ class Execution:
             object.__setattr__(self, "work", RunFolder(self.work))
 
     def replace(self, **changed: Any) -> "Execution":
-        """The same but for `changed`."""
+        """The same with the fields in `changed`."""
         return dataclasses.replace(self, **changed)
 
     def why_streamed(self, source: Source, preprocessing: Preprocessing) -> str | None:

@@ -77,7 +77,7 @@ class Training:
       eval_every: see there.
       selection: see `Selection`.
       saves: where the state is kept, to go on from there after an interruption.
-      on_steps: told how many steps were just taken.
+      on_steps: called with the number of steps that were just taken.
       first_epoch: how many of the epochs the state has behind it.
       lenient: go on when numbers are not finite, as some of several runs may while others are fine.
     """

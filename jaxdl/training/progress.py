@@ -128,7 +128,7 @@ def pick_up(saves: Saves | None, state: State) -> tuple[TrainingProgress, State]
     found = {name: arrays.get(name) for name, _ in walk_shapes(held)}
     for name, leaf in walk_shapes(held):
         if found[name] is None or found[name].shape != leaf.shape:
-            raise InputError(f"the save in '{saves.folder}' does not fit this run ({name}); begin anew with --restart")
+            raise InputError(f"the save in '{saves.folder}' does not fit this run ({name}); start again with --restart")
     tree = jax.tree.unflatten(jax.tree.structure(held), list(found.values()))
     progress.best = tree.get("best")
     progress.metrics = _nested({n.removeprefix("metrics/"): a for n, a in arrays.items() if n.startswith("metrics/")})

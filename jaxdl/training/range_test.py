@@ -18,7 +18,7 @@ from jaxdl.training.prepare import prepare
 from jaxdl.training.runners import single_runner
 from jaxdl.training.setup import Init
 
-DIVERGED = 4.0  # times the smallest loss: beyond it nothing is to be learned of the test
+DIVERGED = 4.0  # times the smallest loss: beyond it the test ends
 BEGINNING = 8  # steps at first, whose running mean is of too few losses to have a slope
 MEMORY = 0.9  # of the running mean that smooths the losses
 
@@ -55,10 +55,10 @@ def find_learning_rate(
 ) -> RangeTest:
     """Trains for a few steps while the learning rate rises exponentially (Smith 2017, arXiv:1506.01186).
 
-    What is trained is thrown away. The test ends early when the loss has grown to four times its smallest value.
+    What is trained is discarded. The test ends early when the loss has grown to four times its smallest value.
 
     Args:
-      init: a checkpoint, or a model to be trained from scratch; its head is drawn anew.
+      init: a checkpoint, or a model to be trained from scratch; its head starts from new random weights.
       source: labelled examples.
       plan: everything but the learning rate, its schedule and the number of epochs is taken from it.
       lowest: learning rate of the first step.

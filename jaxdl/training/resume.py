@@ -113,7 +113,7 @@ class Saves:
         except Exception as error:  # Orbax and TensorStore raise many kinds for a full disk or a damaged file
             raise InputError(
                 f"the state of the run in '{self.folder}' cannot be {done}: {first_line(error)}. Earlier saves are "
-                "whole: mend the cause (is the disk full?) and start the same command again, or begin anew with "
+                "whole: remove the cause (is the disk full?) and start the same command again, or start again with "
                 "--restart"
             ) from error
 
@@ -170,7 +170,7 @@ class RunFolder:
             self.known |= {**self.about, "settings": settings, "environment": environment}
             self._write(finished=False)
             return
-        others = "name another --out, or begin anew with --restart, which first moves the old one aside"
+        others = "name another --out, or start again with --restart, which first moves the old one aside"
         before, now = self.known.get("kind"), self.about.get("kind")
         if before and now and before != now:
             raise InputError(f"'{self.path}' holds what {before} made, and this is {now}; {others}")
@@ -292,7 +292,7 @@ def _read_run(path: Path) -> dict[str, Any] | None:
         raise
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(
-            f"'{file}' is damaged ({type(error).__name__}: {error}); begin anew with --restart, which first moves the "
+            f"'{file}' is damaged ({type(error).__name__}: {error}); start again with --restart, which first moves the "
             "folder aside"
         ) from error
 

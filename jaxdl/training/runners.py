@@ -24,7 +24,7 @@ class Runner:
       predict: ``(state, batch, shared) -> {"kept", "record"}``, compiled; arrays ``[runs, rows, …]``.
       scan: whether both take batches that have the steps as first axis, and give outputs that have.
       place: puts a state where the two want it.
-      place_shared: likewise the shared data.
+      place_shared: puts the shared data there.
       fetch: gives a state back as `place` found it.
     """
 
@@ -180,7 +180,7 @@ def pmap_runner(step: Step, predict: Predict, scan: bool, devices: Sequence[Any]
 
 
 def folds_runner(step: Step, predict: Predict, scan: bool, devices: Sequence[Any]) -> Runner:
-    """Runs laid over `devices`, as many on each; no device talks to another."""
+    """Runs distributed over `devices`, as many on each; devices do not communicate."""
     mesh = meshes.make_mesh(devices, meshes.FOLD)
     lay = partial(meshes.lay_folds, mesh=mesh, fold_axis=1 if scan else 0)
     whole, first = jax.sharding.PartitionSpec(), jax.sharding.PartitionSpec(meshes.FOLD)

@@ -55,7 +55,7 @@ def choose_preprocessing(init: Init, source: Source, image_size: int | None = No
 
 @dataclasses.dataclass(frozen=True)
 class Setup:
-    """A run, ready to start: the same for all folds but for what `states` makes.
+    """A run, ready to start: the same for all folds except what `states` makes.
 
     Attributes:
       model: with its head for the task, computing in the plan's precision.
@@ -258,7 +258,7 @@ class Setup:
         return self.preprocessing.fit(self.sums, self.parts[fold])
 
     def target_constants(self, fold: int) -> Constants:
-        """Of the task: from this fold's training part alone, but for what a kept head knows."""
+        """Of the task: from this fold's training part alone, except what a kept head knows."""
         return {**self.task.fit(self.targets_of(self.parts[fold])), **(self.kept_targets or {})}
 
     def variables(self, state: State) -> Variables:

@@ -26,7 +26,7 @@ class State:
     Attributes:
       step: steps taken.
       params: ``{stage: …}`` of the trained stages only.
-      batch_stats: likewise.
+      batch_stats: as `params`.
       opt_state: of the trained stages only.
       key: of (seed, fold).
       inputs: what the preprocessing fitted to this run's training part, or the checkpoint's card holds.
@@ -113,7 +113,7 @@ class Examples:
     Attributes:
       x: what flows into the first stage, or into the first trained one where the others' activations are kept.
       y: what is to be learned of each, ``[batch, …]``.
-      partner_y: likewise of the example that is mixed in.
+      partner_y: the target of the example that is mixed in.
       share: of the loss that belongs to `y`; the rest is `partner_y`'s. None where nothing is mixed.
       weights: as in `Batch`.
     """

@@ -22,7 +22,7 @@ class TracedHyperparameters:
 
     Attributes:
       learning_rate, weight_decay, label_smoothing: as in `Plan`.
-      clip_norm: likewise; infinite for none.
+      clip_norm: as the others; infinite for none.
       stage_lr: factors on the learning rate, by stage; that of stages not named is 1.
       dropout: of the model; None to leave it as the model has it.
     """

@@ -110,7 +110,7 @@ def train(
     if work:
         call = {"call": "finetune", "head": head, "image_size": execution.image_size}
         work.claim(call | describe_run(init, both, plan, asked) | {"held_out": len(held_out)}, environment())
-    preprocessing = choose_preprocessing(init, source, execution.image_size)  # the validation part has no say in it
+    preprocessing = choose_preprocessing(init, source, execution.image_size)  # not by the validation part
     setup = prepare(
         init,
         both,
@@ -262,7 +262,7 @@ def validation_targets(task: Task, source: Source, validation: Source) -> Any:
         raise InputError(f"{validation.name} has no labelled examples; validation needs some")
     if not task.takes(validation.targets(), validation.class_names):
         raise InputError(
-            f"{source.name} and {validation.name} differ: the labels of the latter are none of {task.describe()}"
+            f"{source.name} and {validation.name} differ: the labels of the latter are not of {task.describe()}"
         )
     targets = task.match(validation.targets(), validation.class_names)
     if not task.known(targets).all():

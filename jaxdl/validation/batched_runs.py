@@ -1,6 +1,6 @@
 """Many trainings of one program: one after the other, or as many side by side as fit into memory.
 
-Folds, seeds and numeric hyperparameters are all laid along one axis; this is the one piece of code that trains them,
+Folds, seeds and numeric hyperparameters are all put along one axis; this is the one piece of code that trains them,
 resumably.
 """
 
@@ -59,7 +59,7 @@ class BatchedRuns:
       tests: test indices of all folds.
       strategy: ``loop``, ``vmap`` or ``shard``.
       width: runs side by side at most.
-      execution: where the state is kept, and who is told of steps.
+      execution: where the state is kept, and what is called with steps.
       init: what the setup was prepared from; None where nothing but scores is kept.
       runners: that a trial compiled, by strategy.
       compiled: programs by number of frozen stages, of other runs that differ in their data alone.

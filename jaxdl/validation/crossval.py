@@ -104,7 +104,7 @@ class Folds:
 
 
 def run_folds(asked: Folds, execution: Execution) -> Result:
-    """`cross_validate`, with the folds at hand."""
+    """`cross_validate`, with folds that are given."""
     begin, source, split = time.perf_counter(), asked.source, asked.split
     method, repeats = asked.interval if isinstance(asked.interval, tuple) else (asked.interval, NESTED_REPEATS)
     check_choice("interval", method, METHODS)

@@ -44,7 +44,7 @@ class LearningCurve(Saved):
         (see `statistics.intervals.Interval`; None where there is nothing to tell it from), ``epochs``, ``steps`` and
         ``seconds``.
       law: the power law through the errors with what it predicts, None where it would not be sound.
-      why: how `law` was had, or why there is none.
+      why: how `law` was fitted, or why there is none.
       budget: what is the same at all sizes, ``steps`` or ``epochs``.
       split: the manifest of the folds at full size.
       plan: as given, as plain values; the epochs of a point are with it.
@@ -146,7 +146,7 @@ def learning_curve(
       splitter: of the folds.
       folds: for a splitter by name.
       execution: how the run is executed. The fold strategy ``auto`` is chosen at the largest size and kept for the
-        others; the rows that `progress` is told also have their ``size`` and the steps ``in_all``.
+        others; the rows that `progress` gets also have their ``size`` and the steps ``in_all``.
 
     Raises:
       InputError: as `cross_validate`, and for a size that cannot be had.

@@ -121,7 +121,7 @@ def extrapolate(
       seed: of the bootstrap.
 
     Returns:
-      The law, or None; and why there is none, or in words how it was had.
+      The law, or None; and why there is none, or in words how it was fitted.
 
     Raises:
       InputError: if the errors are not numbers.

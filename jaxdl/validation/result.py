@@ -14,6 +14,7 @@ import numpy as np
 from jaxdl.errors import InputError
 from jaxdl.models.staged import walk_shapes
 from jaxdl.tasks import Task, parse_task
+from jaxdl.tasks.metric import percent
 from jaxdl.validation.saving import Saved
 from jaxdl.validation.splitters import is_timed
 from jaxdl.validation.statistics.sample import Sample
@@ -25,7 +26,7 @@ NOT_NESTED = (
     "The folds that gave this score also chose the configuration: it is too good, the more so the more configurations "
     "there are and the fewer examples (Cawley & Talbot 2010). Nested folds give an honest one."
 )
-BEFORE = {"label": "target", "logits": "kept"}  # what columns were called in files of before
+BEFORE = {"label": "target", "logits": "kept"}  # what columns were called by older releases
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -95,8 +96,9 @@ class Result(Saved):
       calibration: see `statistics.metrics.calibrate`.
       outputs: what `OutOfFold.kept` holds: ``"logits"``, or ``"decision values"``, of which no probabilities come (as
         of a ridge classifier or a support vector machine).
-      selected: where configurations were chosen from, ``{"configurations": how many, "nested": whether folds that had
-        no say in the choice gave the score}``; None where nothing was chosen. See `caution`.
+      selected: what configurations were chosen from, ``{"configurations": how many, "nested": whether folds that had no
+        part in the choice gave the score}``, of a search also ``criterion``, the metric that chose; None where nothing
+        was chosen. See `caution`.
       question: the task as plain values; None in results of older releases.
       baseline: scores of a model that knows nothing but the training targets, on the same rows; by metric.
       own: the task itself, with metrics of the user's own; of a result that was read from a file None.
@@ -138,7 +140,7 @@ class Result(Saved):
         said = [f"{self.metric} {mean}{spread}, {many} of {self.data['name']}"]
         if self.interval:
             ends = f"{self.interval['low']:.4g} to {self.interval['high']:.4g}"
-            said.append(f"{self.interval['level']:.0%} interval {ends} ({self.interval['method']})")
+            said.append(f"{percent(self.interval['level'], decimals=0)} interval {ends} ({self.interval['method']})")
         return "\n".join(said + ([f"Caution: {self.caution}"] if self.caution else []))
 
     @property
@@ -153,7 +155,7 @@ class Result(Saved):
         """The task.
 
         Raises:
-          InputError: for somebody's own that is not registered.
+          InputError: for a user's own task that is not registered.
         """
         if self.own is not None:
             return self.own
@@ -211,6 +213,23 @@ class Result(Saved):
             test=sizes[:, 1],
             timed=is_timed(self.split),
         )
+
+    def scored_by(self, metric: Any) -> "Result":
+        """The result with another score, computed from the held-out predictions: nothing is trained again.
+
+        Args:
+          metric: see `sample`.
+
+        Raises:
+          InputError: as `sample`.
+        """
+        from jaxdl.validation.statistics.summary import summarised  # which needs this file
+
+        chosen, task = self.sample(metric), self.asked.scored_by(metric)
+        scores = finite(chosen.fold_scores.tolist())
+        mean, std = mean_and_spread(scores)
+        folds = [{**row, task.metric: score} for row, score in zip(self.folds, scores, strict=True)]
+        return summarised(dataclasses.replace(self, metric=task.metric, mean=mean, std=std, folds=folds, own=task))
 
     def confusion_matrix(self) -> np.ndarray:
         """``int[classes, classes]``: rows are true classes, columns predicted ones, over all out-of-fold rows.

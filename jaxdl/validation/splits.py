@@ -106,7 +106,7 @@ class Split:
 
     @property
     def sha256(self) -> str:
-        """Of all indices in order: two results with the same hash rest on the same folds."""
+        """Of all indices in order: two results with the same hash have the same folds."""
         return hash_indices([part for pair in zip(self.train, self.test, strict=True) for part in pair])
 
     def as_dict(self) -> dict[str, Any]:

@@ -155,7 +155,7 @@ def make_splitter(
     Args:
       kind: one of `SPLITTERS` but ``auto``.
       folds: how many, a repeat; of combinatorial-purged the blocks of time. Those of `OWN_NUMBER` have their own.
-      seed: of shuffling; what goes by time never shuffles.
+      seed: of shuffling; splitters over time never shuffle.
       stratified: whether monte-carlo and holdout keep the shares of strata, such as classes.
       splitting: see `Splitting`.
       times: of the examples, for purging.

@@ -55,7 +55,7 @@ def check_strategy(setup: Setup, strategy: str) -> None:
 def choose_strategy(
     setup: Setup, runs: Sequence[BatchedRun], turns: int = 1
 ) -> tuple[dict[str, Any], dict[str, Runner]]:
-    """The strategy for ``auto``: by rule where a measurement has settled it, else by a short trial here and now.
+    """The strategy for ``auto``: by rule where a measurement has decided it, else by a short trial.
 
     Folds at once come first in the trial, and win at once where they take less time than compiling another way would.
 
@@ -109,7 +109,7 @@ def choose_strategy(
 
 
 class Trial:
-    """A strategy, compiled and ready to be timed; what it trains is thrown away.
+    """A strategy, compiled and ready to be timed; what it trains is discarded.
 
     Attributes:
       repeat: how often `once` must run to take the steps of all folds.

@@ -33,7 +33,7 @@ class OverTime:
 
     Attributes:
       times: when each example was taken, numbers or datetime64 ``[n]`` in any order.
-      ends: when each label was known, likewise and never before `times`; instead of `horizon`.
+      ends: when each label was known, in the same form and never before `times`; instead of `horizon`.
       horizon: time from every example until its label was known, in the unit of `times`; of dates a timedelta, or days.
     """
 
@@ -239,7 +239,7 @@ def _moments(what: str, values: Any) -> np.ndarray:
         array = array.astype(np.int64 if np.can_cast(array.dtype, np.int64) else np.float64)
         wrong = ~np.isfinite(array) | (np.abs(array) >= FARTHEST)
     if wrong.any():
-        raise InputError(f"{what} hold {array[wrong][0]} at index {np.flatnonzero(wrong)[0]}; expected a moment")
+        raise InputError(f"{what} hold {array[wrong][0]} at index {np.flatnonzero(wrong)[0]}; expected a time")
     whole = array.dtype.kind == "f" and ((np.abs(array) <= EXACT_FLOATS) & (array == np.floor(array))).all()
     return array.astype(np.int64) if whole else array
 

@@ -22,7 +22,7 @@ def resolve_sizes(sizes: Sequence[Any] | str, strata: np.ndarray | None, split: 
       split: at full size.
 
     Raises:
-      InputError: for a size that is none, or that the training parts are too small for, or that lacks a class.
+      InputError: for a size that cannot be read, that the training parts are too small for, or that lacks a class.
     """
     full = np.array([len(part) for part in split.train])
     classes = 1 if strata is None else len(np.unique(strata))

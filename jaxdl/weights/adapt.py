@@ -32,7 +32,7 @@ def with_channels(checkpoint: Checkpoint, channels: int, mode: str = "sum") -> C
     """
     check_choice("channel_mode", mode, CHANNEL_MODES)
     if type(checkpoint.model) not in KEYS:
-        raise InputError(f"the channels of a {type(checkpoint.model).__name__} cannot be changed; train it anew")
+        raise InputError(f"the channels of a {type(checkpoint.model).__name__} cannot be changed; train a new one")
     own = checkpoint.card.preprocessing
     if not isinstance(own, ImagePreprocessing):
         raise InputError(f"the network takes no images ({type(own).__name__}), and so has no channels to change")

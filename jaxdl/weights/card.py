@@ -18,7 +18,7 @@ FORMAT = 1
 CARD, ARRAYS = "card.json", "variables"
 ENSEMBLE = "ensemble.json"  # what the folder of an ensemble has instead of a card; see `validation.ensemble`
 TRAINED_ON = "trained_on.u64"  # beside the card: the hashes, 8 bytes each, in rising order
-TESTED = "tested.u64"  # likewise
+TESTED = "tested.u64"  # in the same form
 LISTS = {"trained_on": TRAINED_ON, "tested": TESTED}  # of the card: the file of each
 
 
@@ -27,7 +27,7 @@ class Card:
     """What there is to know about a checkpoint besides its numbers.
 
     Attributes:
-      preprocessing: how examples were brought to the network's input.
+      preprocessing: how examples were prepared for the network.
       task: what the network was asked; None if unknown, as of a network that was never trained.
       parent: the checkpoint that training started from, or None.
       data: name of the source trained on, or None.
@@ -38,7 +38,7 @@ class Card:
       columns: names of the features of a table, in order; None where they have none.
       trained_on: hashes (`data.Source.hashes`) of all examples that the weights were shaped by, those of the
         parents included where their cards list them: 8 bytes each, in rising order (see `seen`). None if unknown.
-      tested: of a fold's network the hashes of its test part, likewise; None of any other.
+      tested: of a fold's network the hashes of its test part in the same form; None of any other.
     """
 
     preprocessing: Preprocessing
@@ -172,7 +172,7 @@ def parse_card(held: Mapping[str, Any]) -> Card:
 
 
 def _parse_task(held: Mapping[str, Any]) -> tuple[Task | None, dict[str, tuple[float, ...]]]:
-    """The task and what it fitted. A card of before names none: class names meant classes, a scaling a number."""
+    """The task and what it fitted. Older cards name no task: class names meant classes, a scaling a number."""
     if "task" in held:
         task, targets = None if held["task"] is None else _task_of(held["task"]), held["targets"]
     elif (scaling := held.get("scaling")) is not None:

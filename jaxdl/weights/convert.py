@@ -125,7 +125,7 @@ def _name(model: str | None, described: Described | None, path: Path) -> str:
     if described is not None:
         if described.model is None:
             raise InputError(
-                f"the {CONFIG} beside '{path}' describes a '{described.architecture}', which is none of jaxdl's models "
+                f"the {CONFIG} beside '{path}' describes a '{described.architecture}', which is not a model of jaxdl "
                 "(jaxdl models lists them); if one of them fits, name it: --model NAME"
             )
         return described.model
@@ -177,7 +177,7 @@ def _rename(tensors: Mapping[str, np.ndarray], name: str, network: Staged, layou
 def _preprocessing(
     name: str, network: Staged, leaves: Mapping[str, np.ndarray], said: ImagePreprocessing, given: Mapping[str, Any]
 ) -> ImagePreprocessing:
-    """What is `said` of the weights, but for what is `given` and for what their own shapes tell better."""
+    """What is `said` of the weights, except what is `given` and what their own shapes tell better."""
     keys, given = _keys(name), dict(given)
     fields = ["image_size", *(field.name for field in dataclasses.fields(said) if field.name != "input_shape")]
     if unknown := given.keys() - set(fields):

@@ -29,7 +29,7 @@ class Described:
     """What is said about a file of weights.
 
     Attributes:
-      model: name of the model here, or None if it is none of them.
+      model: name of the model here, or None if it is another.
       architecture: its name there.
       arguments: of the model, where they differ from the name's.
       preprocessing: of the images, or None if nothing is said about it.

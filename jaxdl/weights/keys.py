@@ -158,7 +158,7 @@ class Keys:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Renamed:
-    """What a table made of a file's tensors, before it is held against a model.
+    """What a table made of a file's tensors, before it is compared with a model.
 
     Attributes:
       leaves: by name.

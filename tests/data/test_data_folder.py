@@ -376,7 +376,7 @@ def test_links(tmp_path):
     (tmp_path / "data" / "ant" / "3.png").unlink()
     for target in ("gone", "wasp"):  # nowhere, and in a circle
         (tmp_path / "data" / "wasp").symlink_to(tmp_path / "data" / target)
-        with pytest.raises(InputError, match=r"'.*wasp' is a link that leads nowhere; mend or remove it"):
+        with pytest.raises(InputError, match=r"'.*wasp' is a link that leads nowhere"):
             data.folder(tmp_path / "data")
         (tmp_path / "data" / "wasp").unlink()
 

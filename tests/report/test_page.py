@@ -100,6 +100,17 @@ def test_page_shows_the_numbers_of_the_results(show, results, source):
     assert next(iter(results.values())).split["sha256"] in page.text()
 
 
+def test_results_of_different_metrics_are_refused_and_the_advice_works(show, results):
+    mixed = {"short": results["short"].scored_by("auc"), "long": results["long"].scored_by("kappa")}
+    with pytest.raises(InputError, match="'short' is scored by auc, 'long' by kappa") as caught:
+        show(mixed)
+    assert "result.scored_by('auc')" in str(caught.value)
+    header, *lines = show(mixed | {"long": mixed["long"].scored_by("auc")}).cells()
+    assert header[1] == "auc"
+    wanted = [100 * results[name].scored_by("auc").mean for name in mixed]
+    assert [float(line[1].split()[0]) for line in lines] == pytest.approx(wanted, abs=0.051)
+
+
 def test_page_shows_each_fold(show, results):
     _, *lines = show(results).cells(1)
     for fold, line in enumerate(lines):

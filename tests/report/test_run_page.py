@@ -214,20 +214,24 @@ def test_what_is_missing_is_told(made, tmp_path):
     (run / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in bare))
     page = read_page(write_run_report(run))
     parts = sections(page)
-    for part in ("stages", "where-it-looked", "activations"):
-        assert "networks of the folds were not kept" in parts[part]
+    (together,) = [part for part in parts if "stages" in part]  # what they have in common is said once
+    assert together == "where-it-looked-stages-activations"
+    assert "networks of the folds were not kept" in parts[together]
+    assert page.text().count("networks of the folds were not kept") == 1
     assert "not recorded" in parts["gradients"]
     assert "no command line of its own" in page.text()
     assert not page.all("img")
-    assert tuple(h["text"] for h in page.all("h2")) == EVERYTHING
+    titles = ", ".join(h["text"] for h in page.all("h2")).split(", ")
+    assert titles == list(EVERYTHING)
 
 
 def test_data_and_parent_that_have_gone(made, tmp_path):
     run = written(made, tmp_path / "run", data=str(tmp_path / "gone"), init=str(tmp_path / "lost"))
     parts = sections(read_page(write_run_report(run)))
     assert "cannot be read: there is no checkpoint" in parts["stages"]
-    assert "jaxdl report --data SPEC" in parts["where-it-looked"]
-    assert "there is no '" in parts["activations"]
+    (examples,) = [part for part in parts if "where-it-looked" in part and "activations" in part]
+    assert "jaxdl report --data SPEC" in parts[examples]
+    assert "there is no '" in parts[examples]
     (run / "folds" / "0" / "card.json").write_text("{")
     assert "Gradients" in read_page(write_run_report(run)).text()
 
@@ -251,7 +255,8 @@ def test_data_is_found_again_less_what_was_broken(made, source, tmp_path):
     assert "1 that cannot be read" in facts
     assert "it breaks off <here>" in facts
     (run / "run.json").write_text(json.dumps({"kind": "cross-validate", "data": str(folder)}))
-    assert "was made on" in sections(read_page(write_run_report(run)))["activations"]  # one example too many now
+    parts = sections(read_page(write_run_report(run)))
+    assert "was made on" in next(said for part, said in parts.items() if "activations" in part)  # one example too many
 
 
 def test_regression_is_shown_as_numbers(from_scratch, tmp_path):

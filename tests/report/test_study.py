@@ -91,7 +91,7 @@ def test_heads_have_a_page_and_each_one_its_own(tmp_path):
     assert "mathdefault" not in page.text()
     own = read_page(write_run_report(run / "ridge")).text()
     assert "decision values" in own
-    assert "95% interval" in own
+    assert "95 % interval" in own
 
 
 def test_a_search_is_called_one_and_says_that_its_score_is_too_good(tmp_path):

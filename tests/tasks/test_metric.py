@@ -1,14 +1,18 @@
 """Metrics of tasks and of users, against scikit-learn's, also weighted; records on device and host."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 from sklearn import metrics as sk
+from sklearn.metrics import get_scorer_names
 
 from jaxdl.errors import InputError
 from jaxdl.tasks.classification import MOST_NATS, TIES, Classification
 from jaxdl.tasks.metric import Mean, NoInterval, Ranks, Sums
+from jaxdl.tasks.multilabel import MultiLabel
 from jaxdl.tasks.ranking import verification_accuracy, verification_auc
 from jaxdl.tasks.regression import Regression
 from jaxdl.tasks.user_metric import as_metric
@@ -213,6 +217,56 @@ def test_what_is_no_metric_is_refused_by_name():
             as_metric(fn).score(_record())
     with pytest.raises(InputError, match="_plain"):
         as_metric(_plain).score(_record(), np.full(80, 0.5))
+
+
+LABELS = MultiLabel(("sand", "sea-weed", "sky"))
+
+
+@pytest.mark.parametrize(
+    ("task", "given", "suggested"),
+    [
+        (Regression(), "auc", None),
+        (Regression(), "roc_auc", None),
+        (Regression(), "f1", None),
+        (Regression(), "rmse", "mse"),
+        (Regression(), "adjusted_rand_score", "d2_absolute_error_score"),
+        (classes_of(3), "roc_auc", "roc_auc_ovr"),
+        (classes_of(3), "precision", "precision_micro"),
+        (classes_of(2), "precisoin", "precision"),
+        (LABELS, "aucc", "auc"),
+        (LABELS, "balanced_accuracy", "label_accuracy"),
+    ],
+)
+def test_a_metric_that_does_not_fit_the_task_is_refused_and_what_is_suggested_works(task, given, suggested):
+    with pytest.raises(InputError, match=f"'{given}'") as caught:
+        task.scored_by(given)
+    assert "Error" not in str(caught.value)
+    assert "attribute" not in str(caught.value)
+    assert re.findall(r"Did you mean '(.*)'\?", str(caught.value)) == ([suggested] if suggested else [])
+    if suggested:
+        assert np.isfinite(task.scored_by(suggested).evaluate(*task.example())["loss"])
+
+
+def test_every_scorer_that_is_taken_gives_a_score_and_the_others_fail():
+    for task in (classes_of(2), classes_of(3), Regression(), LABELS):
+        for name in get_scorer_names():
+            try:
+                found = task.find_metric(name)
+            except InputError:
+                continue
+            assert np.isfinite(found.score(task.host_record(*task.example()))) or "likelihood" in name, name
+    assert classes_of(2).find_metric("roc_auc").name == "roc_auc"
+    assert Regression().find_metric("neg_mean_gamma_deviance").name == "neg_mean_gamma_deviance"
+
+
+def test_short_names_are_the_means_over_labels_unless_the_task_has_its_own():
+    assert [LABELS.find_metric(name).name for name in ("auc", "f1")] == ["mean_auc", "macro_f1"]
+    assert [LABELS.find_metric(name).name for name in ("auc:sea-weed", "label-accuracy")] == [
+        "auc:sea-weed",
+        "label_accuracy",
+    ]
+    own = classes_of(3).scored_by({"f1": _plain})
+    assert own.find_metric("f1") is own.score
 
 
 def _faces(n=40, people=8, noise=0.7):

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from scipy import stats
+from sklearn import metrics as sk
 from test_statistics import _drawn, _result
 
 from jaxdl.errors import InputError
@@ -69,6 +70,33 @@ def test_the_interval_of_mcnemar_is_that_of_paired_rows():
     for metric in ("macro_f1", "log_loss"):
         with pytest.raises(InputError, match=metric):
             compare(results, metric=metric, test="mcnemar")
+
+
+def test_results_of_different_metrics_are_all_scored_by_the_first_one():
+    """What each result is by a metric does not depend on the metric that it was made with."""
+    results = _two()
+    wanted = compare(results, metric="auc")
+    mixed = {"first": results["first"].scored_by("auc"), "second": results["second"].scored_by("kappa")}
+    found = compare(mixed)
+    assert (found.metric, found.scores, found.pairs) == ("auc", wanted.scores, wanted.pairs)
+    assert found.other_metrics == {"second": "kappa"}
+    assert json.loads(json.dumps(found.as_dict()))["other_metrics"] == {"second": "kappa"}
+    assert compare(mixed, metric="kappa").scores == pytest.approx(compare(results, metric="kappa").scores)
+
+
+def test_a_result_is_scored_by_another_metric_from_its_predictions():
+    result = _two()["first"]
+    held = result.out_of_fold
+    again = result.scored_by("balanced_accuracy")
+    folds = [held.fold == row["fold"] for row in again.folds]
+    wanted = [sk.balanced_accuracy_score(held.target[rows], held.kept[rows].argmax(1)) for rows in folds]
+    assert (again.metric, again.asked.metric) == ("balanced_accuracy",) * 2
+    assert [row["balanced_accuracy"] for row in again.folds] == pytest.approx(wanted)
+    assert (again.mean, again.std) == pytest.approx((np.mean(wanted), np.std(wanted, ddof=1)))
+    assert again.interval["about"].startswith("balanced_accuracy")
+    assert again.scored_by("accuracy").mean == pytest.approx(result.mean)
+    with pytest.raises(InputError, match="'balancd_accuracy'"):
+        result.scored_by("balancd_accuracy")
 
 
 def _shifted(folds, each, ahead):

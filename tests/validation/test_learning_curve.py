@@ -174,7 +174,7 @@ def test_an_interrupted_curve_goes_on_to_the_same_numbers(curve, tmp_path):
 
 def test_too_few_sizes_foretell_nothing(curve):
     assert curve.law is None
-    assert outlook(curve).startswith("What twice as many examples would bring is not told: there are 3 sizes")
+    assert "there are 3 sizes" in outlook(curve)
 
 
 @pytest.mark.slow

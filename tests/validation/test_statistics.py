@@ -241,6 +241,15 @@ def test_the_default_covers_for_metrics_of_other_kinds(kind, monkeypatch):
     assert width < 0.8 * other
 
 
+def test_the_labels_of_the_picture_of_coverage_stay_within_their_axes(monkeypatch, tmp_path):
+    coverage = _coverage(monkeypatch)
+    row = {method: (0.9 + place / 100, 1.0 + place, 0.9) for place, method in enumerate(coverage.METHODS)}
+    figure = coverage.draw(dict.fromkeys(coverage.PROBLEMS, row), str(tmp_path / "coverage.png"))
+    for axes in figure.axes:
+        label, inside = axes.xaxis.label.get_window_extent(), axes.get_window_extent()
+        assert inside.x0 <= label.x0 < label.x1 <= inside.x1
+
+
 def test_the_bootstrap_agrees_with_scipys():
     label, logits = _drawn(200)
     result = _result(label, logits)
@@ -458,7 +467,7 @@ def test_pairs_are_tested_as_by_hand():
 def test_what_cannot_be_compared_is_refused():
     label, logits = _drawn()
     one = _result(label, logits)
-    with pytest.raises(InputError, match="rest on other folds"):
+    with pytest.raises(InputError, match="other folds"):
         compare({"one": one, "two": _result(label, logits, sha="other")})
     with pytest.raises(InputError, match="other labels"):
         compare({"one": one, "two": _result((label + 1) % 3, logits)})

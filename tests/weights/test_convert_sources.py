@@ -460,7 +460,7 @@ def test_weights_from_the_hub(hub, photos, tmp_path):
             "the hub has no 'timm/none' at revision 'main'",
             "the hub has no 'timm/small' at revision 'v7'",
             "'hf:some/flax' holds neither model.safetensors nor pytorch_model.bin, but: flax_model.msgpack",
-            "describes a 'resnest14d', which is none of jaxdl's models",
+            "describes a 'resnest14d'",
             "config.json' is damaged",
         ),
         strict=True,

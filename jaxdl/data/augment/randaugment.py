@@ -26,7 +26,7 @@ def randaugment(image: jax.Array, key: jax.Array, strength: float) -> jax.Array:
         backwards = jax.random.bernoulli(jax.random.fold_in(draw, 1))
         return apply_operation(image, operation, jnp.where(backwards, -1, 1) * (strength / LARGEST))
 
-    # a loop, not because there are many: XLA would fuse the layers and compute the first anew for each use (CPU: twice
+    # a loop, not because there are many: XLA would fuse the layers and compute the first again for each use (CPU: twice
     # the time)
     return jax.lax.fori_loop(0, LAYERS, one, image)
 

@@ -40,7 +40,7 @@ def choose_preprocessing(source: Source, image_size: int | None, default_size: i
     Args:
       source: whose ``preprocessing`` is taken if it has one; else its first example decides.
       image_size: side to which images are brought.
-      default_size: likewise, where images differ in size and `image_size` is not given.
+      default_size: the same, where images differ in size and `image_size` is not given.
 
     Raises:
       InputError: for examples of a kind that is not known, or an image size for what is no image.

@@ -96,7 +96,7 @@ def resize_and_crop(image: np.ndarray, preprocessing: ImagePreprocessing, what: 
 
     if image.dtype != np.uint8 or image.ndim != 3:
         raise InputError(
-            f"{what} is {image.dtype}{list(image.shape)}; the network takes uint8 images, brought to "
+            f"{what} is {image.dtype}{list(image.shape)}; the network takes uint8 images, resized to "
             f"{list(preprocessing.input_shape)}"
         )
     height, width, channels = preprocessing.input_shape

@@ -35,7 +35,7 @@ class Augmented:
 
 
 class Preprocessing:
-    """How examples are brought to a network's input, in three steps; a part of a checkpoint's card.
+    """How examples are prepared for a network, in three steps; a part of a checkpoint's card.
 
     - `stored`: on the host, once per example: decoded, resized, of fixed shape and compact type.
     - `fit`: numbers such as mean and standard deviation, from a training part alone.
@@ -54,7 +54,7 @@ class Preprocessing:
         raise NotImplementedError
 
     def stored_spec(self) -> Tree:
-        """Likewise as it is stored."""
+        """The same, as it is stored."""
         return self.spec()
 
     def describe(self) -> str:

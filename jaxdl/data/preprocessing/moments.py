@@ -65,7 +65,7 @@ class Standardised(Preprocessing):
     Attributes:
       input_shape: channels last.
       mean: per channel.
-      std: likewise. Both are None until they are fitted.
+      std: standard deviation, in the same form. Both are None until they are fitted.
     """
 
     input_shape: tuple[int, ...]

@@ -42,7 +42,7 @@ class Leak:
 
 
 REMEDIES = {
-    "groups": "Use the splitter 'stratified-group' or 'group' (one of your own must heed the groups it is given)",
+    "groups": "Use the splitter 'stratified-group' or 'group' (one of your own must keep the groups together)",
     "times": "Use the splitter 'time-series' or 'purged'",
     "duplicates": "Remove the copies, or keep them on one side: --group-duplicates, from Python "
     "source = validation.leakage.duplicate_groups(source), with the splitter 'stratified-group' or 'group'",
@@ -123,7 +123,7 @@ class _Parts:
 
 
 def check_allowed(allow: Iterable[str]) -> tuple[str, ...]:
-    """The names of leaks that are allowed, in the order of `LEAKS`. Raises InputError for one that is none."""
+    """The names of leaks that are allowed, in the order of `LEAKS`. Raises InputError for an unknown name."""
     allow = (allow,) if isinstance(allow, str) else tuple(allow)
     for name in allow:
         check_choice("leak to allow", name, LEAKS)

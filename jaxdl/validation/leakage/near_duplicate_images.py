@@ -1,4 +1,4 @@
-"""Which images show the same picture, although their bytes differ: stored anew, scaled, brighter, retouched.
+"""Which images show the same picture, although their bytes differ: stored again, scaled, brighter, retouched.
 
 Each image becomes a thumbnail. Two are alike if the edges in them are the same: the correlation of the grey thumbnails'
 gradients is far above what it is between images of this data set, and that of the thumbnails themselves, in colour,

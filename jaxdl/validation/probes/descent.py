@@ -62,7 +62,7 @@ class Problem(NamedTuple):
       weight: ``[lanes, rows]``: 1 for an example of the lane, 0 for all other rows.
       targets: ``[lanes or 1, outputs, rows]``, as the loss takes them.
       mean: of each column over the lane's examples.
-      inverse: of its spread there; 0 for a column that is to have no say.
+      inverse: of its spread there; 0 for a column that is not to count.
       penalty: of each lane.
       directions: ``[columns, leading]``, orthonormal, along which the features vary most.
       variance: along each of them.

@@ -17,7 +17,7 @@ from jaxdl.validation.probes.standard import Shared, Standard, share, standardis
 
 # by how much a class without training examples is behind: log-odds, or of ridge and svm units of their outputs
 ABSENT = 100.0
-SCALE_NOTE = "columns are scaled by all examples, the one that is left out included (its label has no say in it)"
+SCALE_NOTE = "columns are scaled by all examples, the one that is left out included (its label is not used)"
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

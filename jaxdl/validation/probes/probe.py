@@ -110,7 +110,7 @@ def probe(
     """How good are heads of several kinds on these features, over a grid of penalties?
 
     Columns are standardised in each training part. Where a penalty is chosen, inner folds of each training part choose
-    it, and the score is that of the outer folds' examples, which had no say.
+    it, and the score is that of the outer folds' examples, which took no part in the choice.
 
     Args:
       features: ``[examples, columns]``.
@@ -121,7 +121,7 @@ def probe(
       folds: for a splitter by name.
       metrics: the first is the score, by which penalties are chosen; see `tasks.Task.scored_by`.
       class_names: of the labels, by default their numbers.
-      groups: one for each example, never divided by a splitter that goes by groups.
+      groups: one for each example, never divided by a splitter for groups.
       times: one for each example, for splitters that go by time.
       progress: called with the name of the head at work.
 

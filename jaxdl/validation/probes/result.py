@@ -1,4 +1,4 @@
-"""What heads on frozen features have come to."""
+"""What heads on frozen features score."""
 
 import dataclasses
 import json
@@ -52,7 +52,7 @@ class HeadResult:
 
     @property
     def nested(self) -> bool:
-        """Whether its score is of examples that had no say in any choice."""
+        """Whether its score is of examples that took no part in any choice."""
         return self.by_fold is not None or len(self.grid) == 1
 
     @property

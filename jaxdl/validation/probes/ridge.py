@@ -4,7 +4,6 @@ The eigenvectors are those of the smaller of two matrices: ``xᵀx`` where rows 
 """
 
 import numpy as np
-import scipy.linalg
 
 
 def ridge_targets(labels: np.ndarray, classes: int) -> np.ndarray:
@@ -60,5 +59,7 @@ def _wide(x: np.ndarray) -> bool:
 
 def _factorise(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Eigenvalues and eigenvectors; eigenvalues that rounding makes negative are 0."""
-    values, vectors = scipy.linalg.eigh(x @ x.T if _wide(x) else x.T @ x, driver="evd", check_finite=False)
+    from scipy.linalg import eigh
+
+    values, vectors = eigh(x @ x.T if _wide(x) else x.T @ x, driver="evd", check_finite=False)
     return np.maximum(values, 0), vectors

@@ -43,7 +43,7 @@ def standardise(
       features: of all examples.
       train: rows of the training part; padded by any.
       weight: 0 for those that only pad, else 1; of the type to compute in.
-      test: rows to be brought to the same scale.
+      test: rows to be scaled in the same way.
       scaled: whether to divide by the scale.
     """
     x = features[train].astype(weight.dtype)

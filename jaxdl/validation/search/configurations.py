@@ -106,7 +106,7 @@ def configure(
       InputError: naming the first configuration that cannot be.
     """
     starts: dict[str, Init] = {}
-    sizes: dict[str, tuple[int, dict[str, int]]] = {}
+    sizes: dict[str, dict[str, int]] = {}
     made = []
     for number, values in enumerate(drawn):
         try:
@@ -175,7 +175,7 @@ def _plan(values: Mapping[str, Any], plan: Plan) -> Plan:
 
 
 def _sizes(
-    init: Init, source: Source, task: Task, image_size: int | None, known: dict[str, tuple[int, dict[str, int]]]
+    init: Init, source: Source, task: Task, image_size: int | None, known: dict[str, dict[str, int]]
 ) -> dict[str, int]:
     """Number of parameters by stage."""
     model = model_of(init)

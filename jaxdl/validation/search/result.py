@@ -27,8 +27,8 @@ class SearchResult(Saved):
       configurations: all of them: ``number``, ``values``, ``parameters``, ``trained``.
       scores: a row for each configuration on each division of examples: ``division`` (``"outer fold k"``: the inner
         folds of its training part; ``"all"``), ``configuration``, ``mean``, ``se`` (standard error over folds, as if
-        they were independent), ``loss``, ``epochs`` trained for, and ``folds``: the metric of each, averaged over
-        seeds. None stands where the numbers stopped being finite.
+        they were independent), ``loss`` and ``loss_se``, ``epochs`` trained for, and ``folds``: the metric of each,
+        averaged over seeds; ``rank`` is by the criterion. None stands where the numbers stopped being finite.
       choices: number of the configuration that each outer fold chose; empty if not nested.
       final: number of the one that all data chooses.
       selection: ``{"strategy", "rule", "criterion", "seeds"}``.
@@ -59,6 +59,11 @@ class SearchResult(Saved):
     def warning(self) -> str | None:
         """Why the score is too good; None of a nested one."""
         return None if self.nested else NOT_NESTED
+
+    @property
+    def criterion(self) -> str:
+        """Name of the metric whose inner values chose: the score, or the task's loss."""
+        return self.result.metric if self.selection["criterion"] == "metric" else self.result.asked.LOSS
 
     @property
     def ranking(self) -> list[Mapping[str, Any]]:

@@ -92,8 +92,8 @@ def search(
     """Which configuration of `space` is best, and how good is what such a search finds?
 
     Nested cross-validation (Varma & Simon 2006): each outer fold's training part is divided into inner folds, which
-    choose a configuration; that is trained on the whole part and tested on the outer fold, which had no say. The final
-    configuration is chosen in the same way, with all examples: by the outer folds.
+    choose a configuration; that is trained on the whole part and tested on the outer fold, which took no part in the
+    choice. The final configuration is chosen in the same way, with all examples: by the outer folds.
 
     Configurations that differ in numbers alone (learning rate, weight decay, label smoothing, clip_norm, the factors of
     stages, dropout) are trained by one program, with all folds and seeds: one after the other, or side by side as far
@@ -102,14 +102,14 @@ def search(
     Args:
       init: a `Checkpoint`, or a model from `create` to train from scratch; the space may name others.
       source: labelled examples.
-      plan: how to train, but for what the space names.
+      plan: how to train, except what the space names.
       space: values by name: see `space.make_space` for the names, `space.as_dimension` for the values.
       searching: how it is searched.
       task: see `cross_validate`, as `metrics`, `splitter` and `folds`, which are of the outer folds.
       metrics: the first is the score, by which configurations are then chosen.
       splitter: of the outer folds.
       folds: number of outer folds.
-      execution: how all is executed; leaks are looked for in the outer and in the inner folds. `progress` is told the
+      execution: how all is executed; leaks are looked for in the outer and in the inner folds. `progress` gets the
         rows of the chosen configurations' curves.
 
     Raises:
@@ -158,7 +158,8 @@ def search(
     seed_scores = _seed_scores(evaluation, halving.table, taken)
     results = _train_outer(groups, configurations, taken, Folds(init, source, plan, question, outer), execution)
     result = _join(results, [configurations[number] for number in taken], final, time.perf_counter() - begin)
-    selected = {"configurations": len(configurations), "nested": searching.nested}
+    chose = question.metric if criterion == "metric" else question.LOSS
+    selected = {"configurations": len(configurations), "nested": searching.nested, "criterion": chose}
     result = dataclasses.replace(result, selected=selected, baseline=baseline_scores(result, source.targets(), outer))
     result = summarised(result, source.groups)
     return SearchResult(

@@ -18,7 +18,6 @@ from jaxdl.training.plan import Plan
 POINTS = 5  # of a range in a grid, where nothing else is said
 MOST = 10_000  # configurations of a grid; more are a mistake
 FIELDS = tuple(field.name for field in dataclasses.fields(Plan) if field.name not in ("seed", "stage_lr"))
-OPTIONAL = tuple(field.name for field in dataclasses.fields(Plan) if field.default is None)  # may be none
 WHOLE = ("epochs", "batch_size", "accumulate", "unfreeze_every", "early_stopping", "eval_every")
 
 

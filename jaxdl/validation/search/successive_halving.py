@@ -83,13 +83,18 @@ def _standing(scores: Mapping[int, Sequence[Scores]], metric: Metric, criterion:
 
 
 def _row(name: Division, one: Configuration, scores: Sequence[Scores], metric: str, share: float) -> dict[str, Any]:
-    values = np.array([row[metric] for row in scores])
+    values, losses = (np.array([row[key] for row in scores]) for key in (metric, "loss"))
     return {
         "division": name if isinstance(name, str) else f"outer fold {name}",
         "configuration": one.number,
         "mean": finite(float(values.mean())),
-        "se": finite(float(values.std(ddof=1) / np.sqrt(len(values)))) if len(values) > 1 else None,
-        "loss": finite(float(np.mean([row["loss"] for row in scores]))),
+        "se": _standard_error(values),
+        "loss": finite(float(losses.mean())),
+        "loss_se": _standard_error(losses),
         "epochs": max(1, round(one.plan.epochs * share)),
         "folds": finite(values.tolist()),
     }
+
+
+def _standard_error(values: np.ndarray) -> float | None:
+    return finite(float(values.std(ddof=1) / np.sqrt(len(values)))) if len(values) > 1 else None

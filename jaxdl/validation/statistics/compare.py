@@ -46,15 +46,16 @@ class Comparison:
     """Of `compare`.
 
     Attributes:
-      metric: that is compared.
+      metric: that is compared; every result is scored by it, also one whose own metric is another.
       test: by which.
       alpha: chance of finding a difference anywhere where there is none.
       scores: mean over folds by name, the best first; where a fold has no score, that of all rows.
       folds: score of each fold by name.
       letters: by name; results that share a letter do not differ.
       pairs: all of them.
-      groups: how many there are, which the test took whole; None without groups, or of a test that goes by folds.
+      groups: how many there are, which the test took whole; None without groups, or of a test of folds.
       cautions: by name why a score is too good, of results that were chosen by the folds that score them.
+      other_metrics: by name the metric of each result whose own is not `metric`.
     """
 
     metric: str
@@ -66,6 +67,7 @@ class Comparison:
     pairs: Sequence[Pair]
     groups: int | None = None
     cautions: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    other_metrics: Mapping[str, str] = dataclasses.field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; the score of a fold is None where the metric is not defined on it."""
@@ -85,7 +87,8 @@ def compare(
 
     Args:
       results: by name; at least two.
-      metric: see `Result.sample`; by default that of the results.
+      metric: see `Result.sample`; by default that of the first result. All results are scored by it, from their
+        held-out predictions.
       test: ``corrected-t``: the t-test of the differences fold by fold, whose variance is corrected for training parts
         that overlap (Nadeau & Bengio 2003). ``mcnemar``: of accuracies, exact, on the examples that one gets right and
         the other wrong (McNemar 1947), in whole groups where there are groups: see `mcnemar`. ``bootstrap``: examples
@@ -95,7 +98,7 @@ def compare(
       seed: of the bootstrap.
 
     Raises:
-      InputError: for fewer than two results, or such as rest on other folds or measure something else, or a metric that
+      InputError: for fewer than two results, or results of other folds or another task, or a metric that
         the test is not for.
     """
     check_choice("test", test, TESTS)
@@ -104,8 +107,9 @@ def compare(
     if len(results) < 2:
         raise InputError(f"there is {len(results)} result to compare; expected at least 2")
     _check_alike(results)
-    samples, groups = _samples(results, metric)
-    chosen = next(iter(samples.values())).metric
+    first = next(iter(results.values()))
+    chosen = first.asked.find_metric(first.metric if metric is None else metric)
+    samples, groups = _samples(results, chosen)
     means = {name: sample.fold_scores.mean() for name, sample in samples.items()}
     means = {name: samples[name].pooled_score if np.isnan(mean) else mean for name, mean in means.items()}
     order = sorted(samples, key=lambda name: -chosen.sign * means[name])
@@ -121,6 +125,7 @@ def compare(
         pairs=pairs,
         groups=None if test == "corrected-t" else groups,
         cautions={name: results[name].caution for name in order if results[name].caution},
+        other_metrics={name: result.metric for name, result in results.items() if result.metric != chosen.name},
     )
 
 
@@ -140,9 +145,7 @@ def _tested(samples: Sequence[tuple[str, Sample]], test: str, alpha: float, seed
     ]
 
 
-def _samples(
-    results: Mapping[str, Result], metric: str | Callable[..., float] | Metric | None
-) -> tuple[dict[str, Sample], int | None]:
+def _samples(results: Mapping[str, Result], metric: Metric) -> tuple[dict[str, Sample], int | None]:
     """By name, with the same units, and how many groups there are; a result of an older release may know none."""
     samples = {name: result.sample(metric) for name, result in results.items()}
     known = [result.out_of_fold.group for result in results.values() if result.out_of_fold.group is not None]
@@ -163,7 +166,7 @@ def _check_alike(results: Mapping[str, Result]) -> None:
         same_rows = np.array_equal(mine.index, theirs.index) and np.array_equal(mine.fold, theirs.fold)
         if result.split["sha256"] != first.split["sha256"] or not same_rows:
             raise InputError(
-                f"'{name}' and '{other}' rest on other folds (split {first.split['sha256'][:12]}… and "
+                f"'{name}' and '{other}' use other folds (split {first.split['sha256'][:12]}… and "
                 f"{result.split['sha256'][:12]}…); run one again on the folds of the other, for example with the same "
                 "--data, --splitter, --folds and --seed"
             )

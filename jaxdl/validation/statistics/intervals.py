@@ -105,7 +105,7 @@ def interval(
       the metric has none.
 
     Raises:
-      InputError: for an unknown method or metric, a level that is none, or a method that needs more folds.
+      InputError: for an unknown method or metric, a level outside 0 to 1, or a method that needs more folds.
     """
     check_choice("method", method, METHODS)
     if not 0 < level < 1:

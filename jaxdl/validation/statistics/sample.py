@@ -167,7 +167,7 @@ class Sample:
         parts = []
         for one, places in enumerate(rows):
             mine = self.fold == one
-            # rows of an example that the fold tests have no say in what it is measured by
+            # rows of an example that the fold tests do not influence what it is measured by
             others = ~np.isin(self.index, self.index[mine])
             parts.append((self.metric.fitted(_take(self.record, others), self.fold[others]), places))
         return parts
