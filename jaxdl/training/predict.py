@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.checks import check_arguments
 from jaxdl.data import stream
 from jaxdl.data.batches import evaluation_batches
 from jaxdl.data.preprocessing import Preprocessing
@@ -78,6 +79,7 @@ class Predictions:
         return float((self.predicted == self.targets).mean())
 
 
+@check_arguments
 def predict(
     checkpoint: Checkpoint,
     source: Source,
@@ -96,8 +98,6 @@ def predict(
     Raises:
       InputError: if the examples are of another kind or shape than the network takes.
     """
-    if not isinstance(checkpoint, Checkpoint):
-        raise InputError(f"a {type(checkpoint).__name__} is no Checkpoint; an ensemble has a predict of its own")
     card, preprocessing = checkpoint.card, checkpoint.card.preprocessing
     if not preprocessing.fitted:
         raise InputError("the checkpoint was never trained: its card has no mean and std")

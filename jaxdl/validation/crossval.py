@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdl.checks import check_arguments
 from jaxdl.data.source import Source, arrange_columns, check_source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
@@ -32,6 +33,7 @@ from jaxdl.validation.strategy import STRATEGIES, check_strategy, choose_strateg
 from jaxdl.weights.checkpoint import Checkpoint, environment
 
 
+@check_arguments
 def cross_validate(
     init: Init,
     source: Source,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.checks import check_arguments
 from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.source import Source, arrange_columns
 from jaxdl.errors import InputError
@@ -111,6 +112,7 @@ class EnsembleCheckpoint:
         """What its members were asked."""
         return self.cards[0].asked(self.model.num_outputs)
 
+    @check_arguments
     def predict(
         self,
         source: Source,
@@ -137,6 +139,7 @@ class EnsembleCheckpoint:
         kept = self._average(source, weights, batch_size, execution)
         return self._predictions(source, kept, "" if source.targets() is None else self.refusal(source))
 
+    @check_arguments
     def out_of_fold(
         self,
         source: Source,

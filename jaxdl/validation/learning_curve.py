@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl.checks import check_arguments
 from jaxdl.data.batches import steps_per_epoch
 from jaxdl.data.source import Source, check_source
 from jaxdl.errors import InputError, check_choice
@@ -113,6 +114,7 @@ def load_learning_curve(path: str | Path) -> LearningCurve:
         raise InputError(f"the learning curve in '{path}' is damaged ({type(error).__name__}: {error})") from error
 
 
+@check_arguments
 def learning_curve(
     init: Init,
     source: Source,

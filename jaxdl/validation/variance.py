@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl.checks import check_arguments
 from jaxdl.data.source import Source, arrange_columns, check_source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
@@ -97,6 +98,7 @@ def load_variance(path: str | Path) -> Variance:
         raise InputError(f"'{file}' is damaged ({type(error).__name__}: {error})") from error
 
 
+@check_arguments
 def variance(
     init: Init,
     source: Source,

@@ -12,6 +12,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdl.checks import check_arguments
 from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.errors import InputError
 from jaxdl.models import create, describe
@@ -77,6 +78,7 @@ def fingerprint(variables: Variables) -> str:
     return digest.hexdigest()
 
 
+@check_arguments
 def save(checkpoint: Checkpoint, path: str | Path) -> Path:
     """Writes a checkpoint, all of it or nothing.
 
@@ -285,6 +287,7 @@ def check_fits(checkpoint: Checkpoint, preprocessing: Preprocessing) -> None:
         )
 
 
+@check_arguments
 def replace_head(
     checkpoint: Checkpoint, *, num_outputs: int, class_names: Sequence[str] = (), seed: int = 0
 ) -> Checkpoint:
@@ -312,6 +315,7 @@ def replace_head(
     return Checkpoint(model, join_variables(body, head), card)
 
 
+@check_arguments
 def from_model(
     model: Staged, preprocessing: Preprocessing, class_names: Sequence[str] = (), seed: int = 0
 ) -> Checkpoint:
