@@ -13,6 +13,7 @@ from jaxdl.data.source import Source, subset
 from jaxdl.errors import InputError
 from jaxdl.report.answer import check_source
 from jaxdl.tasks import Task
+from jaxdl.tasks.examples import load_examples
 from jaxdl.training.transfer import hold_out
 from jaxdl.validation.result import RESULT, Result, load_result
 from jaxdl.validation.search.result import SEARCH
@@ -134,6 +135,11 @@ def read_told(path: Path) -> dict[str, Any]:
     return told
 
 
+def sentence(text: str) -> str:
+    """`text` with a full stop, if it has none: the message of an error may end in one or not."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
+
+
 def _no_run(path: Path, told: Mapping[str, Any]) -> str:
     if not path.is_dir():
         return f"there is no folder '{path}'; expected one that a command of jaxdl made with --out"
@@ -154,7 +160,7 @@ def _read_folds(path: Path, missing: dict[str, str]) -> dict[int, Checkpoint]:
         try:
             found[fold] = restore(folder / str(fold))
         except InputError as error:
-            missing["networks"] = f"The network of fold {fold} cannot be read: {error}."
+            missing["networks"] = sentence(f"The network of fold {fold} cannot be read: {error}")
     if not kept:
         missing["networks"] = "The networks of the folds were not kept, so that nothing can be said about them."
     return found
@@ -175,7 +181,7 @@ def _read_parent(
     try:
         return restore(place)
     except InputError as error:
-        missing["parent"] = f"The checkpoint that training started from cannot be read: {error}."
+        missing["parent"] = sentence(f"The checkpoint that training started from cannot be read: {error}")
         return None
 
 
@@ -189,7 +195,7 @@ def _find_data(
         return None, None
     try:
         source = _without(
-            data.load(spec, split="train", task=told.get("task", "auto")),
+            load_examples(spec, told.get("task", "auto")),
             [name for name, _ in told.get("broken") or ()],
         )
         if result:
@@ -197,7 +203,9 @@ def _find_data(
             return source, None
         return source, _held_out(spec, source, told.get("settings") or {}, networks[0])
     except InputError as error:
-        missing["source"] = f"The examples cannot be shown: {error}. To show them, give jaxdl report --data SPEC."
+        missing["source"] = (
+            sentence(f"The examples cannot be shown: {error}") + " To show them, give jaxdl report --data SPEC."
+        )
         return None, None
 
 

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
@@ -13,6 +13,7 @@ from jaxdl.training.resume import Saves
 from jaxdl.training.runners import Runner
 from jaxdl.training.step import State
 
+T = TypeVar("T")
 Kept = dict[str, Any]  # what a best epoch is made of: params, batch_stats, ema
 
 
@@ -131,9 +132,14 @@ def pick_up(saves: Saves | None, state: State) -> tuple[TrainingProgress, State]
             raise InputError(f"the save in '{saves.folder}' does not fit this run ({name}); begin anew with --restart")
     tree = jax.tree.unflatten(jax.tree.structure(held), list(found.values()))
     progress.best = tree.get("best")
-    progress.metrics = _nested({n.removeprefix("metrics/"): a for n, a in arrays.items() if n.startswith("metrics/")})
+    progress.metrics = _nested(without_prefix(arrays, "metrics/"))
     restored = jax.tree.map(jax.numpy.asarray, tree["state"])
     return progress, restored.replace(key=jax.random.wrap_key_data(restored.key))
+
+
+def without_prefix(values: Mapping[str, T], prefix: str) -> dict[str, T]:
+    """The values whose names begin with `prefix`, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
 
 
 def _nested(flat: Mapping[str, np.ndarray]) -> Any:

@@ -227,6 +227,7 @@ def test_data_and_parent_that_have_gone(made, tmp_path):
     assert "cannot be read: there is no checkpoint" in parts["stages"]
     assert "jaxdl report --data SPEC" in parts["where-it-looked"]
     assert "there is no '" in parts["activations"]
+    assert ".." not in parts["activations"]
     (run / "folds" / "0" / "card.json").write_text("{")
     assert "Gradients" in read_page(write_run_report(run)).text()
 
