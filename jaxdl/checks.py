@@ -24,12 +24,12 @@ def check_type(name: str, value: Any, expected: Any) -> None:
     A list passes for a tuple, a whole number for a float, numpy's numbers for Python's; True is no number. Of a
     ``TypedDict`` its keys are looked at; others may be there.
     """
-    if is_typeddict(expected) and isinstance(value, Mapping):
-        if missing := sorted(expected.__required_keys__ - value.keys()):
+    keyed = next(filter(is_typeddict, _members(expected)), None)
+    if keyed is not None and isinstance(value, Mapping):
+        if missing := sorted(keyed.__required_keys__ - value.keys()):
             raise InputError(f"{name} has no {', '.join(missing)}")
-        for key, of_key in _hints(expected).items():
-            if key in value:
-                check_type(f"{key} of {name}", value[key], of_key)
+        for key in _hints(keyed).keys() & value.keys():
+            check_type(f"{key} of {name}", value[key], _hints(keyed)[key])
         return
     if _fits(value, expected):
         return
@@ -81,7 +81,8 @@ def _fits(value: Any, expected: Any) -> bool:
     if base is Literal:
         return any(type(value) is type(one) and value == one for one in inner)
     if is_typeddict(base):
-        return isinstance(value, Mapping) and base.__required_keys__ <= value.keys()
+        whole = isinstance(value, Mapping) and base.__required_keys__ <= value.keys()
+        return whole and all(_fits(value[key], one) for key, one in _hints(base).items() if key in value)
     if base in (bool, int, float):
         truth = isinstance(value, bool | np.bool_)
         return truth if base is bool else isinstance(value, Integral if base is int else Real) and not truth
@@ -106,7 +107,9 @@ def _in_words(expected: Any) -> str:
         return " or ".join(map(repr, inner))
     if base is Callable:
         return "a function"
-    if base in DICTS or is_typeddict(base):
+    if is_typeddict(base):
+        return f"a dict of {', '.join(_hints(base))}"
+    if base in DICTS:
         return f"a dict with {_in_words(inner[1])} for each name" if inner and inner[1] is not Any else "a dict"
     if base in LISTS:
         return f"a list, each entry {_in_words(inner[0])}" if inner and inner[0] is not Any else "a list"

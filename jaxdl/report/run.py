@@ -1,10 +1,9 @@
 """What a run left in its folder, with what can be found again: its data and the checkpoint it started from."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -19,6 +18,7 @@ from jaxdl.validation.result import RESULT, Result, load_result
 from jaxdl.validation.search.result import SEARCH
 from jaxdl.weights.card import CARD
 from jaxdl.weights.checkpoint import Checkpoint, restore
+from jaxdl.weights.files import read_json
 
 RUN, FOLDS = "run.json", "folds"
 MOST_NETWORKS = 5  # of the folds' networks that are read; more would say the same again
@@ -122,17 +122,24 @@ def load_run(path: str | Path, source: Source | None = None) -> Run:
     return Run(path, kind, told, result, networks, parent, source, fresh, missing)
 
 
+class Told(TypedDict, total=False):
+    """What ``run.json`` may say that a report shows."""
+
+    kind: str
+    command: Sequence[str]
+    data: str
+    task: str
+    init: str | None
+    settings: Mapping[str, Any]
+    broken: Sequence[Sequence[str]]
+    finished: bool
+
+
 def read_told(path: Path) -> dict[str, Any]:
     """What ``run.json`` says; nothing without one."""
     if not (path / RUN).is_file():
         return {}
-    try:
-        told = json.loads((path / RUN).read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"'{path / RUN}' is damaged ({error}); remove it to make the report without it") from error
-    if not isinstance(told, dict):
-        raise InputError(f"'{path / RUN}' is damaged: it holds no object; remove it to make the report without it")
-    return told
+    return read_json(path / RUN, Told, "remove it to make the report without it")
 
 
 def sentence(text: str) -> str:

@@ -1,6 +1,5 @@
 """The page of one run: what was run, the answer, how far to trust it, and what happened inside the network."""
 
-import json
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -35,7 +34,7 @@ from jaxdl.validation.probes.result import PROBED
 from jaxdl.validation.result import Result
 from jaxdl.validation.search.result import SEARCH
 from jaxdl.weights.card import CARD
-from jaxdl.weights.files import write_text
+from jaxdl.weights.files import read_json, write_text
 
 PAGE = "report.html"
 LISTED = 20  # files that were left out
@@ -182,10 +181,7 @@ def _facts(run: Run) -> dict[str, str]:
 def _checkpoint_facts(run: Run) -> dict[str, str]:
     card = run.networks[0].card
     name, arguments = describe(run.networks[0].model)
-    try:
-        environment = json.loads((run.path / CARD).read_text()).get("environment") or {}
-    except (OSError, ValueError):
-        environment = {}
+    environment = read_json(run.path / CARD).get("environment") or {}  # which the card of a network does not have
     facts = {
         "data": f"{run.told.get('data') or card.data or 'unknown'}, {brief(run.task)}",
         "model": ", ".join([name, *(f"{key} {value}" for key, value in arguments.items())]),

@@ -81,10 +81,10 @@ class Execution:
 
     def remembering(self) -> "Execution":
         """With the streaming of the run's first start: what fits in memory may differ from hour to hour."""
-        known = self.work.recall("streaming") if self.work else None
+        known = self.work.recall("streaming", bool) if self.work else None
         return self if known is None else self.replace(streaming=known)
 
     def remember(self, streamed: bool) -> None:
         """Keeps for `remembering` whether the examples are streamed."""
-        if self.work and self.work.recall("streaming") is None:
+        if self.work and self.work.recall("streaming", bool) is None:
             self.work.note("streaming", streamed)

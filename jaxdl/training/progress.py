@@ -9,9 +9,10 @@ import numpy as np
 
 from jaxdl.errors import InputError
 from jaxdl.models.staged import walk_shapes
-from jaxdl.training.resume import Saves
+from jaxdl.training.resume import ANEW, Saves
 from jaxdl.training.runners import Runner
 from jaxdl.training.step import State
+from jaxdl.weights.files import reading
 
 T = TypeVar("T")
 Kept = dict[str, Any]  # what a best epoch is made of: params, batch_stats, ema
@@ -121,9 +122,10 @@ def pick_up(saves: Saves | None, state: State) -> tuple[TrainingProgress, State]
     held = {"state": state.replace(key=jax.random.key_data(state.key))}
     kept = {"params": state.params, "batch_stats": state.batch_stats, "ema": state.ema}
     plain = dict(saved.progress)
-    progress = TrainingProgress(**plain)
-    if plain["best_loss"] is not None:
-        progress.best_loss, progress.best_epoch = np.array(plain["best_loss"]), np.array(plain["best_epoch"])
+    with reading(saves.folder, ANEW):
+        progress = TrainingProgress(**plain)
+    if progress.best_loss is not None:
+        progress.best_loss, progress.best_epoch = np.array(progress.best_loss), np.array(progress.best_epoch)
         held["best"] = kept
     arrays = dict(saved.arrays)
     found = {name: arrays.get(name) for name, _ in walk_shapes(held)}

@@ -30,6 +30,7 @@ from jaxdl.validation.statistics.intervals import METHODS, Method, check_method
 from jaxdl.validation.statistics.nested import NESTED_REPEATS, check_nested, nested_interval
 from jaxdl.validation.statistics.summary import summarised
 from jaxdl.validation.strategy import STRATEGIES, check_strategy, choose_strategy
+from jaxdl.validation.told import StrategyTold
 from jaxdl.weights.checkpoint import Checkpoint, environment
 
 
@@ -197,7 +198,7 @@ def _train(
     work, strategy = execution.work, execution.fold_strategy
     runs, runners = [setup.run(fold) for fold in chosen], {}
     check_strategy(setup, strategy)
-    choice = work.recall("strategy") if work else None  # a trial may end otherwise the next time
+    choice = work.recall("strategy", StrategyTold) if work else None  # a trial may end otherwise the next time
     if choice is None:
         choice = {"name": strategy, "reason": "asked for"}
         if strategy == "auto":

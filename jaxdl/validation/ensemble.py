@@ -20,7 +20,7 @@ from jaxdl.training.execution import Execution
 from jaxdl.training.predict import Predictions, match_targets, names_of, stored_batches
 from jaxdl.training.runners import prefers_scan
 from jaxdl.validation.result import Result
-from jaxdl.weights.card import CARD, Card
+from jaxdl.weights.card import Card
 from jaxdl.weights.checkpoint import Checkpoint, restore
 
 FOLDS = "folds"  # of a run of cross-validate: its networks
@@ -269,7 +269,7 @@ def _gather(members: Result | str | Path | Sequence[Any]) -> tuple[list[Checkpoi
         return list(members.models), [f"fold {fold['fold']}" for fold in members.folds]
     if isinstance(members, str | Path):
         folder = Path(members).expanduser()
-        places = [p for p in (folder / FOLDS).glob("*") if p.name.isdigit() and (p / CARD).is_file()]
+        places = [p for p in (folder / FOLDS).glob("*") if p.name.isdigit()]
         if not places:
             raise InputError(
                 f"'{folder}' holds no folds' networks; expected the folder of a run of cross-validate, which keeps "
