@@ -164,7 +164,7 @@ def test_a_damaged_run_is_told_and_can_be_begun_anew(tmp_path):
     assert "run.json' is damaged" in refused(f"{PRETRAIN} --out {tmp_path / 'new'}")
     assert call(f"{PRETRAIN} --epochs 1 --restart --out {tmp_path / 'new'}")[0] == 0
     (tmp_path / "new" / "run.json").write_text('{"format": 99, "finished": true}')
-    assert "is of format 99, newer than this jaxdl" in refused(f"{PRETRAIN} --out {tmp_path / 'new'}")
+    assert "update jaxdl" in refused(f"{PRETRAIN} --out {tmp_path / 'new'}")
 
 
 # Interruptions

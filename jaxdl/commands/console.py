@@ -13,6 +13,7 @@ from rich.table import Table
 
 from jaxdl.commands.loggers import Logger
 from jaxdl.tasks import Task
+from jaxdl.training.progress import without_prefix
 
 console = Console(markup=False, emoji=False)  # a path or a class may be called [anything]
 errors = Console(stderr=True, markup=False, emoji=False)
@@ -46,7 +47,7 @@ class Display:
             log(row)
         fold = f"fold {row['fold']}, " if "fold" in row else ""
         shown = [f"{fold}epoch {row['epoch']}: loss {row['train_loss']:.3f}"]
-        scores = {name.removeprefix("train_"): value for name, value in row.items() if name.startswith("train_")}
+        scores = without_prefix(row, "train_")
         shown += [f"{name} {value:.3f}" for name, value in scores.items() if name != "loss"]
         if f"test_{self.metric}" in row:
             shown.append(f"held out {self.metric} {row[f'test_{self.metric}']:.3f}")

@@ -7,9 +7,10 @@ import tyro
 
 from jaxdl.cli_options import Debug, Running, StartOptions, Training, TrainingOptions
 from jaxdl.commands.console import console
-from jaxdl.commands.run import execution_of, load_examples, start_of
+from jaxdl.commands.run import execution_of, start_of
 from jaxdl.report.range_test import check_picture, write_range_test
 from jaxdl.tasks import choose_task
+from jaxdl.tasks.examples import load_examples
 from jaxdl.training.plan import Plan
 from jaxdl.training.range_test import find_learning_rate
 

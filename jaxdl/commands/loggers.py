@@ -95,7 +95,7 @@ class WeightsAndBiases:
 
     def _begin(self) -> Any:
         """Begins at the first row: before it the run may still be refused, or be finished already."""
-        name = self._run.recall(WANDB) or secrets.token_hex(8)
+        name = self._run.recall(WANDB, str) or secrets.token_hex(8)
         self._run.note(WANDB, name)
         try:
             return self._wandb.init(

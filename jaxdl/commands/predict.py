@@ -11,9 +11,9 @@ import tyro
 from jaxdl import data as sources
 from jaxdl.cli_options import Debug, Flag, Spec
 from jaxdl.commands.console import console, listed, scores_said
-from jaxdl.commands.run import load_examples
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
+from jaxdl.tasks.examples import load_examples
 from jaxdl.tasks.task import PROBABILITY
 from jaxdl.training.predict import Predictions, predict
 from jaxdl.validation.ensemble import EnsembleCheckpoint

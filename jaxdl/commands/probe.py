@@ -22,11 +22,12 @@ from jaxdl.cli_options import (
     splitting_of,
 )
 from jaxdl.commands.console import console, errors
-from jaxdl.commands.run import about_command, execution_of, load_examples
+from jaxdl.commands.run import about_command, execution_of
 from jaxdl.errors import InputError
 from jaxdl.report.run_page import PAGE, write_run_report
 from jaxdl.report.table import measure
 from jaxdl.tasks import Task, choose_task
+from jaxdl.tasks.examples import load_examples
 from jaxdl.training.resume import note_finished
 from jaxdl.validation.probes.frozen import PUT_BACK, probe_checkpoint, with_head
 from jaxdl.validation.probes.heads import HEADS

@@ -7,8 +7,8 @@ import tyro
 
 from jaxdl.cli_options import Debug, TaskOption, option
 from jaxdl.commands.console import console
-from jaxdl.commands.run import load_examples
 from jaxdl.report.run_page import write_run_report
+from jaxdl.tasks.examples import load_examples
 
 
 def report_command(

@@ -9,17 +9,16 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-from jaxdl import data as sources
 from jaxdl.cli_options import Examples, Running, Start, Subject, Untrained, parse_arguments
 from jaxdl.commands.console import console, display, errors
 from jaxdl.commands.loggers import TENSORBOARD, WANDB, Logger, TensorBoard, WeightsAndBiases
 from jaxdl.data import skip_broken
 from jaxdl.data.source import Source
-from jaxdl.data.table import TASKS as READ_AS
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import create
 from jaxdl.report.run_page import PAGE, write_run_report
-from jaxdl.tasks import TASKS, Task, choose_task
+from jaxdl.tasks import Task, choose_task
+from jaxdl.tasks.examples import load_examples
 from jaxdl.training.execution import Execution
 from jaxdl.training.plan import Plan
 from jaxdl.training.resume import RUN, AlreadyFinished, Interrupted, RunFolder, set_aside
@@ -204,17 +203,6 @@ def execution_of(subject: Examples, running: Running) -> Execution:
         memory=None if memory is None else int(memory * 2**30),
         allow=check_allowed(running.allow),
     )
-
-
-def load_examples(spec: str, task: str = "auto", *, labelled: bool = True, split: str | None = "train") -> Source:
-    """The examples that `spec` names, with targets as `task` needs them.
-
-    Raises:
-      InputError: if there is no such thing, or no such task.
-    """
-    check_choice("task", task, ("auto", *TASKS))
-    how = task if task in READ_AS else "auto"  # a user's own task takes the targets as they are
-    return sources.load(spec, split=split, labelled=labelled, task=how)
 
 
 def load_subject(

@@ -11,7 +11,6 @@ import tyro
 from jaxdl import data as sources
 from jaxdl.cli_options import Debug, SizeOption, Spec, option
 from jaxdl.commands.console import console
-from jaxdl.commands.run import load_examples
 from jaxdl.data.augment import augment as augment_batch
 from jaxdl.data.augment import make_augmentation
 from jaxdl.data.preprocessing import ImagePreprocessing, choose_preprocessing, to_unit
@@ -20,6 +19,7 @@ from jaxdl.errors import InputError
 from jaxdl.report.markup import check_picture
 from jaxdl.report.show import FORMATS, mixture, write_show
 from jaxdl.tasks import fitting_task
+from jaxdl.tasks.examples import load_examples
 
 IMAGE_SIZE = 224  # pixels, where images differ in size and nothing else says
 MOST = 100  # images in a picture

@@ -9,11 +9,11 @@ from rich.table import Table
 
 from jaxdl.cli_options import Debug, Dividing, DividingOptions, Spec, TaskOption, option, splitting_of
 from jaxdl.commands.console import console, print_wide
-from jaxdl.commands.run import load_examples
 from jaxdl.data.source import Source
 from jaxdl.report.split import as_csv, as_text, fold_rows, say_split
 from jaxdl.report.split_picture import write_split_picture
 from jaxdl.tasks import Task, choose_task
+from jaxdl.tasks.examples import load_examples
 from jaxdl.validation.splits import SPLIT, Split, split_source
 from jaxdl.weights.files import check_free, write_text, written_whole
 

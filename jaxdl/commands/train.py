@@ -21,6 +21,7 @@ from jaxdl.commands.run import Begun, open_run, without_broken
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.training.plan import Plan
+from jaxdl.training.progress import without_prefix
 from jaxdl.training.resume import RunFolder
 from jaxdl.training.transfer import Trained, hold_out, train
 from jaxdl.validation.leakage.checks import check_validation
@@ -121,8 +122,7 @@ def _write(run: RunFolder, trained: Trained) -> None:
 def _tell(trained: Trained, out: Path) -> None:
     task, last = trained.checkpoint.card.task, trained.checkpoint.history[-1]
     for what, begins in {"training": "train_", "held out": "test_"}.items():
-        scores = {name.removeprefix(begins): value for name, value in last.items() if name.startswith(begins)}
-        if scores:
+        if scores := without_prefix(last, begins):
             console.print(f"{what}: {', '.join(sorted(scores_said(task, scores)))}")
     if trained.best_epoch is not None:
         console.print(f"best epoch: {trained.best_epoch}, in {out / 'best'}", soft_wrap=True)

@@ -1,10 +1,9 @@
 """What a run left in its folder, with what can be found again: its data and the checkpoint it started from."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
@@ -13,11 +12,13 @@ from jaxdl.data.source import Source, subset
 from jaxdl.errors import InputError
 from jaxdl.report.answer import check_source
 from jaxdl.tasks import Task
+from jaxdl.tasks.examples import load_examples
 from jaxdl.training.transfer import hold_out
 from jaxdl.validation.result import RESULT, Result, load_result
 from jaxdl.validation.search.result import SEARCH
 from jaxdl.weights.card import CARD
 from jaxdl.weights.checkpoint import Checkpoint, restore
+from jaxdl.weights.files import read_json
 
 RUN, FOLDS = "run.json", "folds"
 MOST_NETWORKS = 5  # of the folds' networks that are read; more would say the same again
@@ -121,17 +122,29 @@ def load_run(path: str | Path, source: Source | None = None) -> Run:
     return Run(path, kind, told, result, networks, parent, source, fresh, missing)
 
 
+class Told(TypedDict, total=False):
+    """What ``run.json`` may say that a report shows."""
+
+    kind: str
+    command: Sequence[str]
+    data: str
+    task: str
+    init: str | None
+    settings: Mapping[str, Any]
+    broken: Sequence[Sequence[str]]
+    finished: bool
+
+
 def read_told(path: Path) -> dict[str, Any]:
     """What ``run.json`` says; nothing without one."""
     if not (path / RUN).is_file():
         return {}
-    try:
-        told = json.loads((path / RUN).read_text())
-    except (OSError, ValueError) as error:
-        raise InputError(f"'{path / RUN}' is damaged ({error}); remove it to make the report without it") from error
-    if not isinstance(told, dict):
-        raise InputError(f"'{path / RUN}' is damaged: it holds no object; remove it to make the report without it")
-    return told
+    return read_json(path / RUN, Told, "remove it to make the report without it")
+
+
+def sentence(text: str) -> str:
+    """`text` with a full stop, if it has none: the message of an error may end in one or not."""
+    return text if text.endswith((".", "?", "!")) else f"{text}."
 
 
 def _no_run(path: Path, told: Mapping[str, Any]) -> str:
@@ -154,7 +167,7 @@ def _read_folds(path: Path, missing: dict[str, str]) -> dict[int, Checkpoint]:
         try:
             found[fold] = restore(folder / str(fold))
         except InputError as error:
-            missing["networks"] = f"The network of fold {fold} cannot be read: {error}."
+            missing["networks"] = sentence(f"The network of fold {fold} cannot be read: {error}")
     if not kept:
         missing["networks"] = "The networks of the folds were not kept, so that nothing can be said about them."
     return found
@@ -175,7 +188,7 @@ def _read_parent(
     try:
         return restore(place)
     except InputError as error:
-        missing["parent"] = f"The checkpoint that training started from cannot be read: {error}."
+        missing["parent"] = sentence(f"The checkpoint that training started from cannot be read: {error}")
         return None
 
 
@@ -189,7 +202,7 @@ def _find_data(
         return None, None
     try:
         source = _without(
-            data.load(spec, split="train", task=told.get("task", "auto")),
+            load_examples(spec, told.get("task", "auto")),
             [name for name, _ in told.get("broken") or ()],
         )
         if result:
@@ -197,7 +210,9 @@ def _find_data(
             return source, None
         return source, _held_out(spec, source, told.get("settings") or {}, networks[0])
     except InputError as error:
-        missing["source"] = f"The examples cannot be shown: {error}. To show them, give jaxdl report --data SPEC."
+        missing["source"] = (
+            sentence(f"The examples cannot be shown: {error}") + " To show them, give jaxdl report --data SPEC."
+        )
         return None, None
 
 

@@ -1,6 +1,5 @@
 """The page of one run: what was run, the answer, how far to trust it, and what happened inside the network."""
 
-import json
 import shlex
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,7 +20,7 @@ from jaxdl.report.markup import (
     note,
 )
 from jaxdl.report.network import show_activity, show_gradients, show_stages
-from jaxdl.report.run import Run, load_run, read_told
+from jaxdl.report.run import Run, load_run, read_told, sentence
 from jaxdl.report.search import show_search
 from jaxdl.report.sections import section, task_sections
 from jaxdl.report.shown import Shown
@@ -30,11 +29,12 @@ from jaxdl.report.table import brief, describe_environment, flat_plan, how_made,
 from jaxdl.report.uncertainty import show_uncertainty
 from jaxdl.report.units import LOSS, curve_metrics, find_metric, measure
 from jaxdl.tasks import Metric
+from jaxdl.training.progress import without_prefix
 from jaxdl.validation.probes.result import PROBED
 from jaxdl.validation.result import Result
 from jaxdl.validation.search.result import SEARCH
 from jaxdl.weights.card import CARD
-from jaxdl.weights.files import write_text
+from jaxdl.weights.files import read_json, write_text
 
 PAGE = "report.html"
 LISTED = 20  # files that were left out
@@ -83,8 +83,8 @@ def write_run_report(run: str | Path, source: Source | None = None, out: str | P
 def _header(run: Run) -> str:
     model, init = _model_name(run), run.told.get("init") or (run.parent.path if run.parent else None)
     start = f"starting from {init}" if init else run.missing.get("parent", "")
-    begun = start if start.startswith("starting") else start[:1].lower() + start[1:].rstrip(".")
-    return f"<p>{escaped(f'{model}, {begun}.')}</p>{_command(run.told)}"
+    begun = start if start.startswith("starting") else start[:1].lower() + start[1:]
+    return f"<p>{escaped(sentence(f'{model}, {begun}'))}</p>{_command(run.told)}"
 
 
 def _command(told: Mapping[str, Any]) -> str:
@@ -145,8 +145,7 @@ def _show_last(run: Run) -> Section:
         raise InputError("The checkpoint keeps no history of its training.")
     last = run.history[-1]
     measured = {
-        part: {key.removeprefix(prefix): v for key, v in last.items() if key.startswith(prefix)}
-        for part, prefix in (("training part", "train_"), ("held-out part", "test_"))
+        part: without_prefix(last, prefix) for part, prefix in (("training part", "train_"), ("held-out part", "test_"))
     }
     names = dict.fromkeys(name for values in measured.values() for name in values)
     names = sorted(names, key=lambda name: name != LOSS.name)  # the loss first, as in the curves
@@ -182,10 +181,7 @@ def _facts(run: Run) -> dict[str, str]:
 def _checkpoint_facts(run: Run) -> dict[str, str]:
     card = run.networks[0].card
     name, arguments = describe(run.networks[0].model)
-    try:
-        environment = json.loads((run.path / CARD).read_text()).get("environment") or {}
-    except (OSError, ValueError):
-        environment = {}
+    environment = read_json(run.path / CARD).get("environment") or {}  # which the card of a network does not have
     facts = {
         "data": f"{run.told.get('data') or card.data or 'unknown'}, {brief(run.task)}",
         "model": ", ".join([name, *(f"{key} {value}" for key, value in arguments.items())]),

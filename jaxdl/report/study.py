@@ -1,6 +1,5 @@
 """Pages of runs that are no single cross-validation: a learning curve, a variance, heads on frozen features."""
 
-import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,8 +15,10 @@ from jaxdl.report.variance import advice, component_rows, draw_variance, repeat_
 from jaxdl.validation.learning_curve import CURVE, LearningCurve, load_learning_curve
 from jaxdl.validation.probes.result import PROBE
 from jaxdl.validation.result import Result, load_result
+from jaxdl.validation.told import ProbeTold
 from jaxdl.validation.variance import VARIANCE, load_variance
 from jaxdl.weights.card import ENSEMBLE
+from jaxdl.weights.files import read_json
 
 
 class Study(NamedTuple):
@@ -94,12 +95,9 @@ def _variance(path: Path) -> Study:
 
 
 def _probe(path: Path) -> Study:
-    try:
-        told = json.loads((path / PROBE).read_text())
-        results = {name: load_result(path / name) for name in told["heads"]}
-        headers, lines, best = head_rows(told, results)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"the result in '{path}' is damaged ({type(error).__name__}: {error})") from error
+    told = read_json(path / PROBE, ProbeTold)
+    results = {name: load_result(path / name) for name in told["heads"]}
+    headers, lines, best = head_rows(told, results)
     table = make_table([escaped(h) for h in headers], [[escaped(c) for c in line] for line in lines], "numbers", best)
     name = list(results)[best]
     said = (

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from jaxdl.checks import check_fields
 from jaxdl.data.memory import must_stream
 from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.source import Source
@@ -47,13 +48,16 @@ class Execution:
     store: DataStore | None = None
 
     def __post_init__(self) -> None:
+        if isinstance(self.allow, str):
+            object.__setattr__(self, "allow", (self.allow,))
+        check_fields(self)
+        object.__setattr__(self, "allow", tuple(self.allow))
         if self.image_size is not None and self.image_size < 1:
             raise InputError(f"the image size is {self.image_size}; expected at least 1 pixel")
         if self.workers < 0:
             raise InputError(f"workers is {self.workers}; expected 0 or more")
         if self.memory is not None and self.memory <= 0:
             raise InputError(f"memory is {self.memory}; expected more than 0 bytes")
-        object.__setattr__(self, "allow", (self.allow,) if isinstance(self.allow, str) else tuple(self.allow))
         if isinstance(self.work, str | Path):
             object.__setattr__(self, "work", RunFolder(self.work))
 
@@ -77,10 +81,10 @@ class Execution:
 
     def remembering(self) -> "Execution":
         """With the streaming of the run's first start: what fits in memory may differ from hour to hour."""
-        known = self.work.recall("streaming") if self.work else None
+        known = self.work.recall("streaming", bool) if self.work else None
         return self if known is None else self.replace(streaming=known)
 
     def remember(self, streamed: bool) -> None:
         """Keeps for `remembering` whether the examples are streamed."""
-        if self.work and self.work.recall("streaming") is None:
+        if self.work and self.work.recall("streaming", bool) is None:
             self.work.note("streaming", streamed)

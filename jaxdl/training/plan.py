@@ -3,9 +3,9 @@
 import dataclasses
 import math
 from collections.abc import Mapping
-from numbers import Integral
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
+from jaxdl.checks import check_fields
 from jaxdl.data.augment import make_augmentation
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models.staged import Staged
@@ -83,16 +83,13 @@ class Plan:
     cache_features: bool = True
 
     def __post_init__(self):
-        check_choice("optimizer", self.optimizer, get_args(Optimizer))
-        check_choice("schedule", self.schedule, get_args(Schedule))
-        check_choice("precision", self.precision, get_args(Precision))
-        check_choice("parallel", self.parallel, get_args(Parallel))
+        if isinstance(self.augment, str):
+            object.__setattr__(self, "augment", (self.augment,))
+        check_fields(self)
         for name in ("epochs", "batch_size", "accumulate", "eval_every", "unfreeze_every", "early_stopping"):
             value = getattr(self, name)
-            fine = isinstance(value, Integral) and value >= 1
-            optional = name in ("unfreeze_every", "early_stopping")
-            _require(name, value, fine or (optional and value is None), "a whole number of at least 1")
-        _require("seed", self.seed, isinstance(self.seed, Integral) and 0 <= self.seed < 2**32, "from 0 to 4294967295")
+            _require(name, value, value is None or value >= 1, "a whole number of at least 1")
+        _require("seed", self.seed, 0 <= self.seed < 2**32, "from 0 to 4294967295")
         _require("learning_rate", self.learning_rate, 0 < self.learning_rate < math.inf, "more than 0")
         _require("weight_decay", self.weight_decay, 0 <= self.weight_decay < math.inf, "at least 0")
         _require("label_smoothing", self.label_smoothing, 0 <= self.label_smoothing < 1, "from 0 to below 1")
@@ -101,13 +98,11 @@ class Plan:
         _require("accumulate", self.accumulate, self.accumulate <= self.batch_size, f"at most {self.batch_size} parts")
         _require("ema", self.ema, 0 <= self.ema < 1, "from 0 to below 1")
         _require("inner_fraction", self.inner_fraction, 0 < self.inner_fraction < 1, "between 0 and 1")
-        names = (self.augment,) if isinstance(self.augment, str) else tuple(self.augment)
+        names = tuple(self.augment)
         make_augmentation(names)  # checks them
         object.__setattr__(self, "augment", () if names == ("none",) else names)
         if self.unfreeze_every and not self.freeze_through:
             raise InputError("unfreeze_every needs freeze_through: the stages that are frozen at first, such as 'body'")
-        if isinstance(self.class_weights, str):
-            check_choice("class_weights", self.class_weights, ("balanced",))
         for name, factor in self.class_weights.items() if isinstance(self.class_weights, Mapping) else ():
             _require(f"class_weights of '{name}'", factor, 0 <= factor < math.inf, "at least 0")
         for stage, factor in self.stage_lr.items():

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.checks import check_type
 from jaxdl.data import stream
 from jaxdl.data.batches import evaluation_batches
 from jaxdl.data.preprocessing import Preprocessing
@@ -98,6 +99,7 @@ def predict(
     """
     if not isinstance(checkpoint, Checkpoint):
         raise InputError(f"a {type(checkpoint).__name__} is no Checkpoint; an ensemble has a predict of its own")
+    check_type("execution", execution, Execution)
     card, preprocessing = checkpoint.card, checkpoint.card.preprocessing
     if not preprocessing.fitted:
         raise InputError("the checkpoint was never trained: its card has no mean and std")

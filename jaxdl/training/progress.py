@@ -2,17 +2,19 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import numpy as np
 
 from jaxdl.errors import InputError
 from jaxdl.models.staged import walk_shapes
-from jaxdl.training.resume import Saves
+from jaxdl.training.resume import RESTART, Saves
 from jaxdl.training.runners import Runner
 from jaxdl.training.step import State
+from jaxdl.weights.files import reading
 
+T = TypeVar("T")
 Kept = dict[str, Any]  # what a best epoch is made of: params, batch_stats, ema
 
 
@@ -120,9 +122,10 @@ def pick_up(saves: Saves | None, state: State) -> tuple[TrainingProgress, State]
     held = {"state": state.replace(key=jax.random.key_data(state.key))}
     kept = {"params": state.params, "batch_stats": state.batch_stats, "ema": state.ema}
     plain = dict(saved.progress)
-    progress = TrainingProgress(**plain)
-    if plain["best_loss"] is not None:
-        progress.best_loss, progress.best_epoch = np.array(plain["best_loss"]), np.array(plain["best_epoch"])
+    with reading(saves.folder, RESTART):
+        progress = TrainingProgress(**plain)
+    if progress.best_loss is not None:
+        progress.best_loss, progress.best_epoch = np.array(progress.best_loss), np.array(progress.best_epoch)
         held["best"] = kept
     arrays = dict(saved.arrays)
     found = {name: arrays.get(name) for name, _ in walk_shapes(held)}
@@ -131,9 +134,14 @@ def pick_up(saves: Saves | None, state: State) -> tuple[TrainingProgress, State]
             raise InputError(f"the save in '{saves.folder}' does not fit this run ({name}); start again with --restart")
     tree = jax.tree.unflatten(jax.tree.structure(held), list(found.values()))
     progress.best = tree.get("best")
-    progress.metrics = _nested({n.removeprefix("metrics/"): a for n, a in arrays.items() if n.startswith("metrics/")})
+    progress.metrics = _nested(without_prefix(arrays, "metrics/"))
     restored = jax.tree.map(jax.numpy.asarray, tree["state"])
     return progress, restored.replace(key=jax.random.wrap_key_data(restored.key))
+
+
+def without_prefix(values: Mapping[str, T], prefix: str) -> dict[str, T]:
+    """The values whose names begin with `prefix`, by the rest of their names."""
+    return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
 
 
 def _nested(flat: Mapping[str, np.ndarray]) -> Any:

@@ -6,6 +6,7 @@ import dataclasses
 import numpy as np
 import optax
 
+from jaxdl.checks import check_arguments
 from jaxdl.data.batches import training_batches
 from jaxdl.data.source import Source, check_source
 from jaxdl.errors import InputError
@@ -42,6 +43,7 @@ class RangeTest:
     steepest: float
 
 
+@check_arguments
 def find_learning_rate(
     init: Init,
     source: Source,

@@ -8,16 +8,25 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import numpy as np
 
 from jaxdl.errors import InputError
-from jaxdl.weights.files import check_free, first_line, plain_path, write_text, written_whole
+from jaxdl.weights.files import check_free, first_line, plain_path, read_json, write_text, written_whole
 
 RUN, STATE, MADE = "run.json", "state", ".made"
 FORMAT = 1
+RESTART = "start again with --restart, which first moves the folder aside"  # where what is kept of a run is damaged
 SAVE_EVERY = 60.0  # seconds: a save costs far less, and a minute's work is soon done again
+
+
+class Begun(TypedDict):
+    """What ``run.json`` always holds."""
+
+    settings: dict[str, Any]
+    environment: dict[str, Any]
+    finished: bool
 
 
 class Interrupted(Exception):
@@ -60,7 +69,7 @@ class Saves:
             return None
         import orbax.checkpoint as ocp
 
-        with self._explained("read"):
+        with self._explained(f"read: its files are damaged or missing; {RESTART}"):
             manager = self._open()
             for number in sorted(manager.all_steps(), reverse=True):
                 with contextlib.suppress(FileNotFoundError):  # it was removed while the process was killed
@@ -77,7 +86,7 @@ class Saves:
         """
         import orbax.checkpoint as ocp
 
-        with self._explained("written"):
+        with self._explained():
             manager = self._open()
             if number not in manager.all_steps():
                 args = ocp.args.Composite(
@@ -90,7 +99,7 @@ class Saves:
         """Lets go of the folder; a save that is under way is finished first."""
         if self._manager is not None:
             manager, self._manager = self._manager, None
-            with self._explained("written"):
+            with self._explained():
                 manager.close()
             self._plain.close()
 
@@ -105,17 +114,18 @@ class Saves:
         return self._manager
 
     @contextlib.contextmanager
-    def _explained(self, done: str) -> Iterator[None]:
+    def _explained(self, why: str | None = None) -> Iterator[None]:
+        """`why` the state cannot be read; by default it cannot be written, for which the library has a reason."""
         try:
             yield
         except InputError:
             raise
         except Exception as error:  # Orbax and TensorStore raise many kinds for a full disk or a damaged file
-            raise InputError(
-                f"the state of the run in '{self.folder}' cannot be {done}: {first_line(error)}. Earlier saves are "
-                "whole: remove the cause (is the disk full?) and start the same command again, or start again with "
-                "--restart"
-            ) from error
+            why = why or (
+                f"written: {first_line(error)}. Earlier saves are whole: remove the cause (is the disk full?) and "
+                "start the same command again, or start again with --restart"
+            )
+            raise InputError(f"the state of the run in '{self.folder}' cannot be {why}") from error
 
 
 class RunFolder:
@@ -191,10 +201,10 @@ class RunFolder:
         """Where the training called `name` keeps its state."""
         return Saves(self.path / STATE / name, self.save_every, self.should_stop)
 
-    def recall(self, name: str) -> Any:
-        """What `note` wrote, or None."""
+    def recall(self, name: str, expected: Any) -> Any:
+        """What `note` wrote, of the type that is expected; None if nothing is there."""
         file = self.path / STATE / f"{name}.json"
-        return json.loads(file.read_text()) if file.is_file() else None
+        return read_json(file, expected, RESTART) if file.is_file() else None
 
     def note(self, name: str, value: Any) -> None:
         """Keeps a plain value until the run is finished."""
@@ -279,22 +289,7 @@ def set_aside(path: str | Path) -> Path | None:
 
 def _read_run(path: Path) -> dict[str, Any] | None:
     file = path / RUN
-    if not file.is_file():
-        return None
-    try:
-        held = json.loads(file.read_text())
-        if held["format"] > FORMAT:
-            raise InputError(f"the run in '{path}' is of format {held['format']}, newer than this jaxdl: update jaxdl")
-        if missing := {"settings", "environment", "finished"} - held.keys():
-            raise KeyError(*missing)
-        return held
-    except InputError:
-        raise
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            f"'{file}' is damaged ({type(error).__name__}: {error}); start again with --restart, which first moves the "
-            "folder aside"
-        ) from error
+    return read_json(file, Begun, RESTART, newest=FORMAT) if file.is_file() else None
 
 
 def _differences(then: Any, now: Any, name: str = "") -> Iterator[str]:

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdl.checks import check_arguments
 from jaxdl.data.content import hash_indices
 from jaxdl.data.source import Source, arrange_columns, check_source, describe_content, subset
 from jaxdl.errors import InputError, check_choice
@@ -31,10 +32,9 @@ from jaxdl.weights.checkpoint import Checkpoint, environment, fingerprint, save
 LAST_GOOD = "last-good"  # the checkpoint that is left of a training whose numbers stopped being finite
 
 
+@check_arguments
 def pretrain(model: Staged, source: Source, plan: Plan, **options: Any) -> Checkpoint:
     """Trains a model from scratch; options and result as `finetune`."""
-    if not isinstance(model, Staged):
-        raise InputError(f"pretrain takes a model from jaxdl.create, got {type(model).__name__}")
     return finetune(model, source, plan, **options)
 
 
@@ -66,6 +66,7 @@ class Trained:
     best_epoch: int | None
 
 
+@check_arguments
 def train(
     init: Init,
     source: Source,

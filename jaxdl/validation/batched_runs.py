@@ -17,6 +17,7 @@ import numpy as np
 from jaxdl.training.execution import Execution
 from jaxdl.training.feeds import make_feeds
 from jaxdl.training.loop import Fitted, Record, Training, fit
+from jaxdl.training.resume import RESTART
 from jaxdl.training.runners import Runner
 from jaxdl.training.setup import Init, Setup
 from jaxdl.training.step import State
@@ -24,6 +25,7 @@ from jaxdl.training.traced_hyperparameters import BatchedRun
 from jaxdl.training.transfer import history_row, inner_selection, of_run, runner_by_epoch, trained_checkpoint
 from jaxdl.validation.strategy import make_runner_of, pad_runs
 from jaxdl.weights.checkpoint import Checkpoint, restore, save
+from jaxdl.weights.files import from_plain, read_json, read_npz, reading
 
 Scores = dict[str, float]
 MADE = "made.json"
@@ -115,7 +117,7 @@ class BatchedRuns:
         work = self.execution.work
         finished = work.finished_part(name) if work else None
         if finished is not None:
-            return _read(finished)
+            return _read(finished, len(runs))
         made = self._train(name, runs, full, epochs, resumable)
         if work:
             with work.finish_part(name) as folder:
@@ -217,15 +219,19 @@ def _write(folder: Path, made: Sequence[Outcome]) -> None:
     (folder / MADE).write_text(json.dumps(plain))
 
 
-def _read(folder: Path) -> list[Outcome]:
-    made = []
-    for place, one in enumerate(json.loads((folder / MADE).read_text())):
-        structure, model = one.pop("structure"), None
-        held = None
-        if structure is not None:
-            with np.load(folder / f"{place}.npz") as file:
-                held = jax.tree.unflatten(jax.tree.structure(structure), [file[f"{i}"] for i in range(len(file.files))])
+def _read(folder: Path, count: int) -> list[Outcome]:
+    told, made = read_json(folder / MADE, list[dict], RESTART), []
+    with reading(folder / MADE, RESTART):
+        if len(told) != count:
+            raise ValueError(f"it has {len(told)} trainings, not {count}")
+    for place, one in enumerate(told):
+        arrays, held, model = folder / f"{place}.npz", None, None
+        if (structure := one.pop("structure", None)) is not None:
+            leaves = read_npz(arrays, RESTART)
+            with reading(arrays, RESTART):
+                held = jax.tree.unflatten(jax.tree.structure(structure), [leaves[f"{i}"] for i in range(len(leaves))])
         if (folder / f"model-{place}").is_dir():
             model = dataclasses.replace(restore(folder / f"model-{place}"), path=None)
-        made.append(Outcome(**one, held_out=held, model=model))
+        with reading(folder / MADE, RESTART):
+            made.append(from_plain(Outcome, one, held_out=held, model=model))
     return made

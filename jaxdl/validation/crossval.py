@@ -8,6 +8,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdl.checks import check_arguments
 from jaxdl.data.source import Source, arrange_columns, check_source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
@@ -29,9 +30,11 @@ from jaxdl.validation.statistics.intervals import METHODS, Method, check_method
 from jaxdl.validation.statistics.nested import NESTED_REPEATS, check_nested, nested_interval
 from jaxdl.validation.statistics.summary import summarised
 from jaxdl.validation.strategy import STRATEGIES, check_strategy, choose_strategy
+from jaxdl.validation.told import StrategyTold
 from jaxdl.weights.checkpoint import Checkpoint, environment
 
 
+@check_arguments
 def cross_validate(
     init: Init,
     source: Source,
@@ -195,7 +198,7 @@ def _train(
     work, strategy = execution.work, execution.fold_strategy
     runs, runners = [setup.run(fold) for fold in chosen], {}
     check_strategy(setup, strategy)
-    choice = work.recall("strategy") if work else None  # a trial may end otherwise the next time
+    choice = work.recall("strategy", StrategyTold) if work else None  # a trial may end otherwise the next time
     if choice is None:
         choice = {"name": strategy, "reason": "asked for"}
         if strategy == "auto":

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.checks import check_arguments
 from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.source import Source, arrange_columns
 from jaxdl.errors import InputError
@@ -19,7 +20,7 @@ from jaxdl.training.execution import Execution
 from jaxdl.training.predict import Predictions, match_targets, names_of, stored_batches
 from jaxdl.training.runners import prefers_scan
 from jaxdl.validation.result import Result
-from jaxdl.weights.card import CARD, Card
+from jaxdl.weights.card import Card
 from jaxdl.weights.checkpoint import Checkpoint, restore
 
 FOLDS = "folds"  # of a run of cross-validate: its networks
@@ -111,6 +112,7 @@ class EnsembleCheckpoint:
         """What its members were asked."""
         return self.cards[0].asked(self.model.num_outputs)
 
+    @check_arguments
     def predict(
         self,
         source: Source,
@@ -137,6 +139,7 @@ class EnsembleCheckpoint:
         kept = self._average(source, weights, batch_size, execution)
         return self._predictions(source, kept, "" if source.targets() is None else self.refusal(source))
 
+    @check_arguments
     def out_of_fold(
         self,
         source: Source,
@@ -266,7 +269,7 @@ def _gather(members: Result | str | Path | Sequence[Any]) -> tuple[list[Checkpoi
         return list(members.models), [f"fold {fold['fold']}" for fold in members.folds]
     if isinstance(members, str | Path):
         folder = Path(members).expanduser()
-        places = [p for p in (folder / FOLDS).glob("*") if p.name.isdigit() and (p / CARD).is_file()]
+        places = [p for p in (folder / FOLDS).glob("*") if p.name.isdigit()]
         if not places:
             raise InputError(
                 f"'{folder}' holds no folds' networks; expected the folder of a run of cross-validate, which keeps "

@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import json
-import zipfile
 from collections.abc import Sequence
 from hashlib import sha256
 from pathlib import Path
@@ -17,7 +16,7 @@ from jaxdl.models.staged import init_variables
 from jaxdl.validation.ensemble import EnsembleCheckpoint
 from jaxdl.weights.card import ENSEMBLE, Card, lists_of, parse_card, plain_card
 from jaxdl.weights.checkpoint import environment, fingerprint, read_arrays, write_arrays
-from jaxdl.weights.files import check_free, first_line, written_whole
+from jaxdl.weights.files import check_free, read_json, read_npz, reading, written_whole
 
 FORMAT = 1
 TRAINED_ON = "trained_on.npz"  # the hashes of all examples, and which member was trained on which or tested which
@@ -73,23 +72,17 @@ def load_ensemble(path: str | Path) -> EnsembleCheckpoint:
     if not is_ensemble(path):
         torn = " (writing it was interrupted: it has arrays)" if (path / TRAINED_ON).is_file() else ""
         raise InputError(f"'{path}' is not an ensemble: it has no {ENSEMBLE}{torn}; jaxdl ensemble makes one")
-    try:
-        held = json.loads((path / ENSEMBLE).read_text())
-        if held["format"] > FORMAT:
-            raise InputError(f"'{path}' is of format {held['format']}, newer than this jaxdl: update jaxdl")
+    held = read_json(path / ENSEMBLE, newest=FORMAT)
+    with reading(path / ENSEMBLE):
         shared = {key: held[key] for key in ("model", "arguments", "num_outputs")}
         cards = [parse_card({**card, **shared}) for card in held["members"]]
         if len(cards) < 2:
             raise ValueError(f"it has {len(cards)} members")
         model = create(held["model"], held["num_outputs"], **held["arguments"])
-        cards = _unpack_lists(path / TRAINED_ON, held["trained_on"], cards)
+        listed, known = str(held["trained_on"]), str(held["fingerprint"])
         spec = cards[0].preprocessing.spec()
         one = jax.eval_shape(lambda key: init_variables(model, key, spec), jax.random.key(0))
-        known = str(held["fingerprint"])
-    except InputError:
-        raise
-    except Exception as error:  # sizes that nobody would write, of which JAX says many things
-        raise InputError(f"the ensemble '{path}' is damaged ({first_line(error)})") from error
+    cards = _unpack_lists(path / TRAINED_ON, listed, cards)
     expected = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(cards), *leaf.shape), leaf.dtype), one)
     return EnsembleCheckpoint(model, read_arrays(path, expected, known), tuple(cards), str(path))
 
@@ -115,9 +108,8 @@ def _unpack_lists(file: Path, known_sha256: str, cards: Sequence[Card]) -> list[
             f"'{file}', which lists the examples that the members were trained on, is missing or not that of its card. "
             "Take it from the same copy of the ensemble"
         )
-    try:
-        with np.load(io.BytesIO(content), allow_pickle=False) as held:
-            arrays = dict(held)
+    arrays = read_npz(file)
+    with reading(file):
         hashes = arrays["hashes"]
         for name, (known, members) in KEYS.items():
             if name == "tested" and known not in arrays:
@@ -128,6 +120,4 @@ def _unpack_lists(file: Path, known_sha256: str, cards: Sequence[Card]) -> list[
                 for mine, listed in zip(bits, arrays[known], strict=True)
             ]
             cards = [dataclasses.replace(card, **{name: one}) for card, one in zip(cards, lists, strict=True)]
-    except (ValueError, KeyError, zipfile.BadZipFile) as error:
-        raise InputError(f"'{file}' is damaged ({error})") from error
     return list(cards)

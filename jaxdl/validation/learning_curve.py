@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl.checks import check_arguments
 from jaxdl.data.batches import steps_per_epoch
 from jaxdl.data.source import Source, check_source
 from jaxdl.errors import InputError, check_choice
@@ -25,8 +26,10 @@ from jaxdl.validation.result import Result, finite, load_result
 from jaxdl.validation.saving import Saved
 from jaxdl.validation.splits import Split, Splitting, split_source
 from jaxdl.validation.statistics.intervals import interval
+from jaxdl.validation.told import DataTold, InitTold, PointTold, SplitTold
 from jaxdl.validation.training_sizes import nested_parts, resolve_sizes
 from jaxdl.weights.checkpoint import environment
+from jaxdl.weights.files import from_plain, read_json, reading
 
 CURVE, SIZES = "learning_curve.json", "sizes"
 BUDGETS = ("steps", "epochs")
@@ -58,14 +61,14 @@ class LearningCurve(Saved):
     """
 
     metric: str
-    points: Sequence[Mapping[str, Any]]
+    points: Sequence[PointTold]
     law: PowerLaw | None
     why: str
     budget: str
-    split: Mapping[str, Any]
+    split: SplitTold
     plan: Mapping[str, Any]
-    data: Mapping[str, Any]
-    init: Mapping[str, Any]
+    data: DataTold
+    init: InitTold
     environment: Mapping[str, Any]
     seconds: float
     results: Sequence[Result] = ()
@@ -99,20 +102,16 @@ def load_learning_curve(path: str | Path) -> LearningCurve:
     path = Path(path).expanduser()
     if not (path / CURVE).is_file():
         raise InputError(f"'{path}' is not a learning curve: it has no {CURVE}")
-    try:
-        held = json.loads((path / CURVE).read_text())
-        law = held.pop("law")
-        if law is not None:
+    held = read_json(path / CURVE)
+    with reading(path / CURVE):
+        if (law := held.pop("law")) is not None:
             law.pop("formula")
-            law = PowerLaw(**law)
-        results = [load_result(path / SIZES / point["asked"]) for point in held["points"]]
-        return LearningCurve(**held, law=law, results=results)
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise InputError(f"the learning curve in '{path}' is damaged ({type(error).__name__}: {error})") from error
+            law = from_plain(PowerLaw, law)
+        curve = from_plain(LearningCurve, held, law=law)
+    return dataclasses.replace(curve, results=[load_result(path / SIZES / p["asked"]) for p in curve.points])
 
 
+@check_arguments
 def learning_curve(
     init: Init,
     source: Source,

@@ -18,7 +18,21 @@ from jaxdl.tasks.metric import percent
 from jaxdl.validation.saving import Saved
 from jaxdl.validation.splitters import is_timed
 from jaxdl.validation.statistics.sample import Sample
+from jaxdl.validation.told import (
+    CalibrationTold,
+    CurveTold,
+    DataTold,
+    FoldTold,
+    InitTold,
+    IntervalTold,
+    MetricsTold,
+    ModelTold,
+    SelectedTold,
+    SplitTold,
+    StrategyTold,
+)
 from jaxdl.weights.checkpoint import Checkpoint
+from jaxdl.weights.files import from_plain, read_json, read_json_lines, read_npz, reading
 
 RESULT, PREDICTIONS, CURVES = "result.json", "out_of_fold.npz", "metrics.jsonl"
 LOGITS, DECISION_VALUES = "logits", "decision values"  # what outputs may be
@@ -108,28 +122,28 @@ class Result(Saved):
     metric: str
     mean: float | None
     std: float | None
-    folds: Sequence[Mapping[str, Any]]
-    fold_strategy: Mapping[str, Any]
-    split: Mapping[str, Any]
-    init: Mapping[str, Any]
-    model: Mapping[str, Any]
+    folds: Sequence[FoldTold]
+    fold_strategy: StrategyTold
+    split: SplitTold
+    init: InitTold
+    model: ModelTold
     plan: Mapping[str, Any]
-    data: Mapping[str, Any]
+    data: DataTold
     cached: bool
     environment: Mapping[str, Any]
     seconds: float
     out_of_fold: OutOfFold
-    curves: Sequence[Mapping[str, Any]]
+    curves: Sequence[CurveTold]
     streamed: str | None = None
     models: Sequence[Checkpoint] | None = None
     leaks: Sequence[Mapping[str, Any]] = ()
-    interval: Mapping[str, Any] | None = None
-    metrics: Mapping[str, Any] | None = None
-    calibration: Mapping[str, Any] | None = None
+    interval: IntervalTold | None = None
+    metrics: MetricsTold | None = None
+    calibration: CalibrationTold | None = None
     outputs: str = LOGITS
-    selected: Mapping[str, Any] | None = None
+    selected: SelectedTold | None = None
     question: Mapping[str, Any] | None = None
-    baseline: Mapping[str, Any] | None = None
+    baseline: Mapping[str, float | None] | None = None
     own: Task | None = None
 
     def __str__(self) -> str:
@@ -280,16 +294,21 @@ def load_result(path: str | Path) -> Result:
     path = Path(path)
     if not (path / RESULT).is_file():
         raise InputError(f"'{path}' is not a result of cross-validate: it has no {RESULT}")
-    try:
-        held = json.loads((path / RESULT).read_text())
-        with np.load(path / PREDICTIONS, allow_pickle=False) as file:
-            out_of_fold = OutOfFold(**_nested({name: file[name] for name in file.files}))
-        curves = [json.loads(line) for line in (path / CURVES).read_text().splitlines()]
-        return Result(**held, out_of_fold=out_of_fold, curves=curves)
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        raise InputError(f"the result in '{path}' is damaged ({type(error).__name__}: {error})") from error
+    held, arrays = read_json(path / RESULT), read_npz(path / PREDICTIONS)
+    curves = read_json_lines(path / CURVES, CurveTold)
+    with reading(path / PREDICTIONS):
+        out_of_fold = from_plain(OutOfFold, _nested(arrays))
+    with reading(path / RESULT):
+        result = from_plain(Result, held, out_of_fold=out_of_fold, curves=curves)
+    with reading(path / PREDICTIONS):
+        tested = sum(row["test"] for row in result.folds)
+        if any(len(array) != tested for array in out_of_fold.arrays().values() if array is not None):
+            raise ValueError(f"its arrays do not have {tested} rows each, the number of tests in {RESULT}")
+    folds = {row["fold"] for row in result.folds}
+    if "epochs" in result.plan and folds != {row["fold"] for row in curves}:  # heads on features have no curves
+        with reading(path / CURVES):
+            raise ValueError(f"it does not have rows of all {len(folds)} folds")
+    return result
 
 
 def _nested(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import dataclasses
 import io
 import json
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from jaxdl.validation.splitters import (
     make_splitter,
     name_of_class,
 )
-from jaxdl.weights.files import check_free, write_bytes
+from jaxdl.weights.files import check_format, check_free, read_npz, reading, write_bytes
 
 __all__ = ["SPLITTERS", "Split", "Splitter", "Splitting", "load_split", "make_splitter", "split_source"]
 
@@ -195,12 +194,10 @@ def load_split(path: str | Path) -> Split:
     path = path / SPLIT if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"there is no split '{path}'; jaxdl split and cross-validate write {SPLIT}")
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            held = {name: file[name] for name in file.files}
+    held = read_npz(path)
+    with reading(path):
         manifest = json.loads(str(held["manifest"]))
-        if manifest["format"] > FORMAT:
-            raise InputError(f"'{path}' is of format {manifest['format']}, newer than this jaxdl: update jaxdl")
+        check_format(manifest["format"], FORMAT)
         test = np.split(held["test"], np.cumsum(held["test_sizes"])[:-1])
         sizes, given = held["train_sizes"], held["train"]
         parts = iter(np.split(given, np.cumsum(sizes[sizes != REST])[:-1]))
@@ -214,10 +211,6 @@ def load_split(path: str | Path) -> Split:
             raise ValueError(f"like is {split.like!r}")
         if split.sha256 != manifest["sha256"]:
             raise ValueError("its indices are not those that its hash is of")
-    except InputError:
-        raise
-    except (OSError, ValueError, KeyError, TypeError, EOFError, StopIteration, zipfile.BadZipFile) as error:
-        raise InputError(f"'{path}' is no whole split ({type(error).__name__}: {error})") from error
     return split
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
+from jaxdl.checks import check_fields
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.validation.time_splits import MOST_FOLDS, as_days, check_count
@@ -98,6 +99,9 @@ class Splitting:
     embargo: float | None = None
     test_groups: int | None = None
     test_fraction: float | None = None
+
+    def __post_init__(self) -> None:
+        check_fields(self)
 
     def options_of(self, kind: str) -> dict[str, Any]:
         """What the splitter `kind` takes, by name; empty for most.

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl.checks import check_arguments
 from jaxdl.data.source import Source, arrange_columns, check_source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
@@ -28,7 +29,9 @@ from jaxdl.validation.search.space import make_space, propose
 from jaxdl.validation.splits import Split, Splitting, split_source
 from jaxdl.validation.splitters import TEST_SHARE
 from jaxdl.validation.strategy import STRATEGIES
+from jaxdl.validation.told import DataTold, ModelTold, RepeatTold, SplitTold
 from jaxdl.weights.checkpoint import Checkpoint, environment
+from jaxdl.weights.files import from_plain, read_json, reading
 
 VARIANCE = "variance.json"
 FACTORS = (0.5, 1.0, 2.0)  # of the learning rate, where no configurations are given
@@ -57,14 +60,14 @@ class Variance(Saved):
     metric: str
     mean: float
     components: Sequence[Component]
-    repeats: Sequence[Mapping[str, Any]]
+    repeats: Sequence[RepeatTold]
     scores: np.ndarray
     configurations: Sequence[Mapping[str, Any]]
     seeds: Sequence[int]
-    split: Mapping[str, Any]
+    split: SplitTold
     plan: Mapping[str, Any]
-    data: Mapping[str, Any]
-    model: Mapping[str, Any]
+    data: DataTold
+    model: ModelTold
     environment: Mapping[str, Any]
     seconds: float
 
@@ -88,15 +91,18 @@ def load_variance(path: str | Path) -> Variance:
     file = Path(path).expanduser() / VARIANCE
     if not file.is_file():
         raise InputError(f"'{path}' is not a result of variance: it has no {VARIANCE}")
-    try:
-        held = json.loads(file.read_text())
-        held["components"] = [Component(**one) for one in held["components"]]
+    held = read_json(file)
+    with reading(file):
+        held["components"] = [from_plain(Component, one) for one in held["components"]]
         held["scores"] = np.array(held["scores"], np.float64)
-        return Variance(**held)
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"'{file}' is damaged ({type(error).__name__}: {error})") from error
+        found = from_plain(Variance, held)
+        shape = len(found.configurations), found.split["k"], len(found.seeds)
+        if found.scores.shape != shape:
+            raise ValueError(f"its scores have the shape {found.scores.shape}; expected {shape}")
+        return found
 
 
+@check_arguments
 def variance(
     init: Init,
     source: Source,

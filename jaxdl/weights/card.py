@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from jaxdl.data.preprocessing import Preprocessing, parse_preprocessing
 from jaxdl.errors import InputError
 from jaxdl.tasks import Classification, Regression, Task, parse_task
 from jaxdl.tasks.classification import of_classes
+from jaxdl.weights.files import read_json, reading
 
 FORMAT = 1
 CARD, ARRAYS = "card.json", "variables"
@@ -104,23 +104,11 @@ def read_card(path: Path) -> tuple[Card, dict[str, Any]]:
     if not (path / CARD).is_file():
         torn = " (writing it was interrupted: it has arrays)" if (path / ARRAYS).is_dir() else ""
         raise InputError(f"'{path}' is not a jaxdl checkpoint: it has no {CARD}{torn}")
-    try:
-        held = json.loads((path / CARD).read_text())
-        written = held["format"]
-        if type(written) is not int or not 1 <= written <= FORMAT:
-            raise InputError(
-                f"'{path}' was written in checkpoint format {written}; this jaxdl reads up to {FORMAT}: update jaxdl"
-            )
-        try:
-            card = parse_card(held)
-        except InputError as error:  # of a preprocessing or task, which do not know of any file
-            raise InputError(f"the card '{path / CARD}' cannot be used: {error}") from error
-        listed = {name: held[name] for name in LISTS if held.get(name) is not None}  # older cards have none
-        return dataclasses.replace(card, **{k: _read_list(path / LISTS[k], v) for k, v in listed.items()}), held
-    except InputError:
-        raise
-    except (ValueError, LookupError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-        raise InputError(f"the card '{path / CARD}' is damaged ({type(error).__name__}: {error})") from error
+    held = read_json(path / CARD, newest=FORMAT)
+    with reading(path / CARD):
+        card = parse_card(held)
+        listed = {name: dict(held[name]) for name in LISTS if held.get(name) is not None}  # older cards have none
+    return dataclasses.replace(card, **{k: _read_list(path / LISTS[k], v) for k, v in listed.items()}), held
 
 
 def plain_card(card: Card) -> dict[str, Any]:
@@ -145,7 +133,7 @@ def _about_list(hashes: bytes) -> dict[str, Any]:
 
 
 def _read_list(file: Path, listed: Mapping[str, Any]) -> bytes:
-    if not file.is_file() or _about_list(hashes := file.read_bytes()) != dict(listed):
+    if not file.is_file() or _about_list(hashes := file.read_bytes()) != listed:
         raise InputError(
             f"'{file}', which lists examples that the checkpoint was trained on or tested by, is missing or not that "
             "of its card. Take it from the same copy of the checkpoint"
@@ -206,6 +194,7 @@ def _check_kinds(held: Mapping[str, Any]) -> None:
     """Raises TypeError for a value of a card whose kind would only surprise whoever uses it later."""
     text, table = (str, type(None)), (dict, type(None))
     kinds = {"parent": text, "data": text, "split": text, "fingerprint": text, "plan": table, "source": table}
+    kinds["environment"] = table  # of versions: not on the card, but in its file
     for key, kind in {"model": str, **kinds}.items():
         if not isinstance(held.get(key), kind):
             raise TypeError(f"{key} is {str(held[key])[:50]}")

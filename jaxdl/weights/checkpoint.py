@@ -7,11 +7,12 @@ import platform
 from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypedDict
 
 import jax
 import numpy as np
 
+from jaxdl.checks import check_arguments
 from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.errors import InputError
 from jaxdl.models import create, describe
@@ -27,9 +28,15 @@ from jaxdl.models.staged import (
 )
 from jaxdl.tasks.classification import of_classes
 from jaxdl.weights.card import ARRAYS, CARD, FORMAT, LISTS, Card, lists_of, plain_card, read_card
-from jaxdl.weights.files import check_free, first_line, plain_path, written_whole
+from jaxdl.weights.files import AGAIN, check_free, first_line, plain_path, read_json_lines, reading, written_whole
 
 HISTORY = "metrics.jsonl"
+
+
+class HistoryRow(TypedDict):
+    """What every row of a history has."""
+
+    epoch: int
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,6 +84,7 @@ def fingerprint(variables: Variables) -> str:
     return digest.hexdigest()
 
 
+@check_arguments
 def save(checkpoint: Checkpoint, path: str | Path) -> Path:
     """Writes a checkpoint, all of it or nothing.
 
@@ -197,7 +205,7 @@ def read_arrays(
             stored = checkpointer.metadata(path / ARRAYS).item_metadata
             stored = stored.tree if hasattr(stored, "tree") else stored
             if not stored:  # Orbax only logs that it found nothing it can read
-                raise InputError(f"the arrays of the checkpoint '{path}' are missing or damaged")
+                raise ValueError("Orbax found nothing that it can read")
             target = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), stored)
             kept = _match(target, expected, drop, rename or {}, str(path))
             device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
@@ -205,8 +213,11 @@ def read_arrays(
             arrays = checkpointer.restore(path / ARRAYS, target)
     except InputError:
         raise
-    except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged store
-        raise InputError(f"the arrays of the checkpoint '{path}' cannot be read: {first_line(error)}") from error
+    except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged store, and say pages
+        raise InputError(
+            f"the arrays of the checkpoint '{path}' cannot be read: files in its {ARRAYS}/ are damaged or missing; "
+            f"{AGAIN}"
+        ) from error
     found = dict(walk_shapes(arrays))
     for name, leaf in walk_shapes(target):
         if found[name].shape != leaf.shape:
@@ -224,13 +235,11 @@ def _read_history(path: Path) -> tuple[Mapping[str, Any], ...]:
     file = path / HISTORY
     if not file.is_file():
         return ()
-    try:
-        rows = tuple(json.loads(line) for line in file.read_text().splitlines())
-        if not all(isinstance(row, dict) for row in rows):
-            raise ValueError("a line is no object")
-        return rows
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"the history '{file}' is damaged ({error})") from error
+    rows = read_json_lines(file, HistoryRow)
+    with reading(file):
+        if not rows:  # without any it would not have been written
+            raise ValueError("it has no rows")
+    return tuple(rows)
 
 
 def _match(stored: Any, expected: Any, drop: Sequence[str], rename: Mapping[str, str], where: str) -> dict[str, str]:
@@ -285,6 +294,7 @@ def check_fits(checkpoint: Checkpoint, preprocessing: Preprocessing) -> None:
         )
 
 
+@check_arguments
 def replace_head(
     checkpoint: Checkpoint, *, num_outputs: int, class_names: Sequence[str] = (), seed: int = 0
 ) -> Checkpoint:
@@ -312,6 +322,7 @@ def replace_head(
     return Checkpoint(model, join_variables(body, head), card)
 
 
+@check_arguments
 def from_model(
     model: Staged, preprocessing: Preprocessing, class_names: Sequence[str] = (), seed: int = 0
 ) -> Checkpoint:

@@ -1,13 +1,24 @@
-"""Writing all of something or nothing, and what storage wants explained."""
+"""Writing all of something or nothing, reading it back, and what storage wants explained."""
 
+import dataclasses
+import json
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+import zipfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any, TypeVar
 
+import numpy as np
+
+from jaxdl.checks import check_fields, check_type
 from jaxdl.errors import InputError
+
+T = TypeVar("T")
+AGAIN = "restore it from a copy, or make it again (with --restart, or in a new folder)"
 
 
 def check_free(path: str | Path) -> Path:
@@ -62,6 +73,98 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 
 @contextmanager
+def reading(file: Path, advice: str = AGAIN) -> Iterator[None]:
+    """Whatever a file that is cut, damaged or gone leads to becomes one InputError, which names it.
+
+    Args:
+      file: whose content is read, parsed or used inside.
+      advice: what to do.
+    """
+    try:
+        yield
+    except InputError as error:  # of a task, for example, which does not know of any file
+        raise InputError(f"'{file}' cannot be used: {error}") from error
+    except OSError as error:
+        raise InputError(f"'{file}' cannot be read ({error.strerror or first_line(error)}); {advice}") from error
+    except Exception as error:  # json, numpy, zipfile and zlib say in many ways that a file is damaged
+        reason = f"it has no {error}" if isinstance(error, KeyError) else first_line(error).removeprefix("ValueError: ")
+        raise InputError(f"'{file}' is damaged ({reason}); {advice}") from error
+
+
+def read_json(file: Path, expected: Any = dict, advice: str = AGAIN, *, newest: int | None = None) -> Any:
+    """The values in a JSON file.
+
+    Args:
+      file: of UTF-8.
+      expected: type of the values, see `checks.check_type`.
+      advice: what to do where it is damaged.
+      newest: the last ``format`` that this jaxdl reads, of a file that has one.
+
+    Raises:
+      InputError: if it is not there, damaged, newer than this jaxdl, or holds something else.
+    """
+    with reading(file, advice):
+        held = json.loads(file.read_text(encoding="utf-8"))
+        if newest is not None:  # first: a newer file may hold something else
+            check_format(_checked(held, dict)["format"], newest)
+        return _checked(held, expected)
+
+
+def read_json_lines(file: Path, expected: Any = dict) -> list[Any]:
+    """The values in a file that holds one a line, each of a type. Raises InputError as `read_json`."""
+    with reading(file):
+        return [_checked(json.loads(line), expected) for line in file.read_text(encoding="utf-8").splitlines()]
+
+
+def read_npz(file: Path, advice: str = AGAIN) -> dict[str, np.ndarray]:
+    """The arrays in an ``.npz`` file by name. Raises InputError as `read_json`, and for Python objects."""
+    with reading(file, advice):
+        with file.open("rb") as opened:  # of which numpy would say that they may be pickles
+            if not zipfile.is_zipfile(opened):
+                raise ValueError("it is no whole .npz archive")
+        with np.load(file, allow_pickle=False) as held:
+            return {name: held[name] for name in held.files}
+
+
+def check_format(written: Any, newest: int) -> None:
+    """Raises InputError for the format of a file that this jaxdl does not know."""
+    if type(written) is not int or written < 1:
+        raise ValueError(f"its format is {written!r:.50}")
+    if written > newest:
+        raise InputError(f"it was written in format {written}, this jaxdl reads up to {newest}: update jaxdl")
+
+
+def from_plain(made: type[T], held: Mapping[str, Any], **more: Any) -> T:
+    """A dataclass of the plain values in a file, and of `more`. Raises ValueError naming what is missing or else."""
+    fields = {field.name: field for field in dataclasses.fields(made)}
+    given = {**held, **more}
+    needed = [n for n, f in fields.items() if f.default is f.default_factory is dataclasses.MISSING]
+    if missing := [name for name in needed if name not in given]:
+        raise ValueError(f"it has no {', '.join(missing)}")
+    if unknown := given.keys() - fields:
+        raise ValueError(f"it has what this jaxdl does not know: {', '.join(sorted(unknown))}")
+    found = made(**given)
+    with _as_damage():
+        check_fields(found)
+    return found
+
+
+def _checked(held: Any, expected: Any) -> Any:
+    with _as_damage():
+        check_type("it", held, expected)
+    return held
+
+
+@contextmanager
+def _as_damage() -> Iterator[None]:
+    """What would be a user's mistake is damage in a file that jaxdl wrote."""
+    try:
+        yield
+    except InputError as error:
+        raise ValueError(str(error)) from error
+
+
+@contextmanager
 def plain_path(folder: Path) -> Iterator[Path]:
     """Another name for `folder`, which exists, without brackets and stars: Orbax takes these for a pattern."""
     if not set("[]*?") & set(str(folder)):
@@ -75,7 +178,7 @@ def plain_path(folder: Path) -> Iterator[Path]:
 
 def first_line(error: Exception) -> str:
     """The kind of an error and the first line of what it says, which may be long."""
-    text = str(error).strip()
+    text = re.split(r" \[[\w ]+=", str(error).strip())[0]  # TensorStore puts places in its own source there
     return f"{type(error).__name__}: {text.splitlines()[0][:300] if text else 'no message'}"
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing, TablePreprocessing
 from jaxdl.errors import InputError
 from jaxdl.models import MODELS
+from jaxdl.weights.files import read_json
 from jaxdl.weights.published import HALVES, IMAGENET
 
 CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
@@ -68,15 +69,7 @@ def read_config(folder: Path) -> Described | None:
 
 
 def _read_json(path: Path) -> Mapping[str, Any] | None:
-    if not path.is_file():
-        return None
-    try:
-        held = json.loads(path.read_text(encoding="utf-8"))
-    except (ValueError, RecursionError) as error:
-        raise InputError(f"'{path}' is damaged ({error}); fetch it again") from error
-    if not isinstance(held, dict):
-        raise InputError(f"'{path}' is damaged: it holds no object; fetch it again")
-    return held
+    return read_json(path, advice="fetch it again") if path.is_file() else None
 
 
 def model_of_timm(architecture: str) -> str | None:

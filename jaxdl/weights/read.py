@@ -2,8 +2,6 @@
 
 import hashlib
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl.errors import InputError
-from jaxdl.weights.files import first_line
+from jaxdl.weights.files import first_line, read_npz
 
 TORCH = (".pth", ".pt", ".th", ".bin")
 SUFFIXES = (".safetensors", *TORCH, ".npz")
@@ -52,15 +50,7 @@ def read_npz_weights(path: str | Path) -> dict[str, np.ndarray]:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no weight file '{path}'")
-    try:
-        file = np.load(path, allow_pickle=False)
-        if not isinstance(file, np.lib.npyio.NpzFile):
-            raise ValueError("it is a single array")
-        with file:
-            return {name: file[name] for name in file.files}
-    # numpy, zipfile and zlib have many ways to say that a file is damaged
-    except (zipfile.BadZipFile, zlib.error, OSError, ValueError, EOFError, RuntimeError, MemoryError) as error:
-        raise InputError(f"'{path}' cannot be read as an .npz file of weights ({error})") from error
+    return read_npz(path, "expected an .npz file of weights: fetch it again")
 
 
 class _Safetensors(Mapping[str, np.ndarray]):

@@ -232,6 +232,7 @@ def test_data_and_parent_that_have_gone(made, tmp_path):
     (examples,) = [part for part in parts if "where-it-looked" in part and "activations" in part]
     assert "jaxdl report --data SPEC" in parts[examples]
     assert "there is no '" in parts[examples]
+    assert ".." not in parts[examples]
     (run / "folds" / "0" / "card.json").write_text("{")
     assert "Gradients" in read_page(write_run_report(run)).text()
 

@@ -1,6 +1,7 @@
 """Pages of a task of somebody's own, whose sections are those that it names."""
 
 import dataclasses
+import json
 
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +13,7 @@ from jaxdl import data
 from jaxdl.errors import InputError
 from jaxdl.report.markup import Section
 from jaxdl.report.page import write_page
+from jaxdl.report.run import load_run
 from jaxdl.report.run_page import write_run_report
 from jaxdl.report.sections import SECTIONS, task_sections
 from jaxdl.report.shown import Shown
@@ -94,6 +96,15 @@ def own():
     SECTIONS["own"] = count
     yield
     del SECTIONS["own"]
+
+
+def test_the_data_of_a_run_of_such_a_task_is_found_again(result, source, tmp_path):
+    np.savez(tmp_path / "visits.npz", x=source.x, y=source.targets())
+    run = result.save(tmp_path / "run")
+    (run / "run.json").write_text(json.dumps({"data": str(tmp_path / "visits.npz"), "task": "counts"}))
+    found = load_run(run)
+    assert "source" not in found.missing
+    np.testing.assert_array_equal(found.source.targets(), source.targets())
 
 
 @pytest.mark.usefixtures("own")

@@ -227,7 +227,7 @@ def test_damaged_folders_are_refused(copy, tmp_path):
     for change, said in (
         (lambda c: c.update(members=c["members"][:2]), "damaged|mismatches"),
         (lambda c: c.update(model="cnn"), "damaged|mismatches"),
-        (lambda c: c.update(format=9), "newer than this jaxdl"),
+        (lambda c: c.update(format=9), "update jaxdl"),
         (lambda c: c.pop("members"), "damaged"),
         (lambda c: c.update(fingerprint="0"), "exchanged"),
     ):

@@ -474,15 +474,15 @@ def test_damaged_files_are_refused(tmp_path):
     newer = whole | {"manifest": np.array(json.dumps(json.loads(str(whole["manifest"])) | {"format": 2}))}
     lacking = {name: array for name, array in whole.items() if name != "test_sizes"}
     objects = whole | {"test": np.array([print], object)}
-    for held, message in ((swapped, "not those that its hash is of"), (newer, "update jaxdl"), (lacking, "no whole")):
+    for held, message in ((swapped, "hash"), (newer, "update jaxdl"), (lacking, "test_sizes")):
         np.savez(tmp_path / "bad.npz", **held)
         with pytest.raises(InputError, match=message):
             load_split(tmp_path / "bad.npz")
     np.savez(tmp_path / "bad.npz", **objects)
-    with pytest.raises(InputError, match="no whole split"):
+    with pytest.raises(InputError, match=r"bad\.npz"):
         load_split(tmp_path / "bad.npz")
     (tmp_path / "bad.npz").write_bytes(path.read_bytes()[:200])
-    with pytest.raises(InputError, match="no whole split"):
+    with pytest.raises(InputError, match=r"bad\.npz"):
         load_split(tmp_path / "bad.npz")
     with pytest.raises(InputError, match="there is no split"):
         load_split(tmp_path / "empty")

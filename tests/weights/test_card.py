@@ -249,7 +249,7 @@ def test_numbers_of_before_are_a_table(tmp_path):
         (3, {"class_names": ["a", "b"]}, "2 outputs"),
         (1, {"class_names": [], "scaling": [1.0, 0.0]}, "scaling"),
         (1, {"class_names": [], "scaling": [1.0, float("nan")]}, "scaling"),
-        (1, {"class_names": [], "scaling": [1.0]}, "ValueError"),
+        (1, {"class_names": [], "scaling": [1.0]}, "unpack"),
         (1, {"class_names": [], "scaling": 1.0}, "scaling"),
         (3, {"class_names": [], "scaling": [1.0, 1.0]}, "1 outputs"),
         (3, {"class_names": [], "preprocessing": {**BEFORE["preprocessing"], "kind": "int8"}}, "modality.*int8"),
@@ -257,7 +257,7 @@ def test_numbers_of_before_are_a_table(tmp_path):
 )
 def test_damaged_cards_of_before(tmp_path, outputs, changes, named):
     path = _of_before(tmp_path, outputs, **changes)
-    with pytest.raises(InputError, match=rf"card '.*before/card\.json'.*{named}"):
+    with pytest.raises(InputError, match=rf"'.*before/card\.json'.*{named}"):
         restore(path)
 
 
@@ -331,7 +331,7 @@ SCALINGS = {
 )
 def test_a_damaged_card_is_refused_by_its_name(saved, change, named):
     edit_card(saved, change)
-    with pytest.raises(InputError, match=rf"card '.*checkpoint/card\.json'.*{named}"):
+    with pytest.raises(InputError, match=rf"'.*checkpoint/card\.json'.*{named}"):
         restore(saved)
 
 
@@ -339,14 +339,14 @@ def test_a_damaged_card_is_refused_by_its_name(saved, change, named):
 def test_a_damaged_scaling_is_refused_by_its_card(tmp_path, damage):
     path = save(_asked(*ASKED["regression"]), tmp_path / "c")
     edit_card(path, put(targets={"scaling": SCALINGS[damage]}))
-    with pytest.raises(InputError, match=r"card '.*c/card\.json' is damaged"):
+    with pytest.raises(InputError, match=r"'.*c/card\.json' is damaged"):
         restore(path)
 
 
 @pytest.mark.parametrize("written", [0, 2, "one", True, 1.0, None])
 def test_a_card_of_another_format_is_refused(saved, written):
     edit_card(saved, put(format=written))
-    with pytest.raises(InputError, match=f"checkpoint' .* format {written}"):
+    with pytest.raises(InputError, match=rf"checkpoint/card\.json'.* format.* '?{written}'?"):
         restore(saved)
 
 
@@ -375,12 +375,12 @@ def test_a_card_that_asks_for_the_impossible_is_refused_at_once(tmp_path, kind, 
     path = save(made(kind), tmp_path / "c")
     edit_card(path, put_in("arguments", **arguments))
     edit_card(path, put_in("preprocessing", input_shape=shape))
-    with pytest.raises(InputError, match=rf"card '.*card\.json'.*{named}"):
+    with pytest.raises(InputError, match=rf"'.*card\.json'.*{named}"):
         restore(path)
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"null", b"\xff\xfe", b'{"format": 1}', b"[" * 99_999])
 def test_a_card_that_is_no_card_is_refused(saved, content):
     (saved / "card.json").write_bytes(content)
-    with pytest.raises(InputError, match=r"card '.*card\.json' is damaged"):
+    with pytest.raises(InputError, match=r"'.*card\.json' is damaged"):
         restore(saved)

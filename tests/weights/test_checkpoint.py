@@ -364,7 +364,7 @@ def test_truncated_arrays_are_refused_or_the_same(saved):
                 assert_same(restored.variables, original.variables)
         file.write_bytes(content)
     for message in refusals.values():
-        assert re.match("the arrays of the checkpoint '.*' (cannot be read: |are missing or damaged)", message)
+        assert re.match("the arrays of the checkpoint '.*' cannot be read", message)
     assert {kept for name, kept in refusals if name == "manifest.ocdbt"} >= {None, 0}
     assert len(refusals) >= 10
     assert_same(restore(saved).variables, original.variables)

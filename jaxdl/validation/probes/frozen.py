@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.checks import check_arguments
 from jaxdl.data.content import hash_indices
 from jaxdl.data.source import Source, arrange_columns, check_source
 from jaxdl.errors import InputError
@@ -34,6 +35,7 @@ from jaxdl.weights.checkpoint import Checkpoint
 PUT_BACK = ("ridge", "logistic", "svm")
 
 
+@check_arguments
 def extract_features(
     checkpoint: Checkpoint,
     source: Source,
@@ -79,6 +81,7 @@ def extract_features(
     return features
 
 
+@check_arguments
 def probe_checkpoint(
     checkpoint: Checkpoint,
     source: Source,
@@ -99,8 +102,6 @@ def probe_checkpoint(
     Raises:
       InputError: if the data, the checkpoint and what is asked for do not go together, or a leak is found.
     """
-    if not isinstance(checkpoint, Checkpoint):
-        raise InputError("probing takes a Checkpoint: a network without weights has no features worth probing")
     question = choose_task(check_source(source), task, metrics, purpose="probing")
     probing.grids(source, question)  # what does not go together is refused before the network runs
     allow = check_allowed(execution.allow)
@@ -125,6 +126,7 @@ def probe_checkpoint(
     return dataclasses.replace(made, settings=settings, feature_seconds=seconds)
 
 
+@check_arguments
 def with_head(
     checkpoint: Checkpoint,
     source: Source,

@@ -9,6 +9,7 @@ from typing import Any
 import jax.numpy as jnp
 import numpy as np
 
+from jaxdl.checks import check_arguments, check_fields
 from jaxdl.data.source import Arrays, Source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.tasks import Metrics, Task, choose_task
@@ -55,8 +56,7 @@ class Probing:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        if isinstance(self.heads, str):
-            raise InputError(f"heads is {self.heads!r}; expected a list of {', '.join(HEADS)}")
+        check_fields(self)
         for name in self.heads:
             check_choice("head", name, HEADS)
         check_choice("selection", self.selection, RULES)
@@ -94,6 +94,7 @@ class Probing:
         return {name: kinds[HEADS[name].grid] for name in self.heads_for(task)}
 
 
+@check_arguments
 def probe(
     features: np.ndarray,
     labels: np.ndarray,

@@ -16,6 +16,7 @@ from jaxdl.models.staged import Staged, init_variables
 from jaxdl.tasks import Task
 from jaxdl.training.plan import Plan
 from jaxdl.training.prepare import with_plan
+from jaxdl.training.progress import without_prefix
 from jaxdl.training.setup import Init, choose_preprocessing
 from jaxdl.training.traced_hyperparameters import NUMBERS, TracedHyperparameters, traced_hyperparameters
 from jaxdl.weights.checkpoint import Checkpoint
@@ -129,7 +130,7 @@ def configure(
 
 def _start(values: Mapping[str, Any], init: Init, task: Task, starts: dict[str, Init]) -> Init:
     """The starting point; the same one for the same values."""
-    arguments = {name.removeprefix("model."): v for name, v in values.items() if name.startswith("model.")}
+    arguments = without_prefix(values, "model.")
     key = json.dumps([_named(values.get("init")), values.get("model"), arguments], default=str)
     if key in starts:
         return starts[key]
@@ -165,8 +166,7 @@ def _once(starts: dict[str, Init], key: str, make: Any) -> Init:
 
 def _plan(values: Mapping[str, Any], plan: Plan) -> Plan:
     fields = {name: v for name, v in values.items() if "." not in name and name not in ("model", "init")}
-    factors = {name.removeprefix("stage_lr."): v for name, v in values.items() if name.startswith("stage_lr.")}
-    if factors:
+    if factors := without_prefix(values, "stage_lr."):
         fields["stage_lr"] = {**plan.stage_lr, **factors}
     try:
         return dataclasses.replace(plan, **fields)

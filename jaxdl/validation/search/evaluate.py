@@ -20,6 +20,7 @@ from jaxdl.validation.search.configurations import Configuration, Group
 from jaxdl.validation.search.inner import Part
 from jaxdl.validation.splits import Split
 from jaxdl.validation.strategy import choose_batching
+from jaxdl.validation.told import BatchingTold
 from jaxdl.weights.checkpoint import Checkpoint
 
 Trained = tuple[int, Part, int]  # configuration, part, seed
@@ -133,7 +134,8 @@ class Evaluation:
 
     def _choose(self, number: int, setup: Setup, runs: list[BatchedRun]) -> tuple[dict[str, Any], dict[str, Any]]:
         execution = self.execution
-        known = execution.work.recall(f"group-{number}") if execution.work else None  # a trial may end otherwise
+        # a trial may end otherwise the next time
+        known = execution.work.recall(f"group-{number}", BatchingTold) if execution.work else None
         if known:
             return known, {}
         memory = memory_limit() if execution.memory is None else execution.memory

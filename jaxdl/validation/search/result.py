@@ -12,6 +12,8 @@ from jaxdl.training.plan import Plan
 from jaxdl.training.setup import Init
 from jaxdl.validation.result import NOT_NESTED, Result, load_result
 from jaxdl.validation.saving import Saved
+from jaxdl.validation.told import ConfigurationTold, RankedTold
+from jaxdl.weights.files import from_plain, read_json, reading
 
 SEARCH = "search.json"
 
@@ -43,8 +45,8 @@ class SearchResult(Saved):
 
     nested: bool
     result: Result
-    configurations: Sequence[Mapping[str, Any]]
-    scores: Sequence[Mapping[str, Any]]
+    configurations: Sequence[ConfigurationTold]
+    scores: Sequence[RankedTold]
     choices: Sequence[int]
     final: int
     selection: Mapping[str, Any]
@@ -108,12 +110,14 @@ def load_search(path: str | Path) -> SearchResult:
     if not (path / SEARCH).is_file():
         raise InputError(f"'{path}' is not a result of search: it has no {SEARCH}")
     result = load_result(path)
-    try:
-        held = json.loads((path / SEARCH).read_text())
+    held = read_json(path / SEARCH)
+    with reading(path / SEARCH):
         derived = ("warning", "not_nested", "agreement")
         if result.selected is None:  # of an older release
             selected = {"configurations": len(held["configurations"]), "nested": held["nested"]}
             result = dataclasses.replace(result, selected=selected)
-        return SearchResult(result=result, **{name: value for name, value in held.items() if name not in derived})
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"the search in '{path}' is damaged ({type(error).__name__}: {error})") from error
+        found = from_plain(SearchResult, {k: v for k, v in held.items() if k not in derived}, result=result)
+        ranked = {row["configuration"] for row in found.ranking}
+        if found.final not in ranked or not {*found.choices, *ranked} <= set(range(len(found.configurations))):
+            raise ValueError("its scores are not those of its configurations")
+        return found

@@ -3,10 +3,11 @@
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
+from jaxdl.checks import check_arguments, check_fields
 from jaxdl.data.source import Source, arrange_columns, check_source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
@@ -33,7 +34,6 @@ from jaxdl.validation.strategy import STRATEGIES
 from jaxdl.weights.checkpoint import Checkpoint, environment
 
 SearchStrategy = Literal["grid", "random", "halving"]
-SEARCH_STRATEGIES = get_args(SearchStrategy)
 ALL = "all"
 
 
@@ -69,13 +69,14 @@ class Searching:
     seeds: int = 1
 
     def __post_init__(self) -> None:
-        check_choice("search strategy", self.strategy, SEARCH_STRATEGIES)
+        check_fields(self)
         check_choice("selection", self.selection, SELECTIONS)
         check_choice("criterion", self.criterion, CRITERIA)
-        if not isinstance(self.seeds, int) or self.seeds < 1:
-            raise InputError(f"seeds is {self.seeds!r}; expected a whole number of at least 1")
+        if self.seeds < 1:
+            raise InputError(f"seeds is {self.seeds}; expected a whole number of at least 1")
 
 
+@check_arguments
 def search(
     init: Init,
     source: Source,

@@ -14,6 +14,7 @@ from jaxdl.errors import InputError, nearest
 from jaxdl.models import MODELS, describe
 from jaxdl.models.staged import Staged
 from jaxdl.training.plan import Plan
+from jaxdl.training.progress import without_prefix
 
 POINTS = 5  # of a range in a grid, where nothing else is said
 MOST = 10_000  # configurations of a grid; more are a mistake
@@ -109,7 +110,7 @@ def parse_space(given: Sequence[str]) -> dict[str, Dimension]:
 def _read_file(path: str) -> Mapping[str, Any]:
     try:
         held = json.loads(Path(path).expanduser().read_text())
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"'{path}' is neither NAME=VALUES nor a JSON file that can be read ({error})") from error
     if not isinstance(held, dict):
         raise InputError(f'\'{path}\' holds no JSON object; expected {{"learning_rate": "log:1e-4:1e-1", …}}')
@@ -207,7 +208,7 @@ def make_space(given: Space, model: Staged) -> dict[str, Dimension]:
 def _stages(space: Mapping[str, Dimension], model: Staged) -> Sequence[str]:
     if "model" not in space and "init" not in space:
         return model.stage_names
-    return [name.removeprefix("stage_lr.") for name in space if name.startswith("stage_lr.")]  # each model checks
+    return list(without_prefix(space, "stage_lr."))  # each model checks
 
 
 def _arguments(model: Staged) -> list[str]:
