@@ -109,7 +109,7 @@ def test_hold_out_is_stratified_and_disjoint():
 
 
 def test_pretrain_wants_a_model(parent):
-    with pytest.raises(InputError, match=r"jaxdl\.create"):
+    with pytest.raises(InputError, match=r"^model .*jaxdl\.create"):
         jaxdl.pretrain(parent, data.digits(), FAST)
 
 

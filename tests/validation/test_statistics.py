@@ -45,7 +45,11 @@ def _result(label, logits, folds=5, names=("a", "b", "c"), sha="same", metric=No
         rows.append({"fold": k, "train": int(n - mine.sum()), "test": int(mine.sum()), metric: value})
     scores = [row[metric] for row in rows]
     empty = dict(
-        fold_strategy={"name": "loop", "reason": ""}, init={"kind": "scratch"}, model={}, plan={}, environment={}
+        fold_strategy={"name": "loop", "reason": ""},
+        init={"kind": "scratch", "model": "mlp"},
+        model={"name": "mlp", "arguments": {}},
+        plan={},
+        environment={},
     )
     return Result(
         task="classification" if names else "regression",
