@@ -342,7 +342,7 @@ def test_the_answer_is_printed(run, home):
 @pytest.mark.parametrize(
     ("splitter", "data", "folds"),
     [
-        ("kfold", "plain.npz", 3),
+        pytest.param("kfold", "plain.npz", 3, marks=pytest.mark.slow),
         ("group", "full.npz", 3),
         ("holdout", "plain.npz", 1),
         pytest.param("leave-one-out", "eight.npz", 8, marks=pytest.mark.slow),
@@ -602,6 +602,7 @@ def test_interruption_before_results_are_written_keeps_what_was_trained(monkeypa
     np.testing.assert_array_equal(*(load_result(name).out_of_fold.kept for name in ("whole", "o")))
 
 
+@pytest.mark.slow
 def test_interruption_in_the_middle_of_placing_results(monkeypatch, tmp_path):
     """What is there is kept, says that it is not whole, and is made whole by the same command."""
     monkeypatch.chdir(tmp_path)

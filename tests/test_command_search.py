@@ -55,8 +55,15 @@ def test_a_search_says_its_nested_score_first_and_how_to_train_the_final_one(hom
     assert "is finished" in again
 
 
-@pytest.mark.parametrize("strategy", ["grid", "halving --eta 2"])
-@pytest.mark.parametrize(("criterion", "chose"), [("loss", "log_loss"), ("metric", "auc")])
+@pytest.mark.parametrize(
+    ("strategy", "criterion", "chose"),
+    [
+        ("grid", "loss", "log_loss"),
+        pytest.param("grid", "metric", "auc", marks=pytest.mark.slow),
+        pytest.param("halving --eta 2", "loss", "log_loss", marks=pytest.mark.slow),
+        pytest.param("halving --eta 2", "metric", "auc", marks=pytest.mark.slow),
+    ],
+)
 def test_the_inner_values_of_the_criterion_are_shown_and_named(home, tmp_path, strategy, criterion, chose):
     """Also where the score is another metric: the table is in the order of the values that chose."""
     options = f"--strategy {strategy} --criterion {criterion} --metric auc --inner-folds 2 --space {SPACE}"

@@ -233,7 +233,7 @@ COMMANDS = {
 }
 
 
-@pytest.mark.parametrize("stream", ["never", "always --workers 0"])
+@pytest.mark.parametrize("stream", ["never", pytest.param("always --workers 0", marks=pytest.mark.slow)])
 @pytest.mark.parametrize("command", COMMANDS)
 def test_broken_files_are_named_or_skipped(tmp_path, broken, command, stream):
     line = f"{COMMANDS[command]} --data {broken} --stream {stream} --out {tmp_path / 'run'}"

@@ -17,6 +17,7 @@ def blocks(section, language):
     return re.findall(rf"```{language}\n(.*?)```", text, re.DOTALL)
 
 
+@pytest.mark.slow
 def test_the_quickstart_in_python(tmp_path, monkeypatch, capsys):
     """Its first block stands alone; the second one says that it goes on from there."""
     monkeypatch.chdir(tmp_path)

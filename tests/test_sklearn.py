@@ -111,6 +111,7 @@ def test_clone_takes_the_parameters_alone(fitted, parent, tmp_path):
     np.testing.assert_array_equal(restored.predict_proba(FEW.x), fitted.predict_proba(FEW.x))
 
 
+@pytest.mark.slow
 def test_folds_are_those_of_cross_validate(parent):
     """Fold 0, whose draws are those of a training of its own."""
     splitter = StratifiedKFold(3, shuffle=True, random_state=0)

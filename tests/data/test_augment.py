@@ -132,7 +132,8 @@ def test_alone_jitted_and_mapped_over_folds_agree(names):
     assert not np.allclose(mapped.images[0] - images[0], mapped.images[2] - images[2])
 
 
-@pytest.mark.parametrize("real", [5, *(pytest.param(real, marks=pytest.mark.slow) for real in (0, 1))])
+@pytest.mark.slow
+@pytest.mark.parametrize("real", [0, 1, 5])
 def test_padding_changes_no_real_example(real):
     images = stored(3, 8, 16, 16, 3)
     images[real:] = np.nan
@@ -397,7 +398,9 @@ def test_tone_operations_leave_a_plain_image_alone():
 # Mixing
 
 
-@pytest.mark.parametrize("names", ["mixup", "cutmix", ("mixup", "cutmix")])
+@pytest.mark.parametrize(
+    "names", [*(pytest.param(name, marks=pytest.mark.slow) for name in ("mixup", "cutmix")), ("mixup", "cutmix")]
+)
 def test_partners_are_the_other_real_examples(names):
     weights = np.arange(9) < 6
     reached = np.zeros((9, 9), int)

@@ -310,7 +310,9 @@ def test_no_epochs_no_batches(images):
     assert list(stream(images, SMALL, TrainingOrder((np.arange(23),), 4, 3), range(2, 2))) == []
 
 
-@pytest.mark.parametrize(("kind", "count"), [("images", 0), ("rows", 0), ("images", 2)])
+@pytest.mark.parametrize(
+    ("kind", "count"), [pytest.param("images", 0, marks=pytest.mark.slow), ("rows", 0), ("images", 2)]
+)
 def test_moments_are_those_of_memory(kind, count, images, monkeypatch):
     monkeypatch.setattr("jaxdl.data.stream.CHUNK", 5)  # several parts
     source, preprocessing = SOURCES[kind](images)

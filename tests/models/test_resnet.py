@@ -206,7 +206,9 @@ def _trainable(name, num_outputs, shape, **arguments):
     return sum(leaf.size for _, leaf in walk_shapes(shapes["params"]))
 
 
-@pytest.mark.parametrize("name", PUBLISHED)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=pytest.mark.slow if n in ("resnet101", "resnet152") else ()) for n in PUBLISHED]
+)
 def test_size_is_that_of_torchvision(name):
     assert _trainable(name, 1000, (224, 224, 3)) == PUBLISHED[name]
 

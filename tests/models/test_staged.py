@@ -80,6 +80,7 @@ def test_prefix_then_suffix_is_the_whole(case):
         _equal(model.apply(after, between, start=name), whole)
 
 
+@pytest.mark.slow
 def test_prefix_then_suffix_is_the_whole_in_training(case):
     model, variables, x = case
     whole, changed = _train(model, variables, x)

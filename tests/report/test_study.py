@@ -94,6 +94,7 @@ def test_heads_have_a_page_and_each_one_its_own(tmp_path):
     assert "95 % interval" in own
 
 
+@pytest.mark.slow
 def test_a_search_is_called_one_and_says_that_its_score_is_too_good(tmp_path):
     found = jaxdl.search(MLP, SOURCE, PLAN, {"learning_rate": [1e-3, 1e-2]}, Searching(nested=False), folds=2)
     page = page_of(found.save(tmp_path / "run"), kind="search")

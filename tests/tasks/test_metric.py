@@ -247,6 +247,7 @@ def test_a_metric_that_does_not_fit_the_task_is_refused_and_what_is_suggested_wo
         assert np.isfinite(task.scored_by(suggested).evaluate(*task.example())["loss"])
 
 
+@pytest.mark.slow
 def test_every_scorer_that_is_taken_gives_a_score_and_the_others_fail():
     for task in (classes_of(2), classes_of(3), Regression(), LABELS):
         for name in get_scorer_names():

@@ -53,7 +53,9 @@ def passed():
     return sum(seen)
 
 
-@pytest.mark.parametrize("strategy", ["loop", "vmap", "shard"])
+@pytest.mark.parametrize(
+    "strategy", ["vmap", *(pytest.param(name, marks=pytest.mark.slow) for name in ("loop", "shard"))]
+)
 def test_five_folds_with_a_frozen_body_run_it_once(counting, strategy):
     source = data.subset(data.digits(range(5)), np.arange(64))
     plan = jaxdl.Plan(epochs=6, batch_size=16, freeze_through="body")

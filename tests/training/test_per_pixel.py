@@ -185,7 +185,7 @@ def test_an_epoch_in_which_nothing_is_known_has_no_loss():
     assert np.isnan(trained.history[-1]["train_loss"])
 
 
-@pytest.mark.parametrize("parts", [1, 3])
+@pytest.mark.parametrize("parts", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_the_loss_is_the_mean_over_known_pixels_however_they_are_spread(parts):
     plan = jaxdl.Plan(epochs=1, batch_size=8, optimizer="sgd", learning_rate=1.0, weight_decay=0.0, accumulate=parts)
     setup = prepare(Segmenter(3), SOURCE, plan, [np.arange(30)], TASK)
@@ -282,7 +282,8 @@ def test_early_stopping_keeps_the_epoch_with_the_fewest_wrong_pixels():
     assert measured == pytest.approx(min(errors), abs=2e-3)
 
 
-@pytest.mark.parametrize("streaming", [False, pytest.param(True, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("streaming", [False, True])
 def test_a_killed_run_goes_on_bit_for_bit(streaming, tmp_path):
     plan, how = dataclasses.replace(PLAN, epochs=3), Execution(streaming=streaming, workers=0)
     whole = jaxdl.pretrain(Segmenter(3), SOURCE, plan, task=TASK, execution=how)

@@ -135,7 +135,7 @@ def test_cross_validation_is_the_same_by_every_strategy():
         assert other.mean == loop.mean
 
 
-@pytest.mark.parametrize("stage", ["embed", "pool"])
+@pytest.mark.parametrize("stage", [pytest.param("embed", marks=pytest.mark.slow), "pool"])
 def test_frozen_stages_are_computed_once_and_train_as_uncached(stage, trained):
     plan = dataclasses.replace(SHORT, freeze_through=stage)
     how = Execution(fold_strategy="vmap", allow="parent")
@@ -164,7 +164,8 @@ def test_streamed_and_in_memory_give_the_same_numbers(options, trained):
     np.testing.assert_allclose(*found, atol=1e-6)
 
 
-@pytest.mark.parametrize("streaming", [pytest.param(False, marks=pytest.mark.slow), True])
+@pytest.mark.slow
+@pytest.mark.parametrize("streaming", [False, True])
 def test_a_killed_run_goes_on_bit_for_bit(streaming, tmp_path):
     how = Execution(streaming=streaming, workers=0)
     whole = jaxdl.pretrain(Reader(2), SOURCE, SHORT, execution=how)

@@ -55,7 +55,7 @@ CASES = {
 
 
 # with the other case they are shown quickly
-SLOW_WITH = {"mlp": ("plain", "augmented, in parts"), "cnn": tuple(OPTIONS)}
+SLOW_WITH = {"mlp": ("plain", "augmented, in parts", "sgd, balanced"), "cnn": tuple(OPTIONS)}
 
 
 @pytest.mark.parametrize(

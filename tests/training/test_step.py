@@ -92,7 +92,7 @@ def test_gradients_are_those_of_back_propagation_by_hand():
     assert float(metrics["grad_norm"]) == pytest.approx(norm, rel=1e-4)
 
 
-@pytest.mark.parametrize("name", ["cnn", pytest.param("vit", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("name", ["mlp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cnn", "vit"))])
 def test_gradients_agree_with_finite_differences(name):
     plan = dict(optimizer="sgd", learning_rate=1.0, schedule="constant", weight_decay=0.0)
     model = jaxdl.create(name, 10, **{**FAMILIES[name], "dropout": 0.0})
@@ -120,7 +120,7 @@ def test_gradients_agree_with_finite_differences(name):
     assert slope == pytest.approx(dot, rel=5e-3)
 
 
-@pytest.mark.parametrize("name", FEW)
+@pytest.mark.parametrize("name", ["mlp", *(pytest.param(n, marks=pytest.mark.slow) for n in FAMILIES if n != "mlp")])
 def test_frozen_stages_neither_move_nor_hold_optimizer_state(name):
     parent = parent_of(name)
     names = parent.model.stage_names

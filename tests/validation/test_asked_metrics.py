@@ -157,6 +157,7 @@ def test_a_search_chooses_by_it():
     assert (told.final, told.result.metric, told.selection["criterion"]) == (1, "wrong", "loss")
 
 
+@pytest.mark.slow
 def test_a_loss_that_is_asked_for_is_searched_downwards():
     options = {"folds": 2, "execution": AT_ONCE}
     flat = jaxdl.Searching(nested=False, criterion="metric")
@@ -165,6 +166,7 @@ def test_a_loss_that_is_asked_for_is_searched_downwards():
     assert found.ranking[0]["mean"] < found.ranking[1]["mean"]
 
 
+@pytest.mark.slow
 def test_a_learning_curve_speaks_of_it():
     curve = jaxdl.learning_curve(MLP, SOURCE, PLAN, sizes=[15, 60], metrics="auc", folds=3, execution=AT_ONCE)
     assert curve.metric == "auc"

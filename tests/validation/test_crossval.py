@@ -59,7 +59,7 @@ def test_a_fold_is_what_fine_tuning_on_its_training_part_gives():
     np.testing.assert_allclose(result.out_of_fold.kept[result.out_of_fold.fold == 0], by_hand, atol=1e-4)
 
 
-@pytest.mark.parametrize("strategy", ["loop", "vmap"])
+@pytest.mark.parametrize("strategy", [pytest.param("loop", marks=pytest.mark.slow), "vmap"])
 def test_test_examples_influence_nothing_but_their_own_predictions(strategy):
     """Normalisation, batches and training of fold 0 stay as they are if its first test example is replaced."""
     split = sk.StratifiedKFold(5, shuffle=True, random_state=0)

@@ -43,6 +43,7 @@ def refusal(source, *, init=MLP, allow=(), **options):
     return str(caught.value)
 
 
+@pytest.mark.slow
 def test_copies_of_an_example_on_both_sides():
     source = data.arrays(np.concatenate([PICTURES, PICTURES]), np.concatenate([COIN, COIN]))
     said = refusal(source)

@@ -81,6 +81,7 @@ def test_the_best_of_many_looks_too_good_and_the_nested_one_does_not():
     assert abs(nested - 0.5) < 0.05
 
 
+@pytest.mark.slow
 def test_every_head_runs_in_every_fold_and_is_kept(tmp_path):
     x, labels = examples(noise=0.4)
     heads = tuple(HEADS)

@@ -125,7 +125,9 @@ def _logistic_loss(kernel, bias, x, labels, penalty):
     return loss, x.T @ (p - np.eye(p.shape[1])[labels]) / n + penalty / n * kernel
 
 
-@pytest.mark.parametrize(("d", "classes"), [(12, 3), (12, 2), (300, 4)])
+@pytest.mark.parametrize(
+    ("d", "classes"), [(12, 3), *(pytest.param(*case, marks=pytest.mark.slow) for case in ((12, 2), (300, 4)))]
+)
 def test_logistic_regression_ends_at_scikit_learns_optimum(d, classes):
     x, labels = examples(200, d, classes)
     with jax.enable_x64(True):

@@ -165,7 +165,9 @@ def _fn(targets, predictions):
     return sk.matthews_corrcoef(targets, predictions)
 
 
-@pytest.mark.parametrize("metric", ["macro_f1", "auc", "brier", "matthews_corrcoef", _fn])
+@pytest.mark.parametrize(
+    "metric", ["macro_f1", "auc", "brier", pytest.param("matthews_corrcoef", marks=pytest.mark.slow), _fn]
+)
 @pytest.mark.parametrize("method", ["out-of-fold", "bootstrap", "corrected-t", "wider"])
 def test_every_metric_has_its_intervals(metric, method, monkeypatch):
     monkeypatch.setattr("jaxdl.validation.statistics.intervals.DRAWS", 100)  # scikit-learn takes its time

@@ -299,7 +299,7 @@ def test_a_search_goes_on_after_interruptions(strategy, tmp_path):
 
     how = jaxdl.Execution(fold_strategy=strategy)
     whole = call(how)
-    again, stops = run_to_the_end(call, tmp_path / "run", 6 if strategy == "vmap" else 40, how)
+    again, stops = run_to_the_end(call, tmp_path / "run", 12 if strategy == "vmap" else 40, how)
     assert stops >= 2
     assert again.scores == whole.scores
     assert (again.choices, again.final) == (whole.choices, whole.final)

@@ -221,7 +221,7 @@ def _coverage(monkeypatch):
     return coverage
 
 
-@pytest.mark.parametrize("numbers", [False, True])
+@pytest.mark.parametrize("numbers", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_the_default_covers_on_simulated_problems_where_the_naive_interval_does_not(numbers, monkeypatch):
     coverage = _coverage(monkeypatch)
     rows = coverage.measure(coverage.Problem(50, 8, 5, classes=not numbers), 200, 0)

@@ -184,6 +184,7 @@ def test_an_interrupted_run_goes_on_to_the_same_numbers(found, tmp_path):
         )
 
 
+@pytest.mark.slow
 def test_the_command(tmp_path):
     from command_line import jaxdl_command, refused
 

@@ -370,7 +370,7 @@ def test_truncated_arrays_are_refused_or_the_same(saved):
     assert_same(restore(saved).variables, original.variables)
 
 
-@pytest.mark.parametrize("kind", ["mlp", "cnn", "resnet"])
+@pytest.mark.parametrize("kind", ["mlp", "cnn", pytest.param("resnet", marks=pytest.mark.slow)])
 def test_a_fresh_head_leaves_the_body_as_it_is(tmp_path, kind):
     original = restore(save(made(kind), tmp_path / "c"))
     renewed = replace_head(original, num_outputs=5, class_names="vwxyz")

@@ -5,7 +5,7 @@ from functools import partial
 import jax
 import numpy as np
 import pytest
-from family_checks import all_models, assert_complete, assert_trains_alike, logits_alone, slow_but, without_values
+from family_checks import all_models, assert_complete, assert_trains_alike, logits_alone, without_values
 from parity import assert_parity, calibrated, library
 
 from jaxdl.errors import InputError
@@ -14,6 +14,7 @@ from jaxdl.models.convnext import ConvNeXt
 from jaxdl.models.staged import init_variables
 from jaxdl.weights.convnext import KEYS
 
+pytestmark = pytest.mark.slow  # a plain run has this family in test_every_model.py
 NAMES = [name for name, entry in MODELS.items() if entry.family is ConvNeXt]
 STAGES = {
     "torchvision": {"stem": "features.0", "stage1": "features.1", "stage2": "features.3"},
@@ -66,13 +67,12 @@ def _lively(network):
     return network
 
 
-@pytest.mark.parametrize("layout", slow_but(["torchvision"], KEYS.layouts))
+@pytest.mark.parametrize("layout", KEYS.layouts)
 def test_answers_are_theirs(layout):
     network = _lively(_small(layout))
     assert_parity("convnext_tiny", network, KEYS, layout, side=75, stages=STAGES[layout], arguments=SMALL)
 
 
-@pytest.mark.slow
 def test_it_trains_as_torchvisions_does():
     arguments = {**SMALL, "stochastic_depth": 0.0}
     assert_trains_alike(
@@ -80,7 +80,7 @@ def test_it_trains_as_torchvisions_does():
     )
 
 
-@pytest.mark.parametrize("name", slow_but(["convnext_tiny"], NAMES))
+@pytest.mark.parametrize("name", NAMES)
 def test_key_tables_are_complete(name):
     for layout in KEYS.layouts:
         network = without_values(_made, name, layout)
@@ -88,7 +88,7 @@ def test_key_tables_are_complete(name):
         assert MODELS[name].parameters == sum(parameter.numel() for parameter in network.parameters())
 
 
-@pytest.mark.parametrize("name", slow_but(["convnext_tiny"], NAMES))
+@pytest.mark.parametrize("name", NAMES)
 def test_stochastic_depth_is_torchvisions(name):
     network = without_values(_made, name, "torchvision")
     theirs = [m.p for m in network.modules() if type(m).__name__ == "StochasticDepth"]

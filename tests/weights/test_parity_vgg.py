@@ -10,7 +10,6 @@ from family_checks import (
     assert_complete,
     assert_trains_alike,
     parameter_count,
-    slow_but,
     without_values,
 )
 from parity import assert_parity, calibrated, library
@@ -21,6 +20,7 @@ from jaxdl.models.staged import init_variables
 from jaxdl.models.vgg import VGG, adaptive_average_pool
 from jaxdl.weights.vgg import KEYS
 
+pytestmark = pytest.mark.slow  # a plain run has this family in test_every_model.py
 NAMES = [name for name, entry in MODELS.items() if entry.family is VGG]
 SMALL = {"features": (8, 8, 16, 16, 32), "hidden": (64, 48)}
 # widths by blocks, as both libraries write them
@@ -61,15 +61,14 @@ def _stages(network, *more):
 SIDES = [("none", 224), ("none", 75), ("batch", 224), ("batch", 75), ("batch", 270)]
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize(("norm", "side"), slow_but([("batch", 75)], SIDES))
+@pytest.mark.parametrize(("norm", "side"), SIDES)
 def test_it_is_torchvisions_at_other_sizes_too(norm, side):
     network = calibrated(_lively(_small(norm)), 224)
     stages = _stages(network, ("fc6", "classifier.1"), ("fc7", "classifier.4"))
     assert_parity("vgg11", network, KEYS, "torchvision", side=side, stages=stages, arguments={**SMALL, "norm": norm})
 
 
-@pytest.mark.parametrize("side", slow_but([75], [224, 75]))
+@pytest.mark.parametrize("side", [224, 75])
 def test_it_is_timms(side):
     small = library("timm.models.vgg").VGG(PLAN, num_classes=10, mlp_ratio=1 / 64)
     network = calibrated(_lively(small), 224)
@@ -77,7 +76,6 @@ def test_it_is_timms(side):
     assert_parity("vgg11", network, KEYS, "timm", side=side, stages=_stages(network), arguments=arguments)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("norm", ["none", "batch"])
 def test_it_trains_as_torchvisions_does(norm):
     network = calibrated(_lively(_small(norm, [8, "M", 16, 16, "M"], dropout=0.0)), 36)
@@ -95,12 +93,12 @@ def test_adaptive_average_pooling_is_pytorchs(shape):
 
 
 @pytest.mark.parametrize("layout", KEYS.layouts)
-@pytest.mark.parametrize("name", slow_but(["vgg11", "vgg11_bn"], NAMES))
+@pytest.mark.parametrize("name", NAMES)
 def test_key_tables_are_complete(name, layout):
     assert_complete(name, without_values(_made, name, layout), KEYS, layout)
 
 
-@pytest.mark.parametrize("name", slow_but(["vgg11", "vgg11_bn"], NAMES))
+@pytest.mark.parametrize("name", NAMES)
 def test_size_is_the_published(name):
     published = library("torchvision.models").get_model_weights(name).DEFAULT.meta["num_params"]
     assert parameter_count(name) == MODELS[name].parameters == published
@@ -116,7 +114,6 @@ def test_every_network_is_theirs(name, layout, record_property):
         record_property(f"{side}", {stage: float(f"{value:.2g}") for stage, value in off.items()})
 
 
-@pytest.mark.slow
 def test_slices_frozen_stages_and_bfloat16():
     model = create("vgg13_bn", 5, depths=(1, 2), features=(4, 8), hidden=(12, 6))
     assert model.stage_names == ("block1", "block2", "fc6", "fc7", "head")
