@@ -98,7 +98,9 @@ def predict(
       InputError: if the examples are of another kind or shape than the network takes.
     """
     if not isinstance(checkpoint, Checkpoint):
-        raise InputError(f"a {type(checkpoint).__name__} is no Checkpoint; an ensemble has a predict of its own")
+        raise InputError(
+            f"checkpoint is a {type(checkpoint).__name__}; expected a Checkpoint; an ensemble has a predict of its own"
+        )
     check_type("execution", execution, Execution)
     card, preprocessing = checkpoint.card, checkpoint.card.preprocessing
     if not preprocessing.fitted:

@@ -157,11 +157,11 @@ def test_files_that_are_no_weights(tmp_path, tensors):
     np.save(tmp_path / "single.npy", np.zeros(3))
     for content in (b"", b"words", whole[: len(whole) // 2], whole[:-9], (tmp_path / "single.npy").read_bytes()):
         path.write_bytes(content)
-        with pytest.raises(InputError, match=r"'.*bad\.npz' (cannot be read as an \.npz file of weights|is empty)"):
+        with pytest.raises(InputError, match=r"bad\.npz' is (damaged|empty)"):
             jaxdl.convert(path, "resnet20_cifar")
     trace = tmp_path / "it ran"
     np.savez(path, **{**tensors, "bn1.weight": np.array([Bomb(trace)], object)})
-    with pytest.raises(InputError, match=r"'.*bad\.npz' cannot be read"):
+    with pytest.raises(InputError, match=r"bad\.npz' is damaged"):
         jaxdl.convert(path, "resnet20_cifar")
     assert not trace.exists()
 
