@@ -113,4 +113,5 @@ def _in_words(expected: Any) -> str:
         return f"a dict with {_in_words(inner[1])} for each name" if inner and inner[1] is not Any else "a dict"
     if base in LISTS:
         return f"a list, each entry {_in_words(inner[0])}" if inner and inner[0] is not Any else "a list"
-    return WORDS.get(base) or f"{'an' if base.__name__[0] in 'AEIOU' else 'a'} {base.__name__}"
+    said = WORDS.get(base) or getattr(base, "IN_WORDS", None)  # a class may say where its objects come from
+    return said or f"{'an' if base.__name__[0] in 'AEIOU' else 'a'} {base.__name__}"

@@ -90,6 +90,8 @@ class Staged(nn.Module):
       param_dtype: of the parameters.
     """
 
+    IN_WORDS = "a model from jaxdl.create"
+
     num_outputs: int
     dtype: str = "float32"
     param_dtype: str = "float32"

@@ -32,12 +32,9 @@ from jaxdl.weights.checkpoint import Checkpoint, environment, fingerprint, save
 LAST_GOOD = "last-good"  # the checkpoint that is left of a training whose numbers stopped being finite
 
 
+@check_arguments
 def pretrain(model: Staged, source: Source, plan: Plan, **options: Any) -> Checkpoint:
     """Trains a model from scratch; options and result as `finetune`."""
-    if not isinstance(model, Staged):
-        raise InputError(
-            f"model is a {type(model).__name__}; expected one from jaxdl.create (finetune goes on from a checkpoint)"
-        )
     return finetune(model, source, plan, **options)
 
 

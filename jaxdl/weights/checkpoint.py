@@ -51,6 +51,8 @@ class Checkpoint:
       path: where it was restored from, or None.
     """
 
+    IN_WORDS = "a Checkpoint (jaxdl.restore reads one)"
+
     model: Staged
     variables: Variables
     card: Card
