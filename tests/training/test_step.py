@@ -95,7 +95,8 @@ def test_gradients_are_those_of_back_propagation_by_hand():
 @pytest.mark.parametrize("name", ["mlp", *(pytest.param(name, marks=pytest.mark.slow) for name in ("cnn", "vit"))])
 def test_gradients_agree_with_finite_differences(name):
     plan = dict(optimizer="sgd", learning_rate=1.0, schedule="constant", weight_decay=0.0)
-    model = jaxdl.create(name, 10, **{**FAMILIES[name], "dropout": 0.0})
+    smooth = {"activation": "tanh"} if name == "mlp" else {}  # its ReLUs have corners within the difference
+    model = jaxdl.create(name, 10, **{**FAMILIES[name], "dropout": 0.0, **smooth})
     with jax.enable_x64(True):
         setup = prepare(model, SOURCE, jaxdl.Plan(epochs=1, **plan), [PART], TASK)
         setup = dataclasses.replace(setup, model=model.clone(dtype="float64", param_dtype="float64"))
