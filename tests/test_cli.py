@@ -343,7 +343,7 @@ def test_the_answer_is_printed(run, home):
     ("splitter", "data", "folds"),
     [
         pytest.param("kfold", "plain.npz", 3, marks=pytest.mark.slow),
-        ("group", "full.npz", 3),
+        pytest.param("group", "full.npz", 3, marks=pytest.mark.slow),
         ("holdout", "plain.npz", 1),
         pytest.param("leave-one-out", "eight.npz", 8, marks=pytest.mark.slow),
         pytest.param("monte-carlo", "plain.npz", 3, marks=pytest.mark.slow),
@@ -383,7 +383,7 @@ def test_splitters(tmp_path, splitter, data, folds):
 @pytest.mark.parametrize(
     ("folds", "keep", "kept"),
     [
-        (21, "auto", False),
+        pytest.param(21, "auto", False, marks=pytest.mark.slow),
         (3, "auto", True),
         pytest.param(21, "always", True, marks=pytest.mark.slow),
         pytest.param(3, "never", False, marks=pytest.mark.slow),
@@ -418,6 +418,7 @@ def test_fold_strategies_agree(tmp_path):
     np.testing.assert_allclose(logits["shard"], logits["loop"], atol=1e-4)
 
 
+@pytest.mark.slow
 def test_a_folder_with_splits_gives_train_and_says_so(tmp_path):
     options = "--epochs 1 --folds 2 --fold-strategy vmap --freeze-through body --allow parent"
     said = jaxdl_command(f"cross-validate --init seer --data 'my photos' {options} --out {tmp_path / 'train'}")

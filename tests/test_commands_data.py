@@ -192,6 +192,7 @@ def test_images_of_a_group_stay_together(tmp_path):
     assert "Did you mean 'groups'" in refused(f"{mixed} --allow group")
 
 
+@pytest.mark.slow
 def test_images_of_a_table_in_the_order_of_time(tmp_path):
     options = f"--data scans.csv --epochs 1 --folds 3 --splitter time-series --allow groups --out {tmp_path / 'run'}"
     jaxdl_command(f"cross-validate {CNN} {options}")

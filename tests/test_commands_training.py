@@ -139,6 +139,7 @@ def test_augmentation_changes_training_and_repeats(trained):
     assert crop.card.plan["augment"] == ["crop", "erasing"]
 
 
+@pytest.mark.slow
 def test_a_batch_in_parts_and_a_running_mean(trained):
     sgd = "--epochs 2 --optimizer sgd"
     whole, parts = trained(sgd), trained(f"{sgd} --accumulate 4", out="parts")

@@ -149,7 +149,10 @@ def test_predictions_of_other_folds_are_named(home):
     assert "cv/out_of_fold.npz" in refused("report cv")
 
 
-@pytest.mark.parametrize("damage", [cut, empty, of_another_kind, without_keys])
+@pytest.mark.parametrize(
+    "damage",
+    [cut, *(pytest.param(damage, marks=pytest.mark.slow) for damage in (empty, of_another_kind, without_keys))],
+)
 @pytest.mark.parametrize("file", ["search/search.json", "cv/folds/0/card.json", "cv/folds/0/metrics.jsonl"])
 def test_a_section_that_cannot_be_made_says_which_file_is_damaged(home, file, damage):
     if file.startswith("cv"):

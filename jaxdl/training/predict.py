@@ -99,7 +99,8 @@ def predict(
     """
     if not isinstance(checkpoint, Checkpoint):
         raise InputError(
-            f"checkpoint is of type {type(checkpoint).__name__}; expected a Checkpoint (an ensemble has a method predict)"
+            f"checkpoint is of type {type(checkpoint).__name__}; expected a Checkpoint (an ensemble has a method "
+            "predict)"
         )
     check_type("execution", execution, Execution)
     card, preprocessing = checkpoint.card, checkpoint.card.preprocessing

@@ -450,6 +450,7 @@ def test_cutmix_shares_are_counted_pixels_of_a_rectangle():
     assert found.share.mean() == pytest.approx(1 - np.square(kept).mean(), abs=0.04)
 
 
+@pytest.mark.slow
 def test_each_example_takes_mixup_or_cutmix():
     number = 600
     images = np.broadcast_to((np.arange(number) / number).astype(np.float32)[:, None, None, None], (number, 10, 10, 1))

@@ -366,12 +366,16 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks at processes in /proc")
 @pytest.mark.parametrize(
     "ending",
     [
         "drop",
-        *(pytest.param(end, marks=pytest.mark.slow) for end in ("exit", signal.SIGKILL, signal.SIGTERM, signal.SIGINT)),
+        "exit",
+        signal.SIGKILL,
+        signal.SIGTERM,
+        signal.SIGINT,
     ],
 )
 def test_workers_end_with_their_reader(tmp_path, ending):

@@ -142,6 +142,7 @@ def test_inputs_of_another_shape_are_refused(name, arguments, shape, message):
         _abstract(create(name, 3, **arguments), shape)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TINY)
 def test_bfloat16_computes_in_bfloat16_with_float32_variables(name):
     exact = create(name, 5, **TINY[name])

@@ -104,6 +104,7 @@ def test_taps_are_what_stop_gives(case):
     _equal(out, taps["head"])
 
 
+@pytest.mark.slow
 def test_frozen_stages_run_as_in_use(case):
     model, variables, x = case
     names = model.stage_names

@@ -39,6 +39,7 @@ def rows(page, header):
     return next(cells[1:] for cells in tables if cells[0][0] == header)
 
 
+@pytest.mark.slow
 def test_a_learning_curve_has_a_page(tmp_path):
     curve = jaxdl.learning_curve(MLP, SOURCE, PLAN, sizes=[10, 20, 1.0], folds=3, execution=VMAP)
     page = page_of(curve.save(tmp_path / "run"), kind="learning-curve")

@@ -137,6 +137,7 @@ def test_each_fold_balances_its_own_training_part():
     np.testing.assert_array_equal(both, factors)
 
 
+@pytest.mark.slow
 def test_augmentation_happens_in_the_step_from_the_steps_key():
     setup, plain = setup_of(augment=("crop", "mixup")), setup_of()
     state, batch = first_state(setup), Batch(np.arange(16), np.ones(16, np.float32))
@@ -186,7 +187,8 @@ def test_mixed_and_weighted_losses_are_those_of_a_slow_loop():
     assert float(metrics["count"]) == 13
 
 
-@pytest.mark.parametrize("parts", [2, pytest.param(5, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", [2, 5])
 def test_mixed_and_weighted_batches_in_parts_are_those_of_the_whole(parts):
     options = dict(augment=("mixup",), class_weights={"0": 3.0, "3": 0.0}, label_smoothing=0.2)
     whole, divided = setup_of(**options), setup_of(**options, accumulate=parts)
@@ -333,13 +335,10 @@ def draw_folder(folder, number):
             Image.fromarray(pixels).save(folder / str(label) / f"{i}.png")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "options",
-    [
-        {},
-        pytest.param({"freeze_through": "conv1"}, marks=pytest.mark.slow),
-        pytest.param({"augment": ("crop",), "early_stopping": 2}, marks=pytest.mark.slow),
-    ],
+    [{}, {"freeze_through": "conv1"}, {"augment": ("crop",), "early_stopping": 2}],
 )
 def test_streamed_and_in_memory_give_the_same_numbers(options, tmp_path):
     draw_folder(tmp_path, 15)

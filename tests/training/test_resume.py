@@ -54,18 +54,9 @@ CASES = {
 }
 
 
-# with the other case they are shown quickly
-SLOW_WITH = {"mlp": ("plain", "augmented, in parts", "sgd, balanced"), "cnn": tuple(OPTIONS)}
-
-
-@pytest.mark.parametrize(
-    ("name", "option"),
-    [
-        pytest.param(name, option, marks=[pytest.mark.slow] if option in SLOW_WITH.get(name, ()) else [])
-        for name in CASES
-        for option in OPTIONS
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("option", OPTIONS)
 def test_training_goes_on_bit_for_bit(name, option, tmp_path):
     options = OPTIONS[option]
     source, validation, batch_size = CASES[name]
@@ -175,7 +166,7 @@ def test_another_choice_of_the_best_epoch_is_refused(tmp_path):
         train(model, SOURCE, plan, metrics="accuracy", execution=kept_in(tmp_path))
 
 
-@pytest.mark.parametrize("call", [train, jaxdl.cross_validate])
+@pytest.mark.parametrize("call", [pytest.param(train, marks=pytest.mark.slow), jaxdl.cross_validate])
 def test_other_data_of_the_same_name_and_number_is_refused(call, tmp_path):
     model, x, labels = models()["mlp"], SOURCE.x.copy(), SOURCE.labels.copy()
     x[5, 0, 0] += 1

@@ -211,7 +211,7 @@ def test_it_is_saved_whole_and_read_again(made, saved, copy):
         jaxdl.save_ensemble(made, saved)
     with pytest.raises(InputError, match="is an ensemble of several networks"):
         jaxdl.restore(saved)
-    with pytest.raises(InputError, match="^checkpoint is .*ensemble"):
+    with pytest.raises(InputError, match=r"^checkpoint is .*ensemble"):
         jaxdl.predict(again, NEW)
 
 
@@ -276,6 +276,7 @@ def test_without_a_list_of_what_was_trained_on_there_is_no_score(result):
         made.out_of_fold(unlabelled)
 
 
+@pytest.mark.slow
 def test_the_commands(tmp_path, monkeypatch):
     from command_line import jaxdl_command, read_csv, refused
 

@@ -82,9 +82,8 @@ OPTIONS = {
 }
 
 
-@pytest.mark.parametrize(
-    "options", [pytest.param(o, id=n, marks=() if n == "sgd" else pytest.mark.slow) for n, o in OPTIONS.items()]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("options", OPTIONS.values(), ids=OPTIONS)
 def test_other_plans_are_mapped_alike(options):
     space = {"learning_rate": [1e-3, 2e-2], "weight_decay": [0.0, 1e-2]}
     plan, split = jaxdl.Plan(**{**vars(PLAN), **options}), split_source(SOURCE, "stratified", 2, 0)
@@ -289,7 +288,8 @@ def test_configurations_of_other_shapes_are_searched_too():
     assert trained[None] > trained["layer1"] == 8 * 3 + 3
 
 
-@pytest.mark.parametrize("strategy", ["vmap", pytest.param("loop", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("strategy", ["vmap", "loop"])
 def test_a_search_goes_on_after_interruptions(strategy, tmp_path):
     space, plan = {"learning_rate": [1e-3, 1e-2, 1e-4]}, jaxdl.Plan(epochs=3, batch_size=16)
 

@@ -97,10 +97,10 @@ def largest(a, b):
 # 64: divides by 8 devices. 50 in two batches of 25: does not. 5: leaves three devices with nothing.
 SIZES = {64: 64, 50: 32, 5: 5}
 CASES = [
-    ("cnn", 5),
+    ("mlp", 5),
     *(
         pytest.param(*case, marks=pytest.mark.slow)
-        for case in (("mlp", 50), ("cnn", 50), ("cnn", 64), ("vit", 50), ("resnet20_cifar", 5))
+        for case in (("mlp", 50), ("cnn", 5), ("cnn", 50), ("cnn", 64), ("vit", 50), ("resnet20_cifar", 5))
     ),
 ]
 

@@ -51,7 +51,7 @@ def case(request):
     return request.param, init, source, plan, loop
 
 
-@pytest.mark.parametrize("strategy", ["vmap", "shard"])
+@pytest.mark.parametrize("strategy", [pytest.param("vmap", marks=pytest.mark.slow), "shard"])
 def test_strategies_give_the_loops_logits(case, strategy):
     name, init, source, plan, loop = case
     how = LOOP.replace(fold_strategy=strategy)
@@ -64,6 +64,7 @@ def test_strategies_give_the_loops_logits(case, strategy):
     assert len(other.curves) == len(loop.curves)
 
 
+@pytest.mark.slow
 def test_a_fold_alone_is_the_fold_among_others(case):
     name, init, source, plan, loop = case
     task = Classification(source.class_names)
