@@ -258,12 +258,11 @@ def _duration(what: str, value: Any, dtype: np.dtype) -> Fraction:
     if isinstance(value, Rational):
         exact = Fraction(int(value.numerator), int(value.denominator))
     else:
-        exact = simple = Fraction(float(value))
+        exact = Fraction(float(value))
+        simple = [exact.limit_denominator(LARGEST_DENOMINATOR)]
         if dates:
-            simple = Fraction(round(exact * MICROSECONDS_A_DAY), MICROSECONDS_A_DAY)
-        else:
-            simple = exact.limit_denominator(LARGEST_DENOMINATOR)
-        exact = simple if float(simple) == value else exact  # 0.1 is meant as a tenth
+            simple.append(Fraction(round(exact * MICROSECONDS_A_DAY), MICROSECONDS_A_DAY))
+        exact = next((one for one in simple if float(one) == value), exact)  # 0.1 is meant as a tenth
     return exact * MICROSECONDS_A_DAY if dates else exact
 
 

@@ -7,7 +7,7 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import assume, given, settings
+from hypothesis import assume, example, given, settings
 from hypothesis import strategies as st
 from sklearn import model_selection as sk
 from sklearn.linear_model import LogisticRegression
@@ -82,6 +82,7 @@ fractions = st.builds(Fraction, st.integers(0, 40), st.sampled_from([1, 2, 3, 7,
 
 @settings(max_examples=60, deadline=None)
 @given(moments, fractions, fractions, st.sampled_from(["int", "float", "days", "microseconds"]))
+@example([0] * 8 + [1, 1, 4, 5], Fraction(4, 7), Fraction(24, 7), "days")  # four days, though neither float is exact
 def test_fractional_horizons_and_embargoes_are_exact(times, horizon, embargo, unit):
     """Whole moments and durations between them, by two loops over fractions; given as floats."""
     whole = np.array(times)
