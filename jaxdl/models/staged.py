@@ -194,18 +194,27 @@ def batch_of(spec: Any) -> Any:
     return jax.tree.map(lambda one: jax.ShapeDtypeStruct((1, *one.shape), one.dtype), spec)
 
 
-@partial(jax.jit, static_argnames=("model", "start", "leaves", "tree"))
-def _fresh_variables(
-    model: Staged, start: str | None, key: jax.Array, leaves: tuple[jax.ShapeDtypeStruct, ...], tree: Any
-) -> Variables:
-    """Variables of the stages from `start`; compiled once in a process for a model and the shapes that it is fed."""
-    return model.lazy_init({"params": key}, jax.tree.unflatten(tree, leaves), start=start)
+def _fresh_variables(model: Staged, start: str | None, key: jax.Array, x: Any) -> Variables:
+    """Variables of the stages from `start`; compiled once in a process for a model and the shapes `x` it is fed with.
 
-
-def _static(x: Any) -> tuple[tuple[jax.ShapeDtypeStruct, ...], Any]:
-    """The shapes of a pytree as arguments that can be compared."""
+    For a model that cannot be compared, such as a user's own with a list among its fields, compiled at every call.
+    """
     leaves, tree = jax.tree.flatten(x)
-    return tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves), tree
+    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+    try:
+        hash(model)
+    except TypeError:
+        return jax.jit(partial(_draw_variables, model, start, shapes, tree))(key)
+    return _draw_once_compiled(model, start, shapes, tree, key)
+
+
+def _draw_variables(
+    model: Staged, start: str | None, shapes: tuple[jax.ShapeDtypeStruct, ...], tree: Any, key: jax.Array
+) -> Variables:
+    return model.lazy_init({"params": key}, jax.tree.unflatten(tree, shapes), start=start)
+
+
+_draw_once_compiled = jax.jit(_draw_variables, static_argnums=(0, 1, 2, 3))
 
 
 def init_variables(model: Staged, key: jax.Array, spec: Any) -> Variables:
@@ -224,7 +233,7 @@ def init_variables(model: Staged, key: jax.Array, spec: Any) -> Variables:
     if any(min(leaf.shape) < 1 for leaf in jax.tree.leaves(x)) or getattr(x, "shape", None) == (1,):
         raise InputError(f"{type(model).__name__} cannot take inputs of shape {shapes}: nothing is in them")
     try:
-        variables = _fresh_variables(model, None, key, *_static(x))
+        variables = _fresh_variables(model, None, key, x)
     except InputError:
         raise
     except (ValueError, TypeError, ZeroDivisionError, AttributeError, LookupError) as error:  # an array for a dict, too
@@ -243,6 +252,6 @@ def init_head(model: Staged, key: jax.Array, body: Variables, x: Any, start: str
       start: a stage; the first by default.
     """
     features = jax.eval_shape(lambda v, a: model.apply(v, a, start=start, stop="head"), body, x)
-    fresh = _fresh_variables(model, "head", key, *_static(features))
+    fresh = _fresh_variables(model, "head", key, features)
     small = jax.tree.map(lambda leaf: HEAD_SCALE * leaf if leaf.ndim > 1 else leaf, fresh["params"])
     return {"params": small, "batch_stats": fresh.get("batch_stats", {})}

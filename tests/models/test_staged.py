@@ -1,5 +1,6 @@
 """A model is an ordered list of named stages: slices of it compose."""
 
+import dataclasses
 import functools
 
 import flax.linen as nn
@@ -314,3 +315,31 @@ def test_a_slice_that_runs_backwards_is_refused():
     variables = init_variables(model, jax.random.key(0), (5,))
     with pytest.raises(InputError, match=r"start='head'.*stop='layer2'"):
         model.apply(variables, np.ones((1, 128), np.float32), start="head", stop="layer2")
+
+
+class Widths(Staged):
+    """A user's own model, whose list cannot be hashed."""
+
+    widths: list = dataclasses.field(default_factory=lambda: [4])
+
+    def stages(self):
+        body = [(f"layer{i}", functools.partial(Wide, width)) for i, width in enumerate(self.widths)]
+        return *body, ("head", functools.partial(Head, self.num_outputs))
+
+
+class Wide(nn.Module):
+    width: int
+
+    @nn.compact
+    def __call__(self, x, mode):
+        return nn.Dense(self.width, name="dense")(x)
+
+
+def test_a_model_with_a_list_among_its_fields_is_initialised():
+    one, other = (init_variables(Widths(3, widths=widths), KEY, (5,)) for widths in ([4], [4, 6]))
+    assert one["params"]["layer0"]["dense"]["kernel"].shape == (5, 4)
+    assert other["params"]["layer1"]["dense"]["kernel"].shape == (4, 6)
+    assert init_head(Widths(7, widths=[4]), KEY, one, batch_of((5,)))["params"]["head"]["dense"]["kernel"].shape == (
+        4,
+        7,
+    )
