@@ -28,10 +28,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-RIGHT, WRONG = (
-    (0, 114, 178),
-    (213, 94, 0),
-)  # blue and vermilion of Okabe & Ito, which colour-blind readers see
+# blue and vermilion of Okabe & Ito, which colour-blind readers see
+RIGHT, WRONG = (0, 114, 178), (213, 94, 0)
 MOST_LINES = 20  # folds, above which curves become a band
 MOST_COUNTS = 20  # classes, above which cells carry no counts
 MOST_BESIDE = 9  # equal scores, above which their dots become one
