@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from jaxdl import data
     from jaxdl.errors import InputError
-    from jaxdl.models import MODELS, create
+    from jaxdl.models import MODELS, create, register_model
+    from jaxdl.models.staged import Staged
+    from jaxdl.models.wrapped import wrap
     from jaxdl.report.inspect import inspect
     from jaxdl.report.page import write_page
     from jaxdl.report.run_page import write_run_report
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
     from jaxdl.validation.statistics.compare import compare
     from jaxdl.validation.statistics.intervals import interval
     from jaxdl.validation.variance import load_variance, variance
+    from jaxdl.weights.adapt import merge_adapter
     from jaxdl.weights.checkpoint import Checkpoint, from_model, replace_head, restore, save
     from jaxdl.weights.convert import convert, export
     from jaxdl.weights.pretrained import load_pretrained
@@ -51,6 +54,7 @@ __all__ = [
     "RunFolder",
     "Searching",
     "Splitting",
+    "Staged",
     "Task",
     "Uniform",
     "compare",
@@ -74,10 +78,12 @@ __all__ = [
     "load_search",
     "load_split",
     "load_variance",
+    "merge_adapter",
     "predict",
     "pretrain",
     "probe",
     "probe_checkpoint",
+    "register_model",
     "register_task",
     "replace_head",
     "restore",
@@ -87,6 +93,7 @@ __all__ = [
     "train",
     "variance",
     "with_head",
+    "wrap",
     "write_page",
     "write_run_report",
 ]
@@ -121,6 +128,7 @@ _PUBLIC = {
     "load_split": "jaxdl.validation.splits",
     "load_variance": "jaxdl.validation.variance",
     "LogUniform": "jaxdl.validation.search.space",
+    "merge_adapter": "jaxdl.weights.adapt",
     "MODELS": "jaxdl.models",
     "MultiLabel": "jaxdl.tasks",
     "Plan": "jaxdl.training.plan",
@@ -129,6 +137,7 @@ _PUBLIC = {
     "probe": "jaxdl.validation.probes.probe",
     "probe_checkpoint": "jaxdl.validation.probes.frozen",
     "Probing": "jaxdl.validation.probes.probe",
+    "register_model": "jaxdl.models",
     "register_task": "jaxdl.tasks",
     "Regression": "jaxdl.tasks",
     "replace_head": "jaxdl.weights.checkpoint",
@@ -139,11 +148,13 @@ _PUBLIC = {
     "search": "jaxdl.validation.search.search",
     "Searching": "jaxdl.validation.search.search",
     "Splitting": "jaxdl.validation.splits",
+    "Staged": "jaxdl.models.staged",
     "Task": "jaxdl.tasks",
     "train": "jaxdl.training.transfer",
     "Uniform": "jaxdl.validation.search.space",
     "variance": "jaxdl.validation.variance",
     "with_head": "jaxdl.validation.probes.frozen",
+    "wrap": "jaxdl.models.wrapped",
     "write_page": "jaxdl.report.page",
     "write_run_report": "jaxdl.report.run_page",
 }

@@ -15,10 +15,11 @@ from rich.table import Table
 from jaxdl.cli_options import registry
 from jaxdl.commands.compare import compare_command
 from jaxdl.commands.console import console, errors
-from jaxdl.commands.convert import convert_command, export_command
+from jaxdl.commands.convert import convert_command
 from jaxdl.commands.crossval import cross_validate_command
 from jaxdl.commands.demo import demo_command
 from jaxdl.commands.ensemble import ensemble_command
+from jaxdl.commands.export import export_command
 from jaxdl.commands.find_lr import find_lr_command
 from jaxdl.commands.inspect import inspect_command
 from jaxdl.commands.learning_curve import learning_curve_command
@@ -136,7 +137,8 @@ def _keep_compiled_programs() -> None:
 def _prepare_process(debug: bool) -> None:
     _keep_compiled_programs()
     for stream in (sys.stdout, sys.stderr):
-        stream.reconfigure(errors="replace")  # a file's name may not be text, a terminal may not know Unicode
+        if hasattr(stream, "reconfigure"):  # not where output is captured
+            stream.reconfigure(errors="replace")  # a file's name may not be text, a terminal may not know Unicode
     if not debug:  # of a damaged checkpoint our message is enough, without the log and late callbacks of Orbax
         logging.set_verbosity(logging.FATAL)
         getLogger("asyncio").setLevel("CRITICAL")

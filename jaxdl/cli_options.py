@@ -8,9 +8,11 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tyro
 
+from jaxdl.data import MaskOptions, has_masks
 from jaxdl.errors import InputError
 from jaxdl.tasks import TASKS
-from jaxdl.training.plan import ClassWeights, Plan
+from jaxdl.training.plan import Plan
+from jaxdl.training.plan_parts import ClassWeights
 from jaxdl.validation.search.search import Searching
 from jaxdl.validation.search.selection import Criterion, Selection
 from jaxdl.validation.splitters import Splitter, Splitting
@@ -26,10 +28,12 @@ Flag = Annotated[tyro.conf.FlagCreatePairsOff[bool], option()]
 # Of the fields of `Plan`, `Splitting` and `Searching` those that may be left out, with what stands for their value.
 METAVARS = {
     "freeze_through": "STAGE",
+    "adapter": "lora:RANK[:STAGE,...]",
     "clip_norm": "FLOAT",
     "stage_lr": None,
     "augment": "NAME ...",
     "class_weights": None,
+    "loss_function": "{cross_entropy,focal,dice,cross_entropy+dice}",
     "unfreeze_every": "EPOCHS",
     "early_stopping": "EPOCHS",
     "repeats": "INT",
@@ -58,7 +62,9 @@ def _options(kind: type, **types: Any) -> type:
             shown = Annotated[shown, option(METAVARS[field.name])]
         default = dataclasses.field(default=field.default, default_factory=field.default_factory)
         fields.append((field.name, shown, default))
-    made = dataclasses.make_dataclass(f"{kind.__name__}Options", fields, frozen=True)
+    # tyro looks for what a field means in the docstrings of a class and of those that it inherits from
+    documented = tuple(type(one.__name__, (), {"__doc__": one.__doc__}) for one in kind.__mro__[1:-1])
+    made = dataclasses.make_dataclass(f"{kind.__name__}Options", fields, bases=documented, frozen=True)
     made.__doc__ = kind.__doc__
     return made
 
@@ -79,15 +85,46 @@ class Examples:
     """What is learned from, and what is asked.
 
     Attributes:
-      data: digits[:5-9], a folder of class folders (of splits its train/), FILE.npz, FILE.csv[:TARGET] (or :A,B,C for
-        several labels), tfds:NAME.
+      data: digits[:5-9], a folder of class folders, or of images/ and masks/ (of splits its train/), FILE.npz,
+        FILE.csv[:TARGET] (or :A,B,C for several labels), tfds:NAME.
       image_size: side in pixels that images are resized to; by default the checkpoint's, or the images' own.
-      task: one class for each example, any number of labels, or a number; auto looks at the targets.
+      task: one class for each example, any number of labels, a number, or a class for each pixel (segmentation: a
+        folder of images/ and masks/, or FILE.npz); auto looks at the targets.
+      classes: of masks: text file with the name of a class in each line, and its colour (R G B) where masks have
+        colours; by default classes.txt in the folder, or else their numbers.
+      void: of masks: number, colour R,G,B or class of the pixels that nobody knows; none for none, 255 by default.
+      tile: of masks: side in pixels of the tiles into which images are cut, each an example.
+      group: of masks: images that belong together, by a regular expression found in their names, or frames:N for N
+        consecutive frames.
     """
 
     data: Spec
     image_size: SizeOption = None
     task: TaskOption = "auto"
+    classes: Annotated[Path | None, option("FILE")] = None
+    void: Annotated[str | None, option("NUMBER")] = None
+    tile: SizeOption = None
+    group: Annotated[str | None, option("REGEX|frames:N")] = None
+
+    @property
+    def masks(self) -> MaskOptions | None:
+        """How masks are read; None where there are none. Raises InputError for an option that is of masks alone."""
+        given = {name: getattr(self, name) for name in ("classes", "void", "tile", "group")}
+        if has_masks(self.data, self.task):
+            void = {} if self.void is None else {"void": parse_void(self.void)}
+            return MaskOptions(**given | {"void": "auto"} | void, size=self.image_size)
+        for name, value in given.items():
+            if value is not None:
+                raise InputError(
+                    f"--{name} {value} is for masks, but {self.data} has none; leave it out, or name --task "
+                    "segmentation for a folder of images/ and masks/"
+                )
+        return None
+
+    @property
+    def resized_to(self) -> int | None:
+        """Side to which the network's preprocessing resizes; images with masks come in their size."""
+        return None if self.masks else self.image_size
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -149,7 +186,7 @@ class Running:
       skip_broken: leave out image files that cannot be read, and list them in the result.
       tensorboard: write TensorBoard's event files below --out, too.
       wandb: project of Weights & Biases to log to, too.
-      allow: leaks to accept: groups, times, duplicates, near-duplicates, parent; the result lists them.
+      allow: leaks to accept: groups, times, duplicates, near-duplicates, frames, parent; the result lists them.
     """
 
     fold_strategy = "auto"  # an option of those below, as is memory
@@ -187,7 +224,7 @@ class RunningSearch(RunningFolds):
     memory: Annotated[float | None, option("GIB")] = None
 
 
-Training = _options(Plan)
+Training = _options(Plan, augment=tuple[str, ...])
 Choosing = _options(Searching, inner_splitter=None, selection=Selection, criterion=Criterion, nested=Flag)
 Choosing.__doc__ = """How the space is searched.
 
@@ -217,6 +254,7 @@ class Dividing(Division):
     folds: int = 5
 
 
+ExamplesOptions = tyro.conf.OmitArgPrefixes[Examples]
 UntrainedOptions = tyro.conf.OmitArgPrefixes[Untrained]
 StartOptions = tyro.conf.OmitArgPrefixes[Start]
 SubjectOptions = tyro.conf.OmitArgPrefixes[Subject]
@@ -290,6 +328,16 @@ def _parse_factors(given: Sequence[str]) -> dict[str, float]:
         except ValueError:
             raise InputError(f"'{item}' has no factor; expected for example head=10") from None
     return factors
+
+
+def parse_void(given: str) -> Any:
+    """``none``, a number, a colour ``R,G,B``, or the name of a class."""
+    if given == "none":
+        return None
+    numbers = given.split(",")
+    if all(number.strip().isdigit() for number in numbers):
+        return int(given) if len(numbers) == 1 else tuple(map(int, numbers))
+    return given
 
 
 def parse_arguments(given: Sequence[str]) -> dict[str, Any]:

@@ -37,6 +37,7 @@ LONGEST = (
     "test_killed.py",
     "test_data_on_eight_devices.py",
     "test_folds_on_eight_devices.py",
+    "test_executor_on_eight_devices.py",
     "test_parity_inception.py",
     "test_plan_options.py",
     "test_resume.py",

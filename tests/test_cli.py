@@ -25,6 +25,7 @@ from jaxdl.cli_options import (
     Choosing,
     Dividing,
     Division,
+    Examples,
     Running,
     RunningFolds,
     RunningSearch,
@@ -137,7 +138,7 @@ BLOCKS = {
     "learning-curve": {"subject": Subject, "dividing": Dividing, "training": Plan, "running": RunningFolds},
     "variance": {"subject": Subject, "division": Division, "training": Plan, "running": RunningFolds},
     "find-lr": {"subject": Start, "training": Plan},
-    "split": {"dividing": Dividing},
+    "split": {"subject": Examples, "dividing": Dividing},
 }
 
 
@@ -151,6 +152,18 @@ def test_options_are_the_same_everywhere(command):
     }
 
 
+def test_every_option_of_a_plan_is_explained_by_its_part():
+    said = re.sub(r"[│\s]+", " ", jaxdl_command("finetune --help"))
+    documented = {}
+    for part in Plan.__bases__:
+        listed = inspect.getdoc(part).split("Attributes:\n")[1]
+        documented |= dict(re.findall(r"^  (\w+): ((?:.|\n(?!  \w))*)", listed, re.MULTILINE))
+    assert documented.keys() == {field.name for field in dataclasses.fields(Plan)}
+    for name, text in documented.items():
+        metavar = r"(?:, --no-\S+|(?! --[a-z]).)*?"
+        assert re.search(rf"--{name.replace('_', '-')}\b{metavar} {re.escape(' '.join(text.split()))}", said), name
+
+
 @pytest.mark.parametrize("command", cli.COMMANDS)
 def test_no_command_has_many_parameters(command):
     assert len(inspect.signature(cli.COMMANDS[command]).parameters) <= 10
@@ -162,7 +175,8 @@ def test_options_reach_the_plan():
         "--learning-rate 3e-4 --schedule step --warmup-epochs 0.5 --weight-decay 0 --stage-lr head=10 stage3=1 "
         "--clip-norm 2 --label-smoothing 0.1 --precision bfloat16 --parallel pmap --seed 5 --no-cache-features "
         "--accumulate 3 --augment crop flip --ema 0.9 --class-weights rare=5 a=b=0.5 --unfreeze-every 2 "
-        "--early-stopping 4 --inner-fraction 0.3 --eval-every 6"
+        "--early-stopping 4 --inner-fraction 0.3 --eval-every 6 --train biases --adapter lora:4:stage2,stage3/*/conv1 "
+        "--loss-function dice"
     )
     given = [tyro.cli(TrainingOptions, args=line.split(), registry=registry) for line in ("", options)]
     plans = [Plan(**vars(one)) for one in given]
@@ -191,6 +205,9 @@ def test_options_reach_the_plan():
         early_stopping=4,
         inner_fraction=0.3,
         eval_every=6,
+        loss_function="dice",
+        train="biases",
+        adapter="lora:4:stage2,stage3/*/conv1",
     )
     changed = [
         field.name

@@ -1,9 +1,14 @@
 """What `import jaxdl` gives, and what it does not load."""
 
+import ast
+import importlib.util
 import subprocess
 import sys
+from pathlib import Path
 
 import jaxdl
+
+PROJECT = Path(__file__).parents[1]
 
 
 def test_every_public_name_is_there():
@@ -23,3 +28,14 @@ def test_importing_loads_nothing_heavy():
     )
     run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert run.stdout.strip() == "[] []"
+
+
+def test_every_name_that_is_imported_from_jaxdl_exists():
+    """Also by functions that run seldom: slow tests, experiments. The linter looks into no other module."""
+    missing = []
+    for file in (file for folder in ("jaxdl", "tests", "experiments") for file in (PROJECT / folder).rglob("*.py")):
+        for node in ast.walk(ast.parse(file.read_text())):
+            if isinstance(node, ast.ImportFrom) and (node.module or "").split(".")[0] == "jaxdl":
+                module = importlib.import_module(node.module)
+                missing += [(file.name, node.module, one.name) for one in node.names if not hasattr(module, one.name)]
+    assert [one for one in missing if importlib.util.find_spec(".".join(one[1:])) is None] == []

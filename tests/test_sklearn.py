@@ -144,8 +144,16 @@ def test_seeds():
     assert (make(3) != make(4)).any()
 
 
+def test_any_other_field_of_the_plan_passes():
+    made = TransferClassifier(plan_options={"train": "biases", "adapter": "lora:2", "ema": 0.9})
+    assert made._plan() == jaxdl.Plan(train="biases", adapter="lora:2", ema=0.9)
+
+
 def test_mistakes_are_named(parent):
     x, y = FEW.x, FEW.targets()
+    for wrong in ({"train": "bias"}, {"adapter": "lora:0"}):
+        with pytest.raises(InputError, match=next(iter(wrong.values()))):
+            TransferClassifier(plan_options=wrong).fit(x, y)
     with pytest.raises(InputError, match="epochs is 0"):
         TransferClassifier(epochs=0).fit(x, y)
     with pytest.raises(InputError, match="epochs"):

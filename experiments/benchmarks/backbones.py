@@ -28,11 +28,11 @@ if find_spec("torchvision_cpu"):  # a shim for PyTorch's CPU build
 import torchvision
 
 from jaxdl.models import MODELS, create
-from jaxdl.models.staged import init_variables
+from jaxdl.models.initialise import init_variables
 from jaxdl.parallel.compiler import compiler_options
 
 TIMM = {"vit_s_16": "vit_small_patch16_224"}  # what torchvision has not
-NAMES = ("resnet50", "vgg16", "inception_v3", "vit_s_16")
+NAMES = ("resnet50", "vgg16", "inception_v3", "mobilenet_v2", "vit_s_16")
 PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bfloat16, by the makers' data sheets
 OUTPUTS = 1000
 

@@ -22,7 +22,7 @@ import numpy as np
 from safetensors.numpy import save_file
 
 from jaxdl.models import MODELS, create
-from jaxdl.models.staged import init_variables
+from jaxdl.models.initialise import init_variables
 from jaxdl.weights.families import KEYS
 from jaxdl.weights.keys import to_tensors
 

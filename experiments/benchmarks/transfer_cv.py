@@ -2,10 +2,11 @@
 
     JAXDL_REAL_DATA=FOLDER python experiments/benchmarks/transfer_cv.py [--models resnet18] [--modes a] [--epochs 5]
 
-FOLDER holds cifar10_test.npz, hymenoptera_s160.zip and weights/cifar10_resnet20-12fca82f.npz; torch and torchvision
-are needed. The published ResNet-20 goes to 1,000 of CIFAR-10's test images at 32², a ResNet-18 with random weights to
-the 397 photographs of ants and bees at 64². (a) the head alone is trained for 20 epochs, (b) the last stage and the
-head, (c) everything, both for `--epochs`.
+FOLDER holds cifar10_test.npz, hymenoptera_s160.zip, weights/mobilenet_v2_imagenet.safetensors and
+weights/cifar10_resnet20-12fca82f.npz; torch and torchvision are needed. The main row is ImageNet's MobileNetV2 on the
+397 photographs of ants and bees at 224². The published ResNet-20 goes to 1,000 of CIFAR-10's test images at 32², a
+ResNet-18 with random weights to the photographs at 64². (a) the head alone is trained for 20 epochs, (b) the last
+stages and the head, (c) everything, both for `--epochs`. (MobileNetV2's dropout before the head is left out.)
 
 Three ways, from the same weights and heads drawn alike, with the same folds, the same numbers of steps of SGD with
 momentum, in float32: jaxdl's `cross_validate`; PyTorch fold by fold and epoch by epoch, with the frozen part run under
@@ -44,6 +45,7 @@ from jaxdl.validation.splits import split_source
 
 FOLDS, BATCH, MOMENTUM = 5, 32, 0.9
 ALLOW = ("duplicates", "near-duplicates")  # speed is measured here
+MOBILENET_FROZEN = 17  # of the 19 parts of torchvision's list: up to the sixth of the paper's groups of blocks
 RATES = {"a head": 0.05, "b last stage": 0.01, "c everything": 0.01}
 
 
@@ -80,19 +82,35 @@ class Cifar(nn.Module):
 
 def parts_of(network: nn.Module, mode: str, classes: int) -> tuple[nn.Sequential, nn.Sequential]:
     """The frozen part (may be empty) and the trained one, with a fresh head."""
+    if isinstance(network, torchvision.models.MobileNetV2):
+        return _parts_of_mobilenet(network, mode, classes)
     cifar = isinstance(network, Cifar)
     stem = [network.conv1, network.bn1, nn.ReLU()] + ([] if cifar else [network.maxpool])
     layers = [module for name, module in network.named_children() if name.startswith("layer")]
     width = (network.linear if cifar else network.fc).in_features
     end = [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
-    head = nn.Linear(width, classes)
-    nn.init.normal_(head.weight, std=0.1 / width**0.5)  # as jaxdl's: PyTorch's own is too large for a short fine-tuning
-    nn.init.zeros_(head.bias)
+    head = _head(width, classes)
     if mode == "a head":
         return nn.Sequential(*stem, *layers, *end), nn.Sequential(head)
     if mode == "b last stage":
         return nn.Sequential(*stem, *layers[:-1]), nn.Sequential(layers[-1], *end, head)
     return nn.Sequential(), nn.Sequential(*stem, *layers, *end, head)
+
+
+def _head(width: int, classes: int) -> nn.Linear:
+    head = nn.Linear(width, classes)
+    nn.init.normal_(head.weight, std=0.1 / width**0.5)  # as jaxdl's: PyTorch's own is too large for a short fine-tuning
+    nn.init.zeros_(head.bias)
+    return head
+
+
+def _parts_of_mobilenet(network: nn.Module, mode: str, classes: int) -> tuple[nn.Sequential, nn.Sequential]:
+    layers, end = list(network.features), [nn.AdaptiveAvgPool2d(1), nn.Flatten()]
+    head = _head(network.last_channel, classes)
+    if mode == "a head":
+        return nn.Sequential(*layers, *end), nn.Sequential(head)
+    frozen = MOBILENET_FROZEN if mode == "b last stage" else 0
+    return nn.Sequential(*layers[:frozen]), nn.Sequential(*layers[frozen:], *end, head)
 
 
 def in_pytorch(
@@ -176,8 +194,28 @@ def random_resnet18(_: Path) -> tuple[jaxdl.Checkpoint, Callable[[], nn.Module],
     return checkpoint, make, 64
 
 
-MODELS = {"resnet20_cifar": (published_resnet20, cifar_images), "resnet18": (random_resnet18, photographs)}
+def imagenet_mobilenet(folder: Path) -> tuple[jaxdl.Checkpoint, Callable[[], nn.Module], int]:
+    """As `published_resnet20`."""
+    from safetensors.torch import load_file
+
+    file = folder / "weights" / "mobilenet_v2_imagenet.safetensors"
+    checkpoint = jaxdl.convert(file, "mobilenet_v2", arguments={"dropout": 0.0}).checkpoint
+
+    def make() -> nn.Module:
+        network = torchvision.models.mobilenet_v2()
+        network.load_state_dict(load_file(file))
+        return network
+
+    return checkpoint, make, 224
+
+
+MODELS = {
+    "mobilenet_v2": (imagenet_mobilenet, photographs),
+    "resnet20_cifar": (published_resnet20, cifar_images),
+    "resnet18": (random_resnet18, photographs),
+}
 FREEZE = {
+    "mobilenet_v2": {"a head": "body", "b last stage": "stage6", "c everything": None},
     "resnet20_cifar": {"a head": "body", "b last stage": "stage2", "c everything": None},
     "resnet18": {"a head": "body", "b last stage": "stage3", "c everything": None},
 }

@@ -6,12 +6,13 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import jax
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
 from jaxdl.commands.loggers import Logger
+from jaxdl.data.source import Source
+from jaxdl.parallel.devices import local_devices
 from jaxdl.tasks import Task
 from jaxdl.training.progress import without_prefix
 
@@ -56,7 +57,7 @@ class Display:
 
 
 def _describe_device() -> str:
-    devices = jax.local_devices()
+    devices = local_devices()
     kind = devices[0].device_kind if devices[0].platform != "cpu" else "CPU"
     stats = devices[0].memory_stats() or {}
     used = (
@@ -118,3 +119,9 @@ def print_wide(table: Table) -> None:
         wide.print(table)
     for line in drawn.get().splitlines():
         console.print(line.rstrip(), soft_wrap=True, highlight=False)
+
+
+def say_notes(source: Source) -> None:
+    """What was decided or left out when the examples were read."""
+    for note in source.notes:
+        errors.print(f"{source.name}: {note}", soft_wrap=True, highlight=False)

@@ -1,4 +1,4 @@
-"""``jaxdl convert`` and ``jaxdl export``."""
+"""``jaxdl convert``."""
 
 import dataclasses
 from collections import defaultdict
@@ -11,10 +11,9 @@ from jaxdl.cli_options import Debug, ModelArguments, NewCheckpoint, option, pars
 from jaxdl.commands.console import console, errors
 from jaxdl.errors import InputError
 from jaxdl.weights.checkpoint import save
-from jaxdl.weights.convert import Converted, convert, export
+from jaxdl.weights.convert import Converted, convert
 from jaxdl.weights.files import check_free
 from jaxdl.weights.hub_config import CONFIG
-from jaxdl.weights.pretrained import load_pretrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,27 +89,6 @@ def convert_command(
     )
     save(converted.checkpoint, out)
     _tell(converted, out)
-
-
-def export_command(
-    checkpoint: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="CKPT")],
-    *,
-    out: Annotated[Path, tyro.conf.arg(metavar="DIR")],
-    format: Annotated[str, option("EXT")] = "safetensors",
-    layout: Annotated[str | None, option("NAME")] = None,
-    debug: Debug = False,
-) -> None:
-    """Write a checkpoint's weights under PyTorch's names, for timm or torchvision.
-
-    Args:
-      checkpoint: folder of the checkpoint.
-      out: folder for model.safetensors; it must not exist yet, or be empty.
-      format: of the file, safetensors or npz.
-      layout: whose names the tensors get, such as torchvision, timm, huggingface; by default those they came with.
-      debug: show the traceback of an error.
-    """
-    file = export(load_pretrained(checkpoint), out, layout=layout, file_format=format)
-    console.print(f"weights in {file}", soft_wrap=True)
 
 
 def _lines(path: Path) -> tuple[str, ...]:

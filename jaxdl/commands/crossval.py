@@ -1,6 +1,5 @@
 """``jaxdl cross-validate``."""
 
-from pathlib import Path
 from typing import Literal
 
 from jaxdl import data as sources
@@ -66,7 +65,7 @@ def cross_validate_command(
     plan = Plan(**vars(training))
     check_choice("keep_models", keep_models, ("auto", "always", "never"))
     with open_run(out, "cross-validate", subject, running) as begun:
-        if Path(subject.data).is_dir() and sources.splits_of(subject.data):
+        if sources.parts_of(subject.data, subject.task):
             whole = f"name {subject.data}:all for all of them"
             console.print(f"{len(begun.source)} examples of {begun.source.name}; {whole}", soft_wrap=True)
         if group_duplicates:

@@ -2,28 +2,44 @@
 
 import time
 from pathlib import Path
+from typing import Annotated
 
-from jaxdl.cli_options import Debug
+import tyro
+
+from jaxdl.cli_options import AllowOption, Debug, option
 from jaxdl.commands.console import console, errors
-from jaxdl.demo import FOLDS, demo
+from jaxdl.demo import DigitsTour, PhotoTour, photo_tour, tell
+from jaxdl.errors import InputError
 from jaxdl.report.table import print_table, results_table
 from jaxdl.tasks.metric import percent
 
 
-def demo_command(*, out: Path = Path("jaxdl-demo"), debug: Debug = False) -> None:
-    """Take the tour: transfer learning on embedded digits, in about a minute.
+def demo_command(
+    *,
+    out: Annotated[Path, tyro.conf.arg(metavar="FOLDER")] = Path("jaxdl-demo"),
+    photos: Annotated[Path | None, option("FOLDER")] = None,
+    init: Annotated[Path | None, option("CKPT|hf:OWNER/NAME")] = None,
+    allow: AllowOption = (),
+    debug: Debug = False,
+) -> None:
+    """Take the tour: transfer learning on embedded digits, or on your own photographs.
 
     Args:
       out: folder for report.html, the results and the checkpoints; new, or of an earlier demo.
+      photos: folder of class folders of photographs, with train/ and val/ or without, in place of the digits.
+      init: checkpoint that was pretrained on images, from which the tour of --photos starts, or published weights.
+      allow: leaks to accept: groups, times, duplicates, near-duplicates, frames, parent.
       debug: show the traceback of an error.
     """
     begin = time.perf_counter()
     with errors.status("starting") as status:
-        found = demo(out, say=lambda text: status.update(f"{time.perf_counter() - begin:3.0f} s  {text}"))
+        tour = _choose(photos, init, out, allow)
+        say = lambda text: status.update(f"{time.perf_counter() - begin:3.0f} s  {text}")  # noqa: E731
+        found = tell(out, tour, allow=allow, say=say)
     console.print(
-        f"Pretrained on the digits 0 to 4, transferred to 5 to 9 with {len(found.labelled)} labelled images; "
-        f"{FOLDS}-fold cross-validation. Unseen is the truth: refitted on all of these, scored on {len(found.unseen)} "
-        "images that no fold has seen."
+        f"{found.material.lead} with {len(found.labelled)} labelled images; {tour.folds}-fold cross-validation. Unseen "
+        f"is the truth: refitted on all of these, scored on {len(found.unseen)} images that no fold has seen.",
+        highlight=False,
     )
     print_table(console, results_table(found.results, found.truth))
     best, truth = found.results[found.best], found.truth[found.best]
@@ -31,6 +47,26 @@ def demo_command(*, out: Path = Path("jaxdl-demo"), debug: Debug = False) -> Non
         f"Best: {found.best}. Cross-validation said {percent(best.mean)}, the truth is {percent(truth)}. (The best of "
         "several is chosen partly by luck, so its own mean leans upwards.)"
     )
+    for method, why in found.material.left_out.items():
+        console.print(f"Left out, {method}: {why}.", soft_wrap=True)
     parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in found.seconds.items())
     console.print(f"Time: {parts}; {time.perf_counter() - begin:.1f} s in all.")
     console.print(f"Pictures: {out / 'report.html'}", soft_wrap=True)
+
+
+def _choose(photos: Path | None, init: Path | None, out: Path, allow: tuple[str, ...]) -> DigitsTour | PhotoTour:
+    if photos is None and init is None:
+        return DigitsTour()
+    if init is None:
+        raise InputError(
+            f"--photos is '{photos}', but there is no --init: name a checkpoint to start from too (jaxdl convert makes "
+            "one of published weights), or leave both out for the tour on digits"
+        )
+    if photos is None:
+        raise InputError(
+            f"--init is '{init}', but there is no --photos: name a folder of class folders of photographs too, or "
+            "leave both out for the tour on digits"
+        )
+    if Path(init).expanduser().absolute().is_relative_to(Path(out).expanduser().absolute()):
+        raise InputError(f"the checkpoint '{init}' lies in '{out}', which a demo empties; name another --out")
+    return photo_tour(photos, init, allow=allow)

@@ -7,10 +7,9 @@ import tyro
 
 from jaxdl.cli_options import Debug, Running, StartOptions, Training, TrainingOptions
 from jaxdl.commands.console import console
-from jaxdl.commands.run import execution_of, start_of
+from jaxdl.commands.run import execution_of, read_examples, start_of
 from jaxdl.report.range_test import check_picture, write_range_test
 from jaxdl.tasks import choose_task
-from jaxdl.tasks.examples import load_examples
 from jaxdl.training.plan import Plan
 from jaxdl.training.range_test import find_learning_rate
 
@@ -38,7 +37,7 @@ def find_lr_command(
     """
     plan, out = Plan(**vars(training)), check_picture(out)
     execution = execution_of(subject, Running())
-    source = load_examples(subject.data, subject.task)
+    source = read_examples(subject)
     task = choose_task(source, subject.task, purpose="find-lr")
     found = find_learning_rate(
         start_of(subject, task),

@@ -10,6 +10,7 @@ from jaxdl.cli_options import Debug, ModelArguments, option, parse_arguments
 from jaxdl.commands.console import console, listed
 from jaxdl.errors import InputError, nearest
 from jaxdl.models import MODELS, create
+from jaxdl.models.adapters import ranks_of
 from jaxdl.report.inspect import inspect
 from jaxdl.weights.checkpoint import Checkpoint
 from jaxdl.weights.hub import is_hub
@@ -71,6 +72,13 @@ def _print_card(checkpoint: Checkpoint) -> None:
     console.print(f"checkpoint {checkpoint.path}", soft_wrap=True)
     asked = "task unknown" if card.task is None else f"task: {card.task.describe()}"
     console.print(f"{asked}; input {card.preprocessing.describe()}", soft_wrap=True)
+    if ranks := ranks_of(checkpoint.variables["params"]):
+        said = ", ".join(f"{name} ({rank})" for name, rank in sorted(ranks.items()))
+        console.print(f"low-rank adapter (rank) on {len(ranks)} layers: {said}", soft_wrap=True)
+    held = {name: (card.plan or {}).get(name) for name in ("freeze_through", "train", "adapter")}
+    if any(held.values()):
+        said = ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in held.items() if value)
+        console.print(f"trained with: {said}; the head whole", soft_wrap=True)
     if card.columns:
         console.print(f"columns: {listed(card.columns)}", soft_wrap=True)
     for what, value in (("trained on", card.data), ("parent", card.parent), ("converted from", card.source)):

@@ -33,7 +33,7 @@ def models_command(
         first = rows[0] if rows else None
         table.add_row(
             each,
-            _millions(entry.parameters),
+            "" if entry.own else _millions(entry.parameters),
             f"{entry.image_size}²",
             "" if first is None else _short(first),
             "" if first is None else first.licence,

@@ -2,24 +2,35 @@
 
 import csv
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
+import jax
 import numpy as np
 import tyro
+from PIL import Image
 
 from jaxdl import data as sources
-from jaxdl.cli_options import Debug, Flag, Spec
-from jaxdl.commands.console import console, listed, scores_said
+from jaxdl.cli_options import Debug, Flag, Spec, option, parse_void
+from jaxdl.commands.console import console, listed, say_notes, scores_said
+from jaxdl.data import MaskOptions
+from jaxdl.data.masks_classes import CLASS_FILE
+from jaxdl.data.preprocessing import ImagePreprocessing
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
+from jaxdl.tasks import Task
+from jaxdl.tasks.columns import PROBABILITY, as_cells, top_columns
 from jaxdl.tasks.examples import load_examples
-from jaxdl.tasks.task import PROBABILITY
+from jaxdl.tasks.metric import percent
 from jaxdl.training.predict import Predictions, predict
 from jaxdl.validation.ensemble import EnsembleCheckpoint
 from jaxdl.validation.ensemble_files import is_ensemble, load_ensemble
-from jaxdl.weights.files import check_free
+from jaxdl.weights.files import check_free, write_text, written_whole
 from jaxdl.weights.pretrained import load_pretrained
+
+MANY, TOP = 50, 5  # with more classes than that, a table has the most probable ones alone
+FIRST, ANSWERS = 5, 3  # examples that are also printed, and how many classes of each
 
 
 def predict_command(
@@ -27,6 +38,9 @@ def predict_command(
     checkpoint: Annotated[Path, tyro.conf.arg(metavar="CKPT")],
     data: Spec,
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.csv")],
+    top: Annotated[int | None, option("INT")] = None,
+    classes: Annotated[Path | None, option("FILE")] = None,
+    void: Annotated[str | None, option("NUMBER")] = None,
     batch_size: int = 64,
     out_of_fold: Flag = False,
     debug: Debug = False,
@@ -35,8 +49,11 @@ def predict_command(
 
     Args:
       checkpoint: folder of a trained checkpoint or of an ensemble, or hf:OWNER/NAME of published weights.
-      data: digits[:5-9], a folder (of class folders, or of images), FILE.npz, FILE.csv, tfds:NAME.
+      data: digits[:5-9], a folder (of classes, of images, or of images/ and masks/), FILE.npz, FILE.csv, tfds:NAME.
       out: file for the table; must not exist yet.
+      top: write so many of the most probable classes, or 0 for all; by default all of up to 50, else 5.
+      classes: of masks to compare with: file of their classes, see finetune; by default the checkpoint's.
+      void: of masks to compare with: number, colour or class of the pixels that nobody knows.
       batch_size: examples at a time.
       out_of_fold: of an ensemble, predict each example only by members that were not trained on it.
       debug: show the traceback of an error.
@@ -50,16 +67,30 @@ def predict_command(
     several = isinstance(network, EnsembleCheckpoint)
     if out_of_fold and not several:
         raise InputError(f"--out-of-fold is for an ensemble; '{checkpoint}' is a single network")
-    asked = network.task if several else network.card.asked(network.model.num_outputs)
-    source = load_examples(data, asked.name, labelled=False, split=None)
+    top = _count_top(top, network.task)
+    pictures = check_free(out.with_name(f"{out.stem}-masks")) if network.task.DRAWS else None
+    source = load_examples(
+        data, network.task.name, labelled=False, split=None, masks=_masks(network, data, classes, void)
+    )
+    say_notes(source)
     if several:
         predictions = _predict_together(network, source, batch_size, out_of_fold)
     else:
         predictions = predict(network, source, batch_size=batch_size)
-    _write_csv(predictions, source, out)
-    console.print(f"{len(source)} predictions in {out}", soft_wrap=True)
-    if Path(data).is_dir() and len(sources.splits_of(data)) > 1:
-        console.print(f"of train/ and val/ together; name {data}:val for those of val/ alone", soft_wrap=True)
+    files = _picture_names(predictions, len(source)) if pictures is not None else None
+    if files is not None:
+        _write_pictures(predictions, source, pictures, files)
+    _write_csv(predictions, source, out, top, files)
+    classes = f", the {top} most probable of {len(network.task.names):,} classes each (--top 0 for all)" if top else ""
+    console.print(f"{len(source)} predictions in {out}{classes}", soft_wrap=True)
+    if pictures is not None:
+        console.print(f"{len(source)} masks in {pictures}, each the class of every pixel", soft_wrap=True)
+    _print_first(predictions)
+    if len(parts := sources.parts_of(data, network.task.name)) > 1:
+        console.print(
+            f"of {' and '.join(f'{part}/' for part in parts)} together; name {data}:val for those of val/ alone",
+            soft_wrap=True,
+        )
     if predictions.scores:
         console.print(", ".join(scores_said(predictions.task, predictions.scores)))
     elif predictions.targets is not None:
@@ -68,7 +99,70 @@ def predict_command(
             f"no {predictions.task.metric}: the checkpoint does not know all classes of the data ({listed(foreign)})"
         )
     elif source.targets() is not None:
-        console.print(f"no {predictions.task.metric}: the labels of {source.name} are not of {asked.describe()}")
+        console.print(f"no {predictions.task.metric}: the labels of {source.name} are not of {network.task.describe()}")
+
+
+def _masks(network: Any, spec: str, classes: Path | None, void: str | None) -> MaskOptions | None:
+    """How masks are read that predictions are compared with: by default in the checkpoint's classes and size."""
+    if not sources.has_masks(spec, network.task.name):
+        for name, given in (("classes", classes), ("void", void)):
+            if given is not None:
+                raise InputError(f"--{name} {given} is for masks, but {spec} has none; leave it out")
+        return None
+    own = (network.cards[0] if isinstance(network, EnsembleCheckpoint) else network.card).preprocessing
+    size = own.input_shape[:2] if isinstance(own, ImagePreprocessing) and own.crop_mode == "squash" else None
+    return MaskOptions(classes or _own_classes(spec, network.task), "auto" if void is None else parse_void(void), size)
+
+
+def _own_classes(spec: str, task: Task) -> tuple[str, ...] | None:
+    """The checkpoint's, unless the folder has a list of its own."""
+    return None if (Path(spec) / CLASS_FILE).is_file() else task.names
+
+
+def _picture_names(predictions: Predictions, count: int) -> list[str]:
+    """A file's name for each example: that of its image, with a number behind it where another image has it, too."""
+    made: dict[str, None] = {}
+    for i, name in enumerate(predictions.names or range(count)):
+        stem = Path(str(name)).stem
+        tried = (f"{stem}{f'-{k}' if k else ''}.png" for k in (0, *range(i, count + i + 1)))
+        made[next(one for one in tried if one not in made)] = None
+    return list(made)
+
+
+def _write_pictures(predictions: Predictions, source: Source, folder: Path, files: Sequence[str]) -> None:
+    """A file for each example, all or nothing, in the size of its image; with the classes' names beside them."""
+    made = predictions.task.pictures(predictions.outputs)
+    with written_whole(folder) as work:
+        for i, (picture, name) in enumerate(zip(made, files, strict=True)):
+            if (size := source.original_size(i)) is not None:
+                picture = picture.resize(size[::-1], Image.Resampling.NEAREST)
+            picture.save(work / name)
+        write_text(work / CLASS_FILE, "".join(f"{name}\n" for name in predictions.task.names))
+
+
+def _count_top(asked: int | None, task: Task) -> int:
+    """For how many of the most probable classes the table has columns; 0 for all classes."""
+    if asked is None:
+        return TOP if task.RANKED and len(task.names) > MANY else 0
+    if asked:
+        task.check_top(asked)
+    return asked
+
+
+def _print_first(predictions: Predictions) -> None:
+    """A line for each of the first files."""
+    task, names = predictions.task, predictions.names or ()
+    first = jax.tree.map(lambda kept: kept[:FIRST], predictions.outputs)
+    if task.RANKED:
+        top = task.top(first, min(ANSWERS, len(task.names)))
+        answers = [
+            ", ".join(f"{name} ({percent(p)})" for name, p in zip(*row, strict=True))
+            for row in zip(top.names, top.probabilities, strict=True)
+        ]
+    else:
+        answers = [_cell(value) for value in next(iter(task.columns(first).values()))]
+    for name, answer in zip(names[:FIRST], answers, strict=False):  # rows of a table have no names
+        console.print(f"{name}: {answer}", soft_wrap=True, highlight=False)
 
 
 def _predict_together(network: EnsembleCheckpoint, source: Source, batch_size: int, out_of_fold: bool) -> Predictions:
@@ -79,16 +173,26 @@ def _predict_together(network: EnsembleCheckpoint, source: Source, batch_size: i
     return network.predict(source, batch_size=batch_size)
 
 
-def _write_csv(predictions: Predictions, source: Source, path: Path) -> None:
+def _write_csv(predictions: Predictions, source: Source, path: Path, top: int, pictures: Sequence[str] | None) -> None:
     """A row per example, all or nothing."""
-    count, columns = len(source), predictions.task.columns(predictions.outputs)
-    table = {"example": predictions.names or range(count)}
-    table |= {name: values for name, values in columns.items() if not name.startswith(PROBABILITY)}
+    task, outputs = predictions.task, predictions.outputs
+    table = {"example": predictions.names or range(len(source))}
+    if top:
+        ranked = predictions.top(top)
+        answers = {"predicted": [row[0] for row in ranked.names], "confidence": as_cells(ranked.probabilities[:, 0])}
+        chances = top_columns(ranked)
+    else:
+        columns = task.columns(outputs)
+        answers = {name: values for name, values in columns.items() if not name.startswith(PROBABILITY)}
+        chances = {name: values for name, values in columns.items() if name not in answers}
+    if pictures is not None:
+        table["mask"] = pictures
+    table |= answers
     if predictions.targets is not None:
         # in the words of the data: a class may be one that the checkpoint does not know
         targets = source.targets()
-        table["label"] = type(predictions.task).of(targets, source.class_names).target_words(targets)
-    table |= columns
+        table["label"] = type(task).of(targets, source.class_names).target_words(targets)
+    table |= chances
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
         work = Path(folder) / path.name

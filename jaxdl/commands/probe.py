@@ -22,12 +22,11 @@ from jaxdl.cli_options import (
     splitting_of,
 )
 from jaxdl.commands.console import console, errors
-from jaxdl.commands.run import about_command, execution_of
+from jaxdl.commands.run import about_command, execution_of, read_examples
 from jaxdl.errors import InputError
 from jaxdl.report.run_page import PAGE, write_run_report
 from jaxdl.report.table import measure
 from jaxdl.tasks import Task, choose_task
-from jaxdl.tasks.examples import load_examples
 from jaxdl.training.resume import note_finished
 from jaxdl.validation.probes.frozen import PUT_BACK, probe_checkpoint, with_head
 from jaxdl.validation.probes.heads import HEADS
@@ -100,7 +99,7 @@ def probe_command(
       dividing: how the outer folds are divided; leave-one-out suits ridge, whose closed form is exact, knn and ncm.
       chosen: which heads are fitted, and how the best of each is chosen.
       save_best: put the better of ridge and logistic, fitted to all examples, into the checkpoint and save it there.
-      allow: leaks to accept: groups, times, duplicates, near-duplicates, parent; the result lists them.
+      allow: leaks to accept: groups, times, duplicates, near-duplicates, frames, parent; the result lists them.
       debug: show the traceback of an error.
     """
     out = check_free(out)
@@ -109,8 +108,14 @@ def probe_command(
         raise InputError("--save-best puts a head where the checkpoint's is; leave out --stage")
     probing = Probing(**vars(chosen) | {"penalties": parse_penalties(chosen.penalties)})
     execution = execution_of(subject, Running(allow=allow))
-    source = load_examples(subject.data, subject.task)
-    task = choose_task(source, subject.task, subject.metric, purpose="probe")
+    source = read_examples(subject)
+    question = choose_task(source, subject.task, purpose="probe")
+    task = (question.of_place() or question).scored_by(subject.metric)
+    if save_best is not None and question.of_place() is not None:
+        raise InputError(
+            f"--save-best is for heads of whole examples, not for {question.describe()}; leave it out, and train the "
+            "final network by finetune, whose --freeze-through keeps the stages that were probed"
+        )
     network = load_pretrained(subject.init)
     heads = probing.heads_for(task)
     if save_best is not None and not _to_save(heads, task):
@@ -123,11 +128,12 @@ def probe_command(
             probing,
             folds=dividing.folds,
             stage=subject.stage,
-            task=task,
+            task=question,
+            metrics=subject.metric,
             execution=execution.replace(progress=lambda row: status.update(f"fitting {row['head']}")),
         )
     found.save(out)
-    about = about_command(PROBED, subject.init, subject.data, subject.task)
+    about = about_command(PROBED, subject.init, subject.data, subject.task, subject.masks)
     for folder in (out, *(out / name for name in found.heads)):
         note_finished(folder, about)
     write_run_report(out)

@@ -10,9 +10,9 @@ from types import FrameType
 from typing import Any
 
 from jaxdl.cli_options import Examples, Running, Start, Subject, Untrained, parse_arguments
-from jaxdl.commands.console import console, display, errors
+from jaxdl.commands.console import console, display, errors, say_notes
 from jaxdl.commands.loggers import TENSORBOARD, WANDB, Logger, TensorBoard, WeightsAndBiases
-from jaxdl.data import skip_broken
+from jaxdl.data import MaskOptions, skip_broken
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import create
@@ -158,7 +158,7 @@ def open_run(
     execution = execution_of(subject, running)
     if running.restart and (out.expanduser() / RUN).exists() and (aside := set_aside(out)):  # never somebody's photos
         errors.print(f"the old {out} is now {aside}", soft_wrap=True)
-    about = about_command(kind, subject.init, subject.data, subject.task)
+    about = about_command(kind, subject.init, subject.data, subject.task, subject.masks)
     with contextlib.ExitStack() as signals:
         stop = signals.enter_context(stop_by_signal())
         run = RunFolder(out, about, save_every=running.save_every, should_stop=stop)
@@ -179,10 +179,11 @@ def open_run(
             raise
 
 
-def about_command(kind: str, init: Any, spec: str, task: str) -> dict[str, Any]:
+def about_command(kind: str, init: Any, spec: str, task: str, masks: MaskOptions | None = None) -> dict[str, Any]:
     """What a run's folder says of the command that made it."""
-    start = None if init is None else str(init)
-    return {"kind": kind, "command": ["jaxdl", *command_line.get()], "data": spec, "task": task, "init": start}
+    about = {"kind": kind, "command": ["jaxdl", *command_line.get()], "data": spec, "task": task}
+    about["init"] = None if init is None else str(init)
+    return about if masks is None else {**about, "masks": masks.plain()}
 
 
 def execution_of(subject: Examples, running: Running) -> Execution:
@@ -196,7 +197,7 @@ def execution_of(subject: Examples, running: Running) -> Execution:
     if memory is not None and not 0 < memory < float("inf"):
         raise InputError(f"memory is {memory} GiB; expected more than 0")
     return Execution(
-        image_size=subject.image_size,
+        image_size=subject.resized_to,
         streaming=STREAMING[running.stream],
         workers=running.workers,
         fold_strategy=running.fold_strategy,
@@ -209,9 +210,16 @@ def load_subject(
     kind: str, subject: Subject | Untrained, running: Running
 ) -> tuple[Source, list[list[str]], Task, Init]:
     """The examples, the files that were left out, what is asked, and what training starts from."""
-    source, broken = without_broken(load_examples(subject.data, subject.task), running)
+    source, broken = without_broken(read_examples(subject), running)
     task = choose_task(source, subject.task, subject.metric, purpose=kind)
     return source, broken, task, start_of(subject, task)
+
+
+def read_examples(subject: Examples) -> Source:
+    """The examples that the options name; what was decided or left out when they were read is said."""
+    source = load_examples(subject.data, subject.task, masks=subject.masks)
+    say_notes(source)
+    return source
 
 
 def start_of(subject: Start | Untrained, task: Task) -> Init:

@@ -109,7 +109,10 @@ def finetune_arguments(found: SearchResult, subject: Subject) -> list[str]:
             given += _as_option(field.name, value)
     given += ["--task", subject.task] if subject.task != "auto" else []
     given += ["--metric", subject.metric] if subject.metric else []
-    return given + (["--image-size", str(subject.image_size)] if subject.image_size else [])
+    for name in ("image_size", "classes", "void", "tile", "group"):
+        if (value := getattr(subject, name)) is not None:
+            given += _as_option(name, value)
+    return given
 
 
 def _start_arguments(start: Init, init: Any) -> list[str]:

@@ -7,13 +7,13 @@ from typing import Annotated
 
 from rich.table import Table
 
-from jaxdl.cli_options import Debug, Dividing, DividingOptions, Spec, TaskOption, option, splitting_of
+from jaxdl.cli_options import Debug, Dividing, DividingOptions, ExamplesOptions, option, splitting_of
 from jaxdl.commands.console import console, print_wide
+from jaxdl.commands.run import read_examples
 from jaxdl.data.source import Source
 from jaxdl.report.split import as_csv, as_text, fold_rows, say_split
 from jaxdl.report.split_picture import write_split_picture
 from jaxdl.tasks import Task, choose_task
-from jaxdl.tasks.examples import load_examples
 from jaxdl.validation.splits import SPLIT, Split, split_source
 from jaxdl.weights.files import check_free, write_text, written_whole
 
@@ -23,26 +23,24 @@ TABLE, PICTURE = "folds.csv", "folds.png"
 
 def split_command(
     *,
-    data: Spec,
+    subject: ExamplesOptions,
     out: Annotated[Path | None, option("FOLDER")] = None,
     dividing: DividingOptions = Dividing(),  # noqa: B008
     seed: int = 0,
-    task: TaskOption = "auto",
     debug: Debug = False,
 ) -> None:
     """Show how the examples would be divided, before anything is trained.
 
     Args:
-      data: digits[:5-9], a folder of class folders (of splits its train/), FILE.npz, FILE.csv[:TARGET], tfds:NAME.
+      subject: what is divided.
       out: new folder for the table (folds.csv), a picture (folds.png) and the folds themselves (split.npz).
       dividing: how the examples are divided.
       seed: of the shuffling; cross-validate makes the same folds with the same one.
-      task: one class for each example, any number of labels, or a number; auto looks at the targets.
       debug: show the traceback of an error.
     """
     out = None if out is None else check_free(out)
-    source = load_examples(data, task)
-    asked = choose_task(source, task, purpose="split")
+    source = read_examples(subject)
+    asked = choose_task(source, subject.task, purpose="split")
     split = split_source(source, splitting_of(dividing), dividing.folds, seed, asked)
     rows = fold_rows(split, source, asked)
     headers, cells = as_text(rows[:LISTED], source)

@@ -6,6 +6,7 @@ from typing import Literal
 from jaxdl import data as sources
 from jaxdl.cli_options import (
     Debug,
+    Flag,
     NewCheckpoint,
     Running,
     RunningOptions,
@@ -20,13 +21,15 @@ from jaxdl.commands.console import console, scores_said
 from jaxdl.commands.run import Begun, open_run, without_broken
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
+from jaxdl.tasks.examples import load_examples
 from jaxdl.training.plan import Plan
 from jaxdl.training.progress import without_prefix
 from jaxdl.training.resume import RunFolder
 from jaxdl.training.transfer import Trained, hold_out, train
 from jaxdl.validation.leakage.checks import check_validation
+from jaxdl.weights.adapt import has_adapter, merge_adapter
 from jaxdl.weights.card import CARD
-from jaxdl.weights.checkpoint import save
+from jaxdl.weights.checkpoint import Checkpoint, save
 
 
 def pretrain_command(
@@ -59,6 +62,7 @@ def finetune_command(
     running: RunningOptions = Running(),  # noqa: B008
     head: Literal["auto", "fresh", "keep"] = "auto",
     validation_fraction: float = 0.0,
+    merge_adapter: Flag = False,
     debug: Debug = False,
 ) -> None:
     """Train a checkpoint on new data and save the result.
@@ -70,9 +74,10 @@ def finetune_command(
       running: how the run is carried out.
       head: start with a fresh head, keep the checkpoint's, or (auto) keep it if the classes are the same.
       validation_fraction: share of the examples to hold out for measuring the curves, where the data has no val/.
+      merge_adapter: save the network with its adapter added to the kernels, instead of the adapter beside them.
       debug: show the traceback of an error.
     """
-    _train("finetune", out, subject, Plan(**vars(training)), running, validation_fraction, head)
+    _train("finetune", out, subject, Plan(**vars(training)), running, validation_fraction, head, merge_adapter)
 
 
 def _train(
@@ -83,8 +88,14 @@ def _train(
     running: Running,
     validation_fraction: float,
     head: str = "auto",
+    merges: bool = False,
 ) -> None:
     with open_run(out, kind, subject, running, page=False) as begun:
+        if merges and not plan.adapter and not (isinstance(begun.network, Checkpoint) and has_adapter(begun.network)):
+            raise InputError(
+                "--merge-adapter finds no adapter to merge: the checkpoint has none, and none is asked for, such as "
+                "--adapter lora:8; leave it out"
+            )
         source, validation = _divided(begun, validation_fraction, plan.seed)
         if validation is not None:
             for leak in check_validation(begun.network, source, validation, allow=begun.execution.allow):
@@ -93,6 +104,9 @@ def _train(
             trained = train(
                 begun.network, source, plan, task=begun.task, validation=validation, head=head, execution=execution
             )
+        if merges and has_adapter(trained.checkpoint):
+            best = None if trained.best is None else merge_adapter(trained.best)
+            trained = Trained(merge_adapter(trained.checkpoint), best, trained.best_epoch)
         _write(begun.run, trained)
         begun.finish()
         _tell(trained, begun.run.path)
@@ -100,11 +114,12 @@ def _train(
 
 def _divided(begun: Begun, validation_fraction: float, seed: int) -> tuple[Source, Source | None]:
     """What to train on, and what to measure on if there is anything."""
-    data = begun.subject.data
-    if Path(data).is_dir() and "val" in sources.splits_of(data):
+    data, task = begun.subject.data, begun.subject.task
+    if "val" in sources.parts_of(data, task):
         if validation_fraction:
             raise InputError(f"'{data}' has a val folder; --validation-fraction is for data without one")
-        validation, broken = without_broken(sources.folder(data, "val"), begun.running)
+        given = load_examples(f"{data}:val", task, masks=begun.subject.masks)
+        validation, broken = without_broken(given, begun.running)
         begun.broken += broken
         return begun.source, validation
     if validation_fraction:

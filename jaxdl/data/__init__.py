@@ -6,15 +6,18 @@ from jaxdl.data.broken import skip_broken
 from jaxdl.data.builtin import digits
 from jaxdl.data.csv_table import csv
 from jaxdl.data.folder import folder, splits_of
+from jaxdl.data.masks import VOID, MaskOptions, mask_splits, masks, masks_of
 from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing, RawPreprocessing, TablePreprocessing
 from jaxdl.data.source import Arrays, Source, subset, with_groups
-from jaxdl.data.table import TASKS, arrays, npz
+from jaxdl.data.table import TASKS, arrays, npz, wants_masks
 from jaxdl.data.tfds import from_tfds
 from jaxdl.errors import InputError, check_choice, nearest
 
 __all__ = [
+    "VOID",
     "Arrays",
     "ImagePreprocessing",
+    "MaskOptions",
     "Preprocessing",
     "RawPreprocessing",
     "Source",
@@ -24,8 +27,11 @@ __all__ = [
     "digits",
     "folder",
     "from_tfds",
+    "has_masks",
     "load",
+    "masks",
     "npz",
+    "parts_of",
     "skip_broken",
     "splits_of",
     "subset",
@@ -33,17 +39,26 @@ __all__ = [
 ]
 
 
-def load(spec: str | Path, split: str | None = None, *, labelled: bool = True, task: str = "auto") -> Source:
+def load(
+    spec: str | Path,
+    split: str | None = None,
+    *,
+    labelled: bool = True,
+    task: str = "auto",
+    masks: MaskOptions | None = None,
+) -> Source:
     """The source that a `SPEC` of the command line names.
 
     Args:
-      spec: ``digits``, ``digits:5-9`` or ``digits:1,7``; a folder, with ``:train``, ``:val`` or ``:all`` behind it
-        where it has splits; a file ``.npz``; or a table ``.csv``, with ``:COLUMN`` behind it for the target, or
-        ``:A,B,C`` for the labels of a multi-label task; or ``tfds:NAME``, see `from_tfds`.
+      spec: ``digits``, ``digits:5-9`` or ``digits:1,7``; a folder, with ``:train``, ``:val``, ``:test`` or ``:all``
+        behind it where it has splits; a file ``.npz``; or a table ``.csv``, with ``:COLUMN`` behind it for the target,
+        or ``:A,B,C`` for the labels of a multi-label task; or ``tfds:NAME``, see `from_tfds`.
       split: taken where a folder or data set has it and the spec does not say one.
-      labelled: see `folder`.
-      task: ``"auto"``, ``"classification"``, ``"multilabel"`` or ``"regression"``: what the labels of a ``.csv`` or
-        ``.npz`` are, see `csv` and `arrays`. The other sources know their labels.
+      labelled: see `folder` and `masks`.
+      task: ``"auto"``, ``"classification"``, ``"multilabel"``, ``"regression"`` or ``"segmentation"``: what the labels
+        of a ``.csv`` or ``.npz`` are, see `csv` and `arrays`, and whether a folder is one of images with masks, which
+        auto sees by its folders: see `masks`. The other sources know their labels.
+      masks: how masks are read.
 
     Raises:
       InputError: if there is no such thing, or its labels do not fit the task.
@@ -58,12 +73,12 @@ def load(spec: str | Path, split: str | None = None, *, labelled: bool = True, t
     if colon and not Path(spec).exists():
         return csv(f"{table}.csv", target or None, labelled=labelled, task=task)
     path, colon, said = spec.rpartition(":")
-    if colon and said in ("train", "val", "all") and not Path(spec).exists():
-        return folder(path, said, labelled=labelled)
+    if colon and said in ("train", "val", "all", *(mask_splits(path) or ())) and not Path(spec).exists():
+        return _folder(path, (said, None), labelled, task, masks)
     if Path(spec).is_dir():
-        return folder(spec, split if split in splits_of(spec) else None, labelled=labelled)
+        return _folder(spec, (None, split), labelled, task, masks)
     if spec.endswith(".npz"):
-        return npz(spec, task=task)
+        return _npz(spec, task, masks)
     if spec.endswith(".csv"):
         return csv(spec, labelled=labelled, task=task)
     if Path(spec).exists():
@@ -72,6 +87,46 @@ def load(spec: str | Path, split: str | None = None, *, labelled: bool = True, t
         f"there is no '{spec}'; expected 'digits', a folder of class folders of images, or a file .npz or .csv."
         + nearest(spec, ["digits", *(f"{path}:{s}" for s in splits_of(path))])
     )
+
+
+def has_masks(spec: str | Path, task: str) -> bool:
+    """Whether `load` reads masks of a spec."""
+    spec = str(spec)
+    folder = spec if Path(spec).is_dir() else spec.rpartition(":")[0]
+    return wants_masks(task) or (task == "auto" and mask_splits(folder or spec) is not None)
+
+
+def parts_of(spec: str | Path, task: str = "auto") -> tuple[str, ...]:
+    """Which of train, val and test the folder `spec` has; none if it is no folder, or names one of them itself."""
+    if not Path(spec).is_dir():
+        return ()
+    return (mask_splits(spec) or ()) if has_masks(spec, task) else splits_of(spec)
+
+
+def _folder(
+    path: str, said: tuple[str | None, str | None], labelled: bool, task: str, options: MaskOptions | None
+) -> Source:
+    """A folder of classes, or of images with masks; of its split `said`, or else of the second one if it has that."""
+    splits = mask_splits(path) if wants_masks(task) or task == "auto" else None
+    with_masks = wants_masks(task) or splits is not None
+    here = (splits or ()) if with_masks else splits_of(path)
+    split = said[0] or (said[1] if said[1] in here else None)
+    if with_masks:
+        return masks_of(path, split, labelled=labelled, options=options or MaskOptions())
+    return folder(path, split, labelled=labelled)
+
+
+def _npz(path: str, task: str, options: MaskOptions | None) -> Source:
+    if not wants_masks(task):
+        return npz(path, task=task)
+    options = options or MaskOptions()
+    for name in ("size", "tile", "group"):
+        if (value := getattr(options, name)) is not None:
+            raise InputError(
+                f"{name}={value!r} is for folders of images with masks; '{path}' holds arrays, which are taken as they "
+                "are: leave it out, and save x and y as they should be (groups as an array 'groups')"
+            )
+    return npz(path, task=task, classes=options.classes, void=options.void)
 
 
 def _digit_classes(spec: str) -> list[int] | None:

@@ -15,7 +15,7 @@ import numpy as np
 
 from jaxdl.data.folder import SUFFIXES, ImageFiles, printable
 from jaxdl.data.source import Arrays
-from jaxdl.data.table import ALONE, SEVERAL, TASKS, few_enough, to_labels
+from jaxdl.data.table import ALONE, LABELS, SEVERAL, few_enough, to_labels
 from jaxdl.errors import InputError, check_choice, nearest
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def csv(
       InputError: naming column and line: for a file that is no such table, a column that is not there, a field without
         a value, text or NaN among numbers, and files that are missing, named twice, of another kind or outside.
     """
-    check_choice("task", task, TASKS)
+    check_choice("task of a table", task, LABELS)
     path = Path(path)
     rows = _rows(path)
     names = next(rows)[1]

@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
@@ -30,7 +30,7 @@ def printable(path: str | Path) -> str:
 
 
 @contextlib.contextmanager
-def _opened(path: str | Path) -> Iterator[Any]:
+def opened(path: str | Path) -> Iterator[Any]:
     """A Pillow image whose pixels are not decoded yet; whatever goes wrong with it names the file."""
     from PIL import Image, UnidentifiedImageError
 
@@ -61,7 +61,7 @@ def _check_size(pixels: int, path: str | Path) -> None:
 
 def image_shape(path: str | Path) -> tuple[int, int, int]:
     """``(height, width, 1 or 3)`` of what `read_image` gives, without keeping it. Raises InputError as it does."""
-    with _opened(path) as image:
+    with opened(path) as image:
         turned = image.getexif().get(ORIENTATION, 1) in LYING
         width, height = image.size[::-1] if turned else image.size
         return height, width, _channels(image)
@@ -77,8 +77,8 @@ def read_image(path: str | Path) -> np.ndarray:
       InputError: naming the file, if it cannot be decoded or has more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``
         (89,478,485 unless set otherwise).
     """
-    with _opened(path) as opened:
-        image = _upright(opened)
+    with opened(path) as stored:
+        image = _upright(stored)
         return to_pixels(image, _channels(image))
 
 
@@ -87,10 +87,10 @@ def read_small(path: str | Path, side: int) -> np.ndarray:
 
     Decoding takes a fraction of the time; for what is to become a thumbnail.
     """
-    with _opened(path) as opened:
-        if min(opened.size) > 2 * side:
-            opened.draft("RGB", (2 * side, 2 * side))
-        return to_pixels(_upright(opened), 3)
+    with opened(path) as stored:
+        if min(stored.size) > 2 * side:
+            stored.draft("RGB", (2 * side, 2 * side))
+        return to_pixels(_upright(stored), 3)
 
 
 def to_pixels(image: Any, channels: int) -> np.ndarray:
@@ -123,8 +123,54 @@ def _channels(image: Any) -> int:
     return 1 if image.mode in ("1", "L", "LA") or image.mode.startswith("I") else 3
 
 
+class Files(Source):
+    """What sources of image files have in common; a base of dataclasses with the fields ``paths``, one file for each
+    example, and ``labels``, its ``y`` or None.
+
+    Attributes:
+      PER_EXAMPLE: names of the other fields that hold a value for each example, or None.
+    """
+
+    PER_EXAMPLE = ("labels", "groups")
+
+    def _shape(self, path: Path) -> tuple[int, int, int]:
+        """``(height, width, channels)`` of an example of this file, from its header alone."""
+        return image_shape(path)
+
+    def targets(self) -> np.ndarray | None:
+        return self.labels
+
+    def spec(self) -> dict[str, Any]:
+        """From the header of the first file."""
+        x = jax.ShapeDtypeStruct(self._shape(self.paths[0]), np.uint8)
+        if self.labels is None:
+            return {"x": x}
+        return {"x": x, "y": jax.ShapeDtypeStruct(self.labels.shape[1:], self.labels.dtype)}
+
+    def shapes(self) -> set[tuple[int, int, int]]:
+        """Every ``(height, width, channels)`` that occurs, from the files' headers alone."""
+        return {self._shape(path) for path in dict.fromkeys(self.paths)}
+
+    def take(self, indices: np.ndarray) -> Self:
+        chosen = {name: pick(getattr(self, name), indices) for name in self.PER_EXAMPLE}
+        taken = dataclasses.replace(self, paths=tuple(self.paths[i] for i in indices), **chosen)
+        return self._known_to(taken, indices)
+
+    def with_groups(self, groups: np.ndarray) -> Self:
+        return self._known_to(dataclasses.replace(self, groups=groups), slice(None))
+
+    def _known_to(self, other: Self, places: Any) -> Self:
+        """`other`, of the files at `places`, with their hashes if these are known: files are read once."""
+        if "_hashes" in vars(self):
+            vars(other)["_hashes"] = self._hashes[places]
+        return other
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
 @dataclasses.dataclass(frozen=True, eq=False)
-class ImageFiles(Source):
+class ImageFiles(Files):
     """A source of image files, decoded when asked for; attributes as in `Source`.
 
     Examples are compared by the bytes of their files, without decoding: the same picture in another file
@@ -138,47 +184,18 @@ class ImageFiles(Source):
     groups: np.ndarray | None = None
     times: np.ndarray | None = None
 
+    PER_EXAMPLE = ("labels", "groups", "times")
+
     @property
     def names(self) -> Sequence[str]:
         return [printable(path) for path in self.paths]
-
-    def targets(self) -> np.ndarray | None:
-        return self.labels
-
-    def spec(self) -> dict[str, Any]:
-        """From the header of the first file."""
-        x = jax.ShapeDtypeStruct(image_shape(self.paths[0]), np.uint8)
-        if self.labels is None:
-            return {"x": x}
-        return {"x": x, "y": jax.ShapeDtypeStruct(self.labels.shape[1:], self.labels.dtype)}
-
-    def shapes(self) -> set[tuple[int, int, int]]:
-        """Every ``(height, width, channels)`` that occurs, from the files' headers alone."""
-        return {image_shape(path) for path in self.paths}
 
     def thumbnail(self, index: int, side: int) -> np.ndarray:
         return read_small(self.paths[index], side)
 
     @cached_property
     def _hashes(self) -> np.ndarray:
-        return np.array([content_hash(_bytes_of(path)) for path in self.paths], np.uint64)
-
-    def take(self, indices: np.ndarray) -> "ImageFiles":
-        chosen = {name: pick(getattr(self, name), indices) for name in ("labels", "groups", "times")}
-        taken = dataclasses.replace(self, paths=tuple(self.paths[i] for i in indices), **chosen)
-        return self._known_to(taken, indices)
-
-    def with_groups(self, groups: np.ndarray) -> "ImageFiles":
-        return self._known_to(dataclasses.replace(self, groups=groups), slice(None))
-
-    def _known_to(self, other: "ImageFiles", places: Any) -> "ImageFiles":
-        """`other`, of the files at `places`, with their hashes if these are known: files are read once."""
-        if "_hashes" in vars(self):
-            vars(other)["_hashes"] = self._hashes[places]
-        return other
-
-    def __len__(self) -> int:
-        return len(self.paths)
+        return np.array([content_hash(bytes_of(path)) for path in self.paths], np.uint64)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         example = {"x": read_image(self.paths[index])}
@@ -187,7 +204,8 @@ class ImageFiles(Source):
         return example
 
 
-def _bytes_of(path: Path) -> bytes:
+def bytes_of(path: Path) -> bytes:
+    """What an image file holds. Raises InputError if it cannot be read."""
     try:
         return path.read_bytes()
     except OSError as error:

@@ -2,10 +2,9 @@
 
 from pathlib import Path
 
-import jax
-
 from jaxdl.data.preprocessing import Preprocessing, nbytes
 from jaxdl.data.source import Source
+from jaxdl.parallel.devices import device_memory, first_device
 
 HOST_SHARE = 0.5  # of the free memory: the rest is for the model, the program and what else runs
 DEVICE_SHARE = 0.5  # of the device's memory: parameters, optimizer state and activations take the rest
@@ -34,10 +33,9 @@ def must_stream(source: Source, preprocessing: Preprocessing, limit: int | None 
         free = free_memory()
         if free is not None:
             limits[f"half of the {_in_words(free)} of free memory"] = int(free * HOST_SHARE)
-        device = jax.local_devices()[0]
-        held = (device.memory_stats() or {}).get("bytes_limit")
-        if held:
-            limits[f"half of the {_in_words(held)} of a {device.device_kind}"] = int(held * DEVICE_SHARE)
+        held = device_memory()
+        if held is not None:
+            limits[f"half of the {_in_words(held)} of a {first_device().device_kind}"] = int(held * DEVICE_SHARE)
     for words, most in limits.items():
         if needed > most:
             return (

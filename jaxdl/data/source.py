@@ -32,6 +32,7 @@ class Source:
       texts: what each example is or was computed from, such as the sentence of an embedding: copies are looked for
         among them. Or None.
       columns: names of a table's features in order, or None.
+      notes: what was decided or left out when the examples were read, in words.
       preprocessing: what brings its examples to a network (`data.preprocessing`); None to choose it by their shape.
     """
 
@@ -42,6 +43,7 @@ class Source:
     names: Sequence[str] | None = None
     texts: Sequence[str] | None = None
     columns: tuple[str, ...] | None = None
+    notes: tuple[str, ...] = ()
     preprocessing: Any = None
 
     def __len__(self) -> int:
@@ -86,6 +88,10 @@ class Source:
     def thumbnail(self, index: int, side: int) -> np.ndarray:
         """The picture ``x`` of an example; may be smaller than it is, but not below `side` pixels."""
         return self[index]["x"]
+
+    def original_size(self, index: int) -> tuple[int, int] | None:
+        """Height and width of the image that an example was scaled from; None where it was not scaled."""
+        return None
 
     def hashes(self) -> np.ndarray:
         """``uint64[n]``: a hash of what each ``x`` holds; see `content.content_hash`."""
@@ -251,6 +257,7 @@ class Subset(Source):
     class_names = property(lambda self: self.source.class_names)
     columns = property(lambda self: self.source.columns)
     preprocessing = property(lambda self: self.source.preprocessing)
+    notes = property(lambda self: self.source.notes)
     in_memory = property(lambda self: self.source.in_memory)
     times = property(lambda self: pick(self.source.times, self.indices))
     names = property(lambda self: pick(self.source.names, self.indices))
@@ -275,6 +282,9 @@ class Subset(Source):
 
     def thumbnail(self, index: int, side: int) -> np.ndarray:
         return self.source.thumbnail(int(self.indices[index]), side)
+
+    def original_size(self, index: int) -> tuple[int, int] | None:
+        return self.source.original_size(int(self.indices[index]))
 
     def hashes(self) -> np.ndarray:
         return self.source.hashes()[self.indices]
@@ -307,6 +317,7 @@ class Joined(Source):
     class_names = property(lambda self: self.one.class_names)
     columns = property(lambda self: self.one.columns)
     preprocessing = property(lambda self: self.one.preprocessing)
+    notes = property(lambda self: (*self.one.notes, *self.two.notes))
     in_memory = property(lambda self: self.one.in_memory or self.two.in_memory)
     groups = property(lambda self: self._both("groups"))
     times = property(lambda self: self._both("times"))
@@ -337,6 +348,10 @@ class Joined(Source):
     def thumbnail(self, index: int, side: int) -> np.ndarray:
         source, place = self._where(index)
         return source.thumbnail(place, side)
+
+    def original_size(self, index: int) -> tuple[int, int] | None:
+        source, place = self._where(index)
+        return source.original_size(place)
 
     def hashes(self) -> np.ndarray:
         return np.concatenate([self.one.hashes(), self.two.hashes()])

@@ -1,15 +1,20 @@
 """Arrays given from Python or in an ``.npz`` file."""
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from jaxdl.data.masks_classes import array_masks
 from jaxdl.data.source import Arrays
 from jaxdl.errors import InputError, check_choice
 
-TASKS = ("auto", "classification", "multilabel", "regression")
+LABELS = ("auto", "classification", "multilabel", "regression")  # what a label of an example may be
+TASKS = (*LABELS, "segmentation")
+MASKS = ("mask", "masks", "labels")  # what a file may call the targets of a segmentation, beside y
+MEMBERS = ("x", "y", "groups", "times", "texts", "class_names")  # that a file may hold
 SEVERAL = "several columns are labels, 0 or 1 each; multi-output regression is not supported yet"
 ALONE = "leave out the task multilabel to learn one class or number per example"
 MOST_CLASSES = 20  # whole numbers of more different values than that are taken for amounts
@@ -32,7 +37,8 @@ def arrays(
       x: images ``uint8[n, height, width, channels]`` (or ``[n, height, width]``, grey), or numbers
         ``float[n, features]`` or ``float[n, height, width, channels]``.
       y: class of each example, whole numbers or strings; or floats, which are numbers for regression; or a matrix
-        ``[n, labels]`` of 0 and 1 (of any numeric type or bool) for a multi-label task; None if unknown.
+        ``[n, labels]`` of 0 and 1 (of any numeric type or bool) for a multi-label task; or masks ``[n, height, width]``
+        for segmentation, the class of each pixel, and 255 where nobody knows; None if unknown.
       class_names: with whole numbers `y`, the name of class 0, 1, …; by default the values found in `y`, sorted. With a
         matrix, the names of its columns; by default "0", "1", …
       groups: which belong together, for splitters that keep groups whole.
@@ -46,6 +52,8 @@ def arrays(
       InputError: lengths that differ, NaN or infinity, Python objects, labels that do not fit the task, texts that are
         no strings or stand beside images.
     """
+    if isinstance(x, dict):
+        raise InputError(f"{name}: x is a dict; data.Arrays(x, y, class_names) takes dicts of arrays, as they are")
     try:
         x = np.asarray(x)
     except ValueError as error:  # rows of different length
@@ -65,7 +73,11 @@ def arrays(
             )
     if x.ndim == 3:
         x = x[..., None]
-    labels, names = to_labels(y, class_names, task, name)
+    check_choice("task", task, TASKS)
+    if wants_masks(task) or (task == "auto" and _are_masks(y, x)):
+        labels, names = array_masks(y, x.shape, class_names, "auto", name)
+    else:
+        labels, names = to_labels(y, class_names, task, name)
     extra = {k: None if v is None else np.atleast_1d(v) for k, v in {"groups": groups, "times": times}.items()}
     for what, values in {"y": labels, **extra}.items():
         if values is not None and len(values) != len(x):
@@ -84,6 +96,15 @@ def _texts(texts: Sequence[str], x: np.ndarray, name: str) -> tuple[str, ...]:
         if not isinstance(text, str):
             raise InputError(f"{name}: the text at index {index} is {text!r:.50}; expected strings")
     return tuple(map(str, texts))
+
+
+def wants_masks(task: str) -> bool:
+    """Whether the targets of a task are the classes of pixels."""
+    return task == "segmentation"
+
+
+def _are_masks(y: Any, x: np.ndarray) -> bool:
+    return isinstance(y, np.ndarray) and y.ndim == 3 and y.dtype.kind in "uib" and y.shape == x.shape[:3]
 
 
 def few_enough(values: int, examples: int) -> bool:
@@ -107,7 +128,7 @@ def to_labels(
     Raises:
       InputError: if `y` cannot be that, naming the value and its index.
     """
-    check_choice("task", task, TASKS)
+    check_choice("task", task, LABELS)
     names = () if class_names is None else tuple(str(c) for c in np.atleast_1d(class_names))
     if len(set(names)) < len(names):
         raise InputError(f"{name}: class_names holds a name twice: {', '.join(names)}")
@@ -179,9 +200,15 @@ def _numbers(y: np.ndarray, name: str) -> np.ndarray:
     return y
 
 
-def npz(path: str | Path, *, task: str = "auto") -> Arrays:
+def npz(path: str | Path, *, task: str = "auto", classes: Any = None, void: Any = "auto") -> Arrays:
     """A source from an ``.npz`` file with ``x``, and optionally ``y``, ``groups``, ``times``, ``texts`` and
     ``class_names``, each as in `arrays`; `task` says what ``y`` is.
+
+    Args:
+      path: the file.
+      task: see `arrays`. For segmentation ``y`` may also be called ``mask``, ``masks`` or ``labels``.
+      classes: for segmentation, instead of ``class_names``: see `masks.masks`.
+      void: for segmentation, the number of pixels that nobody knows: see `masks.masks`.
 
     Raises:
       InputError: if it cannot be read, holds Python objects (reading them would execute code), or as `arrays`.
@@ -189,12 +216,13 @@ def npz(path: str | Path, *, task: str = "auto") -> Arrays:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"there is no file '{path}'")
+    check_choice("task", task, TASKS)
     try:
         file = np.load(path, allow_pickle=False)
         if not isinstance(file, np.lib.npyio.NpzFile):
             raise InputError(f"'{path}' is not an .npz archive; save it with numpy.savez(path, x=…, y=…)")
         with file:
-            held = _read_members(file, path)
+            held = _read_members(file, path, (*MEMBERS, *MASKS) if wants_masks(task) else MEMBERS)
     except InputError:
         raise
     except Exception as error:  # numpy, zipfile and zlib say in many ways that a file is damaged
@@ -202,22 +230,22 @@ def npz(path: str | Path, *, task: str = "auto") -> Arrays:
         raise InputError(f"'{path}' cannot be read as an .npz archive ({reason}); is it whole?") from error
     if "x" not in held:
         raise InputError(f"'{path}' has no array 'x'; it holds: {', '.join(file.files) or 'nothing'}")
-    return arrays(
-        held["x"],
-        held.get("y"),
-        class_names=held.get("class_names"),
-        groups=held.get("groups"),
-        times=held.get("times"),
-        texts=held.get("texts"),
-        name=str(path),
-        task=task,
-    )
+    x, y, class_names = held.pop("x"), held.pop("y", None), held.pop("class_names", None)
+    if not wants_masks(task):
+        return arrays(x, y, class_names=class_names, name=str(path), task=task, **held)
+    found = {key: held.pop(key) for key in MASKS if key in held} | ({} if y is None else {"y": y})
+    if len(found) > 1:
+        raise InputError(f"'{path}' holds several arrays of masks: {', '.join(found)}; save one of them, as y")
+    source = arrays(x, name=str(path), **held)
+    y = next(iter(found.values()), None)
+    labels, names = array_masks(y, source.x.shape, class_names if classes is None else classes, void, str(path))
+    return dataclasses.replace(source, labels=labels, class_names=names)
 
 
-def _read_members(file: Any, path: Path) -> dict[str, np.ndarray]:
+def _read_members(file: Any, path: Path, wanted: Sequence[str]) -> dict[str, np.ndarray]:
     held = {}
     for key in file.files:
-        if key not in ("x", "y", "groups", "times", "texts", "class_names"):
+        if key not in wanted:
             continue
         try:
             held[key] = file[key]

@@ -9,10 +9,12 @@ from functools import partial
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+from jax.export import is_symbolic_dim
 from jaxtyping import Array, Bool, Float
 
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models.staged import Mode
+from jaxdl.parallel.devices import first_device
 
 
 def attention_weights(
@@ -88,6 +90,8 @@ def _automatic(query: Array, key: Array, value: Array, mask: Array | None) -> Ar
     Where there is none, nothing but the plain way is traced.
     """
     ways = {}
+    if is_symbolic_dim(query.shape[0]):  # exported, for every machine alike; cuDNN's program is not stable in a file
+        return plain_attention(query, key, value, mask)[0]
     if not cudnn_refuses(query, key, mask):
         ways["cuda"] = cudnn_attention
     if not splash_refuses(query, key, mask) and key.shape[1] >= SPLASH_POSITIONS and _undivided():
@@ -122,7 +126,7 @@ def cudnn_refuses(query: Array, key: Array, mask: Array | None) -> str:
         return f"cuDNN computes it in bfloat16 or float16, not {query.dtype.name}"
     if width % 8 or width > 128:
         return f"cuDNN needs heads whose width is a multiple of 8 up to 128, not {width}"
-    device = jax.local_devices()[0]
+    device = first_device()
     if device.platform != "gpu" or "cuda" not in device.client.platform_version:
         return f"cuDNN needs an NVIDIA GPU, and the device here is '{device.device_kind}'"
     if float(device.compute_capability) < 8:

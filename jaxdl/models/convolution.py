@@ -1,9 +1,10 @@
-"""Convolutions that XLA is slow at on the CPU, as products of matrices.
+"""Convolutions that XLA is slow at on the CPU, in other ways.
 
-Those are 1×1 kernels, which are products already (three times slower there, forward and in their gradients), and
-kernels larger than the image: XLA's library refuses these, and plain loops take up to a hundred times as long. So it
-is with 3×3 kernels on the last 2×2 positions of a network made for larger images. With the options of
-`parallel.compiler` XLA's own are faster for all others, which are left to it, as they are on other devices.
+Products of matrices are 1×1 kernels, which are products already (three times slower there, forward and in their
+gradients), and kernels larger than the image: XLA's library refuses these, and plain loops take up to a hundred times
+as long. So it is with 3×3 kernels on the last 2×2 positions of a network made for larger images. A kernel for each
+channel goes by `depthwise`. With the options of `parallel.compiler` XLA's own are faster for all others, which are left
+to it, as they are on other devices.
 """
 
 from collections.abc import Sequence
@@ -13,13 +14,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from jax import lax
+from jax.export import is_symbolic_dim
 from jaxtyping import Array, Float
 
-POSITIONS = 4096  # at a time in the gradient of a kernel: XLA turns one side round, and more would leave the cache
-LAYOUT = ("NHWC", "HWIO", "NHWC")
+from jaxdl.models.depthwise import LAYOUT, Padding, Strides, depthwise, made_side, windows
 
-Strides = tuple[int, int]
-Padding = tuple[tuple[int, int], tuple[int, int]]
+POSITIONS = 4096  # at a time in the gradient of a kernel: XLA turns one side round, and more would leave the cache
 
 
 def convolve(
@@ -31,60 +31,61 @@ def convolve(
 ) -> Float[Array, "batch out_height out_width features"]:
     """`jax.lax.conv_general_dilated` for ``linen.Conv(conv_general_dilated=…)``.
 
-    What is a product of matrices on the CPU has gradients of every order in reverse mode, but no forward mode
-    (``jax.jvp``).
+    What goes another way on the CPU has gradients of every order in reverse mode, but no forward mode (``jax.jvp``).
     """
-    if jax.default_backend() == "cpu" and lhs.ndim == 4 and _is_plain(options):
-        strides = tuple(window_strides)
-        pads = (
-            lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
-            if isinstance(padding, str)
-            else padding
-        )
-        if _is_product(lhs, rhs, strides, pads):
-            return _convolve(lhs, rhs, strides, tuple(map(tuple, pads)))
+    # what is exported may run on a CPU, too
+    for_cpu = jax.default_backend() == "cpu" or is_symbolic_dim(lhs.shape[0])
+    if for_cpu and lhs.ndim == 4 and _is_plain(options):
+        strides, pads = tuple(window_strides), padding
+        if isinstance(padding, str):
+            pads = lax.padtype_to_pads(lhs.shape[1:3], rhs.shape[:2], strides, padding)
+        lhs, padding = _cropped(lhs, pads)
+        groups = options.get("feature_group_count", 1)
+        if min(_made(lhs, rhs, strides, padding)) > 0:
+            if groups == 1 and _is_product(lhs, rhs, strides, padding):
+                return _convolve(lhs, rhs, strides, padding)
+            if 1 < groups == lhs.shape[-1] == rhs.shape[-1]:
+                return depthwise(lhs, rhs, strides, padding)
     return lax.conv_general_dilated(lhs, rhs, window_strides, padding, **options)
 
 
+def _cropped(x: Array, padding: Sequence[Sequence[int]]) -> tuple[Array, Padding]:
+    """The image without what negative padding takes away, and the rest of the padding.
+
+    With negative padding XLA's convolutions on the CPU read beyond the image (seen in jaxlib 0.10.2).
+    """
+    taken = (slice(max(0, -low), side - max(0, -high)) for side, (low, high) in zip(x.shape[1:3], padding, strict=True))
+    rest = tuple((max(0, low), max(0, high)) for low, high in padding)
+    return (x[:, *taken] if rest != tuple(map(tuple, padding)) else x), rest
+
+
 def _is_plain(options: dict[str, Any]) -> bool:
-    """Without groups, dilation or an asked-for precision."""
+    """Without dilation, groups of examples or an asked-for precision."""
     dilations = (*(options.get("lhs_dilation") or ()), *(options.get("rhs_dilation") or ()))
     return (
         all(factor == 1 for factor in dilations)
-        and options.get("feature_group_count", 1) == options.get("batch_group_count", 1) == 1
+        and options.get("batch_group_count", 1) == 1
         and options.get("precision") is None
     )
 
 
-def _is_product(x: Array, kernel: Array, strides: Strides, padding: Sequence[tuple[int, int]]) -> bool:
+def _is_product(x: Array, kernel: Array, strides: Strides, padding: Padding) -> bool:
     """Whether the kernel is 1×1 without padding, or larger than the image that it sees or makes."""
-    if any(side < 0 for pair in padding for side in pair):
-        return False
     sizes = kernel.shape[:2]
     if sizes == (1, 1):
         return not any(map(any, padding))
-    made = [_out(*sides) for sides in zip(x.shape[1:3], sizes, strides, padding, strict=True)]
-    smallest = map(min, x.shape[1:3], made)
-    return min(made) > 0 and any(side < size for side, size in zip(smallest, sizes, strict=True))
+    smallest = map(min, x.shape[1:3], _made(x, kernel, strides, padding))
+    return any(side < size for side, size in zip(smallest, sizes, strict=True))
 
 
-def _out(side: int, size: int, stride: int, padding: tuple[int, int]) -> int:
-    return (side + sum(padding) - size) // stride + 1
+def _made(x: Array, kernel: Array, strides: Strides, padding: Padding) -> list[int]:
+    """Height and width of what comes out."""
+    return [made_side(*sides) for sides in zip(x.shape[1:3], kernel.shape[:2], strides, padding, strict=True)]
 
 
 def _patches(x: Array, sizes: tuple[int, int], strides: Strides, padding: Padding) -> Array:
     """``[batch, out_height, out_width, rows × columns × channels]``: what each position of the kernel sees."""
-    out = [_out(*sides) for sides in zip(x.shape[1:3], sizes, strides, padding, strict=True)]
-    x = jnp.pad(x, ((0, 0), *padding, (0, 0)))
-
-    def seen(*begin: int) -> Array:
-        down, across = (
-            slice(first, first + (many - 1) * stride + 1, stride)
-            for first, many, stride in zip(begin, out, strides, strict=True)
-        )
-        return x[:, down, across]
-
-    return jnp.concatenate([seen(row, column) for row in range(sizes[0]) for column in range(sizes[1])], -1)
+    return jnp.concatenate(windows(x, sizes, strides, padding), -1)
 
 
 def _native(x: Array, kernel: Array, strides: Strides, padding: Padding) -> Array:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 
 from jaxdl.errors import check_choice
 from jaxdl.models.convolution import convolve
+from jaxdl.models.flax_layers import batch_statistics
 from jaxdl.models.staged import Mode
 
 # He et al. 2015 (arXiv:1502.01852): the variance that keeps signals alive through ReLUs, on the way back.
@@ -60,8 +61,8 @@ class BatchNorm(nn.Module):
         running_mean = self.variable("batch_stats", "mean", jnp.zeros, (channels,), jnp.float32)
         running_var = self.variable("batch_stats", "var", jnp.ones, (channels,), jnp.float32)
         x = x.astype(jnp.promote_types(x.dtype, jnp.float32))
-        if mode.train:
-            mean, var, count = self._statistics(x, mode)
+        if mode.train and self.path not in mode.still:
+            mean, var, count = batch_statistics(x, mode.mask, mode.axis_name)
             if not self.is_initializing():
                 # a batch without a single example leaves the running statistics as they are
                 keep = jnp.where(count > 0, self.momentum, 1.0)
@@ -73,23 +74,6 @@ class BatchNorm(nn.Module):
         factor = scale * jax.lax.rsqrt(var + self.epsilon)
         y = (x - mean) * factor + bias
         return y.astype(self.dtype)
-
-    def _statistics(self, x: jax.Array, mode: Mode) -> tuple[jax.Array, jax.Array, jax.Array]:
-        """Mean, biased variance ``[channels]`` and the number of values per channel."""
-        axes = tuple(range(x.ndim - 1))
-        add_up = partial(jax.lax.psum, axis_name=mode.axis_name) if mode.axis_name else lambda v: v
-        if mode.mask is None:
-            weight = jnp.ones((x.shape[0],), jnp.float32)
-        else:
-            weight = mode.mask.astype(jnp.float32)
-        positions = x[0, ..., 0].size
-        count = add_up(weight.sum() * positions)
-        weight = weight.reshape(-1, *(1,) * (x.ndim - 1))
-        divisor = jnp.maximum(count, 1.0)
-        mean = add_up((x * weight).sum(axes)) / divisor
-        # the second pass costs a read and keeps float32 exact where the mean is large
-        var = add_up((jnp.square(x - mean) * weight).sum(axes)) / divisor
-        return mean, var, count
 
 
 class Norm(nn.Module):
@@ -117,11 +101,16 @@ def conv(
     *,
     bias: bool = False,
     padded: bool = True,
+    same: bool = False,
     **options: Any,
 ) -> nn.Conv:
-    """A convolution padded as PyTorch pads it: ``size // 2`` on every side, whatever the stride, or not at all."""
+    """A convolution padded as PyTorch pads it: ``size // 2`` on every side, whatever the stride, or not at all.
+
+    With `same` as TensorFlow pads it: as much as makes height and width those of the image, divided by the stride and
+    rounded up, half of it on either side and an odd one below or on the right.
+    """
     sizes = (size, size) if isinstance(size, int) else size
-    padding = tuple((side // 2, side // 2) if padded else (0, 0) for side in sizes)
+    padding = "SAME" if same else tuple((side // 2, side // 2) if padded else (0, 0) for side in sizes)
     options.setdefault("kernel_init", he_normal)
     options.setdefault("conv_general_dilated", convolve)
     return nn.Conv(features, sizes, (stride, stride), padding, use_bias=bias, **options)

@@ -4,23 +4,21 @@ Everything transfer learning does to a model is a slice of that list: features a
 head, freezing is a boundary in it, a new task replaces its last entry.
 """
 
+import contextlib
 import dataclasses
-from collections.abc import Callable, Iterator, Sequence
-from functools import partial
-from typing import Any
+import itertools
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, Self
 
 import flax.linen as nn
 import jax
 
 from jaxdl.errors import InputError, check_choice
+from jaxdl.models import adapters
+from jaxdl.models.flax_layers import as_told
+from jaxdl.models.variables import Path, Variables
 
-Variables = dict[str, Any]
-
-# By which the kernels of a fresh head on a pretrained body are smaller than in a fresh network. Nearly zero, as in
-# Goyal et al. 2017 (arXiv:1706.02677, 5.1), so that a head which knows nothing does not pull the body away: fine-tuned
-# for one epoch on 800 images of CIFAR-10, a ResNet-20 gets 78 to 79 % right with a head that small, 71 to 74 % with one
-# of full size, 76 to 78 % with PyTorch's.
-HEAD_SCALE = 0.1
+HEAD = "head"  # what the last stage is called
 
 
 class Taps:
@@ -53,6 +51,9 @@ class Mode:
       train: batch statistics and dropout as in training; else as in use.
       mask: bool[batch], False for examples that only pad the batch; None if all are real.
       axis_name: the mapped axis over which the batch is divided (`pmap`, `shard_map`); None if it is whole.
+      still: paths of batch normalisations that keep their running statistics in training, too: those of which neither
+        scale nor bias is trained.
+      tied: what the stage reads of another stage's parameters, by the names in `Staged.ties`.
       taps: where inner activations are offered.
       stage: the name of the stage being run.
     """
@@ -60,6 +61,8 @@ class Mode:
     train: bool = False
     mask: jax.Array | None = None
     axis_name: str | None = None
+    still: Collection[Path] = ()
+    tied: Mapping[str, jax.Array] = dataclasses.field(default_factory=dict)
     taps: Taps = dataclasses.field(default_factory=lambda: Taps(()))
     stage: str = ""
 
@@ -82,7 +85,9 @@ class Staged(nn.Module):
       * the last stage is called ``head`` and turns features into ``num_outputs`` logits;
       * a stage is a module called as ``stage(x, mode)``; `x` may be any pytree whose arrays all have the
         examples as their first axis;
-      * a stage without variables draws nothing at random (so a frozen prefix may be extended over it).
+      * a stage without variables runs as those before it do: in eval mode, and computed once, behind frozen ones;
+      * a table that two stages share is a parameter of the first of them; `ties` names it, and the other reads it from
+        ``mode.tied``. (A module used in both would silently make two tables.)
 
     Attributes:
       num_outputs: size of the logits.
@@ -90,7 +95,9 @@ class Staged(nn.Module):
       param_dtype: of the parameters.
     """
 
-    IN_WORDS = "a model from jaxdl.create"
+    IN_WORDS = "a model from jaxdl.create or jaxdl.wrap"
+    PARTS = ()  # names of fields that hold another model, or None
+    ANSWERS = "classification"  # the task for which its outputs are taken where nothing is said
 
     num_outputs: int
     dtype: str = "float32"
@@ -100,10 +107,61 @@ class Staged(nn.Module):
         """``((name, make), …)`` from input to output; ``make(name=name)`` gives the stage's module."""
         raise NotImplementedError
 
+    def ties(self) -> Mapping[str, Mapping[str, str]]:
+        """Parameters that a stage reads of one before it: ``{stage: {name in mode.tied: path of the parameter}}``.
+
+        Such as ``{"head": {"table": "embed/tokens/embedding"}}``. The parameter is stored once, by the stage whose it
+        is, is frozen or trained with it, and gets the gradients of both.
+        """
+        return {}
+
     @property
     def stage_names(self) -> tuple[str, ...]:
         """The stages' names in order. (The order of keys in the variables means nothing: pytrees sort them.)"""
         return tuple(name for name, _ in self.stages())
+
+    @property
+    def cuts(self) -> tuple[str, ...]:
+        """Stages that a run may start at, or stop before: all, unless several stages run as one."""
+        return self.stage_names
+
+    @property
+    def outlets(self) -> tuple[str, ...]:
+        """Stages of which it is known what flows out of them: those before a cut, and the last."""
+        names = self.stage_names
+        return tuple(name for name, after in itertools.pairwise(names) if after in self.cuts) + names[-1:]
+
+    @nn.nowrap
+    def last_cut(self, name: str) -> str:
+        """The last of `cuts` at or before stage `name`."""
+        names = self.stage_names
+        return next(one for one in names[names.index(name) :: -1] if one in self.cuts)
+
+    @nn.nowrap
+    def locate(self, path: Path) -> Path:
+        """Where the variables of the module that Flax calls `path` are: a path that begins with a stage."""
+        return path
+
+    @nn.nowrap
+    def to_stages(self, own: Mapping[str, Any]) -> Variables:
+        """Variables as a user has them, laid out by stage: as they are, except of a wrapped module."""
+        return dict(own)
+
+    @nn.nowrap
+    def check(self, spec: Any) -> Self:
+        """Refuses a model that does not keep the rules.
+
+        Args:
+          spec: of an example, see `batch_of`.
+
+        Returns:
+          The model, with all that is known of it.
+
+        Raises:
+          InputError: naming the rule that is broken.
+        """
+        check_stages(self)
+        return self
 
     def stage_index(self, name: str) -> int:
         """Position of stage `name`. Raises InputError with the nearest name if there is none."""
@@ -117,11 +175,13 @@ class Staged(nn.Module):
         *,
         start: str | None = None,
         stop: str | None = None,
-        frozen: int = 0,
+        evaluated: Collection[str] = (),
+        still: Collection[Path] = (),
         taps: Sequence[str] = (),
         train: bool = False,
         mask: jax.Array | None = None,
         axis_name: str | None = None,
+        tied: Mapping[str, Any] | None = None,
     ) -> Any:
         """Runs the stages from `start` up to, and without, `stop`.
 
@@ -130,10 +190,12 @@ class Staged(nn.Module):
             (or ``[batch, features]``).
           start: first stage to run; the first of all by default.
           stop: stage before which to stop, ``"head"`` for features; none by default.
-          frozen: this many stages, counted from the input of the whole model, run in eval mode even in training.
+          evaluated: stages that run in eval mode even in training: those of which nothing is trained.
+          still: see `Mode`.
           taps: activations to hand back: names of stages, or names inside them such as ``"block1/attention"``.
           train: see `Mode`, as `mask` and `axis_name`. In training pass ``mutable=["batch_stats"]`` and
             ``rngs={"dropout": key}`` to `apply`.
+          tied: parameters by path that stands in for those of stages that have none yet, to initialise a head alone.
 
         Returns:
           What flows out of the last stage run, logits ``[batch, num_outputs]`` for the head; with `taps` a pair of
@@ -142,15 +204,19 @@ class Staged(nn.Module):
         Raises:
           InputError: for a stage or tap that does not exist.
         """
-        first = 0 if start is None else self.stage_index(start)
-        last = len(self.stages()) if stop is None else self.stage_index(stop)
+        names = self.stage_names
+        first = 0 if start is None else self._cut_index(start)
+        last = len(names) if stop is None else self._cut_index(stop)
         if first > last:
-            raise InputError(f"start='{start}' comes after stop='{stop}' in {self.stage_names}")
+            raise InputError(f"start='{start}' comes after stop='{stop}' in {names}")
         collected = Taps(taps)
-        for index, (name, make) in enumerate(self.stages()):
-            if first <= index < last:
-                x = make(name=name)(x, Mode(train and index >= frozen, mask, axis_name, collected, name))
-                collected.offer(name, x)
+        every = Mode(mask=mask, axis_name=axis_name, still=still, taps=collected)
+        modes = {
+            name: dataclasses.replace(every, train=train and name not in evaluated, stage=name)
+            for name in names[first:last]
+        }
+        with self._adapted():
+            x = self._run(modes, x, tied or {}) if modes else x
         if not taps:
             return x
         for name in taps:
@@ -158,100 +224,59 @@ class Staged(nn.Module):
                 check_choice("tap", name, collected.offered)
         return x, collected.found
 
+    def _run(self, modes: Mapping[str, Mode], x: Any, tied: Mapping[str, Any]) -> Any:
+        """Runs neighbouring stages, each in its mode, and offers what flows out of them."""
+        with nn.intercept_methods(as_told(modes.__getitem__, self.locate)):
+            for name, make in self.stages():
+                if name in modes:
+                    mode = dataclasses.replace(modes[name], tied=self._tied(name, tied))
+                    x = make(name=name)(x, mode)
+                    mode.taps.offer(name, x)
+        return x
 
-def split_variables(variables: Variables, names: Sequence[str]) -> tuple[Variables, Variables]:
-    """Divides ``{collection: {stage: …}}`` into the part of the stages `names` and the rest.
+    def _cut_index(self, name: str) -> int:
+        place = self.stage_index(name)
+        if name not in self.cuts:
+            raise InputError(
+                f"{type(self).__name__} cannot be cut before '{name}', a part of a module that runs as a whole; it can "
+                f"be cut before: {', '.join(self.cuts)}"
+            )
+        return place
 
-    Both parts keep every collection, so that either can be passed to `apply`.
-    """
-    inside = {c: {s: v for s, v in tree.items() if s in names} for c, tree in variables.items()}
-    outside = {c: {s: v for s, v in tree.items() if s not in names} for c, tree in variables.items()}
-    return inside, outside
+    def _adapted(self) -> contextlib.AbstractContextManager[Any]:
+        """Lets layers with an adapter use it; see `adapters`."""
+        if adapters.ranks_of(self.variables.get("params", {})):
+            return nn.intercept_methods(adapters.add_low_rank)
+        return contextlib.nullcontext()
 
-
-def join_variables(*parts: Variables) -> Variables:
-    """The union of parts with disjoint stages; undoes `split_variables`."""
-    joined: Variables = {}
-    for part in parts:
-        for collection, tree in part.items():
-            target = joined.setdefault(collection, {})
-            if shared := target.keys() & tree.keys():
-                raise ValueError(f"stages {sorted(shared)} stand in more than one part of '{collection}'")
-            target.update(tree)
-    return joined
-
-
-def walk_shapes(tree: Any) -> Iterator[tuple[str, Any]]:
-    """``("params/stem/conv/kernel", leaf)`` for every leaf of a tree of variables, or of any other pytree."""
-    for path, leaf in jax.tree_util.tree_leaves_with_path(tree):
-        yield jax.tree_util.keystr(path, simple=True, separator="/"), leaf
+    def _tied(self, stage: str, given: Mapping[str, Any]) -> dict[str, Any]:
+        """What `stage` reads of other stages' parameters."""
+        found = {}
+        for name, path in self.ties().get(stage, {}).items():
+            value = given.get(path)
+            for part in path.split("/") if value is None else ():
+                value = (self.variables["params"] if value is None else value)[part]
+            found[name] = value
+        return found
 
 
-def batch_of(spec: Any) -> Any:
-    """Shapes of a batch of one example. `spec` is a pytree of `jax.ShapeDtypeStruct`, or the shape of a float array."""
-    if isinstance(spec, tuple | list) and all(isinstance(size, int) for size in spec):
-        return jax.ShapeDtypeStruct((1, *spec), "float32")
-    return jax.tree.map(lambda one: jax.ShapeDtypeStruct((1, *one.shape), one.dtype), spec)
-
-
-def _fresh_variables(model: Staged, start: str | None, key: jax.Array, x: Any) -> Variables:
-    """Variables of the stages from `start`; compiled once in a process for a model and the shapes `x` it is fed with.
-
-    For a model that cannot be compared, such as a user's own with a list among its fields, compiled at every call.
-    """
-    leaves, tree = jax.tree.flatten(x)
-    shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
+def check_stages(model: Staged) -> None:
+    """Raises InputError unless the stages of a model are as they must be."""
+    kind = type(model).__name__
     try:
-        hash(model)
-    except TypeError:
-        return jax.jit(partial(_draw_variables, model, start, shapes, tree))(key)
-    return _draw_once_compiled(model, start, shapes, tree, key)
+        names = model.stage_names
+    except NotImplementedError:
+        names = ()
+    if len(names) < 2 or len(set(names)) < len(names) or names[-1] != HEAD:
+        said = f"has the stages {', '.join(map(str, names))}" if names else "has no stages"
+        raise InputError(
+            f"{kind} {said}; expected stages() to give ((name, make), …) of at least two stages with different names, "
+            f"of which the last is called '{HEAD}' and turns features into num_outputs outputs: it is what a new task "
+            "replaces"
+        )
 
 
-def _draw_variables(
-    model: Staged, start: str | None, shapes: tuple[jax.ShapeDtypeStruct, ...], tree: Any, key: jax.Array
-) -> Variables:
-    return model.lazy_init({"params": key}, jax.tree.unflatten(tree, shapes), start=start)
-
-
-_draw_once_compiled = jax.jit(_draw_variables, static_argnums=(0, 1, 2, 3))
-
-
-def init_variables(model: Staged, key: jax.Array, spec: Any) -> Variables:
-    """Fresh variables of the whole model.
-
-    Args:
-      model: whose they are.
-      key: to draw them from.
-      spec: of an example, without the batch axis, as the model is fed with it: see `batch_of`.
-
-    Raises:
-      InputError: if the model cannot take such an input.
-    """
-    x = batch_of(spec)
-    shapes = ", ".join(str(leaf.shape[1:]) for leaf in jax.tree.leaves(x))
-    if any(min(leaf.shape) < 1 for leaf in jax.tree.leaves(x)) or getattr(x, "shape", None) == (1,):
-        raise InputError(f"{type(model).__name__} cannot take inputs of shape {shapes}: nothing is in them")
-    try:
-        variables = _fresh_variables(model, None, key, x)
-    except InputError:
-        raise
-    except (ValueError, TypeError, ZeroDivisionError, AttributeError, LookupError) as error:  # an array for a dict, too
-        raise InputError(f"{type(model).__name__} cannot take inputs of shape {shapes}: {error}") from error
-    return {"params": variables["params"], "batch_stats": variables.get("batch_stats", {})}
-
-
-def init_head(model: Staged, key: jax.Array, body: Variables, x: Any, start: str | None = None) -> Variables:
-    """Fresh variables of the head alone, for a body that is trained; its kernels are small, see `HEAD_SCALE`.
-
-    Args:
-      model: whose head it is.
-      key: to draw them from.
-      body: (shapes of) the variables of the stages from `start` to the head.
-      x: (shapes of) what flows into `start`, such as examples ``[batch, *input_shape]``.
-      start: a stage; the first by default.
-    """
-    features = jax.eval_shape(lambda v, a: model.apply(v, a, start=start, stop="head"), body, x)
-    fresh = _fresh_variables(model, "head", key, features)
-    small = jax.tree.map(lambda leaf: HEAD_SCALE * leaf if leaf.ndim > 1 else leaf, fresh["params"])
-    return {"params": small, "batch_stats": fresh.get("batch_stats", {})}
+def tied_paths(model: Staged, stages: Collection[str]) -> set[Path]:
+    """Paths of the parameters that `stages` read of stages that are none of them."""
+    paths = [tuple(path.split("/")) for stage in stages for path in model.ties().get(stage, {}).values()]
+    return {path for path in paths if path[0] not in stages}

@@ -2,7 +2,6 @@
 
 import dataclasses
 from collections.abc import Sequence
-from functools import partial
 from typing import Any
 
 import jax
@@ -10,7 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.errors import InputError
-from jaxdl.models.staged import Staged, Variables
+from jaxdl.models.compiled import compiled
+from jaxdl.models.staged import Staged
+from jaxdl.models.variables import Variables
 
 BOUNDS = {"tanh": (-1.0, 1.0), "sigmoid": (0.0, 1.0)}  # of the activation functions that have two
 NEAR = 0.01  # of the distance between the bounds
@@ -37,7 +38,7 @@ class StageActivity:
 
 
 def stage_activity(model: Staged, variables: Variables, x: Any) -> list[StageActivity]:
-    """Which units of each stage carry nothing, on a sample of examples.
+    """Which units of each stage carry nothing, on a sample of examples; of those in `Staged.outlets`.
 
     A unit is *dead* if at every position its value is the same for all examples (up to 10⁻⁶ of its largest value), so
     that nothing after it can tell examples apart by it. A ReLU unit whose input is negative for every example is: it
@@ -59,8 +60,8 @@ def stage_activity(model: Staged, variables: Variables, x: Any) -> list[StageAct
     """
     if (count := count_examples(x)) < 2:
         raise InputError(f"the sample holds {count} example; at least two are needed to see whether a unit varies")
-    found = jax.tree.map(np.asarray, _activity(variables, jax.tree.map(jnp.asarray, x), model=model))
-    return [_summarise(name, found[name]) for name in model.stage_names]
+    found = jax.tree.map(np.asarray, compiled(_activity, model)(variables, jax.tree.map(jnp.asarray, x)))
+    return [_summarise(name, found[name]) for name in model.outlets]
 
 
 def count_examples(x: Any) -> int:
@@ -80,9 +81,8 @@ def _summarise(name: str, leaves: Sequence[dict[str, np.ndarray]]) -> StageActiv
     )
 
 
-@partial(jax.jit, static_argnames="model")
 def _activity(variables: Variables, x: Any, *, model: Staged) -> dict[str, list[dict[str, jax.Array]]]:
-    _, tapped = model.apply(variables, x, taps=model.stage_names)
+    _, tapped = model.apply(variables, x, taps=model.outlets)
     bounds = BOUNDS.get(getattr(model, "activation", ""))
     return {
         name: [

@@ -1,15 +1,17 @@
 """Where a network looked: Grad-CAM for networks with feature maps, attention roll-out for vision transformers."""
 
 from collections.abc import Sequence
-from functools import partial, reduce
+from functools import reduce
 from typing import Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from jaxdl.errors import InputError
-from jaxdl.models.staged import Staged, Variables
+from jaxdl.errors import InputError, check_choice
+from jaxdl.models.compiled import compiled
+from jaxdl.models.staged import Staged
+from jaxdl.models.variables import Variables
 from jaxdl.models.vit import ViT
 
 Method = Literal["Grad-CAM", "attention roll-out"]
@@ -49,7 +51,7 @@ def last_spatial_stage(model: Staged, variables: Variables, input_shape: Sequenc
 
     None if there is none.
     """
-    names = model.stage_names[:-1]
+    names = model.outlets[:-1]
     x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
     _, tapped = jax.eval_shape(lambda v, a: model.apply(v, a, taps=names), variables, x)
     spatial = [name for name in names if _is_map(tapped[name])]
@@ -90,10 +92,10 @@ def grad_cam(
     if stage == model.stage_names[-1]:
         raise InputError(f"Grad-CAM looks at a stage before the last, '{stage}'")
     after = model.stage_names[model.stage_index(stage) + 1]
-    return _grad_cam(variables, jnp.asarray(x), jnp.asarray(classes), model=model, after=after)
+    check_choice("stage with an output of its own", stage, model.outlets)
+    return compiled(_grad_cam, model, after=after)(variables, jnp.asarray(x), jnp.asarray(classes))
 
 
-@partial(jax.jit, static_argnames=("model", "after"))
 def _grad_cam(variables: Variables, x: jax.Array, classes: jax.Array, *, model: Staged, after: str) -> jax.Array:
     maps = model.apply(variables, x, stop=after)
     if not (hasattr(maps, "ndim") and maps.ndim == 4):
@@ -140,10 +142,9 @@ def rollout_map(
         raise InputError(f"attention roll-out is for a vit; the model is a {type(model).__name__}")
     if not model.depth:
         raise InputError("a vit of depth 0 has no attention to roll out")
-    return _rollout_map(variables, jnp.asarray(x), model=model)
+    return compiled(_rollout_map, model)(variables, jnp.asarray(x))
 
 
-@partial(jax.jit, static_argnames="model")
 def _rollout_map(variables: Variables, x: jax.Array, *, model: ViT) -> jax.Array:
     taps = tuple(f"block{i + 1}/attention" for i in range(model.depth))
     _, tapped = model.apply(variables, x, taps=taps)

@@ -11,7 +11,11 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.errors import InputError
-from jaxdl.models.staged import Staged, Variables, batch_of, init_variables
+from jaxdl.models.compiled import compiled
+from jaxdl.models.initialise import batch_of, variable_shapes
+from jaxdl.models.roles import is_adapter
+from jaxdl.models.staged import Staged
+from jaxdl.models.variables import Variables, join_variables, partition, split_variables
 from jaxdl.weights.adapt import variables_for
 from jaxdl.weights.checkpoint import Checkpoint
 
@@ -19,6 +23,9 @@ from jaxdl.weights.checkpoint import Checkpoint
 @dataclasses.dataclass(frozen=True)
 class StageSummary:
     """One stage, for one example.
+
+    A stage that only runs together with those after it (a group of a wrapped module) has no output and no operations of
+    its own: they are those of the last of them.
 
     Attributes:
       name: of the stage.
@@ -57,36 +64,46 @@ def inspect(network: Checkpoint | Staged, input_shape: Sequence[int] | None = No
         model, spec = network, input_shape
     if spec is None:
         raise InputError("a model without weights has no input shape of its own; give input_shape=(32, 32, 3), say")
-    variables = jax.eval_shape(lambda k: init_variables(model, k, spec), jax.random.key(0))
+    model = model.check(spec)
+    variables = variable_shapes(model, spec)
+    if isinstance(network, Checkpoint):
+        variables = join_variables(variables, {"params": partition(network.variables["params"], is_adapter)[0]})
     x: Any = batch_of(spec)
     summaries = []
-    names = model.stage_names
-    for name, stop in zip(names, (*names[1:], None), strict=True):
-
-        def run(v: Any, a: Any, name: str = name, stop: str | None = stop) -> Any:
-            return model.apply(v, a, start=name, stop=stop)
-
-        own = {collection: {name: tree[name]} if name in tree else {} for collection, tree in variables.items()}
-        cost = jax.jit(run).lower(own, x).cost_analysis() or {}
-        x = jax.eval_shape(run, own, x)
-        sizes = {c: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree)) for c, tree in own.items()}
-        summaries.append(
-            StageSummary(
-                name=name,
-                output=tuple(leaf.shape[1:] for leaf in jax.tree.leaves(x)),
-                parameters=sizes["params"],
-                statistics=sizes["batch_stats"],
-                flops=float(cost.get("flops", 0.0)),
-                bytes=sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(own)),
+    for names, stop in _pieces(model):
+        run = partial(model.apply, start=names[0], stop=stop)
+        cost = jax.jit(run).lower(split_variables(variables, names)[0], x).cost_analysis() or {}
+        x = jax.eval_shape(run, split_variables(variables, names)[0], x)
+        for name in names:
+            own, _ = split_variables(variables, (name,))
+            sizes = {c: sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(tree)) for c, tree in own.items()}
+            last = name == names[-1]
+            summaries.append(
+                StageSummary(
+                    name=name,
+                    output=tuple(leaf.shape[1:] for leaf in jax.tree.leaves(x)) if last else (),
+                    parameters=sizes["params"],
+                    statistics=sizes["batch_stats"],
+                    flops=float(cost.get("flops", 0.0)) if last else 0.0,
+                    bytes=sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(own)),
+                )
             )
-        )
     return summaries
+
+
+def _pieces(model: Staged) -> list[tuple[tuple[str, ...], str | None]]:
+    """Stages that run together, and the stage before which they stop."""
+    names, begins = model.stage_names, [model.stage_index(name) for name in model.cuts]
+    stops = (*begins[1:], len(names))
+    return [(names[a:b], names[b] if b < len(names) else None) for a, b in zip(begins, stops, strict=True)]
 
 
 def time_stages(
     model: Staged, variables: Variables, spec: Any, *, batch_size: int = 16, repeats: int = 7
 ) -> dict[str, float]:
     """Seconds that each stage's forward pass takes per example, on this machine, compiled stage by stage.
+
+    Of stages that only run together the last has the time of all.
 
     Measured on random inputs, since time does not depend on them; the median of `repeats` runs after one that compiles.
     Stages compiled together may take less than their sum: a compiler fuses across their boundaries.
@@ -100,16 +117,16 @@ def time_stages(
     """
     variables = jax.tree.map(jnp.asarray, variables)
     x: Any = jax.tree.map(partial(_random, batch_size), batch_of(spec))
-    names, seconds = model.stage_names, {}
-    for name, stop in zip(names, (*names[1:], None), strict=True):
-        run = partial(_run_stage, variables, x, model=model, start=name, stop=stop)
+    seconds = {}
+    for names, stop in _pieces(model):
+        run = partial(compiled(_run_stage, model, start=names[0], stop=stop), variables, x)
         result = jax.block_until_ready(run())
         taken: list[float] = []
         while not taken or (len(taken) < repeats and sum(taken) < 0.5):
             begin = time.perf_counter()
             jax.block_until_ready(run())
             taken.append(time.perf_counter() - begin)
-        seconds[name], x = sorted(taken)[len(taken) // 2] / batch_size, result
+        seconds[names[-1]], x = sorted(taken)[len(taken) // 2] / batch_size, result
     return seconds
 
 
@@ -119,6 +136,5 @@ def _random(batch_size: int, one: jax.ShapeDtypeStruct) -> jax.Array:
     return jax.random.normal(jax.random.key(0), shape, one.dtype) if floats else jnp.ones(shape, one.dtype)
 
 
-@partial(jax.jit, static_argnames=("model", "start", "stop"))
 def _run_stage(variables: Variables, x: Any, *, model: Staged, start: str, stop: str | None) -> Any:
     return model.apply(variables, x, start=start, stop=stop)

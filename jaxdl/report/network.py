@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxdl.data.source import subset
 from jaxdl.errors import InputError
+from jaxdl.parallel.devices import first_device
 from jaxdl.report.activity import StageActivity, count_examples, stage_activity
 from jaxdl.report.diagrams import draw_gradients, stage_colours
 from jaxdl.report.inspect import StageSummary, inspect, time_stages
@@ -35,8 +36,10 @@ def show_stages(run: Run) -> Section:
     said = (
         "For one example: the shape that flows out of the stage, its parameters, the operations of its forward pass "
         f"in millions (a multiplication and an addition are two), and the {words} that pass took in batches of "
-        f"{batch} when this page was written, on {jax.devices()[0].device_kind}."
+        f"{batch} when this page was written, on {first_device().device_kind}."
     )
+    if apart := [row for row in network.model.stage_names if row not in seconds]:
+        said += f" {', '.join(apart)}: parts of a module that runs as a whole, counted at the stage after them."
     if moved:
         several = f", the mean over {len(run.networks)} folds" if len(run.networks) > 1 else ""
         said += (
@@ -55,8 +58,8 @@ def _stage_lines(rows: Sequence[StageSummary], times: Mapping[str, float], moved
             escaped(row.name),
             escaped(", ".join("×".join(map(str, each)) for each in row.output)),
             f"{row.parameters:,}",
-            f"{row.flops / 1e6:,.3g}",
-            f"{times[row.name]:.3g}",
+            f"{row.flops / 1e6:,.3g}" if row.name in times else "–",
+            f"{times[row.name]:.3g}" if row.name in times else "–",
             *([moved[row.name]] if moved else []),
         ]
         for row in rows

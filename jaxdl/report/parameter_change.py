@@ -6,13 +6,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl.models.staged import Variables
+from jaxdl.models.adapters import merge
+from jaxdl.models.variables import Variables
 
 
 def stage_parameter_change(before: Variables, after: Variables, stages: Sequence[str]) -> dict[str, float | None]:
     """‖θ - θ₀‖ / ‖θ₀‖ of the parameters of each stage (Euclidean norms over all of them together).
 
-    Running statistics are no parameters and do not count.
+    Running statistics are no parameters and do not count; an adapter counts as the change that it makes to its kernel.
 
     Args:
       before: variables that training started from.
@@ -23,7 +24,8 @@ def stage_parameter_change(before: Variables, after: Variables, stages: Sequence
       By stage: 0 for one that did not move, infinity for one that started at zero and moved; None for one that cannot
       be compared, because a side has no such parameters or they are of other shapes.
     """
-    return {name: _distance(before["params"].get(name), after["params"].get(name)) for name in stages}
+    old, new = merge(before["params"]), merge(after["params"])
+    return {name: _distance(old.get(name), new.get(name)) for name in stages}
 
 
 def _distance(before: Any, after: Any) -> float | None:

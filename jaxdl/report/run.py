@@ -17,7 +17,7 @@ from jaxdl.training.transfer import hold_out
 from jaxdl.validation.result import RESULT, Result, load_result
 from jaxdl.validation.search.result import SEARCH
 from jaxdl.weights.card import CARD
-from jaxdl.weights.checkpoint import Checkpoint, restore
+from jaxdl.weights.checkpoint import Checkpoint, OwnModels, restore
 from jaxdl.weights.files import read_json
 
 RUN, FOLDS = "run.json", "folds"
@@ -68,7 +68,7 @@ class Run:
     @property
     def task(self) -> Task:
         """What was asked."""
-        return self.result.asked if self.result else self.networks[0].card.asked(self.networks[0].model.num_outputs)
+        return self.result.asked if self.result else self.networks[0].task
 
     @property
     def history(self) -> list[dict[str, Any]]:
@@ -83,12 +83,13 @@ class Run:
         return next(iter(self.networks.items()))
 
 
-def load_run(path: str | Path, source: Source | None = None) -> Run:
+def load_run(path: str | Path, source: Source | None = None, models: OwnModels = None) -> Run:
     """Reads the folder of a cross-validation or search, or of a checkpoint that pretraining or fine-tuning made.
 
     Args:
       path: the folder.
       source: the examples that the run was made on; by default those that its ``run.json`` names, if they are there.
+      models: of your own, see `weights.checkpoint.restore`.
 
     Raises:
       InputError: if the folder holds no finished run, is damaged, or `source` is not what it was made on.
@@ -99,9 +100,9 @@ def load_run(path: str | Path, source: Source | None = None) -> Run:
     result, networks = None, {}
     if (path / RESULT).is_file():
         result = load_result(path)
-        networks = _read_folds(path, missing)
+        networks = _read_folds(path, missing, models)
     elif (path / CARD).is_file():
-        networks = {0: restore(path)}
+        networks = {0: restore(path, models=models)}
     else:
         raise InputError(_no_run(path, told))
     searched = (path / SEARCH).is_file()
@@ -110,7 +111,7 @@ def load_run(path: str | Path, source: Source | None = None) -> Run:
         if result
         else str(told.get("kind") or ("finetune" if networks[0].card.parent else "train"))
     )
-    parent = _read_parent(told, result, networks, missing)
+    parent = _read_parent(told, result, networks, missing, models)
     fresh = None
     if source is None:
         source, fresh = _find_data(told, result, networks, missing)
@@ -158,14 +159,14 @@ def _no_run(path: Path, told: Mapping[str, Any]) -> str:
     )
 
 
-def _read_folds(path: Path, missing: dict[str, str]) -> dict[int, Checkpoint]:
+def _read_folds(path: Path, missing: dict[str, str], models: OwnModels) -> dict[int, Checkpoint]:
     """The first few of the folds' networks that were kept; one that cannot be read is reported."""
     folder = path / FOLDS
     kept = sorted(int(p.name) for p in folder.iterdir() if p.name.isdecimal()) if folder.is_dir() else []
     found = {}
     for fold in kept[:MOST_NETWORKS]:
         try:
-            found[fold] = restore(folder / str(fold))
+            found[fold] = restore(folder / str(fold), models=models)
         except InputError as error:
             missing["networks"] = sentence(f"The network of fold {fold} cannot be read: {error}")
     if not kept:
@@ -174,7 +175,11 @@ def _read_folds(path: Path, missing: dict[str, str]) -> dict[int, Checkpoint]:
 
 
 def _read_parent(
-    told: Mapping[str, Any], result: Result | None, networks: Mapping[int, Checkpoint], missing: dict[str, str]
+    told: Mapping[str, Any],
+    result: Result | None,
+    networks: Mapping[int, Checkpoint],
+    missing: dict[str, str],
+    models: OwnModels,
 ) -> Checkpoint | None:
     place = told.get("init") or (result.init.get("path") if result else networks[0].card.parent)
     if not place:
@@ -186,7 +191,7 @@ def _read_parent(
         )
         return None
     try:
-        return restore(place)
+        return restore(place, models=models)
     except InputError as error:
         missing["parent"] = sentence(f"The checkpoint that training started from cannot be read: {error}")
         return None
@@ -202,13 +207,13 @@ def _find_data(
         return None, None
     try:
         source = _without(
-            load_examples(spec, told.get("task", "auto")),
+            load_examples(spec, told.get("task", "auto"), masks=_masks(told)),
             [name for name, _ in told.get("broken") or ()],
         )
         if result:
             check_source(source, "this run", result)
             return source, None
-        return source, _held_out(spec, source, told.get("settings") or {}, networks[0])
+        return source, _held_out(told, source, networks[0])
     except InputError as error:
         missing["source"] = (
             sentence(f"The examples cannot be shown: {error}") + " To show them, give jaxdl report --data SPEC."
@@ -225,11 +230,16 @@ def _without(source: Source, broken: Sequence[str]) -> Source:
     return subset(source, np.array([i for i, name in enumerate(names) if str(name) not in left_out], np.int64))
 
 
-def _held_out(spec: str, source: Source, settings: Mapping[str, Any], checkpoint: Checkpoint) -> Source | None:
+def _masks(told: Mapping[str, Any]) -> data.MaskOptions | None:
+    return None if (held := told.get("masks")) is None else data.MaskOptions.parse(held)
+
+
+def _held_out(told: Mapping[str, Any], source: Source, checkpoint: Checkpoint) -> Source | None:
     """What `pretrain` and `finetune` measured their curves on, if anything."""
-    if Path(spec).is_dir() and "val" in data.splits_of(spec):
-        return data.folder(spec, "val")
-    if not (held := settings.get("held_out")):
+    spec, task = told["data"], told.get("task", "auto")
+    if "val" in data.parts_of(spec, task):
+        return load_examples(f"{spec}:val", task, masks=_masks(told))
+    if not (held := (told.get("settings") or {}).get("held_out")):
         return None
     fraction = (held - 0.5) / len(source)  # rounded up, this is as many again
     return hold_out(source, fraction, (checkpoint.card.plan or {}).get("seed", 0), checkpoint.card.task)[1]

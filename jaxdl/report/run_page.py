@@ -34,6 +34,7 @@ from jaxdl.validation.probes.result import PROBED
 from jaxdl.validation.result import Result
 from jaxdl.validation.search.result import SEARCH
 from jaxdl.weights.card import CARD
+from jaxdl.weights.checkpoint import OwnModels
 from jaxdl.weights.files import read_json, write_text
 
 PAGE = "report.html"
@@ -46,7 +47,13 @@ TITLES = {
 }
 
 
-def write_run_report(run: str | Path, source: Source | None = None, out: str | Path | None = None) -> Path:
+def write_run_report(
+    run: str | Path,
+    source: Source | None = None,
+    out: str | Path | None = None,
+    *,
+    models: OwnModels = None,
+) -> Path:
     """Writes one HTML file about a run that needs nothing else: no scripts, no network.
 
     Where the run did not keep something, or it is not there any more, a sentence says so.
@@ -57,6 +64,7 @@ def write_run_report(run: str | Path, source: Source | None = None, out: str | P
       source: the examples that the run was made on; by default those that its ``run.json`` names, if they are there.
       out: the file; by default ``report.html`` in the folder of the run. A report that is there is replaced at once or
         not at all, another file is left as it is.
+      models: of your own, see `weights.checkpoint.restore`.
 
     Returns:
       The absolute path of the file.
@@ -66,7 +74,7 @@ def write_run_report(run: str | Path, source: Source | None = None, out: str | P
     """
     folder = Path(run).expanduser().absolute()
     study = read_study(folder)
-    found = load_run(folder, source) if study is None else None
+    found = load_run(folder, source, models) if study is None else None
     path = check_place(folder / PAGE if out is None else out)
     if out is not None and path.exists() and GENERATOR not in path.read_text(encoding="utf-8", errors="replace"):
         raise InputError(f"'{path}' is there already and is no report; it was left as it is. Name another --out")

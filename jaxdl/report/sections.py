@@ -10,6 +10,7 @@ from jaxdl.report.examples import EXAMPLES, list_examples
 from jaxdl.report.labels import TITLE as LABELS
 from jaxdl.report.labels import show_labels
 from jaxdl.report.markup import Section, escaped, note
+from jaxdl.report.pixels import show_overlays, show_pixel_classes
 from jaxdl.report.predictions import first_places
 from jaxdl.report.residuals import show_residuals
 from jaxdl.report.saliency import show_explained
@@ -70,12 +71,25 @@ def saliency(shown: Shown) -> list[Section]:
     return [section("Where it looked", lambda: show_explained(shown.run))] if shown.run else []
 
 
+def pixels(shown: Shown) -> list[Section]:
+    """Each class of a segmentation, with how sure its scores are."""
+    return [section("Class by class", lambda: show_pixel_classes(shown.predictions))]
+
+
+def overlays(shown: Shown) -> list[Section]:
+    """Images with the true and the predicted classes of their pixels."""
+    build = lambda: show_overlays(shown.method, shown.predictions, shown.source)  # noqa: E731
+    return [section("Predictions on images", build)] if shown.run else []
+
+
 SECTIONS: dict[str, Callable[[Shown], Sequence[Section]]] = {
     "confusion": confusion,
     "reliability": reliability,
     "wrong": wrong,
     "residuals": residuals,
     "labels": labels,
+    "pixels": pixels,
+    "overlays": overlays,
     "saliency": saliency,
 }
 OF_NETWORKS = ("saliency",)  # what can be shown of a checkpoint, too, which has no held-out predictions

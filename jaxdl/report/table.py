@@ -91,7 +91,7 @@ def as_text(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str
         metric: lambda row: measure(row["score"], row["mean"], row["std"]),
         "unseen": lambda row: measure(row["score"], row["truth"]),
         **{name: lambda row, name=name: row["others"].get(name, "–") for name in rows[0]["others"]},
-        loss: lambda row: f"{row['loss']:.3f}" if row["loss"] < 100 else f"{row['loss']:.4g}",
+        loss: lambda row: _loss(row["loss"]),
         "seconds": lambda row: f"{row['seconds']:.1f}" if row["seconds"] < 100 else f"{row['seconds']:.0f}",
         "fold strategy": lambda row: plain(row["fold_strategy"]),
     }
@@ -100,6 +100,11 @@ def as_text(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str
     if all(np.isnan(row["loss"]) for row in rows):
         del columns[loss]
     return list(columns), [[write(row) for write in columns.values()] for row in rows]
+
+
+def _loss(value: float) -> str:
+    """A dash where there is none, as of decision values."""
+    return "–" if np.isnan(value) else f"{value:.3f}" if value < 100 else f"{value:.4g}"
 
 
 def meaning(rows: Sequence[Mapping[str, Any]], metric: str) -> str:

@@ -1,7 +1,6 @@
 """`TransferClassifier` and `TransferRegressor`: `training.transfer.finetune` behind fit and predict."""
 
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
@@ -16,8 +15,11 @@ from sklearn.utils.validation import check_is_fitted, validate_data
 from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.table import arrays
 from jaxdl.errors import InputError
+from jaxdl.identity import remembered
 from jaxdl.models import MODELS, create
 from jaxdl.models.staged import Staged
+from jaxdl.parallel.executor import Executor, over_data
+from jaxdl.parallel.program import Program
 from jaxdl.sklearn.plain import from_plain, to_plain
 from jaxdl.tasks import Classification, Regression, Task
 from jaxdl.training.execution import Execution
@@ -111,13 +113,14 @@ class _Transfer(BaseEstimator):
         check_is_fitted(self)
         checkpoint, card = self.checkpoint_, self.checkpoint_.card
         stored = card.preprocessing.load(arrays(_checked(self, X, reset=False), name="X"))
-        preprocessing, constants = card.preprocessing.unfitted(), card.preprocessing.constants
+        executor = over_data()
+        apply = _outputs(executor, checkpoint.model, card.preprocessing.unfitted())
+        trained = executor.place_variables((checkpoint.variables, card.preprocessing.constants))
         found = []
         for first in range(0, len(stored), TOGETHER):
             part = stored[first : first + TOGETHER]
             padded = np.concatenate([part, np.repeat(part[:1], TOGETHER - len(part), axis=0)])
-            outputs = _apply(checkpoint.model, preprocessing, checkpoint.variables, constants, padded)
-            found.append(np.asarray(outputs)[: len(part)])
+            found.append(np.asarray(apply(trained, padded))[: len(part)])
         return np.asarray(card.task.predict(jnp.asarray(np.concatenate(found)), card.target_constants()))
 
     def __getstate__(self) -> dict[str, Any]:
@@ -133,9 +136,15 @@ class _Transfer(BaseEstimator):
         return tags
 
 
-@partial(jax.jit, static_argnums=(0, 1))
-def _apply(model: Staged, preprocessing: Preprocessing, variables: Any, constants: Any, x: Any) -> jax.Array:
-    return model.apply(variables, preprocessing.on_device(x, constants)).astype("float32")
+@remembered(maxsize=64)
+def _outputs(executor: Executor, model: Staged, preprocessing: Preprocessing) -> Program:
+    """``((variables, constants), x) -> outputs[examples, …]``, compiled once for all estimators of a kind."""
+
+    def apply(trained: tuple[Any, Any], x: Any) -> jax.Array:
+        variables, constants = trained
+        return model.apply(variables, preprocessing.on_device(x, constants)).astype("float32")
+
+    return executor.forward(apply)
 
 
 def _checked(estimator: _Transfer, X: Any, y: Any = "no_validation", *, reset: bool, numbers: bool = False) -> Any:
@@ -187,6 +196,11 @@ class TransferClassifier(ClassifierMixin, _Transfer):
         Raises:
           InputError: (a ValueError) if plan, model and data do not go together.
         """
+        if np.asarray(y).ndim > 2:  # not np.ndim: it asks array-likes that are no arrays
+            raise InputError(
+                f"y has the shape {list(np.shape(y))}; a TransferClassifier learns one class for each example: for a "
+                "class for each pixel use jaxdl.finetune and jaxdl.cross_validate"
+            )
         x, y = _checked(self, X, y, reset=True)
         check_classification_targets(y)
         self.classes_, labels = np.unique(y, return_inverse=True)

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
-from jaxdl.models import create, describe
+from jaxdl.models import create, describe, is_own
 from jaxdl.models.staged import Staged
 from jaxdl.weights.card import lists_of, parse_card, plain_card
 from jaxdl.weights.checkpoint import Checkpoint
@@ -13,10 +13,14 @@ MARK = "jaxdl checkpoint"
 
 
 def to_plain(value: Any) -> Any:
-    """A `Checkpoint` or a model as a dict of plain values and numpy arrays; anything else as it is."""
+    """A `Checkpoint` or a model as a dict of plain values and numpy arrays; anything else as it is.
+
+    A model of a user's own stays as it is, too: another process may not know it by name.
+    """
     if isinstance(value, Staged):
         name, arguments = describe(value)
-        return {MARK: 1, "model": name, "arguments": arguments, "num_outputs": value.num_outputs}
+        held = {MARK: 1, "model": name, "arguments": arguments, "num_outputs": value.num_outputs}
+        return held | ({"own": value} if is_own(value) else {})
     if not isinstance(value, Checkpoint):
         return value
     model = to_plain(value.model)
@@ -35,7 +39,7 @@ def from_plain(held: Any) -> Any:
     """What `to_plain` was given."""
     if not isinstance(held, Mapping) or MARK not in held:
         return held
-    model = create(held["model"], held["num_outputs"], **held["arguments"])
+    model = held.get("own") or create(held["model"], held["num_outputs"], **held["arguments"])
     if "card" not in held:
         return model
     card = dataclasses.replace(parse_card(held["card"]), **held["lists"])

@@ -1,13 +1,15 @@
 """What a model is asked: one file per task."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxdl.errors import InputError, check_choice
+from jaxdl.models.staged import Staged
 from jaxdl.tasks.classification import Classification
 from jaxdl.tasks.metric import Metric
 from jaxdl.tasks.multilabel import MultiLabel
 from jaxdl.tasks.regression import Regression
+from jaxdl.tasks.segmentation import Segmentation
 from jaxdl.tasks.task import Constants, Metrics, Task
 
 __all__ = [
@@ -18,15 +20,17 @@ __all__ = [
     "Metrics",
     "MultiLabel",
     "Regression",
+    "Segmentation",
     "Task",
     "choose_task",
     "fitting_task",
     "parse_task",
     "register_task",
+    "task_of",
 ]
 
 # Where nothing is said, the first whose targets these could be is asked.
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, MultiLabel, Regression)}
+TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, MultiLabel, Regression, Segmentation)}
 
 
 def register_task(task: type[Task]) -> type[Task]:
@@ -69,8 +73,8 @@ def choose_task(source: Any, task: Task | str | None = None, metrics: Metrics = 
         kind = fitting_task(targets, names)
         if kind is None:
             raise InputError(
-                f"the labels of {source.name} are no whole numbers (classes), no floats (regression) and no matrix of "
-                f"0 and 1 (multi-label); name the task, of {', '.join(TASKS)} or your own"
+                f"the labels of {source.name} are no whole numbers (classes), no floats (regression), no matrix of 0 "
+                f"and 1 (multi-label) and no masks (segmentation); name the task, of {', '.join(TASKS)} or your own"
             )
         found = kind.of(targets, names)
     else:
@@ -78,6 +82,11 @@ def choose_task(source: Any, task: Task | str | None = None, metrics: Metrics = 
         found = TASKS[task].of(targets, names)
     found.check(targets, len(source), source.name, purpose)
     return found.scored_by(metrics)
+
+
+def task_of(model: Staged, names: Sequence[str]) -> Task | None:
+    """What a network is asked whose outputs have these names; None where they have none."""
+    return TASKS[model.ANSWERS](tuple(names)) if names else None
 
 
 def parse_task(held: Mapping[str, Any]) -> Task:

@@ -2,17 +2,19 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from jaxdl.errors import InputError, check_choice
+from jaxdl.errors import InputError
+from jaxdl.tasks.class_weights import ClassWeights
+from jaxdl.tasks.columns import as_cells, distinct, probability_columns
 from jaxdl.tasks.metric import SHARE, Mean, Metric, NoInterval, Record, Sums, mean_of_defined
 from jaxdl.tasks.ranking import class_auc
-from jaxdl.tasks.task import Constants, Task, probability_columns
+from jaxdl.tasks.task import Constants
 
 # Nats of one example are cut here, as in scikit-learn: a model that calls the truth impossible has a finite log loss.
 MOST_NATS = float(-np.log(np.finfo(np.float64).eps))
@@ -129,7 +131,7 @@ METRICS: Mapping[str, Metric] = {
 
 
 @dataclasses.dataclass(frozen=True)
-class Classification(Task):
+class Classification(ClassWeights):
     """One class out of several; targets are ``int[n]`` from 0, outputs logits.
 
     Attributes:
@@ -147,9 +149,12 @@ class Classification(Task):
     METRICS = METRICS
     LOSS = "log_loss"
     PROBED = "classes"
+    RANKED = True
     SHOWN = ("accuracy",)
     SECTIONS = ("confusion", "reliability", "wrong", "saliency")
     OPTIONS = ("label_smoothing", "class_weights")
+    ANSWERS_WHOLE = True
+    PREDICTS = "a logit for each name of the task, in that order: softmax gives probabilities, the largest is predicted"
     mixes = True
     CALIBRATED = ("log_loss", "brier", "expected_calibration_error")
     OF_PROBABILITIES = ("nats", "brier", "confidence", "probabilities")
@@ -168,6 +173,11 @@ class Classification(Task):
     def check(self, targets: Any, count: int, data: str, purpose: str) -> None:
         if not self.fits(targets, self.names) or len(targets) != count:
             raise InputError(f"the labels of {data} are no array of {count} whole numbers (classes); see data.arrays")
+        if not self.names:
+            raise InputError(
+                f"the labels of {data} are whole numbers, but it names no classes: give the source class_names, a name "
+                "for each number from 0, such as ('no', 'yes')"
+            )
         if targets.min() < 0 or targets.max() >= len(self.names):
             raise InputError(
                 f"the labels of {data} run from {targets.min()} to {targets.max()}; with {len(self.names)} class names "
@@ -179,12 +189,6 @@ class Classification(Task):
                 f"{data} holds a single class ('{self.names[present[0]]}'); {purpose} needs examples of at least two "
                 "classes"
             )
-
-    def with_options(self, **options: Any) -> Self:
-        weights = options.get("class_weights")
-        for name in weights if isinstance(weights, Mapping) else ():
-            check_choice("class in class_weights", name, self.names)
-        return super().with_options(**options)
 
     def match(self, targets: np.ndarray, names: Sequence[str]) -> np.ndarray:
         places = np.array([self.names.index(name) if name in self.names else -1 for name in names], np.int32)
@@ -207,15 +211,7 @@ class Classification(Task):
 
     def fit(self, targets: np.ndarray) -> Constants:
         """``class_weights``, ``float32[classes]``, where they are asked for."""
-        if self.class_weights is None:
-            return {}
-        if self.class_weights == "balanced":
-            counts = np.bincount(targets, minlength=len(self.names))
-            return {"class_weights": np.float32(counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1)))}
-        factors = np.float32([self.class_weights.get(name, 1.0) for name in self.names])
-        if not factors[targets].any():
-            raise InputError("class_weights are 0 for every example to train on; give one class a factor above 0")
-        return {"class_weights": factors}
+        return self.factors(lambda: np.bincount(targets, minlength=len(self.names)), "example")
 
     def loss(
         self, outputs: Float[Array, "batch classes"], targets: Int[Array, " batch"], constants: Constants
@@ -278,10 +274,10 @@ class Classification(Task):
         return probabilities(kept)
 
     def columns(self, kept: np.ndarray) -> dict[str, list[Any]]:
-        chances, best = probabilities(kept), self.predicted(kept)
+        chances, names = probabilities(kept), distinct(self.names)
         return {
-            "predicted": [self.names[i] for i in best],
-            "confidence": [f"{row[i]:.6f}" for row, i in zip(chances, best, strict=True)],
+            "predicted": [names[i] for i in self.predicted(kept)],
+            "confidence": as_cells(chances.max(1)),
             **probability_columns(self.names, chances),
         }
 

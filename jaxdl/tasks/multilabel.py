@@ -10,9 +10,10 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxdl.errors import InputError
+from jaxdl.tasks.columns import probability_columns
 from jaxdl.tasks.metric import SHARE, Mean, Metric, Record, Sums, mean_of_defined
 from jaxdl.tasks.ranking import Question, mean_auc
-from jaxdl.tasks.task import Constants, Task, probability_columns
+from jaxdl.tasks.task import Constants, Task
 
 
 def _counts(record: Record) -> np.ndarray:
@@ -100,6 +101,8 @@ class MultiLabel(Task):
     LOSS = "log_loss"
     SHOWN = ("macro_f1", "label_accuracy")
     SECTIONS = ("labels",)
+    ANSWERS_WHOLE = True
+    PREDICTS = "a logit for each name of the task, in that order: sigmoid gives probabilities, above 0 it is predicted"
     mixes = True
     OF_PROBABILITIES = ("nats", "probabilities")
 

@@ -66,6 +66,8 @@ class Regression(Task):
     SHOWN = ("r2", "mse", "mae")
     SECTIONS = ("residuals", "wrong")
     KEPT = ("scaling",)
+    ANSWERS_WHOLE = True
+    PREDICTS = "the number in its own units; the scaling of the targets is undone inside"
     mixes = True
 
     @classmethod

@@ -8,6 +8,8 @@ import jax
 import numpy as np
 
 from jaxdl.errors import InputError, check_choice
+from jaxdl.models.staged import Staged
+from jaxdl.tasks.columns import Top, most_probable
 from jaxdl.tasks.metric import Metric, Record
 from jaxdl.tasks.user_metric import Function, as_metric
 
@@ -39,6 +41,12 @@ class Task:
         logits.
       OF_PROBABILITIES: keys of a record that mean nothing where `predict` gives decision values in place of logits.
       PROBED: what heads on frozen features take its targets for, ``classes`` or ``numbers``; empty for neither.
+      FUNCTIONS: whether functions of targets and predictions, such as scikit-learn's scorers, can be its metrics: not
+        where the record has sums in place of them.
+      DRAWS: whether its answers are pictures, see `pictures`.
+      ANSWERS_WHOLE: whether outputs are a vector for each example, and never one for each pixel.
+      PREDICTS: what `predict` gives, in words, for who reads it without jaxdl.
+      RANKED: whether `probabilities` of its outputs say which class an example is most probably of; see `top`.
       mixes: whether an example may be mixed with another one, targets in the same shares (MixUp, CutMix).
     """
 
@@ -55,6 +63,11 @@ class Task:
     OPTIONS: ClassVar[tuple[str, ...]] = ()
     KEPT: ClassVar[tuple[str, ...]] = ()
     PROBED: ClassVar[str] = ""
+    RANKED: ClassVar[bool] = False
+    DRAWS: ClassVar[bool] = False
+    FUNCTIONS: ClassVar[bool] = True
+    ANSWERS_WHOLE: ClassVar[bool] = False
+    PREDICTS: ClassVar[str] = "what the task makes of the network's outputs"
     mixes: ClassVar[bool] = False
     CALIBRATED: ClassVar[tuple[str, ...]] = ()
     OF_PROBABILITIES: ClassVar[tuple[str, ...]] = ()
@@ -116,6 +129,10 @@ class Task:
         """``bool[n]``: False where `match` found no target of this task's own."""
         return np.ones(count_of(targets), bool)
 
+    def of_place(self) -> "Task | None":
+        """What is asked of a single place, where targets are maps: heads are then fitted to features of places."""
+        return None
+
     def example(self) -> tuple[Tree, Tree] | None:
         """A few predictions, as `predict` gives them, and their targets: scorers of scikit-learn are tried on them.
 
@@ -126,6 +143,27 @@ class Task:
     def baseline(self, targets: Tree, count: int) -> Tree:
         """What one says of `count` examples who knows nothing but the training `targets`; as `predict` gives it."""
         raise NotImplementedError
+
+    def fit_model(self, model: Staged, spec: Tree) -> Staged:
+        """The network that answers this task, made of `model`: that itself, unless its outputs have another form.
+
+        One that is made for maps is refused where `ANSWERS_WHOLE`.
+
+        Stages of `model` that go on in another network have their names there.
+
+        Args:
+          model: a network.
+          spec: of an example, as the network is fed with it.
+
+        Raises:
+          InputError: if it cannot be made to answer.
+        """
+        if self.ANSWERS_WHOLE and model.ANSWERS == "segmentation":
+            raise InputError(
+                f"a {type(model).__name__} gives a map for each image; {self.describe()} needs one answer for each: "
+                "take a model such as its encoder, or images with masks"
+            )
+        return model
 
     # how it is learned
 
@@ -165,8 +203,15 @@ class Task:
         """What a user gets of the network's outputs, and what is kept out of fold; arrays ``[batch, …]``, small."""
         raise NotImplementedError
 
+    def keep(self, outputs: Tree, targets: Tree, constants: Constants) -> Tree:
+        """What is kept of an example whose target is known: what `predict` gives, unless its record needs more.
+
+        Such as its loss, where the outputs are too many to be kept.
+        """
+        return self.predict(outputs, constants)
+
     def record(self, kept: Tree, targets: Tree) -> dict[str, Any]:
-        """A few numbers per example, from which every metric follows; `kept` as `predict` gives it."""
+        """A few numbers per example, from which every metric follows; `kept` as `keep` or `predict` gives it."""
         raise NotImplementedError
 
     def as_head(self, kernel: np.ndarray, bias: np.ndarray, constants: Constants) -> tuple[np.ndarray, np.ndarray]:
@@ -181,9 +226,25 @@ class Task:
         """Of each class or label, ``[n, outputs]``. Raises InputError for a task without."""
         raise InputError(f"{self.name} gives no probabilities; see predicted")
 
+    def check_top(self, k: int) -> None:
+        """Raises InputError unless `top` can name `k` classes."""
+        if not self.RANKED:
+            raise InputError(f"top is {k}, but {self.name} has no most probable classes; leave it out")
+        if not 1 <= k <= len(self.names):
+            raise InputError(f"top is {k}; expected from 1 to {len(self.names)}, the number of classes")
+
+    def top(self, kept: Tree, k: int) -> Top:
+        """The `k` most probable classes of each example. Raises InputError as `check_top`."""
+        self.check_top(k)
+        return most_probable(self.names, self.probabilities(kept), k)
+
     def columns(self, kept: Tree) -> dict[str, list[Any]]:
         """Columns of a table of predictions, by name."""
         raise NotImplementedError
+
+    def pictures(self, kept: Tree) -> list[Any]:
+        """Each answer as a Pillow image, to be written to a file. Raises InputError unless it `DRAWS`."""
+        raise InputError(f"predictions of {self.name} are no pictures")
 
     def target_words(self, targets: Tree) -> list[Any]:
         """Each target as a table writes it."""
@@ -196,6 +257,9 @@ class Task:
           InputError: where there is no fair way.
         """
         raise InputError(f"predictions of {self.name} cannot be averaged; take one network")
+
+    def check_parts(self, targets: Tree, parts: Sequence[np.ndarray], purpose: str) -> None:
+        """Raises InputError where the targets of a training part, indices of examples, do not teach what all ask."""
 
     def check_test(self, count: int, purpose: str) -> None:
         """Raises InputError where the score of `count` test examples is not defined."""
@@ -233,9 +297,21 @@ class Task:
         known = {**{short: metrics[name] for short, name in ALIASES.items() if name in metrics}, **metrics}
         if isinstance(given, str) and given not in known:
             given = given.replace("-", "_")
+            self._check_function(given, known)
             if given not in known and (example := self.example()) is not None:
                 return as_metric(given, known, (self.describe(), self.host_record(*example)))
+        if callable(given) and not isinstance(given, Metric):
+            self._check_function(getattr(given, "__name__", given), known)
         return as_metric(given, known)
+
+    def _check_function(self, given: Any, known: Mapping[str, Metric]) -> None:
+        """Raises InputError for what is no metric of the task's own where functions cannot be its metrics."""
+        if not self.FUNCTIONS and given not in known:
+            reads = ", ".join(sorted({key for metric in self.metrics.values() for key in metric.reads}))
+            raise InputError(
+                f"'{given}' cannot score {self.name}: expected one of {', '.join(self.metrics)}, or from Python a "
+                f"jaxdl.tasks.metric.Sums that reads of {reads}"
+            )
 
     def scored_by(self, metrics: Metrics) -> Self:
         """The task with other metrics; the first is the score.
@@ -259,6 +335,8 @@ class Task:
         return dataclasses.replace(self, extra={**self.extra, **own}, metric=found[0].name, asked=True)
 
     def _named(self, name: str, given: Any) -> Metric:
+        if callable(given) and not isinstance(given, Metric):
+            self._check_function(name, {})
         found = (
             Function(name, fn=given) if callable(given) and not isinstance(given, Metric) else self.find_metric(given)
         )
@@ -269,10 +347,10 @@ class Task:
         return self.evaluate_record(self.host_record(kept, targets))
 
     def evaluate_record(self, record: Record) -> dict[str, float]:
-        """As `evaluate`, from records."""
-        metrics = self.metrics
-        scores = {name: metrics[name].score(record) for name in dict.fromkeys((*self.SHOWN, self.metric))}
-        return scores | {"loss": metrics[self.LOSS].score(record)}
+        """As `evaluate`, from records; without the scores that need more than there is, see `keep`."""
+        asked = {name: self.metrics[name] for name in dict.fromkeys((*self.SHOWN, self.metric))}
+        asked["loss"] = self.metrics[self.LOSS]
+        return {name: metric.score(record) for name, metric in asked.items() if set(metric.reads) <= set(record)}
 
     def host_record(self, kept: Tree, targets: Tree) -> dict[str, np.ndarray]:
         """`record` of numpy arrays, as numpy arrays."""
@@ -281,11 +359,16 @@ class Task:
 
     def curve_record(self, record: Record) -> dict[str, Any]:
         """The part of a record that `evaluate_record` reads: no more than this travels to the host in each epoch."""
+        return {key: record[key] for key in self.curve_reads or record}
+
+    @property
+    def curve_reads(self) -> tuple[str, ...]:
+        """Keys of the record that `evaluate_record` reads; empty if it may read all of them."""
         metrics = self.metrics
         read = [metrics[name] for name in {*self.SHOWN, self.metric, self.LOSS}]
         if not all(metric.reads for metric in read):
-            return dict(record)
-        return {key: record[key] for metric in read for key in metric.reads}
+            return ()
+        return tuple(sorted({key for metric in read for key in metric.reads}))
 
     # on a card
 
@@ -294,14 +377,6 @@ class Task:
         skipped = ("metric", "extra", "asked", *self.OPTIONS)
         held = {f.name: getattr(self, f.name) for f in dataclasses.fields(self) if f.name not in skipped}
         return {"name": self.name, **held, "names": list(self.names)}
-
-
-PROBABILITY = "p:"  # beginning of the columns of probabilities in a table of predictions
-
-
-def probability_columns(names: Sequence[str], chances: np.ndarray) -> dict[str, list[str]]:
-    """Columns of a table of predictions, one for each name, of ``chances[n, names]``."""
-    return {f"{PROBABILITY}{name}": [f"{p:.6f}" for p in chances[:, i]] for i, name in enumerate(names)}
 
 
 # short names of metrics that tasks may have

@@ -26,12 +26,12 @@ class Execution:
         with the very numbers of a call that was never interrupted; what was finished is not run again.
       progress: called with each row of the learning curves.
       on_steps: called with the number of steps (of a training) that were just taken.
-      fold_strategy: ``loop`` (one training after another), ``vmap`` (all in one program), ``shard`` (over devices), or
-        ``auto``.
+      fold_strategy: ``loop`` (one training after another), ``vmap`` (all in one program), ``shard`` (over devices;
+        where these are more than the folds and a step draws nothing at random, several share a fold), or ``auto``.
       memory: bytes that trainings side by side may take; by default a quarter of the device's, or 4 GiB.
       keep_models: whether a result holds the folds' networks.
-      allow: leaks to go on with: ``groups``, ``times``, ``duplicates``, ``near-duplicates``, ``parent``. The result
-        says what they came to.
+      allow: leaks to go on with: ``groups``, ``times``, ``duplicates``, ``near-duplicates``, ``frames``, ``parent``.
+        The result says what they came to.
       store: where several calls with the same source keep what they have in common, such as frozen stages' activations.
     """
 

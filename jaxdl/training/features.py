@@ -11,8 +11,11 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.data.preprocessing import Constants, Preprocessing
-from jaxdl.models.staged import Staged, Variables, batch_of
-from jaxdl.parallel.compiler import compiler_options
+from jaxdl.models.initialise import batch_of
+from jaxdl.models.staged import Staged
+from jaxdl.models.variables import Variables
+from jaxdl.parallel.devices import device_memory
+from jaxdl.parallel.executor import over_data
 
 DEFAULT_LIMIT = 4 * 2**30
 
@@ -32,8 +35,8 @@ def memory_limit() -> int:
 
     A quarter, because while they are put together they are there twice.
     """
-    stats = jax.local_devices()[0].memory_stats() or {}
-    return stats["bytes_limit"] // 4 if "bytes_limit" in stats else DEFAULT_LIMIT
+    has = device_memory()
+    return DEFAULT_LIMIT if has is None else has // 4
 
 
 class DataStore:
@@ -52,11 +55,11 @@ class DataStore:
         self._held: OrderedDict[Hashable, Any] = OrderedDict()
 
     def get(self, key: Hashable, make: Callable[[], Any]) -> Any:
-        """What is held under `key`, a pytree of arrays; what `make` gives if there is nothing."""
+        """What is held under `key`, a pytree of arrays and numbers; what `make` gives if there is nothing."""
         made = self._held[key] if key in self._held else make()
         self._held[key] = made
         self._held.move_to_end(key)
-        while sum(leaf.nbytes for leaf in jax.tree.leaves(list(self._held.values()))) > memory_limit():
+        while sum(getattr(leaf, "nbytes", 0) for leaf in jax.tree.leaves(list(self._held.values()))) > memory_limit():
             self._held.popitem(last=False)
         return made
 
@@ -88,10 +91,11 @@ def compute_features(
       A pytree of arrays whose first axis is n, on the device.
     """
 
-    @partial(jax.jit, compiler_options=compiler_options())
     def run(variables: Variables, part: Any) -> Any:
         return model.apply(variables, preprocessing.on_device(part, constants), stop=stop)
 
+    executor = over_data()
+    program, variables = executor.forward(run), executor.place_variables(variables)
     made, width = [], 0
     for part in parts:
         # of one shape, so that one program serves all; the first part is among the largest
@@ -101,7 +105,7 @@ def compute_features(
         padded = (
             jax.tree.map(lambda a, n=short: np.concatenate([a, np.repeat(a[-1:], n, axis=0)]), part) if short else part
         )
-        out = run(variables, padded)
+        out = program(variables, padded)
         made.append(jax.tree.map(partial(_head, count=rows), out) if short else out)
     return jax.tree.map(lambda *parts: jnp.concatenate(parts), *made)
 

@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -66,7 +66,7 @@ class Training:
     """What is to be done.
 
     Attributes:
-      runner_at: gives the way of running the steps of an epoch; all take the same states.
+      runner_at: gives the way of running the steps of an epoch; all on one executor.
       epochs: how many.
       stages: names of all stages from input to output.
       train: gives the batches of an epoch from a step on.
@@ -108,31 +108,20 @@ def fit(training: Training, state: State) -> Fitted:
         is saved.
       Interrupted: if `saves` says that the run should stop; the state is saved.
     """
-    saves, selection = training.saves, training.selection
-    progress, state = pick_up(saves, jax.tree.map(lambda a: a.copy(), state))
+    progress, state = pick_up(training.saves, jax.tree.map(lambda a: a.copy(), state))
     progress.stages, progress.lenient = training.stages, training.lenient
     progress.epoch = max(progress.epoch, training.first_epoch)
     running = _Running(training, progress)
-    try:
-        runner, state = running.run(state)
-    except Diverged:
-        if saves:
-            running.keep_last_good()
-        raise
-    except BaseException:
-        if saves:  # what is being written is finished first: whoever goes on in this process must not meet it half done
-            with contextlib.suppress(InputError):  # what stopped the training is what matters
-                saves.close()
-        raise
-    final = runner.fetch(state)
-    best = final if progress.best is None else final.replace(**jax.tree.map(jax.numpy.asarray, progress.best))
-    chosen = best if selection and selection.patience is not None else final
-    held = running.predicted
-    if training.held_out and (chosen is not final or held is None):
-        held = runner.predict_all(runner.place(chosen), training.held_out(runner), keep=True)
-    if saves:
-        saves.close()
-    return Fitted(final, chosen, best if selection else None, progress.best_epoch, progress.rows, held, running.seconds)
+    with running.ending_well():
+        runner = training.runner_at(progress.epoch)
+        state = runner.executor.place_state(state)
+        while progress.epoch < training.epochs and not running.stopped.all():
+            runner = training.runner_at(progress.epoch)
+            for count, batch, shared in training.train(runner, progress.epoch, progress.step):
+                state, metrics = runner.step(state, batch, shared)
+                running.took_steps(runner, state, count, metrics)
+            running.end_epoch(runner, state)
+    return running.conclude(runner, state)
 
 
 SNAPSHOT_SHARE = 0.05  # of the time, at most, goes into copies of the last good state
@@ -148,6 +137,7 @@ class _Running:
     good: tuple[int, Any, Any] | None = None  # what to save of the last state that is known to be finite
     copied: float = -float("inf")  # when, and how long it took
     cost: float = 0.0
+    made: list[tuple[int, Any]] = dataclasses.field(default_factory=list)  # metrics that are not gathered yet
 
     def __post_init__(self) -> None:
         self.begin = time.perf_counter() - self.progress.seconds
@@ -163,40 +153,74 @@ class _Running:
         selection = self.training.selection
         return self.progress.stalled(selection.patience if selection else None)
 
-    def run(self, state: State) -> tuple[Runner, State]:
-        """The runner and the state of the last epoch."""
-        progress, training = self.progress, self.training
-        runner = training.runner_at(progress.epoch)
-        state = runner.place(state)
-        while progress.epoch < training.epochs and not self.stopped.all():
-            runner = training.runner_at(progress.epoch)
-            state = self._take_steps(runner, state)
-            self._measure(runner, state)
-            progress.before = {stage: norms[-1] for stage, norms in progress.metrics["stage_grad_norms"].items()}
-            progress.epoch, progress.step, progress.metrics = progress.epoch + 1, 0, None
+    def took_steps(self, runner: Runner, state: State, count: int, metrics: Any) -> None:
+        """Counts steps that were just taken; saves if that is due."""
+        self.made.append((count, metrics))
+        self.progress.step += count
+        if self.training.on_steps:
+            self.training.on_steps(count)
+        if self.training.saves and self.training.saves.due():
+            self._gather_metrics(runner)
             self._keep(runner, state)
-        return runner, state
 
-    def _take_steps(self, runner: Runner, state: State) -> State:
-        progress, made = self.progress, []
-        for count, batch, shared in self.training.train(runner, progress.epoch, progress.step):
-            state, metrics = runner.step(state, batch, shared)
-            made.append((count, metrics))
-            progress.step += count
-            if self.training.on_steps:
-                self.training.on_steps(count)
-            if self.training.saves and self.training.saves.due():
-                _gather_metrics(runner, progress, made)
-                made = []
-                self._keep(runner, state)
-        _gather_metrics(runner, progress, made)
-        return state
+    def end_epoch(self, runner: Runner, state: State) -> None:
+        """After its last step: measures, and counts it."""
+        progress = self.progress
+        self._gather_metrics(runner)
+        self._measure(runner, state)
+        progress.before = {stage: norms[-1] for stage, norms in progress.metrics["stage_grad_norms"].items()}
+        progress.epoch, progress.step, progress.metrics = progress.epoch + 1, 0, None
+        self._keep(runner, state)
+
+    def conclude(self, runner: Runner, state: State) -> Fitted:
+        """After the last epoch."""
+        training, progress, executor = self.training, self.progress, runner.executor
+        final = executor.fetch_state(state)
+        best = final if progress.best is None else final.replace(**jax.tree.map(jax.numpy.asarray, progress.best))
+        chosen = best if training.selection and training.selection.patience is not None else final
+        held = self.predicted
+        if training.held_out and (chosen is not final or held is None):
+            held = runner.predict_all(executor.place_state(chosen), training.held_out(runner), keep=True)
+        if training.saves:
+            training.saves.close()
+        best = best if training.selection else None
+        return Fitted(final, chosen, best, progress.best_epoch, progress.rows, held, self.seconds)
+
+    @contextlib.contextmanager
+    def ending_well(self) -> Iterator[None]:
+        """Whatever stops the training, its saves are whole; if it diverged, the last good state is among them."""
+        saves = self.training.saves
+        try:
+            yield
+        except Diverged:
+            if saves:
+                if self.good:
+                    saves.save(*self.good)
+                saves.close()
+            raise
+        except BaseException:
+            if saves:  # what is being written is finished first: whoever goes on in this process must not meet it half
+                with contextlib.suppress(InputError):  # what stopped the training is what matters
+                    saves.close()
+            raise
+
+    def _gather_metrics(self, runner: Runner) -> None:
+        """Adds metrics to those of the epoch so far, and raises Diverged if a loss is not finite."""
+        progress, made, self.made = self.progress, self.made, []
+        if made:
+            new = runner.join_metrics(made)
+            old = progress.metrics
+            progress.metrics = new if old is None else jax.tree.map(lambda a, b: np.concatenate([a, b]), old, new)
+        if progress.metrics is None or progress.lenient:
+            return
+        if not is_finite((progress.metrics["loss"], progress.metrics["stage_grad_norms"])):
+            raise Diverged(explain(progress, "the loss is"))
 
     def _measure(self, runner: Runner, state: State) -> None:
         """Ends an epoch: held-out examples, the selection, rows of the curves."""
         progress, training, epoch = self.progress, self.training, self.progress.epoch
         last, stopped, self.predicted = epoch + 1 == training.epochs, self.stopped, None
-        if last and not progress.lenient and not is_finite(runner.fetch(state).params):
+        if last and not progress.lenient and not is_finite(runner.executor.fetch_state(state).params):
             raise Diverged(explain(progress, "the parameters are"))
         record = None
         if training.held_out and ((epoch + 1) % training.eval_every == 0 or last):
@@ -230,29 +254,11 @@ class _Running:
             saves.close()
             raise Interrupted(f"the state after step {self.good[0] // 2} is saved in '{saves.folder}'")
 
-    def keep_last_good(self) -> None:
-        """Saves the last state that is known to be finite."""
-        if self.good:
-            self.training.saves.save(*self.good)
-        self.training.saves.close()
-
 
 def _checked(found: dict[str, Any], progress: TrainingProgress) -> dict[str, Any]:
     if not progress.lenient and not is_finite(found):
         raise Diverged(explain(progress, "the predictions are"))
     return found
-
-
-def _gather_metrics(runner: Runner, progress: TrainingProgress, made: Sequence[tuple[int, Any]]) -> None:
-    """Adds metrics to those of the epoch so far, and raises Diverged if a loss is not finite."""
-    if made:
-        new = runner.join_metrics(made)
-        old = progress.metrics
-        progress.metrics = new if old is None else jax.tree.map(lambda a, b: np.concatenate([a, b]), old, new)
-    if progress.metrics is None or progress.lenient:
-        return
-    if not is_finite((progress.metrics["loss"], progress.metrics["stage_grad_norms"])):
-        raise Diverged(explain(progress, "the loss is"))
 
 
 def _keep_best(
@@ -267,7 +273,7 @@ def _keep_best(
         better = (losses < progress.best_loss) & ~stopped
     if not better.any():
         return
-    held = runner.fetch(state)
+    held = runner.executor.fetch_state(state)
     new = jax.tree.map(np.array, {"params": held.params, "batch_stats": held.batch_stats, "ema": held.ema})
 
     def choose(old: np.ndarray, fresh: np.ndarray) -> np.ndarray:

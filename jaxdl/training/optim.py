@@ -1,16 +1,18 @@
 """From a plan to an optax optimizer."""
 
+import dataclasses
 import operator
 from collections.abc import Mapping
 from functools import partial
-from typing import Any
+from typing import Any, Self
 
 import jax
 import jax.numpy as jnp
 import optax
 
+from jaxdl.models.roles import decayed
 from jaxdl.training.plan import Plan
-from jaxdl.training.traced_hyperparameters import TracedHyperparameters
+from jaxdl.training.traced_hyperparameters import NUMBERS, TracedHyperparameters
 
 
 def learning_rate(plan: Plan, steps_per_epoch: int, peak: Any = None) -> optax.Schedule:
@@ -38,11 +40,6 @@ def _stairs(peak: float, steps: int) -> optax.Schedule:
     if steps < 4:
         return optax.constant_schedule(peak)
     return optax.piecewise_constant_schedule(peak, {steps // 2: 0.1, steps * 3 // 4: 0.1})
-
-
-def decayed(params: Any) -> Any:
-    """True for kernels and embeddings: weight decay on biases and normalisation only biases them to zero."""
-    return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
 def scale_by_stage(multipliers: Mapping[str, float]) -> optax.GradientTransformation:
@@ -73,7 +70,8 @@ def decay_by_value(strength: jax.Array) -> optax.GradientTransformation:
     """`optax.add_decayed_weights` of what is `decayed`, for a strength that is a value of the program."""
 
     def update(updates: Any, params: Any) -> Any:
-        return jax.tree.map(lambda u, p: u + strength.astype(p.dtype) * p if p.ndim > 1 else u, updates, params)
+        add = lambda u, p, pulled: u + strength.astype(p.dtype) * p if pulled else u  # noqa: E731
+        return jax.tree.map(add, updates, params, decayed(params))
 
     return optax.stateless(update)
 
@@ -87,6 +85,48 @@ def clip_by_value(limit: jax.Array) -> optax.GradientTransformation:
         return jax.tree.map(shorten, updates)
 
     return optax.stateless(update)
+
+
+# What of a plan is part of the program of a step, beside what model, task and batches are made with.
+PROGRAM = (
+    "epochs",
+    "warmup_epochs",
+    "schedule",
+    "optimizer",
+    "learning_rate",
+    "weight_decay",
+    "stage_lr",
+    "clip_norm",
+    "accumulate",
+    "augment",
+    "ema",
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Updates:
+    """How gradients become updates. Two that are equal make the same program.
+
+    Attributes:
+      plan: whose `PROGRAM` fields count.
+      steps_per_epoch: see `learning_rate`.
+      rate: instead of the plan's own learning rate.
+    """
+
+    plan: Plan
+    steps_per_epoch: int
+    rate: optax.Schedule | None = None
+
+    @classmethod
+    def of(cls, plan: Plan, steps_per_epoch: int, rate: optax.Schedule | None = None, *, traced: bool = False) -> Self:
+        """Those of a plan; with `traced` without the numbers that are values of the program."""
+        left_out = (*NUMBERS, "stage_lr") if traced else ()
+        kept = {name: getattr(plan, name) for name in PROGRAM if name not in left_out}
+        return cls(Plan(**kept), steps_per_epoch, rate)
+
+    def optimizer(self, traced: TracedHyperparameters | None = None) -> optax.GradientTransformation:
+        """See `make_optimizer`."""
+        return make_optimizer(self.plan, self.steps_per_epoch, self.rate, traced)
 
 
 def make_optimizer(

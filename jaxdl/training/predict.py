@@ -2,11 +2,9 @@
 
 import dataclasses
 from collections.abc import Iterable
-from functools import partial
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.checks import check_type
@@ -15,9 +13,11 @@ from jaxdl.data.batches import evaluation_batches
 from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.source import Source, arrange_columns, check_source
 from jaxdl.errors import InputError
-from jaxdl.parallel.compiler import compiler_options
+from jaxdl.parallel.executor import over_data
 from jaxdl.tasks import Task
+from jaxdl.tasks.columns import Top
 from jaxdl.training.execution import Execution
+from jaxdl.training.tiles import needs_tiles, predict_tiled
 from jaxdl.weights.checkpoint import Checkpoint
 
 
@@ -27,7 +27,7 @@ class Predictions:
 
     Attributes:
       outputs: what the task keeps of the network's outputs, arrays ``[n, …]``: of classes the logits, of a regression
-        the numbers ``float32[n, 1]``.
+        the numbers ``float32[n, 1]``. Lists in place of arrays where images of several sizes were cut into tiles.
       task: what was asked.
       targets: the truth as the task means it, where it is known (-1 for a class that the checkpoint does not know);
         else None.
@@ -63,6 +63,20 @@ class Predictions:
     def predicted(self) -> np.ndarray:
         """The answer for each example: a class, a number, a set of labels."""
         return self.task.predicted(self.outputs)
+
+    def top(self, k: int = 5) -> Top:
+        """The most probable classes of each example, the most probable first.
+
+        Args:
+          k: how many.
+
+        Returns:
+          ``indices int[n, k]``, ``names [n, k]`` and ``probabilities float64[n, k]``.
+
+        Raises:
+          InputError: for a task other than classification, or unless `k` is from 1 to the number of classes.
+        """
+        return self.task.top(self.outputs, k)
 
     @property
     def scores(self) -> dict[str, float] | None:
@@ -104,23 +118,20 @@ def predict(
         )
     check_type("execution", execution, Execution)
     card, preprocessing = checkpoint.card, checkpoint.card.preprocessing
-    if not preprocessing.fitted:
-        raise InputError("the checkpoint was never trained: its card has no mean and std")
+    card.check_trained()
     if len(check_source(source)) == 0:
         raise InputError(f"{source.name} holds no examples")
     source = arrange_columns(source, card.columns)
-    task, constants = card.asked(checkpoint.model.num_outputs), card.target_constants()
-
-    @partial(jax.jit, compiler_options=compiler_options())
-    def run(variables: Any, x: Any) -> Any:
-        outputs = checkpoint.model.apply(variables, preprocessing.on_device(x, preprocessing.constants))
-        return task.predict(outputs, constants)
-
-    variables = jax.tree.map(jnp.asarray, checkpoint.variables)  # to the device once
-    feed = stored_batches(source, preprocessing, batch_size, execution)
-    made = [jax.tree.map(np.asarray, run(variables, x)) for x in feed]
-    kept = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(source)], *made)
-    return Predictions(kept, task, match_targets(task, source), names_of(source))
+    if needs_tiles(preprocessing, source):
+        kept = predict_tiled(checkpoint, source, batch_size)
+    else:
+        executor = over_data()
+        program = executor.forward(checkpoint.prediction())
+        variables = executor.place_variables(checkpoint.variables)  # there once
+        feed = stored_batches(source, preprocessing, batch_size, execution)
+        made = [jax.tree.map(np.asarray, program(variables, x)) for x in feed]
+        kept = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(source)], *made)
+    return Predictions(kept, checkpoint.task, match_targets(checkpoint.task, source), names_of(source))
 
 
 def stored_batches(

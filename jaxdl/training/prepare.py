@@ -9,20 +9,22 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.data import augment, stream
-from jaxdl.data.batches import steps_per_epoch
 from jaxdl.data.preprocessing import Constants, Preprocessing
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
-from jaxdl.models.staged import Staged, Variables, init_variables, split_variables
+from jaxdl.identity import key_of
+from jaxdl.models.initialise import init_variables, variable_shapes
+from jaxdl.models.staged import Staged, tied_paths
+from jaxdl.models.variables import Variables, join_variables, partition, split_variables
 from jaxdl.tasks import Task
 from jaxdl.training.execution import Execution
 from jaxdl.training.features import activation_bytes, compute_features, in_parts, kept, memory_limit
 from jaxdl.training.inner import divide_inner
-from jaxdl.training.optim import make_optimizer
+from jaxdl.training.labels import label_parameters
 from jaxdl.training.plan import Plan
 from jaxdl.training.setup import Init, Setup, choose_preprocessing
 from jaxdl.training.step import Shared
-from jaxdl.weights.adapt import variables_for
+from jaxdl.weights.adapt import for_task, variables_for
 from jaxdl.weights.checkpoint import Checkpoint, fingerprint
 
 
@@ -55,8 +57,9 @@ def prepare(
     preprocessing = preprocessing or choose_preprocessing(init, source, execution.image_size)
     task = with_plan(task, plan)
     check_augmentation(plan, task, preprocessing)
+    init = for_task(init, task, preprocessing, plan.seed)
     base = init.model if isinstance(init, Checkpoint) else init
-    model = base.clone(num_outputs=task.num_outputs, dtype=plan.precision)
+    model = base.clone(num_outputs=task.num_outputs, dtype=plan.precision).check(preprocessing.spec())
     streamed, x = execution.why_streamed(source, preprocessing), None
 
     def given() -> tuple[Any, ...]:
@@ -70,12 +73,13 @@ def prepare(
         divided = [divide_inner(source, task, part, plan.inner_fraction, plan.seed) for part in parts]
         parts, inner = zip(*divided, strict=True)
     restored = isinstance(init, Checkpoint)
-    at_first = plan.boundary(model)
-    variables = _starting_variables(init, model, preprocessing, plan.seed, needed=at_first > 0)
-    held = _held_stages(plan, model.stage_names, at_first, variables)
-    boundary = min(held)
-    frozen, trained = split_variables(variables, model.stage_names[:boundary])
-    head, body = split_variables(trained, ("head",))
+    names, spec = model.stage_names, preprocessing.spec()
+    variables = _starting_variables(init, model, preprocessing, plan.seed, needed=plan.freezes)
+    begun = label_parameters(plan, model, variables, spec)
+    trained, frozen = (jax.tree.map(jnp.asarray, part) if restored else part for part in (begun.trained, begun.frozen))
+    _, body = split_variables(trained, names[-1:])
+    stage = model.last_cut(begun.first_trained)
+    prefix, rest = split_variables(frozen, names[: names.index(stage)])
 
     sums = None
     if not preprocessing.fitted:
@@ -83,10 +87,9 @@ def prepare(
             stream.measure(source, preprocessing, workers=execution.workers) if streamed else preprocessing.measure(x)
         )
     common = preprocessing.fitted or len(parts) == 1  # else each fold's frozen stages see other inputs
-    stage = model.stage_names[boundary]
-    cached = boundary > 0 and common and _may_cache(plan)
+    cached = stage != names[0] and common and _may_cache(plan)
     if cached:
-        cached = activation_bytes(model, frozen, stage, preprocessing.spec(), len(source)) <= memory_limit()
+        cached = activation_bytes(model, prefix, stage, spec, len(source)) <= memory_limit()
     if cached:
         constants = preprocessing.constants if sums is None else preprocessing.fit(sums, parts[0])
         size = plan.batch_size if execution.store is None else execution.store.batch_size
@@ -96,14 +99,14 @@ def prepare(
             read = partial(in_parts, x, size)
         x = kept(
             execution.store,
-            lambda: (fingerprint(frozen), str(model), stage, *given(), _bytes_of(constants)),
-            lambda: compute_features(model, frozen, stage, read(), preprocessing, constants),
+            lambda: (fingerprint(prefix), key_of(model), stage, *given(), _bytes_of(constants)),
+            lambda: compute_features(model, prefix, stage, read(), preprocessing, constants),
         )
         streamed = None  # the activations are in memory: the examples are not needed any more
     shared = Shared(
         x=jax.tree.map(jnp.asarray, x),
         y=None if streamed else jax.tree.map(jnp.asarray, source.targets()),
-        frozen={} if cached or not boundary else frozen,
+        frozen=join_variables(rest, _tied(model, prefix, stage)) if cached else frozen,
     )
     return Setup(
         model=model,
@@ -113,15 +116,15 @@ def prepare(
         source=source,
         parts=parts,
         inner=inner,
-        held=held,
-        cached=cached,
+        held=begun.held,
+        label=begun.label,
+        start=stage if cached else None,
         streamed=streamed,
         workers=execution.workers,
-        optimizer=make_optimizer(plan, steps_per_epoch([len(part) for part in parts], plan.batch_size)),
         shared=shared,
         frozen=frozen,
-        body=body if restored else None,
-        head=head if restored and keep_head else None,
+        kept=None if not restored else trained if keep_head else body,
+        adapter=begun.adapter,
         sums=sums,
         kept_targets=init.card.target_constants() if restored and keep_head else None,
     )
@@ -129,7 +132,9 @@ def prepare(
 
 def with_plan(task: Task, plan: Plan) -> Task:
     """The task with the options that the plan sets. Raises InputError for one that the task does not have."""
-    return task.with_options(label_smoothing=plan.label_smoothing, class_weights=plan.class_weights)
+    return task.with_options(
+        label_smoothing=plan.label_smoothing, class_weights=plan.class_weights, loss_function=plan.loss_function
+    )
 
 
 def check_augmentation(plan: Plan, task: Task, preprocessing: Preprocessing) -> None:
@@ -146,10 +151,16 @@ def _starting_variables(
 ) -> Variables:
     """The checkpoint's, or fresh ones of all stages: their shapes alone where no values are `needed`."""
     if isinstance(init, Checkpoint):
-        return jax.tree.map(jnp.asarray, variables_for(init, preprocessing))
-    init_it = partial(init_variables, model, spec=preprocessing.spec())  # checks that the model can take such data
-    key = jax.random.key(seed)
-    return init_it(key) if needed else jax.eval_shape(init_it, key)
+        return variables_for(init, preprocessing)
+    spec = preprocessing.spec()  # both check that the model can take such data
+    return init_variables(model, jax.random.key(seed), spec) if needed else variable_shapes(model, spec)
+
+
+def _tied(model: Staged, prefix: Variables, stage: str) -> Variables:
+    """Of the stages before `stage` what it, or a later one, reads of their parameters."""
+    names = model.stage_names
+    paths = tied_paths(model, names[names.index(stage) :])
+    return {"params": partition(prefix["params"], lambda path, _: path in paths)[0], "batch_stats": {}}
 
 
 def _may_cache(plan: Plan) -> bool:
@@ -167,22 +178,3 @@ def _in_parts(source: Source, preprocessing: Preprocessing, size: int, workers: 
     for batch in stream.stream(source, preprocessing, order, range(1), workers=workers, labelled=False):
         real = batch["weights"] > 0
         yield jax.tree.map(lambda array, real=real: array[real], batch["x"])
-
-
-def _held_stages(plan: Plan, names: Sequence[str], at_first: int, variables: Variables) -> list[int]:
-    """Per epoch the number of frozen stages.
-
-    A stage without variables computes the same whether frozen or not: the boundary may pass it.
-    """
-
-    def has_variables(index: int) -> bool:
-        return any(names[index] in tree for tree in variables.values())
-
-    while 0 < at_first < len(names) - 1 and not has_variables(at_first):
-        at_first += 1
-    if not plan.unfreeze_every:
-        return [at_first] * plan.epochs
-    # downwards from the head; the first stage with variables takes those without, before it, along
-    waiting = [index for index in range(at_first) if has_variables(index)][::-1]
-    steps = [at_first, *waiting[:-1], *([0] if waiting else [])]
-    return [steps[min(epoch // plan.unfreeze_every, len(steps) - 1)] for epoch in range(plan.epochs)]

@@ -8,7 +8,7 @@ import jax
 import numpy as np
 
 from jaxdl.errors import InputError
-from jaxdl.models.staged import walk_shapes
+from jaxdl.models.variables import nest, walk_shapes
 from jaxdl.training.resume import RESTART, Saves
 from jaxdl.training.runners import Runner
 from jaxdl.training.step import State
@@ -95,11 +95,11 @@ def snapshot(
     runner: Runner, state: State, progress: TrainingProgress
 ) -> tuple[int, dict[str, np.ndarray], dict[str, Any]]:
     """Number, arrays and plain values of a save. Raises Diverged if the parameters are not finite."""
-    held = runner.fetch(state)
+    held = runner.executor.fetch_state(state)
     if not progress.lenient and not is_finite(held.params):
         raise Diverged(explain(progress, "the parameters are"))
     tree = {
-        "state": held.replace(key=jax.random.key_data(held.key)),
+        "state": held.replace(key=jax.random.key_data(held.key), traced=None),  # a run begins with its numbers
         "best": progress.best,
         "metrics": progress.metrics,
     }
@@ -119,7 +119,7 @@ def pick_up(saves: Saves | None, state: State) -> tuple[TrainingProgress, State]
     saved = saves.latest() if saves else None
     if saved is None:
         return TrainingProgress(), state
-    held = {"state": state.replace(key=jax.random.key_data(state.key))}
+    held = {"state": state.replace(key=jax.random.key_data(state.key), traced=None)}
     kept = {"params": state.params, "batch_stats": state.batch_stats, "ema": state.ema}
     plain = dict(saved.progress)
     with reading(saves.folder, RESTART):
@@ -134,23 +134,11 @@ def pick_up(saves: Saves | None, state: State) -> tuple[TrainingProgress, State]
             raise InputError(f"the save in '{saves.folder}' does not fit this run ({name}); start again with --restart")
     tree = jax.tree.unflatten(jax.tree.structure(held), list(found.values()))
     progress.best = tree.get("best")
-    progress.metrics = _nested(without_prefix(arrays, "metrics/"))
+    progress.metrics = nest(without_prefix(arrays, "metrics/")) or None
     restored = jax.tree.map(jax.numpy.asarray, tree["state"])
-    return progress, restored.replace(key=jax.random.wrap_key_data(restored.key))
+    return progress, restored.replace(key=jax.random.wrap_key_data(restored.key), traced=state.traced)
 
 
 def without_prefix(values: Mapping[str, T], prefix: str) -> dict[str, T]:
     """The values whose names begin with `prefix`, by the rest of their names."""
     return {name.removeprefix(prefix): value for name, value in values.items() if name.startswith(prefix)}
-
-
-def _nested(flat: Mapping[str, np.ndarray]) -> Any:
-    """Metrics by name; a name with a slash is one of a dict."""
-    nested: dict[str, Any] = {}
-    for name, value in flat.items():
-        outer, _, inner = name.partition("/")
-        if inner:
-            nested.setdefault(outer, {})[inner] = value
-        else:
-            nested[outer] = value
-    return nested or None

@@ -10,13 +10,13 @@ from jaxdl.checks import check_arguments
 from jaxdl.data.batches import training_batches
 from jaxdl.data.source import Source, check_source
 from jaxdl.errors import InputError
+from jaxdl.parallel.executor import on_one_device
 from jaxdl.tasks import Task, choose_task
 from jaxdl.training.execution import Execution
 from jaxdl.training.feeds import make_feeds
-from jaxdl.training.optim import make_optimizer
 from jaxdl.training.plan import Plan
 from jaxdl.training.prepare import prepare
-from jaxdl.training.runners import single_runner
+from jaxdl.training.runners import make_runner
 from jaxdl.training.setup import Init
 
 DIVERGED = 4.0  # times the smallest loss: beyond it the test ends
@@ -85,9 +85,9 @@ def find_learning_rate(
     setup = prepare(init, source, plan, [part], question, execution)
     rates = np.geomspace(lowest, highest, steps)
     rising = optax.exponential_decay(lowest, steps - 1, highest / lowest)
-    setup = dataclasses.replace(setup, optimizer=make_optimizer(plan, epoch_steps, rising))
+    setup = dataclasses.replace(setup, rate=rising)
     # one step at a time, on one device: the test is short, and ends where the loss says
-    runner = single_runner(setup.make_step(), setup.make_predict(), scan=False)
+    runner = make_runner(on_one_device(), setup.recipe(), False)
     runs, losses = [setup.run(0)], []
     state = setup.states(runs)
     with contextlib.closing(make_feeds(setup, runs, None)) as feeds:

@@ -2,10 +2,9 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
-import flax.linen as nn
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -16,17 +15,19 @@ from jaxdl.data.batches import steps_per_epoch
 from jaxdl.data.preprocessing import Constants, Preprocessing
 from jaxdl.data.preprocessing import choose_preprocessing as choose_for_source
 from jaxdl.data.source import Source
-from jaxdl.models import MODELS, describe
-from jaxdl.models.staged import Staged, Variables, batch_of, init_head, init_variables, join_variables, split_variables
+from jaxdl.models import image_size_of
+from jaxdl.models.initialise import batch_of, init_head, init_variables
+from jaxdl.models.staged import Staged
+from jaxdl.models.variables import Variables, join_variables
 from jaxdl.tasks import Task
-from jaxdl.training.optim import learning_rate, make_optimizer
+from jaxdl.training.labels import Label, NewAdapter, divide
+from jaxdl.training.optim import Updates, learning_rate
 from jaxdl.training.plan import Plan
 from jaxdl.training.runners import prefers_scan
 from jaxdl.training.step import (
+    ADAPTER,
     HEAD,
     INIT,
-    Batch,
-    Metrics,
     Predict,
     Recipe,
     Shared,
@@ -34,11 +35,13 @@ from jaxdl.training.step import (
     Step,
     make_predict,
     make_step,
+    variables_of,
 )
-from jaxdl.training.traced_hyperparameters import BatchedRun, TracedHyperparameters, dropout_by_value
+from jaxdl.training.traced_hyperparameters import BatchedRun, TracedHyperparameters
 from jaxdl.weights.checkpoint import Checkpoint
 
 Init = Checkpoint | Staged
+NOTHING: Variables = {"params": {}, "batch_stats": {}}
 
 
 def choose_preprocessing(init: Init, source: Source, image_size: int | None = None) -> Preprocessing:
@@ -47,10 +50,12 @@ def choose_preprocessing(init: Init, source: Source, image_size: int | None = No
     Raises:
       InputError: for an image size of what is no image, or examples of a kind that is not known.
     """
-    if not isinstance(init, Checkpoint):
-        return choose_for_source(source, image_size, MODELS[describe(init)[0]].image_size)
-    own = init.card.preprocessing
-    return own if image_size is None else own.resized(image_size)
+    if isinstance(init, Checkpoint):
+        own = init.card.preprocessing
+        own = own if image_size is None else own.resized(image_size)
+    else:
+        own = choose_for_source(source, image_size, image_size_of(init))
+    return own.for_targets(source)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,18 +70,19 @@ class Setup:
       source: of the examples.
       parts: training indices of each fold, without its inner part.
       inner: indices of each fold's inner part, for early stopping; None without.
-      held: per epoch the number of stages that are frozen in it.
-      cached: whether ``shared.x`` holds the frozen stages' activations.
+      held: per epoch the number of stages that are frozen whole in it.
+      label: says of a parameter whether it is ever trained; see `labels`.
+      start: the stage that ``shared.x`` flows into, for the frozen stages' activations; None for examples.
       streamed: why the examples are not in memory but read in each epoch, in words; None if they are.
       workers: processes that decode what is streamed.
-      optimizer: of the trained stages.
       shared: what the step shares between folds, on the device; without examples where they are streamed.
-      frozen: variables of the stages that are never trained.
-      body: variables of the trained stages to start from, without the head; None to draw them.
-      head: variables of the head to start from; None to draw them.
+      frozen: all variables that are never trained.
+      kept: variables to be trained that a run starts from; it draws a head where they have none. None to draw all.
+      adapter: that each run adds, with numbers of its own; None for none.
       sums: for what the preprocessing fits to a training part; None if the checkpoint gives it.
       kept_targets: what the kept head knows of its targets; None to fit it to the training part.
       numbers: of each fold in place of the plan's, as values of the program; None for those of the plan.
+      rate: the learning rate as a function of the step, instead of the plan's.
     """
 
     model: Staged
@@ -87,22 +93,18 @@ class Setup:
     parts: Sequence[np.ndarray]
     inner: Sequence[np.ndarray] | None
     held: Sequence[int]
-    cached: bool
+    label: Label
+    start: str | None
     streamed: str | None
     workers: int
-    optimizer: optax.GradientTransformation
     shared: Shared
     frozen: Variables
-    body: Variables | None
-    head: Variables | None
+    kept: Variables | None
+    adapter: NewAdapter | None
     sums: Any
     kept_targets: Constants | None
     numbers: Mapping[int, TracedHyperparameters] | None = None
-
-    @property
-    def boundary(self) -> int:
-        """Number of stages that are never trained."""
-        return min(self.held)
+    rate: optax.Schedule | None = None
 
     @property
     def targets(self) -> Any:
@@ -124,17 +126,25 @@ class Setup:
         rate = learning_rate(self.plan, self.steps)
         return [float(rate(epoch * self.steps)) for epoch in range(self.plan.epochs)]
 
+    @property
+    def updates(self) -> Updates:
+        """How gradients become updates."""
+        return Updates.of(self.plan, self.steps, self.rate, traced=self.numbers is not None)
+
     def recipe(self, held: int | None = None) -> Recipe:
         """What the step of this run is made of, by default that of its last epoch."""
         augmentation = augment.make_augmentation(self.plan.augment)
+        task = self.task
+        if self.numbers is not None and "label_smoothing" in task.OPTIONS:  # a value of the program
+            task = dataclasses.replace(task, label_smoothing=0.0)
         return Recipe(
             self.model,
-            self.task,
-            self.preprocessing,
-            self.optimizer,
-            boundary=self.boundary,
-            held=self.boundary if held is None else held,
-            cached=self.cached,
+            task,
+            self.preprocessing.unfitted(),  # what it fitted is in the state
+            self.updates,
+            task.curve_reads,
+            held=min(self.held) if held is None else held,
+            start=self.start,
             augmentation=augmentation if augmentation.operations else None,
             accumulate=self.plan.accumulate,
             scan_parts=self._loops_well,
@@ -142,30 +152,8 @@ class Setup:
         )
 
     def make_step(self, axis_name: str | None = None, held: int | None = None) -> Step:
-        """The train step of this run; see `step.make_step`.
-
-        Where the state holds numbers of its own (`traced`), these take the place of the plan's.
-        """
-        recipe = self.recipe(held)
-        fixed = make_step(recipe, axis_name)
-
-        def step(state: State, batch: Batch, shared: Shared) -> tuple[State, Metrics]:
-            if state.traced is None:
-                return fixed(state, batch, shared)
-            with nn.intercept_methods(dropout_by_value):
-                by_value = dataclasses.replace(recipe, **self._by_value(state.traced))
-                return make_step(by_value, axis_name)(state, batch, shared)
-
-        return step
-
-    def _by_value(self, traced: TracedHyperparameters) -> dict[str, Any]:
-        """Model, task and optimizer with numbers that are values of the program."""
-        model, task = self.model, self.task
-        if traced.dropout is not None:
-            model = model.clone(dropout=traced.dropout)
-        if "label_smoothing" in task.OPTIONS:
-            task = dataclasses.replace(task, label_smoothing=traced.label_smoothing)
-        return {"model": model, "task": task, "optimizer": make_optimizer(self.plan, self.steps, traced=traced)}
+        """The train step of this run; see `step.make_step`."""
+        return make_step(self.recipe(held), axis_name)
 
     def make_predict(self) -> Predict:
         """The prediction of this run; see `step.make_predict`."""
@@ -179,25 +167,33 @@ class Setup:
     @cached_property
     def _loops_well(self) -> bool:
         """See `runners.prefers_scan`; what counts are the stages that run in the step."""
-        return prefers_scan((self._fresh_shapes["params"], () if self.cached else self.frozen.get("params", {})))
+        variables = jax.eval_shape(
+            lambda: join_variables(self.frozen, self.kept or NOTHING, self._draw(jax.random.key(0), None))
+        )
+        return prefers_scan(partial(self.model.apply, start=self.start), variables, self._one)
 
     @property
-    def _fresh_shapes(self) -> Variables:
-        fresh = jax.eval_shape(self._draw, jax.random.key(0))
-        return fresh if self.body is None else join_variables(self.body, fresh)
+    def _one(self) -> Any:
+        """Shapes of one example as it goes into the network, or into `start`."""
+        if self.start is None:
+            return batch_of(self.preprocessing.spec())
+        return jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), self.shared.x)
 
-    def _draw(self, key: jax.Array) -> Variables:
-        """Fresh variables from a key: of all trained stages, or of the head alone where the others have weights."""
-        spec = self.preprocessing.spec()
-        if self.body is None:
-            names = self.model.stage_names[self.boundary :]
-            return split_variables(init_variables(self.model, key, spec), names)[0]
-        rest = jax.eval_shape(lambda: join_variables(self.frozen, self.body))
-        start = self.model.stage_names[self.boundary] if self.cached else None
-        one = batch_of(spec)
-        if self.cached:
-            one = jax.tree.map(lambda a: jax.ShapeDtypeStruct((1, *a.shape[1:]), a.dtype), self.shared.x)
-        return init_head(self.model, key, rest, one, start)
+    def _draw(self, key: jax.Array, traced: TracedHyperparameters | None) -> Variables:
+        """What a run does not start from: all that is trained, or a fresh head, and a new adapter."""
+        if self.kept is None:
+            drawn = init_variables(self.model, jax.random.fold_in(key, INIT), self.preprocessing.spec())
+            drawn = divide(drawn, self.label)[0]
+        elif "head" in self.kept["params"]:
+            drawn = NOTHING
+        else:
+            rest = jax.eval_shape(lambda: join_variables(self.frozen, self.kept))
+            drawn = init_head(self.model, jax.random.fold_in(key, HEAD), rest, self._one, self.start)
+        if self.adapter is None:
+            return drawn
+        params = join_variables(self.frozen, self.kept or NOTHING, drawn)["params"]
+        rank = None if traced is None else traced.rank
+        return join_variables(drawn, self.adapter.draw(params, jax.random.fold_in(key, ADAPTER), rank))
 
     def run(self, fold: int | BatchedRun) -> BatchedRun:
         """What a fold by number stands for: the plan's seed, and its numbers unless the fold has its own."""
@@ -222,12 +218,8 @@ class Setup:
             jnp.stack([seeds[run.seed] for run in runs]), jnp.array([run.fold for run in runs])
         )
         traced = jax.tree.map(lambda *values: jnp.asarray(np.stack(values)), *[run.traced for run in runs])
-        if self.head is None:
-            purpose = INIT if self.body is None else HEAD
-            drawn = jax.vmap(lambda key: self._draw(jax.random.fold_in(key, purpose)))(keys)
-        else:
-            drawn = jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (len(runs), *jnp.shape(leaf))), self.head)
-        params, batch_stats, opt_state = self._start(drawn, traced)
+        drawn = jax.vmap(self._draw)(keys, traced)
+        params, batch_stats, opt_state = _start(self.updates, keys, drawn, self.kept or NOTHING, traced)
         return State(
             step=jnp.zeros(len(runs), jnp.int32),
             params=params,
@@ -239,17 +231,6 @@ class Setup:
             ema=jax.tree.map(jnp.copy, params) if self.plan.ema else None,
             traced=traced,
         )
-
-    @cached_property
-    def _start(self) -> Callable[[Variables, TracedHyperparameters | None], tuple[Any, Any, Any]]:
-        """Parameters, batch statistics and optimizer state of runs, from what was drawn for each and its numbers."""
-
-        def start(drawn: Variables, traced: TracedHyperparameters | None) -> tuple[Any, Any, Any]:
-            variables = drawn if self.body is None else join_variables(self.body, drawn)
-            optimizer = self.optimizer if traced is None else make_optimizer(self.plan, self.steps, traced=traced)
-            return variables["params"], variables["batch_stats"], optimizer.init(variables["params"])
-
-        return jax.jit(jax.vmap(start), donate_argnums=0)
 
     def input_constants(self, fold: int) -> Constants:
         """Of the preprocessing: the checkpoint's, or from this fold's training part alone."""
@@ -263,5 +244,18 @@ class Setup:
 
     def variables(self, state: State) -> Variables:
         """The whole model's variables, from a trained state (its running mean, if any) and the frozen stages."""
-        params = state.params if state.ema is None else state.ema
-        return join_variables(self.frozen, {"params": params, "batch_stats": state.batch_stats})
+        return variables_of(state, self.frozen)
+
+
+@partial(jax.jit, static_argnums=0, donate_argnums=2)
+def _start(
+    updates: Updates, keys: jax.Array, drawn: Variables, kept: Variables, traced: TracedHyperparameters | None
+) -> tuple[Any, Any, Any]:
+    """Parameters, batch statistics and optimizer state of runs: `kept` is what all start from, `drawn` each run's."""
+
+    def start(key: jax.Array, drawn: Variables, traced: TracedHyperparameters | None) -> tuple[Any, Any, Any]:
+        variables = join_variables(kept, drawn)
+        optimizer = updates.optimizer(traced)
+        return variables["params"], variables["batch_stats"], optimizer.init(variables["params"])
+
+    return jax.vmap(start)(keys, drawn, traced)

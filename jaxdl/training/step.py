@@ -1,7 +1,7 @@
 """The pure train step. It is written once; jit, meshes, pmap and the axis of batched runs are put around it."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import flax.struct
@@ -11,12 +11,14 @@ import optax
 
 from jaxdl.data.augment import Augmentation
 from jaxdl.data.preprocessing import Constants, Preprocessing
-from jaxdl.models.staged import Staged, Variables
+from jaxdl.models.staged import Staged
+from jaxdl.models.variables import Variables, join_variables, modules_of, pick, split_stages
 from jaxdl.tasks import Task
+from jaxdl.training.optim import Updates
 from jaxdl.training.traced_hyperparameters import TracedHyperparameters
 
 # What a random draw is for; folded into its key, so that no two purposes share one.
-INIT, DROPOUT, HEAD, AUGMENT = 0, 1, 2, 3
+INIT, DROPOUT, HEAD, AUGMENT, ADAPTER = 0, 1, 2, 3, 4
 
 
 @flax.struct.dataclass
@@ -25,9 +27,9 @@ class State:
 
     Attributes:
       step: steps taken.
-      params: ``{stage: …}`` of the trained stages only.
-      batch_stats: as `params`.
-      opt_state: of the trained stages only.
+      params: ``{stage: …}`` of what is trained only: whole stages, or some of their parameters.
+      batch_stats: of the batch normalisations whose scale or bias is trained.
+      opt_state: of what is trained.
       key: of (seed, fold).
       inputs: what the preprocessing fitted to this run's training part, or the checkpoint's card holds.
       targets: what the task fitted to the targets of this run's training part, or the checkpoint's card holds.
@@ -53,7 +55,8 @@ class Shared:
     Attributes:
       x: the whole data as stored, arrays ``[n, …]``, or the frozen stages' activations of it.
       y: its targets, arrays ``[n, …]``.
-      frozen: variables of the frozen stages; empty where `x` holds their activations.
+      frozen: all other variables; those of stages whose activations `x` holds are left out, unless a later stage reads
+        them (`Staged.ties`).
     """
 
     x: Any
@@ -82,11 +85,13 @@ class Recipe:
       model: with its final head.
       task: gives the loss of each example.
       preprocessing: of the examples.
-      optimizer: of the trained stages; takes updates of some of them, see `optim.by_stage`.
-      boundary: number of frozen stages; they run in eval mode and no gradient is computed for them.
+      updates: gives the optimizer.
+      curve: keys of the record that learning curves read, see `Task.curve_reads`: a task is equal to one with other
+        metrics of the user's.
       held: number of stages, counted from the input, that are frozen in this step though their variables are in the
         state: gradual unfreezing.
-      cached: whether ``shared.x`` holds what flows into stage `boundary`, rather than examples as stored.
+      start: the stage that ``shared.x`` flows into, for what the frozen stages before it make of the examples; None for
+        examples as stored.
       augmentation: of the examples, or None.
       accumulate: number of parts that a batch is computed in; their gradients are added up.
       scan_parts: whether these run in a `lax.scan`; else they stand one after another in the program.
@@ -96,14 +101,23 @@ class Recipe:
     model: Staged
     task: Task
     preprocessing: Preprocessing
-    optimizer: optax.GradientTransformation
-    boundary: int = 0
+    updates: Updates
+    curve: tuple[str, ...] = ()
     held: int = 0
-    cached: bool = False
+    start: str | None = None
     augmentation: Augmentation | None = None
     accumulate: int = 1
     scan_parts: bool = True
     ema: float = 0.0
+
+    def by_value(self, traced: TracedHyperparameters | None) -> tuple[Staged, Task, optax.GradientTransformation]:
+        """Model, task and optimizer with numbers of the state in place of their own, where there are any."""
+        model, task = self.model, self.task
+        if traced is not None and traced.dropout is not None:
+            model = model.clone(dropout=traced.dropout)
+        if traced is not None and traced.label_smoothing is not None and "label_smoothing" in task.OPTIONS:
+            task = dataclasses.replace(task, label_smoothing=traced.label_smoothing)
+        return model, task, self.updates.optimizer(traced)
 
 
 @flax.struct.dataclass
@@ -132,7 +146,7 @@ def _rows(tree: Any, indices: jax.Array) -> Any:
 def _training_examples(recipe: Recipe, key: jax.Array, state: State, batch: Batch, shared: Shared) -> Examples:
     """The rows of `batch`, augmented and as the network is fed with them."""
     x, y = _rows((shared.x, shared.y), batch.indices)
-    if recipe.cached:
+    if recipe.start:
         return Examples(x, y, None, None, batch.weights)
     if recipe.augmentation is None:
         return Examples(recipe.preprocessing.on_device(x, state.inputs), y, None, None, batch.weights)
@@ -163,7 +177,11 @@ def _loss(task: Task, outputs: Any, examples: Examples, constants: Constants) ->
 
 
 def make_step(recipe: Recipe, axis_name: str | None = None) -> Step:
-    """A step that trains the stages from the boundary on.
+    """A step that trains what the state holds.
+
+    One `apply` runs on all variables, those of the state and the shared ones; its gradient is taken by the former
+    alone, so that nothing is computed backwards through frozen stages at the input. A stage of which nothing is trained
+    runs in eval mode, and a batch normalisation of which nothing is trained keeps its running statistics.
 
     Args:
       recipe: what it is made of.
@@ -174,26 +192,6 @@ def make_step(recipe: Recipe, axis_name: str | None = None) -> Step:
       real examples, in training mode), ``count`` of these, ``weight`` that the loss is divided by, ``grad_norm``
       before clipping, and ``stage_grad_norms`` by stage.
     """
-    model, task = recipe.model, recipe.task
-    names = model.stage_names
-    frozen = max(recipe.boundary, recipe.held)
-    prefix = names[recipe.boundary] if recipe.boundary and not recipe.cached else None
-
-    def forward(params: Any, batch_stats: Any, shared: Shared, examples: Examples, key: jax.Array) -> Any:
-        x = examples.x
-        if prefix:
-            x = model.apply(shared.frozen, x, stop=prefix)
-        return model.apply(
-            {"params": params, "batch_stats": batch_stats},
-            x,
-            start=names[recipe.boundary],
-            frozen=frozen,
-            train=True,
-            mask=examples.weights > 0,
-            axis_name=axis_name,
-            rngs={"dropout": key},
-            mutable=["batch_stats"],
-        )
 
     def add_up(value: Any) -> Any:
         return jax.lax.psum(value, axis_name) if axis_name else value
@@ -202,21 +200,39 @@ def make_step(recipe: Recipe, axis_name: str | None = None) -> Step:
         return jnp.maximum(add_up(weight), 1e-30)
 
     def step(state: State, batch: Batch, shared: Shared) -> tuple[State, Metrics]:
+        model, task, optimizer = recipe.by_value(state.traced)
+        names = model.stage_names
+
         def draw(purpose: int) -> jax.Array:
             key = jax.random.fold_in(jax.random.fold_in(state.key, purpose), state.step)
             # or all devices would draw the same mask
             return jax.random.fold_in(key, jax.lax.axis_index(axis_name)) if axis_name else key
 
         examples = _training_examples(recipe, draw(AUGMENT), state, batch, shared)
-        trained = {s: tree for s, tree in state.params.items() if names.index(s) >= frozen}
-        waiting = {s: tree for s, tree in state.params.items() if s not in trained}
+        (trained, waiting), (live, still) = (
+            split_stages(tree, names[recipe.held :]) for tree in (state.params, state.batch_stats)
+        )
+        others = join_variables(shared.frozen, {"params": waiting, "batch_stats": still})
 
         def loss_of(trained: Any, batch_stats: Any, part: Examples, key: jax.Array) -> tuple[jax.Array, Any]:
-            outputs, changed = forward({**waiting, **trained}, batch_stats, shared, part, key)
+            variables = join_variables(others, {"params": trained, "batch_stats": batch_stats})
+            outputs, changed = model.apply(
+                variables,
+                part.x,
+                start=recipe.start,
+                evaluated=_evaluated(names, trained, variables["params"]),
+                still=modules_of(variables["batch_stats"]) - modules_of(batch_stats),
+                train=True,
+                mask=part.weights > 0,
+                axis_name=axis_name,
+                rngs={"dropout": key},
+                mutable=["batch_stats"],
+            )
+            batch_stats = pick(changed.get("batch_stats", {}), batch_stats)
             total, weight = _loss(task, outputs, part, state.targets)
-            record = task.record(task.predict(outputs, state.targets), part.y)
+            record = task.record(task.keep(outputs, part.y, state.targets), part.y)
             scores = {name: (value * part.weights).sum() for name, value in task.train_scores(record).items()}
-            return total, (weight, scores, changed.get("batch_stats", {}))
+            return total, (weight, scores, batch_stats)
 
         def part_of(batch_stats: Any, part: Examples, key: jax.Array) -> tuple[Any, Any]:
             total, pull_back, (weight, scores, batch_stats) = jax.vjp(
@@ -228,17 +244,17 @@ def make_step(recipe: Recipe, axis_name: str | None = None) -> Step:
             return batch_stats, (total, weight, scores, pull_back(scale)[0])
 
         if recipe.accumulate == 1:
-            batch_stats, made = part_of(state.batch_stats, examples, draw(DROPOUT))
+            batch_stats, made = part_of(live, examples, draw(DROPOUT))
         else:
             parts = _divided(examples, recipe.accumulate)
             keys = jax.random.split(draw(DROPOUT), recipe.accumulate)
-            batch_stats, made = _add_parts(part_of, state.batch_stats, parts, keys, recipe.scan_parts)
+            batch_stats, made = _add_parts(part_of, live, parts, keys, recipe.scan_parts)
         divisor = divisor_of(made[1])
         total, weight, scores, gradients = add_up(made)
         count = add_up(batch.weights.sum())
         if recipe.accumulate > 1:
             gradients = jax.tree.map(lambda g: g / divisor.astype(g.dtype), gradients)
-        updates, opt_state = recipe.optimizer.update(gradients, state.opt_state, trained)
+        updates, opt_state = optimizer.update(gradients, state.opt_state, trained)
         params = {**waiting, **optax.apply_updates(trained, updates)}
         norms = {stage: optax.tree.norm(tree) for stage, tree in gradients.items()}
         metrics = {
@@ -252,13 +268,19 @@ def make_step(recipe: Recipe, axis_name: str | None = None) -> Step:
         advanced = state.replace(
             step=state.step + 1,
             params=params,
-            batch_stats=batch_stats,
+            batch_stats={**still, **batch_stats},
             opt_state=opt_state,
             ema=_averaged(state, params, recipe.ema) if recipe.ema else None,
         )
         return advanced, metrics
 
     return step
+
+
+def _evaluated(names: Sequence[str], trained: Any, params: Any) -> frozenset[str]:
+    """Stages in eval mode: those of which nothing is trained; one without parameters goes with those before it."""
+    first = min((names.index(stage) for stage in trained), default=len(names))
+    return frozenset(s for i, s in enumerate(names) if s not in trained and (s in params or i < first))
 
 
 def _add_parts(run: Callable, batch_stats: Any, parts: Examples, keys: jax.Array, scan: bool) -> tuple[Any, Any]:
@@ -286,6 +308,12 @@ def _averaged(state: State, params: Any, decay: float) -> Any:
     return jax.tree.map(lambda mean, new: decay * mean + (1 - decay) * new, state.ema, params)
 
 
+def variables_of(state: State, frozen: Variables) -> Variables:
+    """The network with which to predict: the state's part of its variables (the running mean, if any) and the rest."""
+    params = state.params if state.ema is None else state.ema
+    return join_variables(frozen, {"params": params, "batch_stats": state.batch_stats})
+
+
 def make_predict(recipe: Recipe) -> Predict:
     """``predict(state, batch, shared) -> {"kept": …, "record": …}`` in eval mode, arrays ``[batch, …]``.
 
@@ -294,32 +322,13 @@ def make_predict(recipe: Recipe) -> Predict:
     there is one.
     """
     model, task = recipe.model, recipe.task
-    start = model.stage_names[recipe.boundary]
 
     def predict(state: State, batch: Batch, shared: Shared) -> dict[str, Any]:
         x, y = _rows((shared.x, shared.y), batch.indices)
-        if not recipe.cached:
+        if recipe.start is None:
             x = recipe.preprocessing.on_device(x, state.inputs)
-            if recipe.boundary:
-                x = model.apply(shared.frozen, x, stop=start)
-        params = state.params if state.ema is None else state.ema
-        outputs = model.apply({"params": params, "batch_stats": state.batch_stats}, x, start=start)
-        kept = task.predict(outputs, state.targets)
+        outputs = model.apply(variables_of(state, shared.frozen), x, start=recipe.start)
+        kept = task.keep(outputs, y, state.targets)
         return {"kept": kept, "record": task.curve_record(task.record(kept, y))}
 
     return predict
-
-
-def over_runs(function: Callable) -> Callable:
-    """A step or a prediction over batched runs: state and batch have the runs as their first axis, shared data none.
-
-    A single run is computed as it is: what XLA makes of a mapped convolution may be slower, even for one.
-    """
-
-    def over(state: State, batch: Batch, shared: Shared) -> Any:
-        if state.step.shape[0] > 1:
-            return jax.vmap(function, in_axes=(0, 0, None))(state, batch, shared)
-        state, batch = jax.tree.map(lambda array: array[0], (state, batch))
-        return jax.tree.map(lambda array: array[None], function(state, batch, shared))
-
-    return over

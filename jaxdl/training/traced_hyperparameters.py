@@ -4,10 +4,7 @@ import dataclasses
 from collections.abc import Iterable
 from typing import Any
 
-import flax.linen as nn
 import flax.struct
-import jax
-import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.training.plan import Plan
@@ -21,10 +18,12 @@ class TracedHyperparameters:
     """What of a plan is no part of the program but a value, ``float32[]`` each.
 
     Attributes:
-      learning_rate, weight_decay, label_smoothing: as in `Plan`.
+      learning_rate, weight_decay: as in `Plan`.
+      label_smoothing: as in `Plan`; None to leave it as the task has it.
       clip_norm: as the others; infinite for none.
       stage_lr: factors on the learning rate, by stage; that of stages not named is 1.
       dropout: of the model; None to leave it as the model has it.
+      rank: of the adapter, ``int32[]``, at most that of the plan: a smaller one is the same adapter with zeros.
     """
 
     learning_rate: Any
@@ -33,6 +32,7 @@ class TracedHyperparameters:
     clip_norm: Any
     stage_lr: dict[str, Any]
     dropout: Any = None
+    rank: Any = None
 
 
 def traced_hyperparameters(plan: Plan, stages: Iterable[str], dropout: float | None = None) -> TracedHyperparameters:
@@ -44,6 +44,7 @@ def traced_hyperparameters(plan: Plan, stages: Iterable[str], dropout: float | N
         clip_norm=np.float32(np.inf if plan.clip_norm is None else plan.clip_norm),
         stage_lr={stage: np.float32(plan.stage_lr.get(stage, 1.0)) for stage in stages},
         dropout=None if dropout is None else np.float32(dropout),
+        rank=None if plan.adapter is None else np.int32(plan.parsed_adapter.rank),
     )
 
 
@@ -60,19 +61,3 @@ class BatchedRun:
     fold: int
     seed: int
     traced: TracedHyperparameters | None = None
-
-
-def dropout_by_value(call: Any, args: tuple, kwargs: dict[str, Any], context: nn.module.InterceptorContext) -> Any:
-    """For `flax.linen.intercept_methods`: lets the rate of `nn.Dropout` be a value of the program.
-
-    Flax asks in Python whether the rate is 0 or 1. What is drawn is the same, so that the numbers are, too.
-    """
-    module = context.module
-    if not isinstance(module, nn.Dropout) or not isinstance(module.rate, jax.Array):
-        return call(*args, **kwargs)
-    (x,) = args
-    if module.deterministic:
-        return x
-    keep = 1.0 - module.rate
-    mask = jax.random.bernoulli(module.make_rng(module.rng_collection), p=keep, shape=x.shape)
-    return jnp.where(mask, x / keep.astype(x.dtype), jnp.zeros_like(x))

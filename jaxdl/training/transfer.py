@@ -9,12 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl.checks import check_arguments
+from jaxdl.checks import check_arguments, check_type
 from jaxdl.data.content import hash_indices
 from jaxdl.data.source import Source, arrange_columns, check_source, describe_content, subset
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
 from jaxdl.models.staged import Staged
+from jaxdl.parallel.executor import Executor, over_data
 from jaxdl.tasks import Metrics, Task, choose_task
 from jaxdl.training.execution import Execution
 from jaxdl.training.feeds import Feeds, make_feeds
@@ -23,9 +24,10 @@ from jaxdl.training.plan import Plan
 from jaxdl.training.prepare import prepare
 from jaxdl.training.progress import Diverged, pick_up
 from jaxdl.training.resume import Saves
-from jaxdl.training.runners import Runner, data_parallel_runner
+from jaxdl.training.runners import Runner, make_runner
 from jaxdl.training.setup import Init, Setup, choose_preprocessing
 from jaxdl.training.step import State
+from jaxdl.training.traced_hyperparameters import traced_hyperparameters
 from jaxdl.weights.card import Card
 from jaxdl.weights.checkpoint import Checkpoint, environment, fingerprint, save
 
@@ -66,7 +68,6 @@ class Trained:
     best_epoch: int | None
 
 
-@check_arguments
 def train(
     init: Init,
     source: Source,
@@ -99,6 +100,8 @@ def train(
       InputError: if plan, model, task and data do not go together, or the numbers stop being finite.
       Interrupted: see `resume.RunFolder`.
     """
+    for name, value, expected in (("init", init, Init), ("plan", plan, Plan), ("execution", execution, Execution)):
+        check_type(name, value, expected)  # here, not around it: the way to the step is short
     check_source(source)
     asked = choose_task(source, task, metrics, purpose="training")
     check_choice("head", head, ("auto", "fresh", "keep"))
@@ -122,6 +125,11 @@ def train(
         preprocessing=preprocessing,
         keep_head=keep,
     )
+    # its numbers are values of the program: the next training with others compiles nothing
+    numbers = traced_hyperparameters(plan, plan.stage_lr)
+    if not plan.label_smoothing:  # without it the loss is another
+        numbers = numbers.replace(label_smoothing=None)
+    setup = dataclasses.replace(setup, numbers={0: numbers})
     execution.remember(bool(setup.streamed))
 
     def on_epoch(epoch: int, metrics: dict[str, Any], record: Record | None, stopped: np.ndarray) -> list[Any]:
@@ -134,13 +142,13 @@ def train(
 
     saves = work.part("training") if work else None
     runs = [setup.run(0)]
-    begin = setup.states(runs)
+    begin, runner_of = setup.states(runs), cache(partial(runner_on, executor_of_one(setup), setup))
     with contextlib.closing(make_feeds(setup, runs, [held_out] if len(held_out) else None)) as feeds:
         selection = inner_selection(setup, feeds, [0])
         if selection is None and len(held_out):
             selection = Selection(None, loss_on(setup, [held_out]), None)
         training = Training(
-            runner_by_epoch(setup, partial(make_runner, setup)),
+            lambda epoch: runner_of(held_in(setup, epoch)),
             plan.epochs,
             setup.model.stage_names,
             feeds.train,
@@ -187,19 +195,19 @@ def _trained(setup: Setup, init: Init, fitted: Fitted, held_out: np.ndarray) -> 
     return Trained(last, checkpoint(fitted.best, chosen_by), int(fitted.best_epoch[0]) + 1)
 
 
-def make_runner(setup: Setup, held: int | None = None) -> Runner:
-    """The runner of one training, which divides its batches over the devices.
-
-    `held` is the number of frozen stages, by default that of the last epoch.
-    """
-    step = partial(setup.make_step, held=held)
-    return data_parallel_runner(setup.plan.parallel, step, setup.make_predict(), setup.scan, jax.local_devices())
+def runner_on(executor: Executor, setup: Setup, held: int | None = None) -> Runner:
+    """The programs of trainings. `held` is the number of frozen stages, by default that of the last epoch."""
+    return make_runner(executor, setup.recipe(held), setup.scan)
 
 
-def runner_by_epoch(setup: Setup, make: Callable[[int], Runner]) -> Callable[[int], Runner]:
-    """The runner of an epoch: one for each number of frozen stages, made when it is first asked for."""
-    made = cache(make)
-    return lambda epoch: made(setup.held[min(epoch, len(setup.held) - 1)])
+def executor_of_one(setup: Setup) -> Executor:
+    """Of one training, which divides its batches over the devices."""
+    return over_data(pmap=setup.plan.parallel == "pmap")
+
+
+def held_in(setup: Setup, epoch: int) -> int:
+    """Number of frozen stages in an epoch, or after the last one."""
+    return setup.held[min(epoch, len(setup.held) - 1)]
 
 
 def inner_selection(setup: Setup, feeds: Feeds, folds: Sequence[int]) -> Selection | None:

@@ -8,12 +8,14 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
+from jaxdl.models.staged import Staged
 from jaxdl.training.execution import Execution
 from jaxdl.training.feeds import make_feeds
 from jaxdl.training.loop import Fitted, Record, Training, fit
@@ -22,8 +24,8 @@ from jaxdl.training.runners import Runner
 from jaxdl.training.setup import Init, Setup
 from jaxdl.training.step import State
 from jaxdl.training.traced_hyperparameters import BatchedRun
-from jaxdl.training.transfer import history_row, inner_selection, of_run, runner_by_epoch, trained_checkpoint
-from jaxdl.validation.strategy import make_runner_of, pad_runs
+from jaxdl.training.transfer import held_in, history_row, inner_selection, of_run, runner_on, trained_checkpoint
+from jaxdl.validation.strategy import executor_of, pad_runs
 from jaxdl.weights.checkpoint import Checkpoint, restore, save
 from jaxdl.weights.files import from_plain, read_json, read_npz, reading
 
@@ -64,7 +66,7 @@ class BatchedRuns:
       execution: where the state is kept, and what is called with steps.
       init: what the setup was prepared from; None where nothing but scores is kept.
       runners: that a trial compiled, by strategy.
-      compiled: programs by number of frozen stages, of other runs that differ in their data alone.
+      compiled: programs by number of frozen stages and of runs, of other runs that differ in their data alone.
     """
 
     setup: Setup
@@ -74,18 +76,20 @@ class BatchedRuns:
     execution: Execution = Execution()  # noqa: RUF009
     init: Init | None = None
     runners: Mapping[str, Runner] = dataclasses.field(default_factory=dict)
-    compiled: Callable[[int], Runner] | None = None
+    compiled: Callable[[int, int], Runner] | None = None
     _left: dict[BatchedRun, tuple[int, Any]] = dataclasses.field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        last = self.setup.held[-1]
+        setup = self.setup
 
-        def make(held: int) -> Runner:
-            if self.strategy in self.runners and held == last:
-                return self.runners[self.strategy]
-            return make_runner_of(self.setup, self.strategy, held)
+        @cache
+        def compiled(held: int, runs: int) -> Runner:
+            executor, known = executor_of(setup, self.strategy, runs), self.runners.get(self.strategy)
+            if known is not None and held == setup.held[-1] and known.executor == executor:
+                return known
+            return runner_on(executor, setup, held)
 
-        self.compiled = self.compiled or runner_by_epoch(self.setup, make)
+        self.compiled = self.compiled or compiled
 
     def run(
         self, runs: Sequence[BatchedRun], name: str, *, epochs: int | None = None, resumable: bool = False
@@ -117,7 +121,7 @@ class BatchedRuns:
         work = self.execution.work
         finished = work.finished_part(name) if work else None
         if finished is not None:
-            return _read(finished, len(runs))
+            return _read(finished, len(runs), self.setup.model)
         made = self._train(name, runs, full, epochs, resumable)
         if work:
             with work.finish_part(name) as folder:
@@ -145,7 +149,7 @@ class BatchedRuns:
 
         with contextlib.closing(make_feeds(setup, full, self.tests)) as feeds, np.errstate(all="ignore"):
             training = Training(
-                self.compiled,
+                lambda epoch: self.compiled(held_in(setup, epoch), len(full)),
                 epochs,
                 setup.model.stage_names,
                 feeds.train,
@@ -219,7 +223,7 @@ def _write(folder: Path, made: Sequence[Outcome]) -> None:
     (folder / MADE).write_text(json.dumps(plain))
 
 
-def _read(folder: Path, count: int) -> list[Outcome]:
+def _read(folder: Path, count: int, network: Staged) -> list[Outcome]:
     told, made = read_json(folder / MADE, list[dict], RESTART), []
     with reading(folder / MADE, RESTART):
         if len(told) != count:
@@ -231,7 +235,7 @@ def _read(folder: Path, count: int) -> list[Outcome]:
             with reading(arrays, RESTART):
                 held = jax.tree.unflatten(jax.tree.structure(structure), [leaves[f"{i}"] for i in range(len(leaves))])
         if (folder / f"model-{place}").is_dir():
-            model = dataclasses.replace(restore(folder / f"model-{place}"), path=None)
+            model = dataclasses.replace(restore(folder / f"model-{place}", network), path=None)
         with reading(folder / MADE, RESTART):
             made.append(from_plain(Outcome, one, held_out=held, model=model))
     return made

@@ -12,7 +12,7 @@ from jaxdl.checks import check_arguments
 from jaxdl.data.source import Source, arrange_columns, check_source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
-from jaxdl.models.staged import walk_shapes
+from jaxdl.models.variables import walk_shapes
 from jaxdl.tasks import Metrics, Task, choose_task
 from jaxdl.training.execution import Execution
 from jaxdl.training.features import DataStore
@@ -143,6 +143,7 @@ def train_folds(asked: Folds, execution: Execution) -> Result:
     chosen = _chosen(asked)
     for fold in chosen:
         asked.task.check_test(len(split.test[fold]), "cross-validation")
+    asked.task.check_parts(source.targets(), [split.train[fold] for fold in chosen], "cross-validation")
     if execution.work:
         execution.work.claim(_settings(asked, source, chosen, execution), environment())
     leaks = check_leaks(init, source, split, allow=allow, folds=chosen, store=execution.store)
@@ -242,7 +243,7 @@ def _joined(
         model={"name": name, "arguments": arguments},
         plan=asked.plan.as_dict(),
         data={"name": setup.source.name, "examples": len(setup.source), "class_names": list(task.names)},
-        cached=setup.cached,
+        cached=setup.start is not None,
         streamed=setup.streamed,
         environment=environment(),
         seconds=0.0,

@@ -1,7 +1,8 @@
 """Several networks of one kind as one: their predictions averaged, and scored on nothing that a member trained on."""
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,18 @@ from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.source import Source, arrange_columns
 from jaxdl.errors import InputError
 from jaxdl.models import describe
-from jaxdl.models.staged import Staged, Variables, walk_shapes
+from jaxdl.models.initialise import batch_of
+from jaxdl.models.staged import Staged
+from jaxdl.models.variables import Variables, walk_shapes
+from jaxdl.parallel.executor import over_data
 from jaxdl.tasks import Task
 from jaxdl.training.execution import Execution
 from jaxdl.training.predict import Predictions, match_targets, names_of, stored_batches
 from jaxdl.training.runners import prefers_scan
+from jaxdl.training.tiles import needs_tiles, predict_tiled, together
 from jaxdl.validation.result import Result
 from jaxdl.weights.card import Card
-from jaxdl.weights.checkpoint import Checkpoint, restore
+from jaxdl.weights.checkpoint import Checkpoint, OwnModels, restore
 
 FOLDS = "folds"  # of a run of cross-validate: its networks
 
@@ -110,7 +115,7 @@ class EnsembleCheckpoint:
     @property
     def task(self) -> Task:
         """What its members were asked."""
-        return self.cards[0].asked(self.model.num_outputs)
+        return self.cards[0].asked(self.model)
 
     @check_arguments
     def predict(
@@ -192,10 +197,12 @@ class EnsembleCheckpoint:
             raise InputError(f"{source.name} holds no examples")
         source = arrange_columns(source, self.cards[0].columns)
         preprocessing = self.cards[0].preprocessing
+        if needs_tiles(preprocessing, source):
+            return self._average_tiled(source, weights, batch_size)
         constants = [(card.preprocessing.constants, card.target_constants()) for card in self.cards]
-        inputs, targets = jax.tree.map(lambda *each: np.stack(each), *constants)
-        apply = _apply_members(self.model, self.variables, preprocessing, self.task)
-        combine = jax.jit(self.task.combine)
+        constants = jax.tree.map(lambda *each: np.stack(each), *constants)
+        apply = _apply_members(self.model, preprocessing, self.task, (self.variables, *constants))
+        combine = over_data().forward(lambda _, both: self.task.combine(*both), rows_in=1)
         made, done = [], 0
         for x in stored_batches(source, preprocessing, batch_size, execution):
             rows = len(jax.tree.leaves(x)[0])
@@ -203,45 +210,70 @@ class EnsembleCheckpoint:
             count = min(rows, len(source) - done)
             part[:, :count] = weights[:, done : done + count]
             done += count
-            made.append(jax.tree.map(np.asarray, combine(apply(inputs, targets, x), part)))
+            made.append(jax.tree.map(np.asarray, combine((), (apply(x), part))))
         return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(source)], *made)
 
+    def _average_tiled(self, source: Source, weights: np.ndarray, batch_size: int) -> Any:
+        """The same of images that each member predicts tile by tile."""
+        members = [
+            Checkpoint(self.model, jax.tree.map(lambda leaf, i=i: leaf[i], self.variables), card)
+            for i, card in enumerate(self.cards)
+        ]
+        kept, made = [predict_tiled(member, source, batch_size) for member in members], []
+        for i in range(len(source)):
+            each = [jax.tree.map(lambda leaf, i=i: leaf[i], one, is_leaf=_is_rows) for one in kept]
+            stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves)[:, None], *each)
+            said = self.task.combine(stacked, jnp.asarray(weights[:, i : i + 1]))
+            made.append(jax.tree.map(lambda leaf: np.asarray(leaf)[0], said))
+        return together(made)
 
-def _apply_members(model: Staged, variables: Variables, preprocessing: Preprocessing, task: Task) -> Any:
-    """``(inputs, targets, x) -> kept[members, batch, …]``, the first two being constants of each member.
+
+def _is_rows(value: Any) -> bool:
+    """Whether it holds a value for each image, in an array or a list."""
+    return isinstance(value, list | np.ndarray)
+
+
+def _apply_members(
+    model: Staged, preprocessing: Preprocessing, task: Task, members: tuple[Variables, Any, Any]
+) -> Callable[[Any], Any]:
+    """``x -> kept[members, batch, …]``; `members` are the variables, and the constants of inputs and targets of all.
 
     One program mapped over members; where convolutions of several networks at once are slow (on the CPU they become
     grouped ones), one after the other.
     """
 
-    def one(variables: Variables, inputs: Any, targets: Any, x: Any) -> Any:
+    def one(member: tuple[Variables, Any, Any], x: Any) -> Any:
+        variables, inputs, targets = member
         return task.predict(model.apply(variables, preprocessing.on_device(x, inputs)), targets)
 
-    variables = jax.tree.map(jnp.asarray, variables)  # to the device once
-    members = jax.tree.leaves(variables)[0].shape[0]
-    if prefers_scan(jax.tree.map(lambda a: a[0], variables)):
-        mapped = jax.jit(jax.vmap(one, (0, 0, 0, None)))
-        return lambda inputs, targets, x: mapped(variables, inputs, targets, x)
-    single = jax.jit(one)
+    executor = over_data()
+    members = executor.place_variables(members)  # to the devices once
+    if prefers_scan(model.apply, jax.tree.map(lambda a: a[0], members[0]), batch_of(preprocessing.spec())):
+        return partial(executor.forward(jax.vmap(one, (0, None)), rows_out=1), members)
+    single = executor.forward(one)
 
-    def in_turn(inputs: Any, targets: Any, x: Any) -> Any:
-        each = [jax.tree.map(lambda a, i=i: a[i], (variables, inputs, targets)) for i in range(members)]
-        return jax.tree.map(lambda *kept: jnp.stack(kept), *(single(*member, x) for member in each))
+    def in_turn(x: Any) -> Any:
+        count = len(jax.tree.leaves(members)[0])
+        each = [jax.tree.map(lambda a, i=i: a[i], members) for i in range(count)]
+        return jax.tree.map(lambda *kept: jnp.stack(kept), *(single(member, x) for member in each))
 
     return in_turn
 
 
-def ensemble(members: Result | str | Path | Sequence[Checkpoint | str | Path]) -> EnsembleCheckpoint:
+def ensemble(
+    members: Result | str | Path | Sequence[Checkpoint | str | Path], *, models: OwnModels = None
+) -> EnsembleCheckpoint:
     """The networks of a cross-validation's folds, or any of one kind, as one that averages what they say.
 
     Args:
       members: a `Result` that holds its models, the folder of a run of cross-validate with the folds' networks, or
         checkpoints or their folders.
+      models: of your own where folders are read, see `weights.checkpoint.restore`.
 
     Raises:
       InputError: if there are fewer than two, or they differ in model, classes or input, naming how.
     """
-    found, names = _gather(members)
+    found, names = _gather(members, models)
     if len(found) < 2:
         raise InputError(f"an ensemble needs at least two networks; there {'is one' if found else 'are none'}")
     first = _kind(found[0])
@@ -253,15 +285,14 @@ def ensemble(members: Result | str | Path | Sequence[Checkpoint | str | Path]) -
                 + "; ".join(differing)
             )
     for name, one in zip(names, found, strict=True):
-        if not one.card.preprocessing.fitted:
-            raise InputError(f"{name} was never trained: its card has no mean and std")
+        one.card.check_trained(name)
     stacked = jax.tree.map(
         lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *[c.variables for c in found]
     )
     return EnsembleCheckpoint(found[0].model, stacked, tuple(one.card for one in found))
 
 
-def _gather(members: Result | str | Path | Sequence[Any]) -> tuple[list[Checkpoint], list[str]]:
+def _gather(members: Result | str | Path | Sequence[Any], models: OwnModels) -> tuple[list[Checkpoint], list[str]]:
     """The networks, and what to call each in a message."""
     if isinstance(members, Result):
         if not members.models:
@@ -276,11 +307,11 @@ def _gather(members: Result | str | Path | Sequence[Any]) -> tuple[list[Checkpoi
                 "them with --keep-models always"
             )
         places.sort(key=lambda p: int(p.name))
-        return [restore(p) for p in places], [f"fold {p.name}" for p in places]
+        return [restore(p, models=models) for p in places], [f"fold {p.name}" for p in places]
     if not isinstance(members, Sequence) or not all(isinstance(m, Checkpoint | str | Path) for m in members):
         raise InputError(f"members is a {type(members).__name__}; expected a Result, a run's folder, or checkpoints")
     names = [m.path or f"member {i}" if isinstance(m, Checkpoint) else str(m) for i, m in enumerate(members)]
-    return [m if isinstance(m, Checkpoint) else restore(m) for m in members], names
+    return [m if isinstance(m, Checkpoint) else restore(m, models=models) for m in members], names
 
 
 def _kind(checkpoint: Checkpoint) -> dict[str, Any]:
@@ -288,7 +319,7 @@ def _kind(checkpoint: Checkpoint) -> dict[str, Any]:
     card, own = checkpoint.card, checkpoint.card.preprocessing
     return {
         "model": describe(checkpoint.model),
-        "task": card.asked(checkpoint.model.num_outputs).plain(),
+        "task": checkpoint.task.plain(),
         "outputs": checkpoint.model.num_outputs,
         "arrays": tuple((name, tuple(leaf.shape)) for name, leaf in walk_shapes(checkpoint.variables)),
         "preprocessing": own.unfitted(),

@@ -11,11 +11,11 @@ import jax
 import numpy as np
 
 from jaxdl.errors import InputError
-from jaxdl.models import create, describe
-from jaxdl.models.staged import init_variables
+from jaxdl.models import describe, rebuild
+from jaxdl.models.initialise import variable_shapes
 from jaxdl.validation.ensemble import EnsembleCheckpoint
 from jaxdl.weights.card import ENSEMBLE, Card, lists_of, parse_card, plain_card
-from jaxdl.weights.checkpoint import environment, fingerprint, read_arrays, write_arrays
+from jaxdl.weights.checkpoint import OwnModels, environment, fingerprint, read_arrays, write_arrays
 from jaxdl.weights.files import check_free, read_json, read_npz, reading, written_whole
 
 FORMAT = 1
@@ -62,8 +62,12 @@ def is_ensemble(path: str | Path) -> bool:
     return (Path(path).expanduser() / ENSEMBLE).is_file()
 
 
-def load_ensemble(path: str | Path) -> EnsembleCheckpoint:
+def load_ensemble(path: str | Path, *, models: OwnModels = None) -> EnsembleCheckpoint:
     """What `save_ensemble` wrote.
+
+    Args:
+      path: the folder.
+      models: of your own, see `restore`.
 
     Raises:
       InputError: if it is not there, damaged, or of a newer jaxdl.
@@ -78,10 +82,10 @@ def load_ensemble(path: str | Path) -> EnsembleCheckpoint:
         cards = [parse_card({**card, **shared}) for card in held["members"]]
         if len(cards) < 2:
             raise ValueError(f"it has {len(cards)} members")
-        model = create(held["model"], held["num_outputs"], **held["arguments"])
         listed, known = str(held["trained_on"]), str(held["fingerprint"])
         spec = cards[0].preprocessing.spec()
-        one = jax.eval_shape(lambda key: init_variables(model, key, spec), jax.random.key(0))
+        model = rebuild(held["model"], held["num_outputs"], held["arguments"], models)
+        one = variable_shapes(model, spec)
     cards = _unpack_lists(path / TRAINED_ON, listed, cards)
     expected = jax.tree.map(lambda leaf: jax.ShapeDtypeStruct((len(cards), *leaf.shape), leaf.dtype), one)
     return EnsembleCheckpoint(model, read_arrays(path, expected, known), tuple(cards), str(path))

@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from jaxdl.errors import InputError
-from jaxdl.models.staged import walk_shapes
+from jaxdl.models.variables import nest, walk_shapes
 from jaxdl.tasks import Task, parse_task
 from jaxdl.tasks.metric import percent
 from jaxdl.validation.saving import Saved
@@ -104,7 +104,8 @@ class Result(Saved):
       out_of_fold: see `OutOfFold`.
       curves: rows as in `training.transfer.train`, with ``fold``.
       models: the folds' networks, where they were to be kept; `save` does not write them.
-      leaks: that were found and allowed, or not looked for: ``{"name", "examples", "said"}``; see `leakage.Leak`.
+      leaks: that were found and allowed, or not looked for: ``{"name", "examples", "said", "caution"}``; see
+        `leakage.Leak`.
       interval: for the score, as plain values; see `statistics.intervals.Interval`. None where there is none.
       metrics: more of them, pooled and by fold; see `statistics.metrics.measure`. None in results of older releases.
       calibration: see `statistics.metrics.calibrate`.
@@ -297,7 +298,7 @@ def load_result(path: str | Path) -> Result:
     held, arrays = read_json(path / RESULT), read_npz(path / PREDICTIONS)
     curves = read_json_lines(path / CURVES, CurveTold)
     with reading(path / PREDICTIONS):
-        out_of_fold = from_plain(OutOfFold, _nested(arrays))
+        out_of_fold = from_plain(OutOfFold, nest({BEFORE.get(name, name): array for name, array in arrays.items()}))
     with reading(path / RESULT):
         result = from_plain(Result, held, out_of_fold=out_of_fold, curves=curves)
     with reading(path / PREDICTIONS):
@@ -309,15 +310,3 @@ def load_result(path: str | Path) -> Result:
         with reading(path / CURVES):
             raise ValueError(f"it does not have rows of all {len(folds)} folds")
     return result
-
-
-def _nested(arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """Arrays by name as pytrees: ``kept/boxes`` is one of the dict ``kept``."""
-    held: dict[str, Any] = {}
-    for name, array in arrays.items():
-        *outer, last = BEFORE.get(name, name).split("/")
-        within = held
-        for key in outer:
-            within = within.setdefault(key, {})
-        within[last] = array
-    return held

@@ -2,18 +2,22 @@
 
 import time
 from collections.abc import Sequence
-from functools import partial
 from typing import Any, Literal, get_args
 
 import jax
 import numpy as np
+from jax.extend.core import jaxprs_in_params
 
 from jaxdl.errors import InputError, check_choice
+from jaxdl.parallel.devices import local_devices
+from jaxdl.parallel.executor import Executor, on_one_device, over_folds
+from jaxdl.parallel.program import equations_of
 from jaxdl.training.feeds import epoch_batches
-from jaxdl.training.runners import Runner, folds_runner, single_runner
+from jaxdl.training.runners import Runner
 from jaxdl.training.setup import Setup
+from jaxdl.training.step import State
 from jaxdl.training.traced_hyperparameters import BatchedRun
-from jaxdl.training.transfer import make_runner
+from jaxdl.training.transfer import executor_of_one, runner_on
 
 FoldStrategy = Literal["auto", "loop", "vmap", "shard"]
 STRATEGIES = get_args(FoldStrategy)
@@ -22,20 +26,23 @@ TRIAL_SHARE = 0.1  # of the time that the folds themselves will take, at most
 
 
 def pad_runs(runs: Sequence[Any], strategy: str) -> list[Any]:
-    """Under ``shard`` runs come in equal numbers per device: some are trained twice and counted once."""
-    short = -len(runs) % len(jax.local_devices()) if strategy == "shard" else 0
+    """Under ``shard`` more runs than devices come in equal numbers: some are trained twice and counted once."""
+    short = -len(runs) % min(len(runs), len(local_devices())) if strategy == "shard" else 0
     return [*runs, *(runs[i % len(runs)] for i in range(short))]
 
 
-def make_runner_of(setup: Setup, strategy: str, held: int | None = None) -> Runner:
-    """The runner of a strategy: of one run at a time under ``loop``, of many under ``vmap`` and ``shard``.
+def executor_of(setup: Setup, strategy: str, runs: int) -> Executor:
+    """Where `runs` trainings run side by side: one of them under ``loop``, all on one device under ``vmap``.
 
-    `held` is the number of frozen stages, by default that of the last epoch.
+    Under ``shard`` they are laid over the devices, see `over_folds`. Several devices share the batches of one training
+    only where its step draws nothing at random: each device would draw for its own rows, and the result depend on how
+    many there are.
     """
     if strategy == "loop":
-        return make_runner(setup, held)
-    make = single_runner if strategy == "vmap" else partial(folds_runner, devices=jax.local_devices())
-    return make(setup.make_step(held=held), setup.make_predict(), setup.scan)
+        return executor_of_one(setup)
+    if strategy == "vmap":
+        return on_one_device()
+    return over_folds(runs, divide=runs < len(local_devices()) and not draws(setup))
 
 
 def check_strategy(setup: Setup, strategy: str) -> None:
@@ -67,7 +74,7 @@ def choose_strategy(
     Returns:
       The choice with its reason, and the runners that were compiled for a trial.
     """
-    devices = len(jax.local_devices())
+    devices = len(local_devices())
     if len(runs) == 1:
         return {"name": "loop", "reason": "there is one fold"}, {}
     if setup.plan.parallel == "pmap":
@@ -118,15 +125,15 @@ class Trial:
     """
 
     def __init__(self, setup: Setup, runs: Sequence[BatchedRun], name: str):
-        self.runner = make_runner_of(setup, name)
         self.repeat = len(runs) if name == "loop" else 1
         chosen = runs[:1] if name == "loop" else pad_runs(runs, name)
+        self.runner = runner_on(executor_of(setup, name, len(chosen)), setup)
         batches = epoch_batches(setup, chosen, 0)
         if not setup.scan:
             batches = jax.tree.map(lambda a: a[:TRIAL_STEPS], batches)
         self.batches, self.steps = batches, len(batches.indices)
         state = jax.tree.map(lambda a: a.copy(), setup.states(chosen))
-        self.state, self.shared = self.runner.place(state), self.runner.place_shared(setup.shared)
+        self.state, self.shared = self.runner.executor.place_state(state), self.runner.place_shared(setup.shared)
         self.once()  # compiles
         self.first = self.seconds()
         self._turns = setup.plan.epochs * setup.steps / self.steps
@@ -177,13 +184,25 @@ def run_bytes(setup: Setup, run: BatchedRun) -> int:
     less: it computes many values where they are used.)
     """
 
+    program, state = _program(setup, run)
+    return sum(map(_bytes, jax.tree.leaves(state))) + _most_alive(program)
+
+
+def draws(setup: Setup) -> bool:
+    """Whether a step draws anything at random: by dropout, or to augment."""
+    program, _ = _program(setup, setup.run(0))
+    return any(equation.primitive.name == "random_bits" for equation in equations_of(program))
+
+
+def _program(setup: Setup, run: BatchedRun) -> tuple[Any, State]:
+    """The step of one run as it is written down, and the shapes of its state."""
+
     def alone(tree: Any) -> Any:
         return jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[1:], a.dtype), tree)
 
     state = alone(jax.eval_shape(lambda: setup.states([run])))
     batch = jax.tree.map(lambda a: jax.ShapeDtypeStruct(a.shape[2:], a.dtype), epoch_batches(setup, [run], 0))
-    traced = jax.make_jaxpr(setup.make_step())(state, batch, setup.shared)
-    return sum(map(_bytes, jax.tree.leaves(state))) + _most_alive(traced.jaxpr)
+    return jax.make_jaxpr(setup.make_step())(state, batch, setup.shared).jaxpr, state
 
 
 def _most_alive(program: Any) -> int:
@@ -194,7 +213,7 @@ def _most_alive(program: Any) -> int:
     last_use |= {id(value): len(program.eqns) for value in program.outvars}
     alive, most, ends = 0, 0, {}
     for place, equation in enumerate(program.eqns):
-        within = [_most_alive(one) for value in equation.params.values() for one in _programs(value)]
+        within = map(_most_alive, jaxprs_in_params(equation.params))
         made = {id(out): _bytes(out.aval) for out in equation.outvars}
         alive += sum(made.values())
         most = max(most, alive, alive - sum(made.values()) + max(within, default=0))
@@ -209,12 +228,3 @@ def _bytes(value: Any) -> int:
     if dtype is None or jax.dtypes.issubdtype(dtype, jax.dtypes.extended):  # a random key
         return 0
     return value.size * dtype.itemsize
-
-
-def _programs(value: Any) -> list[Any]:
-    """The programs that an equation runs, such as the body of a loop."""
-    if hasattr(value, "jaxpr"):
-        return [value.jaxpr]
-    if hasattr(value, "eqns"):
-        return [value]
-    return [one for item in value for one in _programs(item)] if isinstance(value, list | tuple) else []

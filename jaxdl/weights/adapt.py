@@ -1,4 +1,4 @@
-"""A checkpoint made to take other images: another number of channels, another size."""
+"""A checkpoint made over: for another number of channels or another size of images, or without its adapter."""
 
 import dataclasses
 from collections.abc import Callable
@@ -8,8 +8,12 @@ import numpy as np
 
 from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing
 from jaxdl.errors import InputError, check_choice
-from jaxdl.models.staged import Variables, walk_shapes
+from jaxdl.models.adapters import check_mergeable, layers_of, merge, ranks_of
+from jaxdl.models.initialise import batch_of, init_variables
+from jaxdl.models.staged import HEAD, Staged
+from jaxdl.models.variables import Variables, walk_shapes
 from jaxdl.models.vit import ViT
+from jaxdl.tasks import Task
 from jaxdl.weights.checkpoint import Checkpoint, check_fits
 from jaxdl.weights.families import KEYS
 from jaxdl.weights.vit import resample_positions
@@ -77,11 +81,52 @@ def reverse_channels(checkpoint: Checkpoint) -> Checkpoint:
     )
 
 
+def has_adapter(checkpoint: Checkpoint) -> bool:
+    """Whether some layer has a low-rank addition beside its kernel."""
+    return bool(ranks_of(checkpoint.variables["params"]))
+
+
+def merge_adapter(checkpoint: Checkpoint) -> Checkpoint:
+    """The same network without its adapter, whose products are added to the kernels; see `models.adapters`.
+
+    Raises:
+      InputError: if it has none, or one on a layer that uses its kernel in another way than by multiplying with it.
+    """
+    params = checkpoint.variables["params"]
+    if not has_adapter(checkpoint):
+        raise InputError("the checkpoint has no adapter to merge: it was not trained with adapter='lora:RANK'")
+    example = batch_of(checkpoint.card.preprocessing.spec())
+    check_mergeable(params, layers_of(checkpoint.model, checkpoint.variables, example))
+    variables = {**checkpoint.variables, "params": merge(params)}
+    return dataclasses.replace(checkpoint, variables=jax.tree.map(np.asarray, variables), path=None)
+
+
 def change_leaf(variables: Variables, name: str, change: Callable[[np.ndarray], np.ndarray]) -> Variables:
     """`variables` with the leaf `name` changed."""
     leaves = dict(walk_shapes(variables))
     leaves[name] = np.ascontiguousarray(change(np.asarray(leaves[name])))
     return jax.tree.unflatten(jax.tree.structure(variables), leaves.values())
+
+
+def for_task(init: Checkpoint | Staged, task: Task, preprocessing: Preprocessing, seed: int) -> Checkpoint | Staged:
+    """A network whose outputs have the form that `task` needs, see `Task.fit_model`; mostly `init` itself.
+
+    Of a checkpoint the stages that go on keep their arrays. The others are drawn from `seed`, the same for all folds.
+
+    Raises:
+      InputError: if it cannot be made to answer the task.
+    """
+    given = init.model if isinstance(init, Checkpoint) else init
+    model = task.fit_model(given, preprocessing.spec())
+    if model is given or not isinstance(init, Checkpoint):
+        return init if model is given else model
+    fresh = init_variables(model, jax.random.key(seed), preprocessing.spec())
+    going_on = set(model.stage_names) & set(given.stage_names) - {HEAD}
+    variables = {
+        kind: {name: held[name] if name in going_on else leaf for name, leaf in fresh[kind].items()}
+        for kind, held in init.variables.items()
+    }
+    return dataclasses.replace(init, model=model, variables=jax.tree.map(np.asarray, variables))
 
 
 def variables_for(checkpoint: Checkpoint, preprocessing: Preprocessing) -> Variables:

@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxdl.data.preprocessing import Preprocessing, parse_preprocessing
 from jaxdl.errors import InputError
-from jaxdl.tasks import Classification, Regression, Task, parse_task
+from jaxdl.models.staged import Staged
+from jaxdl.tasks import Regression, Task, parse_task, task_of
 from jaxdl.tasks.classification import of_classes
 from jaxdl.weights.files import read_json, reading
 
@@ -58,9 +59,14 @@ class Card:
         """Names of the outputs, in order; empty if they have none or these are not known."""
         return () if self.task is None else self.task.names
 
-    def asked(self, num_outputs: int) -> Task:
-        """The task; of an unknown one, classification of as many classes, called by their numbers."""
-        return self.task or Classification(tuple(map(str, range(num_outputs))))
+    def asked(self, model: Staged) -> Task:
+        """The task; of an unknown one, that of such a model, with as many classes, called by their numbers."""
+        return self.task or task_of(model, tuple(map(str, range(model.num_outputs))))
+
+    def check_trained(self, name: str = "the checkpoint", advice: str = "") -> None:
+        """Raises InputError, with `advice`, if the network called `name` has seen no examples."""
+        if not self.preprocessing.fitted:
+            raise InputError(f"{name} was never trained: its card has no mean and std", advice)
 
     def target_constants(self) -> dict[str, np.ndarray]:
         """`targets` as float32 arrays. Raises InputError if the task needs more than there is to predict."""

@@ -4,33 +4,33 @@ import dataclasses
 import hashlib
 import json
 import platform
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypedDict
 
+import flax.linen as nn
 import jax
 import numpy as np
+from flax.core import unfreeze
 
 from jaxdl.checks import check_arguments
 from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.errors import InputError
-from jaxdl.models import create, describe
-from jaxdl.models.staged import (
-    Staged,
-    Variables,
-    batch_of,
-    init_head,
-    init_variables,
-    join_variables,
-    split_variables,
-    walk_shapes,
-)
-from jaxdl.tasks.classification import of_classes
+from jaxdl.models import describe, rebuild
+from jaxdl.models.adapters import check_adapters
+from jaxdl.models.initialise import batch_of, init_head, init_variables, variable_shapes
+from jaxdl.models.roles import ADAPTERS, is_adapter
+from jaxdl.models.staged import Staged
+from jaxdl.models.variables import Variables, join_variables, nest, partition, split_variables, walk_shapes
+from jaxdl.parallel.devices import device_kinds, first_device
+from jaxdl.tasks import Task, task_of
 from jaxdl.weights.card import ARRAYS, CARD, FORMAT, LISTS, Card, lists_of, plain_card, read_card
 from jaxdl.weights.files import AGAIN, check_free, first_line, plain_path, read_json_lines, reading, written_whole
 
 HISTORY = "metrics.jsonl"
+
+OwnModels = Mapping[str, type[Staged] | Staged] | None  # a user's, by the name on a card; see `restore`
 
 
 class HistoryRow(TypedDict):
@@ -59,6 +59,25 @@ class Checkpoint:
     history: tuple[Mapping[str, Any], ...] = ()
     path: str | None = None
 
+    @property
+    def task(self) -> Task:
+        """What is asked; see `Card.asked`."""
+        return self.card.asked(self.model)
+
+    def prediction(self, finish: Callable[[Task, Any, Any], Any] | None = None) -> Callable[[Variables, Any], Any]:
+        """The pure function ``(variables, x) -> kept`` of examples as stored: what the task keeps of the outputs.
+
+        Args:
+          finish: ``(task, outputs, constants) -> kept`` instead of the task's `predict`.
+        """
+        preprocessing, task, constants = self.card.preprocessing, self.task, self.card.target_constants()
+
+        def predict(variables: Variables, x: Any) -> Any:
+            outputs = self.model.apply(variables, preprocessing.on_device(x, preprocessing.constants))
+            return task.predict(outputs, constants) if finish is None else finish(task, outputs, constants)
+
+        return predict
+
 
 def environment() -> dict[str, Any]:
     """Versions and devices, for results that should be possible to make again."""
@@ -67,7 +86,7 @@ def environment() -> dict[str, Any]:
         "python": platform.python_version(),
         "packages": {name: version(name) for name in names},
         "backend": jax.default_backend(),
-        "devices": [str(d.device_kind) for d in jax.devices()],
+        "devices": device_kinds(),
         "machine": platform.machine(),
     }
 
@@ -145,6 +164,7 @@ def restore(
     path: str | Path,
     model: Staged | None = None,
     *,
+    models: OwnModels = None,
     drop: Sequence[str] = (),
     rename: Mapping[str, str] | None = None,
 ) -> Checkpoint:
@@ -153,6 +173,9 @@ def restore(
     Args:
       path: the folder that `save` wrote.
       model: to restore into; by default the one that the card describes.
+      models: of your own by the name on the card: ``{"MyNet": MyNet}`` of a subclass of `Staged`, or an instance, as of
+        a wrapped module: ``{"MyCNN": jaxdl.wrap(MyCNN(), head="Dense_1")}``. Its num_outputs and dtype come from the
+        card. Nothing is imported from a file; see also `register_model`.
       drop: arrays of the checkpoint to leave out, as ``"params/head"`` (a whole subtree) or a full name. The model
         must then have none of that name.
       rename: from names, or beginnings of names, in the checkpoint to those in the model.
@@ -164,11 +187,11 @@ def restore(
     card, read = read_card(path)
     if model is None:
         try:
-            model = create(read["model"], read["num_outputs"], **read["arguments"])
-        except (InputError, TypeError) as error:
+            model = rebuild(read["model"], read["num_outputs"], read["arguments"], models)
+        except (InputError, TypeError, ValueError, LookupError, AttributeError) as error:
             raise InputError(f"the card '{path / CARD}' describes a model that cannot be made: {error}") from error
     try:
-        expected = jax.eval_shape(lambda k: init_variables(model, k, card.preprocessing.spec()), jax.random.key(0))
+        expected = variable_shapes(model, card.preprocessing.spec())
     except InputError:
         raise
     except Exception as error:  # sizes that nobody would write, of which JAX says many things
@@ -209,8 +232,9 @@ def read_arrays(
             if not stored:  # Orbax only logs that it found nothing it can read
                 raise ValueError("Orbax found nothing that it can read")
             target = jax.tree.map(lambda m: jax.ShapeDtypeStruct(m.shape, m.dtype), stored)
-            kept = _match(target, expected, drop, rename or {}, str(path))
-            device = jax.sharding.SingleDeviceSharding(jax.devices()[0])
+            advice = "\nName what should be left out in drop=, and what is called differently in rename="
+            kept = _match(target, expected, f"the checkpoint '{path}'", drop, rename, advice)
+            device = jax.sharding.SingleDeviceSharding(first_device())
             target = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), target)
             arrays = checkpointer.restore(path / ARRAYS, target)
     except InputError:
@@ -230,7 +254,8 @@ def read_arrays(
             "or damaged. Take arrays and card from the same copy of the checkpoint"
         )
     # numpy: arrays bound to a device would make the first step compile twice
-    return _nest({new: np.asarray(found[old]) for old, new in kept.items()}, expected)
+    read = nest({new: np.asarray(found[old]) for old, new in kept.items()})
+    return {collection: read.get(collection, {}) for collection in expected}
 
 
 def _read_history(path: Path) -> tuple[Mapping[str, Any], ...]:
@@ -244,12 +269,23 @@ def _read_history(path: Path) -> tuple[Mapping[str, Any], ...]:
     return tuple(rows)
 
 
-def _match(stored: Any, expected: Any, drop: Sequence[str], rename: Mapping[str, str], where: str) -> dict[str, str]:
-    """Pairs of names {in the checkpoint: in the model}; every leaf on both sides is in one, or was dropped."""
+def _match(
+    stored: Any,
+    expected: Any,
+    where: str,
+    drop: Sequence[str] = (),
+    rename: Mapping[str, str] | None = None,
+    advice: str = "",
+) -> dict[str, str]:
+    """Pairs of names {in `where`: in the model}; every leaf on both sides is in one, or was dropped.
+
+    An adapter belongs to no model: it need only fit the layer beside it.
+    """
 
     def begins(name: str, prefix: str) -> bool:
         return name == prefix or name.startswith(prefix + "/")
 
+    rename = rename or {}
     have, want = dict(walk_shapes(stored)), dict(walk_shapes(expected))
     problems, kept, taken = [], {}, {}
     for prefix in (*drop, *rename):
@@ -266,29 +302,23 @@ def _match(stored: Any, expected: Any, drop: Sequence[str], rename: Mapping[str,
     for name in sorted(want.keys() - set(kept.values())):
         problems.append(f"{name} {want[name].shape}: the model has it, the checkpoint has not")
     for old, new in kept.items():
-        if new not in want:
-            problems.append(f"{old} {have[old].shape}: the checkpoint has it, the model has not")
-        elif have[old].shape != want[new].shape:
+        if new in want and have[old].shape != want[new].shape:
             problems.append(f"{new}: {have[old].shape} in the checkpoint, {want[new].shape} in the model")
+        elif new not in want and new.rsplit("/", 1)[-1] not in ADAPTERS:
+            problems.append(f"{old} {have[old].shape}: the checkpoint has it, the model has not")
+    problems += check_adapters(nest({new: have[old] for old, new in kept.items()}).get("params", {}))
     if problems:
         raise InputError(
-            f"the checkpoint '{where}' does not fit the model ({len(problems)} mismatches):\n  "
-            + "\n  ".join(problems)
-            + "\nName what should be left out in drop=, and what is called differently in rename="
+            f"{where} does not fit the model ({len(problems)} mismatches):\n  " + "\n  ".join(problems) + advice
         )
     return kept
 
 
-def _nest(flat: Mapping[str, Any], like: Any) -> Variables:
-    """Leaves by name in the structure of `like`."""
-    names = [name for name, _ in walk_shapes(like)]
-    return jax.tree.unflatten(jax.tree.structure(like), [flat[name] for name in names])
-
-
 def check_fits(checkpoint: Checkpoint, preprocessing: Preprocessing) -> None:
     """Raises InputError unless the checkpoint's arrays are those of a network for inputs of this preprocessing."""
-    wanted = jax.eval_shape(lambda k: init_variables(checkpoint.model, k, preprocessing.spec()), jax.random.key(0))
-    have = {name: leaf.shape for name, leaf in walk_shapes(checkpoint.variables)}
+    wanted = variable_shapes(checkpoint.model, preprocessing.spec())
+    plain = {**checkpoint.variables, "params": partition(checkpoint.variables["params"], is_adapter)[1]}
+    have = {name: leaf.shape for name, leaf in walk_shapes(plain)}
     if have != {name: leaf.shape for name, leaf in walk_shapes(wanted)}:
         raise InputError(
             f"the checkpoint's arrays do not fit inputs of {preprocessing.describe()}; they were made for "
@@ -315,8 +345,8 @@ def replace_head(
         raise InputError(f"num_outputs is {num_outputs!r}; expected a positive whole number")
     if class_names and len(class_names) != num_outputs:
         raise InputError(f"{len(class_names)} class names for num_outputs={num_outputs}")
-    task = of_classes(class_names)
     model = checkpoint.model.clone(num_outputs=num_outputs)
+    task = task_of(model, class_names)
     _, body = split_variables(checkpoint.variables, ("head",))
     example = batch_of(checkpoint.card.preprocessing.spec())
     head = init_head(model, jax.random.key(seed), body, example)
@@ -326,9 +356,48 @@ def replace_head(
 
 @check_arguments
 def from_model(
-    model: Staged, preprocessing: Preprocessing, class_names: Sequence[str] = (), seed: int = 0
+    model: Staged,
+    preprocessing: Preprocessing,
+    class_names: Sequence[str] = (),
+    seed: int = 0,
+    *,
+    variables: Variables | None = None,
 ) -> Checkpoint:
-    """A checkpoint of fresh variables."""
-    variables = init_variables(model, jax.random.key(seed), preprocessing.spec())
-    task = of_classes(class_names)
+    """A checkpoint of fresh variables, or of your own that are trained already.
+
+    Args:
+      model: the network; one of `wrap` without num_outputs gets those of the module's own head.
+      preprocessing: what the examples went through.
+      class_names: of the outputs, if known.
+      seed: of fresh variables.
+      variables: ``{"params": …, "batch_stats": …}``, of a wrapped module its own tree.
+
+    Raises:
+      InputError: for a model that does not keep the rules, or listing every array of `variables` that does not fit.
+    """
+    model = model.check(preprocessing.spec())
+    if variables is None:
+        variables = init_variables(model, jax.random.key(seed), preprocessing.spec())
+    else:
+        variables = _given(model, variables, preprocessing)
+    task = task_of(model, class_names)
     return Checkpoint(model, jax.tree.map(np.asarray, variables), Card(preprocessing, task))
+
+
+def _given(model: Staged, variables: Variables, preprocessing: Preprocessing) -> Variables:
+    """A user's own variables, laid out by stage and of the types that the model has them in."""
+    like = variable_shapes(model, preprocessing.spec())
+    if not isinstance(variables, Mapping) or variables.keys() - like.keys() or "params" not in variables:
+        held = ", ".join(variables) if isinstance(variables, Mapping) else type(variables).__name__
+        raise InputError(f"variables holds {held or 'nothing'}; expected a dict of params and batch_stats")
+    plain = nn.meta.unbox(unfreeze(dict(variables)))
+    laid_out = model.to_stages({"batch_stats": {}, **plain})
+    kept = _match(laid_out, like, "variables")
+    flat, wanted = dict(walk_shapes(laid_out)), dict(walk_shapes(like))
+    # an adapter is of the type of the kernel beside it
+    wanted |= {new: wanted[f"{new.rsplit('/', 1)[0]}/kernel"] for new in kept.values() if new not in wanted}
+    for name, leaf in flat.items():
+        if np.issubdtype(np.asarray(leaf).dtype, np.integer) != np.issubdtype(wanted[name].dtype, np.integer):
+            raise InputError(f"{name} in variables is of type {leaf.dtype}; expected {wanted[name].dtype}")
+    arrays = nest({new: np.asarray(flat[old], wanted[new].dtype) for old, new in kept.items()})
+    return {"params": {}, "batch_stats": {}, **arrays}

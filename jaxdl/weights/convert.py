@@ -7,21 +7,24 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl.checks import check_arguments
 from jaxdl.data.preprocessing import ImagePreprocessing
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import MODELS, create, describe
 from jaxdl.models.staged import Staged
-from jaxdl.tasks.classification import of_classes
+from jaxdl.tasks import task_of
 from jaxdl.weights import hub
-from jaxdl.weights.adapt import CHANNEL_MODES, reverse_channels, with_channels
+from jaxdl.weights.adapt import CHANNEL_MODES, has_adapter, merge_adapter, reverse_channels, with_channels
 from jaxdl.weights.card import Card
 from jaxdl.weights.checkpoint import Checkpoint
+from jaxdl.weights.class_names import class_names
 from jaxdl.weights.families import KEYS
 from jaxdl.weights.files import check_free, written_whole
 from jaxdl.weights.hub_config import CONFIG, Described, read_config, to_timm
 from jaxdl.weights.keys import Keys, Renamed, fill, rename, to_tensors
-from jaxdl.weights.published import IMAGENET, TORCHVISION, Published, class_names, images, published
+from jaxdl.weights.published import IMAGENET, TORCHVISION, Published, images, published
 from jaxdl.weights.read import check_digest, read_weights, sha256_of
+from jaxdl.weights.stablehlo import PROGRAM, write_program
 
 BIAS = "params/head/dense/bias"
 
@@ -89,14 +92,15 @@ def convert(
     like = row or _usual(name)
     if described is not None and described.model != name:
         described = None  # it speaks of another network
-    arguments = {**(described.arguments if described else {}), **(arguments or {})}
+    arguments = {**(row.arguments if row else {}), **(described.arguments if described else {}), **(arguments or {})}
     renamed, layout = _rename(tensors, name, create(name, 1, **arguments), layout)
+    arguments = {**_keys(name).arguments.get(layout, {}), **arguments}
     network = create(name, int(renamed.leaves[BIAS].shape[0]), **arguments)
     prepared = _preprocessing(name, network, renamed.leaves, _said(name, described, like), preprocessing or {})
     licences = (origin.get("licence"), described and described.licence, row and row.licence)
     card = Card(
         prepared,
-        of_classes(_class_names(names, described, like, network.num_outputs)),
+        task_of(network, _class_names(names, described, like, network.num_outputs)),
         source={
             **origin,
             "file": path.name,
@@ -148,10 +152,14 @@ def _usual(name: str) -> Published | None:
 
 
 def _keys(name: str) -> Keys:
-    family = MODELS[name].family
+    family = MODELS[name].family if name in MODELS else None
     if family not in KEYS:
         known = [n for n, entry in MODELS.items() if entry.family in KEYS]
-        raise InputError(f"there are no published weights for the model '{name}'; there are for: {', '.join(known)}")
+        raise InputError(
+            f"there are no published weights for the model '{name}', and so no names for its own; there are for: "
+            f"{', '.join(known)}. Any trained checkpoint can be exported as a program: --format stablehlo, in Python "
+            "jaxdl.export(…, file_format='stablehlo')"
+        )
     return KEYS[family]
 
 
@@ -225,33 +233,52 @@ def _class_names(
     return class_names(row.class_names if row else "imagenet", outputs)
 
 
-FORMATS = ("safetensors", "npz")
+FORMATS = ("safetensors", "npz", "stablehlo")
 
 
+@check_arguments
 def export(
     checkpoint: Checkpoint, out: str | Path, *, layout: str | None = None, file_format: str = "safetensors"
 ) -> Path:
-    """Writes a checkpoint's weights under the names of another library, for timm, torchvision or the hub.
+    """Writes a checkpoint for others: a program that runs without jaxdl, or weights for timm, torchvision or the hub.
 
     Args:
-      checkpoint: of a family with published weights.
-      out: a folder that does not exist yet or is empty. It gets ``model.safetensors`` (or ``model.npz``) and, where the
-        names are timm's, the ``config.json`` with which ``timm.create_model("local-dir:FOLDER")`` makes the network.
-      layout: whose names: see `Keys`; by default those from which the checkpoint, or its parent, came, else the first.
-      file_format: ``"safetensors"`` or ``"npz"``.
+      checkpoint: for weights, of a family with published ones, into which an adapter is merged; for a program, a
+        trained one.
+      out: a folder that does not exist yet or is empty. With weights it gets ``model.safetensors`` (or ``model.npz``)
+        and, where the names are timm's, the ``config.json`` with which ``timm.create_model("local-dir:FOLDER")`` makes
+        the network. With a program it gets ``model.stablehlo`` and ``model.json``, see `weights.stablehlo`: JAX runs
+        it on a CPU, GPU or TPU for any number of examples as stored, and gives what `predict` gives.
+      layout: of weights, whose names: see `Keys`; by default those from which the checkpoint, or its parent, came, else
+        the first.
+      file_format: of weights ``"safetensors"`` or ``"npz"``; ``"stablehlo"`` for a program.
 
     Returns:
-      The file of weights.
+      The file of weights, or of the program.
 
     Raises:
-      InputError: if the family has no key table or the folder cannot be written.
+      InputError: if the family has no key table, the checkpoint cannot be a program, or the folder cannot be written.
     """
     check_choice("format", file_format, FORMATS)
+    if file_format == "stablehlo":
+        if layout is not None:
+            raise InputError(f"layout is '{layout}', but a program (stablehlo) has no names of weights; leave it out")
+        out = check_free(out)
+        with written_whole(out) as work:
+            write_program(checkpoint, work)
+        return out / PROGRAM
+    return _export_weights(checkpoint, out, layout, file_format)
+
+
+def _export_weights(checkpoint: Checkpoint, out: str | Path, layout: str | None, file_format: str) -> Path:
     network = checkpoint.model
     name, _ = describe(network)
     keys = _keys(name)
+    if has_adapter(checkpoint):
+        checkpoint = merge_adapter(checkpoint)
     layout = layout or (checkpoint.card.source or {}).get("layout") or next(iter(keys.layouts))
     check_choice(f"layout of '{name}'", layout, keys.layouts)
+    _check_layout(network, layout, keys)
     tensors = dict(to_tensors(checkpoint.variables, keys.layouts[layout](network)))
     out = check_free(out)
     with written_whole(out) as work:
@@ -262,6 +289,21 @@ def export(
         else:
             np.savez(work / "model.npz", **tensors)
         if layout == "timm":
-            config = to_timm(name, checkpoint.card.preprocessing, checkpoint.card.class_names, network.num_outputs)
+            config = to_timm(network, checkpoint.card.preprocessing, checkpoint.card.class_names)
             (work / CONFIG).write_text(config, encoding="utf-8")
     return out / f"model.{file_format}"
+
+
+def _check_layout(network: Staged, layout: str, keys: Keys) -> None:
+    """Raises InputError for a network that others would take for another one, by the names of its weights."""
+
+    def differing(known: str) -> dict[str, Any]:
+        return {k: v for k, v in keys.arguments.get(known, {}).items() if getattr(network, k) != v}
+
+    if needed := differing(layout):
+        fitting = [f"layout='{known}'" for known in keys.layouts if not differing(known)]
+        raise InputError(
+            f"the network has {', '.join(f'{k}={getattr(network, k)!r}' for k in needed)}, but networks with the names "
+            f"of {layout} have {', '.join(f'{k}={v!r}' for k, v in needed.items())}, and its weights would be used "
+            f"wrongly. Export it with {' or '.join(fitting)}, or as a program: file_format='stablehlo'"
+        )

@@ -9,7 +9,10 @@ from typing import Any
 
 from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing, TablePreprocessing
 from jaxdl.errors import InputError
-from jaxdl.models import MODELS
+from jaxdl.models import MODELS, describe
+from jaxdl.models.efficientnet import EfficientNet
+from jaxdl.models.staged import Staged
+from jaxdl.weights.efficientnet import PYTORCH, TENSORFLOW
 from jaxdl.weights.files import read_json
 from jaxdl.weights.published import HALVES, IMAGENET
 
@@ -76,6 +79,10 @@ def model_of_timm(architecture: str) -> str | None:
     """The name here of one of timm's architectures, or None."""
     if architecture in MODELS:
         return architecture
+    if architecture == "mobilenetv2_100":
+        return "mobilenet_v2"
+    if architecture.startswith("tf_efficientnet_"):
+        return _known(architecture.removeprefix("tf_"))
     bit = re.fullmatch(r"resnetv2_(\d+)x(\d)_bit", architecture)
     if bit:
         return _known(f"bit_r{bit[1]}x{bit[2]}")
@@ -106,7 +113,10 @@ def _from_timm(config: Mapping[str, Any]) -> Described:
     names = tuple(str(described.get(name, name)) for name in names)
     architecture = str(config["architecture"])
     licence = given.get("license")
-    return Described(model_of_timm(architecture), architecture, {}, preprocessing, names, licence)
+    model, arguments = model_of_timm(architecture), {}
+    if model is not None and issubclass(MODELS[model].family, EfficientNet):
+        arguments = TENSORFLOW if architecture.startswith("tf_") else PYTORCH
+    return Described(model, architecture, arguments, preprocessing, names, licence)
 
 
 def _from_transformers(config: Mapping[str, Any], preprocessor: Mapping[str, Any] | None) -> Described:
@@ -143,8 +153,9 @@ def _from_transformers(config: Mapping[str, Any], preprocessor: Mapping[str, Any
 def _with_arguments(wanted: Mapping[str, Any]) -> str | None:
     """The first model that has these arguments."""
     for name, entry in MODELS.items():
-        fields = {f.name: f.default for f in dataclasses.fields(entry.family)}
-        have = {**fields, **entry.arguments}
+        if entry.own:
+            continue
+        have = entry.preset
         if all(have.get(key) == value for key, value in wanted.items() if key in have or value) and any(
             key in entry.arguments for key in wanted
         ):
@@ -179,8 +190,23 @@ def _preprocessing(given: Mapping[str, Any], config: Mapping[str, Any]) -> Image
     )
 
 
-def timm_of_model(name: str) -> str:
-    """The architecture of timm's that `name`, a model of which timm has the names, is there."""
+def timm_of_model(network: Staged) -> str:
+    """The architecture of timm's that `network`, of a family of which timm has the names, is there.
+
+    Raises:
+      InputError: for an EfficientNet that pads as one of timm's and normalises as another.
+    """
+    name, _ = describe(network)
+    if isinstance(network, EfficientNet):
+        own = {"padding": network.padding, "epsilon": network.epsilon}
+        if own not in (PYTORCH, TENSORFLOW):
+            raise InputError(
+                f"timm has no {name} with {own}; it has one with {PYTORCH} and one with {TENSORFLOW}. Export it as a "
+                "program: --format stablehlo, in Python file_format='stablehlo'"
+            )
+        return f"tf_{name}" if own == TENSORFLOW else name
+    if name == "mobilenet_v2":
+        return "mobilenetv2_100"
     sizes = {short: long for long, short in SIZES.items()}
     if bit := re.fullmatch(r"bit_r(\d+)x(\d)", name):
         return f"resnetv2_{bit[1]}x{bit[2]}_bit"
@@ -191,9 +217,9 @@ def timm_of_model(name: str) -> str:
     return name
 
 
-def to_timm(name: str, preprocessing: Preprocessing, class_names: tuple[str, ...], outputs: int) -> str:
-    """The ``config.json`` with which timm makes the model `name` from a folder (``local-dir:``) or the hub."""
-    architecture = timm_of_model(name)
+def to_timm(network: Staged, preprocessing: Preprocessing, class_names: tuple[str, ...]) -> str:
+    """The ``config.json`` with which timm makes the `network` from a folder (``local-dir:``) or the hub."""
+    architecture, outputs = timm_of_model(network), network.num_outputs
     if isinstance(preprocessing, TablePreprocessing):  # of images that are floats, which nothing resizes
         preprocessing = ImagePreprocessing(preprocessing.input_shape, preprocessing.mean, preprocessing.std)
     elif not isinstance(preprocessing, ImagePreprocessing):

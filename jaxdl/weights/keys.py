@@ -11,7 +11,9 @@ import jax
 import numpy as np
 
 from jaxdl.errors import InputError
-from jaxdl.models.staged import Staged, Variables, init_variables, walk_shapes
+from jaxdl.models.initialise import variable_shapes
+from jaxdl.models.staged import Staged
+from jaxdl.models.variables import Variables, walk_shapes
 
 Arrays = tuple[np.ndarray, ...]
 
@@ -149,11 +151,13 @@ class Keys:
         model, because some names depend on its size.
       stem: the leaf of the kernel ``[height, width, channels, features]`` that sees the image.
       image_size: the side of the images from the leaves, for a family whose leaves depend on it; else None.
+      arguments: by layout those of the model that weights with its names always take.
     """
 
     layouts: Mapping[str, Callable[[Any], Table]]
     stem: str = "params/stem/conv/kernel"
     image_size: Callable[[Any, Mapping[str, np.ndarray]], int] | None = None
+    arguments: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -214,7 +218,7 @@ def fill(renamed: Renamed, model: Staged, spec: Any) -> Variables:
     Raises:
       InputError: listing all that does not match, on either side.
     """
-    like = jax.eval_shape(lambda k: init_variables(model, k, spec), jax.random.key(0))
+    like = variable_shapes(model, spec)
     want = {name: leaf.shape for name, leaf in walk_shapes(like)}
     have, origin = renamed.leaves, renamed.origin
     problems = list(renamed.problems)

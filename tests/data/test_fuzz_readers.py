@@ -342,6 +342,83 @@ def test_files_of_any_bytes(place, content, start):
     survives("image of any bytes", lambda: data.folder(folder, labelled=False)[0])
 
 
+# Masks
+
+
+def _whole_masks():
+    numbers = RNG.integers(0, 3, (9, 7), dtype=np.uint8)
+    palette = Image.frombytes("P", (7, 9), numbers.tobytes())
+    palette.putpalette([10, 20, 30, 200, 0, 0, 0, 0, 255])
+    table = np.array([(10, 20, 30), (200, 0, 0), (0, 0, 255)], np.uint8)
+    made = (numbers, palette, table[numbers], numbers.astype(np.uint16), numbers > 0)
+    for image in (*made, np.dstack([table[numbers], np.full_like(numbers, 255)])):
+        buffer = io.BytesIO()
+        (image if isinstance(image, Image.Image) else Image.fromarray(image)).save(buffer, "PNG")
+        yield buffer.getvalue()
+
+
+MASKS = list(_whole_masks())
+CLASSES = b"a 10 20 30\nb 200 0 0\nc 0 0 255\n"
+OPTIONS = st.fixed_dictionaries(
+    {},
+    optional={
+        "void": st.sampled_from([None, 0, 1, 255, "a", (0, 0, 255), (9, 9, 9), -1, 1.5]),
+        "size": st.sampled_from([4, (3, 20)]),
+        "tile": st.sampled_from([4, (3, 20)]),
+        "group": st.sampled_from(["frames:2", "(.)", "x", "["]),
+    },
+)
+
+
+def _read_masks(root, options):
+    def read():
+        source = data.masks(root, **options)
+        count = len(source.class_names)
+        for i in range(len(source)):
+            assert source[i]["y"].shape == source[i]["x"].shape[:2] == source.targets().shape[1:]
+        assert ((source.targets() < count) | (source.targets() == 255)).all()
+        assert (source.targets() < 255).any()
+        assert len(source.fingerprint()) == 64
+        return source
+
+    survives("masks", read)
+
+
+@examples(0.1)
+@given(
+    which=st.integers(0, len(MASKS) - 1),
+    damage=DAMAGE,
+    where=st.sampled_from(["images/f_1.png", "masks/f_1.png", "masks/f_1.png", "classes.txt"]),
+    named=st.booleans(),
+    options=OPTIONS,
+)
+def test_masks_with_damaged_bytes(place, which, damage, where, named, options):
+    root = place / "segmented"
+    shutil.rmtree(root, ignore_errors=True)
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True)
+        for i in range(2):
+            (root / name / f"f_{i}.png").write_bytes(MASKS[which])
+    if named or where == "classes.txt":
+        (root / "classes.txt").write_bytes(CLASSES)
+    (root / where).write_bytes(damaged((root / where).read_bytes(), damage))
+    _read_masks(root, options)
+
+
+@examples(0.05)
+@given(
+    content=st.binary(max_size=80) | st.lists(st.text(max_size=9), max_size=4).map(lambda t: "\n".join(t).encode()),
+    options=OPTIONS,
+)
+def test_classes_of_any_bytes(place, content, options):
+    root = place / "named"
+    for name in ("images", "masks"):
+        (root / name).mkdir(parents=True, exist_ok=True)
+        (root / name / "f_0.png").write_bytes(MASKS[0])
+    (root / "classes.txt").write_bytes(content)
+    _read_masks(root, options)
+
+
 # Checkpoints
 
 

@@ -71,7 +71,21 @@ def as_table(folder):
     return data.csv(Path(folder) / "t.csv")
 
 
+def as_masks(folder, **options):
+    for i, pixels in enumerate(X):
+        for place, array in (("images", pixels), ("masks", pixels[..., 0] % 3)):
+            (Path(folder) / place).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(Path(folder) / place / f"f_{i}.png")
+    return data.masks(folder, **options)
+
+
 MAKE = {
+    "images with masks": as_masks,
+    "images with masks, scaled": lambda folder: as_masks(folder, size=(3, 7)),
+    "tiles of images with masks": lambda folder: as_masks(folder, tile=3),
+    "tiles that are larger than images": lambda folder: as_masks(folder, tile=(9, 2), group="frames:2"),
+    "images without masks": lambda folder: data.masks(as_masks(folder).paths[0].parent, labelled=False, size=4),
+    "masks in memory": lambda _: data.arrays(X, X[..., 0] % 3, task="segmentation"),
     "arrays": as_arrays,
     "arrays without labels": lambda _: Arrays(X),
     "arrays in a dict": lambda _: Arrays({"ids": X[:, 0], "mask": X > 9}, {"count": Y, "masks": X[..., 0] > 99}),
@@ -197,9 +211,10 @@ def _npz(folder):
         (as_folder, data.folder),
         (as_files, lambda folder: data.csv(Path(folder) / "t.csv")),
         (as_table, lambda folder: data.csv(Path(folder) / "t.csv")),
+        (lambda folder: as_masks(folder, tile=3), lambda folder: data.masks(folder, tile=3)),
         (_npz, lambda folder: data.npz(Path(folder) / "t.npz")),
     ],
-    ids=["folder", "images_by_table", "table", "npz"],
+    ids=["folder", "images_by_table", "table", "tiles", "npz"],
 )
 def test_the_fingerprint_does_not_depend_on_the_place(tmp_path, monkeypatch, make, read):
     place = tmp_path / "here" / "data"

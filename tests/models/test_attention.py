@@ -21,7 +21,8 @@ from jaxdl.models.attention import (
     plain_attention,
     splash_attention,
 )
-from jaxdl.models.staged import Mode, Taps, init_variables
+from jaxdl.models.initialise import init_variables
+from jaxdl.models.staged import Mode, Taps
 
 BATCH, POSITIONS, OFFERED, HEADS, WIDTH = 2, 5, 7, 3, 4
 

@@ -9,6 +9,7 @@ slow tier takes all.
 import functools
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -16,7 +17,8 @@ import pytest
 import jaxdl
 from jaxdl.data import ImagePreprocessing
 from jaxdl.models import MODELS, MODES, create
-from jaxdl.models.staged import init_variables, join_variables, split_variables, walk_shapes
+from jaxdl.models.initialise import init_variables
+from jaxdl.models.variables import join_variables, split_variables, walk_shapes
 from jaxdl.weights.card import Card
 
 # what makes a network of a family small, and the side of its images
@@ -30,6 +32,10 @@ SMALL = {
     "InceptionV3": ({"width": 0.125}, 75),
     "GoogLeNet": ({"width": 0.125}, 32),
     "ViT": ({"patch_size": 8, "width": 12, "depth": 2, "num_heads": 3}, 16),
+    "MobileNetV2": ({"width": 0.25, "depths": (1, 2)}, 16),
+    "EfficientNet": ({"width": 0.25, "depths": (1, 2)}, 16),
+    "EfficientNetLite": ({"width": 0.25, "depths": (1, 2)}, 16),
+    "UNet": ({"depth": 2, "width": 4}, 12),
     "VGG": ({"depths": (1, 1), "features": (4, 6), "hidden": (8, 6)}, 20),
 }
 OUTPUTS = 3
@@ -56,7 +62,8 @@ def _distinct():
 
 
 DISTINCT = _distinct()
-SLOW = ("InceptionV3", "GoogLeNet")  # families that compile longest
+# families that compile longest, or whose blocks another family has
+SLOW = ("InceptionV3", "GoogLeNet", "MobileNetV2", "EfficientNetLite")
 FIRST = {entry.family: name for name, entry in reversed(MODELS.items())}  # the first name of each family
 
 
@@ -107,6 +114,8 @@ class Case:
         self.x = np.asarray(preprocessing.network_input(stored))
         self.run = jax.jit(model.apply, static_argnames=("start", "stop", "taps"))
         self.labels = np.arange(len(stored)) % OUTPUTS
+        if model.ANSWERS == "segmentation":  # a class for each pixel
+            self.labels = (stored[..., 0] // 86).astype(np.uint8)
 
     @functools.cached_property
     def tapped(self):
@@ -139,13 +148,14 @@ def test_full_size_without_computing(name):
     shapes = jax.eval_shape(model.init, jax.random.key(0), x)
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == entry.parameters
     logits, taps = jax.eval_shape(lambda v, x: model.apply(v, x, taps=model.stage_names), shapes, x)
-    assert logits.shape == (2, outputs)
+    maps = model.ANSWERS == "segmentation"
+    assert logits.shape == ((2, side, side, outputs) if maps else (2, outputs))
     assert all(leaf.shape[0] == 2 for leaf in jax.tree.leaves(taps)), "examples come first"
     assert set(shapes["params"]) <= set(model.stage_names)
     assert model.stage_names[-1] == "head"
     assert len(set(model.stage_names)) == len(model.stage_names)
     (features,) = jax.tree.leaves(taps[model.stage_names[-2]])
-    assert features.ndim == 2
+    assert features.ndim == (4 if maps else 2)
 
 
 @pytest.mark.slow
@@ -157,10 +167,13 @@ def test_images_are_told_apart(case):
 
 def test_features_are_the_tap_before_the_head(case):
     features = case.run(case.variables, case.x, stop="head")
+    features = features["x"] if isinstance(features, dict) else features
     compiled = case.run._cache_size()
     case.run(case.variables, case.x + 1, stop="head")
     assert case.run._cache_size() == compiled, "compiled once"
-    np.testing.assert_allclose(features, case.tapped[1][case.names[-2]], atol=1e-6 * np.abs(features).max())
+    tapped = case.tapped[1][case.names[-2]]
+    tapped = tapped["x"] if isinstance(tapped, dict) else tapped
+    np.testing.assert_allclose(features, tapped, atol=1e-6 * np.abs(features).max())
 
 
 def test_cached_prefix_and_suffix_are_the_whole(case):
@@ -189,7 +202,9 @@ def test_freezing_at_each_stage(case):
 
         def run(params, statistics, frozen=frozen, held=held):
             whole = {**frozen["params"], **params}
-            options = dict(train=True, frozen=held, mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)})
+            options = dict(
+                train=True, evaluated=case.names[:held], mutable=["batch_stats"], rngs={"dropout": jax.random.key(0)}
+            )
             logits, changed = case.model.apply({"params": whole, "batch_stats": statistics}, x, **options)
             return logits.sum(), changed.get("batch_stats", {})
 
@@ -209,13 +224,24 @@ def test_a_new_head(case):
     replaced = jaxdl.replace_head(case.checkpoint, num_outputs=5)
     _equal(split_variables(replaced.variables, ("head",))[1], split_variables(case.variables, ("head",))[1])
     shape = jax.eval_shape(replaced.model.apply, replaced.variables, case.x).shape
-    assert shape == (len(case.x), 5)
+    assert shape == (*case.run(case.variables, case.x).shape[:-1], 5)
 
 
 def test_saved_and_restored(case, tmp_path):
     restored = jaxdl.restore(jaxdl.save(case.checkpoint, tmp_path / "checkpoint"))
     assert restored.model == case.model
     _equal(restored.variables, case.variables)
+
+
+def test_exported_as_a_program(case, tmp_path):
+    """One file for any number of examples, with the logits of `predict`."""
+    file = jaxdl.export(case.checkpoint, tmp_path / "out", file_format="stablehlo")
+    program = jax.export.deserialize(bytearray(file.read_bytes()))
+    expected = jaxdl.predict(case.checkpoint, case.source).outputs
+    for count in (1, 5):
+        made = program.call(case.stored[:count])
+        for one, two in zip(jax.tree.leaves(made), jax.tree.leaves(expected), strict=True):
+            np.testing.assert_allclose(one, two[:count], rtol=1e-5, atol=1e-5)
 
 
 @pytest.mark.slow

@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from jaxdl.models import create
-from jaxdl.models.staged import init_variables, walk_shapes
+from jaxdl.models.initialise import init_variables
+from jaxdl.models.variables import walk_shapes
 
 CASES = {  # name in the table, arguments, side of the images
     "basic": ("resnet18", {"depths": (1, 2), "width": 4}, 33),

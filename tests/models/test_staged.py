@@ -11,16 +11,9 @@ import pytest
 
 from jaxdl.errors import InputError
 from jaxdl.models import create
-from jaxdl.models.staged import (
-    HEAD_SCALE,
-    Staged,
-    batch_of,
-    init_head,
-    init_variables,
-    join_variables,
-    split_variables,
-    walk_shapes,
-)
+from jaxdl.models.initialise import HEAD_SCALE, batch_of, init_head, init_variables
+from jaxdl.models.staged import Staged
+from jaxdl.models.variables import join_variables, split_variables, walk_shapes
 
 SMALL = {
     "mlp": ("mlp", {"hidden": (8, 6), "dropout": 0.3}, (4, 4, 1)),
@@ -111,7 +104,7 @@ def test_frozen_stages_run_as_in_use(case):
     names = model.stage_names
     in_use = model.apply(variables, x, taps=names)[1]
     for n in range(len(names) + 1):
-        (_, taps), changed = _train(model, variables, x, frozen=n, taps=names)
+        (_, taps), changed = _train(model, variables, x, evaluated=names[:n], taps=names)
         for name in names[:n]:
             _equal(taps[name], in_use[name])  # batch norm takes its running statistics, dropout is off
         stats = changed.get("batch_stats", {})
@@ -127,7 +120,9 @@ def test_dropout_draws_from_the_key_unless_frozen(kind):
 
     def run(seed, frozen):
         rngs = {"dropout": jax.random.key(seed)}
-        return model.apply(variables, x, train=True, frozen=frozen, mutable=["batch_stats"], rngs=rngs)[0]
+        return model.apply(
+            variables, x, train=True, evaluated=model.stage_names[:frozen], mutable=["batch_stats"], rngs=rngs
+        )[0]
 
     assert np.array_equal(run(0, 0), run(0, 0))
     assert not np.array_equal(run(0, 0), run(1, 0))
@@ -135,11 +130,12 @@ def test_dropout_draws_from_the_key_unless_frozen(kind):
     assert np.array_equal(run(0, everything), run(1, everything))
 
 
-def test_frozen_counts_from_the_input_of_the_whole_model():
+def test_frozen_stages_are_those_of_the_whole_model():
     model, variables, x = _make("resnet_basic")
+    names = model.stage_names[:2]
     between = model.apply(variables, x, stop="stage2")
-    whole, _ = _train(model, variables, x, frozen=2)
-    suffix, _ = _train(model, variables, between, start="stage2", frozen=2)
+    whole, _ = _train(model, variables, x, evaluated=names)
+    suffix, _ = _train(model, variables, between, start="stage2", evaluated=names)
     _equal(suffix, whole)
 
 
@@ -174,7 +170,7 @@ def test_split_and_join_undo_each_other(case):
         assert not set(after["params"]) & set(model.stage_names[:i])
         _equal(join_variables(before, after), variables)
         _equal(join_variables(after, before), variables)
-    with pytest.raises(ValueError, match="'params'"):
+    with pytest.raises(ValueError, match="params/"):
         join_variables({"params": variables["params"]}, variables)
 
 
@@ -343,3 +339,20 @@ def test_a_model_with_a_list_among_its_fields_is_initialised():
         4,
         7,
     )
+
+
+class Counts(nn.Module):
+    @nn.compact
+    def __call__(self, x, mode):
+        self.variable("cache", "calls", jnp.zeros, ())
+        return x
+
+
+class Counting(Staged):
+    def stages(self):
+        return ("counts", Counts), ("head", functools.partial(Head, self.num_outputs))
+
+
+def test_a_collection_that_is_not_kept_is_refused():
+    with pytest.raises(InputError, match=r"Counting .*cache.*params and batch_stats"):
+        init_variables(Counting(3), KEY, (5,))

@@ -7,7 +7,7 @@ import pytest
 
 import jaxdl
 from jaxdl.errors import InputError
-from jaxdl.models.staged import init_variables
+from jaxdl.models.initialise import init_variables
 from jaxdl.report.activity import stage_activity
 
 

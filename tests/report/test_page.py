@@ -16,7 +16,7 @@ from jaxdl import data
 from jaxdl.errors import InputError
 from jaxdl.report.page import write_page
 from jaxdl.report.predictions import most_wrong
-from jaxdl.report.table import how_made, print_table, results_table
+from jaxdl.report.table import as_text, how_made, print_table, results_table
 from jaxdl.tasks import Classification
 from jaxdl.training.execution import Execution
 from jaxdl.validation.result import OutOfFold
@@ -299,6 +299,14 @@ def test_a_source_with_other_names_is_not_that_of_the_result(results, source, tm
     other = dataclasses.replace(source, class_names=("a", "b", "c"))
     with pytest.raises(InputError, match="'short'"):
         write_page(tmp_path / "report.html", "Title", results, source=other)
+
+
+def test_a_method_without_a_loss_has_a_dash_beside_those_with_one(results):
+    bare = [{key: value for key, value in fold.items() if key != "loss"} for fold in results["short"].folds]
+    rows = results_table({"bare": dataclasses.replace(results["short"], folds=bare), "long": results["long"]})
+    headers, (first, second) = as_text(rows)
+    assert first[headers.index("log loss")] == "–"
+    assert float(second[headers.index("log loss")]) > 0
 
 
 def test_best_is_the_largest_mean_then_the_smallest_loss(results):

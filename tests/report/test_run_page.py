@@ -16,7 +16,7 @@ import jaxdl
 from jaxdl import data
 from jaxdl.data.builtin import digits
 from jaxdl.errors import InputError
-from jaxdl.models.staged import init_variables
+from jaxdl.models.initialise import init_variables
 from jaxdl.report.inspect import inspect, time_stages
 from jaxdl.report.network import judge_gradients
 from jaxdl.report.run_page import write_run_report

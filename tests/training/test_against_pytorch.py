@@ -7,7 +7,8 @@ import pytest
 import jaxdl
 from jaxdl import data
 from jaxdl.data.preprocessing import ImagePreprocessing
-from jaxdl.models.staged import init_variables, walk_shapes
+from jaxdl.models.initialise import init_variables
+from jaxdl.models.variables import walk_shapes
 from jaxdl.tasks import Classification
 from jaxdl.weights.card import Card
 

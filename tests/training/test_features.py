@@ -110,6 +110,7 @@ def test_what_a_search_freezes_runs_once_for_each_boundary(counting):
     assert passed() == 64
 
 
+@pytest.mark.slow
 def test_a_learning_curve_and_the_variance_freeze_once(counting):
     source = data.subset(data.digits(range(5)), np.arange(64))
     plan = jaxdl.Plan(epochs=1, freeze_through="body")

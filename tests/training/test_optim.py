@@ -106,29 +106,6 @@ def test_clipping_is_by_the_norm_of_all_gradients_together():
     np.testing.assert_allclose(params()["head"]["bias"] - found["head"]["bias"], 5.0 / norm, rtol=1e-5)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
-        (dict(optimizer="adamx"), "Did you mean 'adam"),
-        (dict(schedule="cosin"), "Did you mean 'cosine'"),
-        (dict(precision="float16"), "expected one of: float32, bfloat16"),
-        (dict(parallel="mesh"), "expected one of: jit, pmap"),
-        (dict(epochs=0), "epochs is 0"),
-        (dict(batch_size=-1), "batch_size is -1"),
-        (dict(learning_rate=float("nan")), "learning_rate is nan"),
-        (dict(weight_decay=-1.0), "weight_decay is -1"),
-        (dict(label_smoothing=1.0), "label_smoothing is 1"),
-        (dict(warmup_epochs=21), "warmup_epochs is 21"),
-        (dict(clip_norm=0.0), "clip_norm is 0"),
-        (dict(stage_lr={"head": 0.0}), "stage_lr of 'head' is 0"),
-        (dict(seed=-1), "seed is -1"),
-    ],
-)
-def test_a_plan_refuses_what_cannot_be(options, message):
-    with pytest.raises(InputError, match=message):
-        Plan(**options)
-
-
 def test_a_boundary_is_found_by_stage_name():
     model = create("resnet18", 10)
     assert Plan().boundary(model) == 0

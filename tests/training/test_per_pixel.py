@@ -333,7 +333,9 @@ def test_what_the_task_cannot_do_is_refused(trained):
         jaxdl.pretrain(Segmenter(3), SOURCE, jaxdl.Plan(label_smoothing=0.1), task=TASK)
     with pytest.raises(jaxdl.InputError, match=r"mixup.*per-pixel"):
         jaxdl.pretrain(Segmenter(3), SOURCE, jaxdl.Plan(augment="mixup"), task=TASK)
+    with pytest.raises(jaxdl.InputError, match=r"loss_function.*per-pixel"):
+        jaxdl.pretrain(Segmenter(3), SOURCE, jaxdl.Plan(loss_function="dice"), task=TASK)
     with pytest.raises(jaxdl.InputError, match="name the task"):
-        jaxdl.pretrain(Segmenter(3), SOURCE, PLAN)
+        jaxdl.pretrain(Segmenter(3), data.Arrays(SOURCE.x, SOURCE.y.astype(np.int64), TASK.names), PLAN)
     with pytest.raises(jaxdl.InputError, match="probabilities"):
         _ = jaxdl.predict(trained, NEW).probabilities

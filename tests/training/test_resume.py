@@ -157,6 +157,21 @@ def test_other_settings_are_refused_and_listed(tmp_path):
     assert before == {p: p.read_bytes() for p in sorted(tmp_path.rglob("*")) if p.is_file()}
 
 
+def test_a_run_begun_before_a_field_was_there_goes_on(tmp_path):
+    model = models()["mlp"]
+    whole = train(model, SOURCE, PLAN)
+    with pytest.raises(Interrupted):
+        train(model, SOURCE, PLAN, execution=kept_in(tmp_path, save_every=0, should_stop=Stop(2)))
+    noted = json.loads((tmp_path / "run.json").read_text())["settings"]["plan"]
+    assert {"epochs", "stage_lr"} < noted.keys()
+    assert not {"train", "adapter"} & noted.keys()  # it is as an earlier release wrote it
+    for other in ({"train": "biases"}, {"adapter": "lora:2"}):
+        name, value = next(iter(other.items()))
+        with pytest.raises(jaxdl.InputError, match=f"plan.{name}: .* then, {value} now"):
+            train(model, SOURCE, dataclasses.replace(PLAN, **other), execution=kept_in(tmp_path))
+    same(whole.checkpoint.variables, train(model, SOURCE, PLAN, execution=kept_in(tmp_path)).checkpoint.variables)
+
+
 def test_another_choice_of_the_best_epoch_is_refused(tmp_path):
     """By accuracy rather than by loss: the metric is the same, but now it was asked for."""
     model, plan = models()["mlp"], dataclasses.replace(PLAN, early_stopping=2)

@@ -12,7 +12,7 @@ import pytest
 import jaxdl
 from jaxdl import data
 from jaxdl.data.batches import training_batches
-from jaxdl.models.staged import walk_shapes
+from jaxdl.models.variables import walk_shapes
 from jaxdl.tasks import Classification
 from jaxdl.training.prepare import prepare
 from jaxdl.training.step import Batch
@@ -127,15 +127,15 @@ def test_frozen_stages_neither_move_nor_hold_optimizer_state(name):
     names = parent.model.stage_names
     for boundary in range(1, len(names)):
         setup = setup_of(parent, freeze_through=names[boundary - 1], stage_lr={"head": 2.0})
-        trained = names[setup.boundary :]
+        trained = names[min(setup.held) :]
         state = first_state(setup)
         assert set(state.params) <= set(trained)
         held = " ".join(path for path, _ in walk_shapes(state.opt_state))
-        for stage in names[: setup.boundary]:
+        for stage in names[: min(setup.held)]:
             assert f"/{stage}/" not in held
         # nothing of a frozen stage is even an input of the compiled step
-        assert setup.cached
-        assert setup.shared.frozen == {}
+        assert setup.start
+        assert not jax.tree.leaves(setup.shared.frozen)
     final = jaxdl.finetune(parent, SOURCE, jaxdl.Plan(epochs=1, freeze_through=names[1]))
     before, after = dict(walk_shapes(parent.variables)), dict(walk_shapes(final.variables))
     changed = {path.split("/")[1] for path in before if not np.array_equal(before[path], after[path])}
@@ -150,7 +150,7 @@ def test_a_cached_prefix_trains_as_the_whole_network_does(name):
     stage = parent.model.stage_names[1]
     cached = setup_of(parent, freeze_through=stage, optimizer="sgd")
     whole = setup_of(parent, freeze_through=stage, optimizer="sgd", cache_features=False)
-    assert (cached.cached, whole.cached) == (True, False)
+    assert (bool(cached.start), bool(whole.start)) == (True, False)
     (one, losses_one), (two, losses_two) = steps(cached, 3), steps(whole, 3)
     np.testing.assert_allclose(losses_one, losses_two, rtol=1e-6)
     for a, b in zip(jax.tree.leaves(one.params), jax.tree.leaves(two.params), strict=True):

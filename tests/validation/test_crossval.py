@@ -4,6 +4,7 @@ import dataclasses
 import json
 import time
 
+import jax
 import numpy as np
 import pytest
 from sklearn import model_selection as sk
@@ -12,6 +13,7 @@ from sklearn.metrics import accuracy_score, confusion_matrix, log_loss
 import jaxdl
 from jaxdl import data
 from jaxdl.errors import InputError
+from jaxdl.models.initialise import init_variables
 from jaxdl.tasks import choose_task
 from jaxdl.training.prepare import prepare
 from jaxdl.validation import strategy
@@ -231,13 +233,5 @@ def test_published_weights_are_worth_something_on_real_images(name, least, real_
     assert result.cached
     assert result.mean > least
     random = jaxdl.replace_head(published, num_outputs=2)
-    random = dataclasses.replace(random, variables=from_scratch(random.model))
+    random = dataclasses.replace(random, variables=init_variables(random.model, jax.random.key(0), (32, 32, 3)))
     assert result.mean > jaxdl.cross_validate(random, source, plan).mean + 0.03
-
-
-def from_scratch(model):
-    import jax
-
-    from jaxdl.models.staged import init_variables
-
-    return init_variables(model, jax.random.key(0), (32, 32, 3))

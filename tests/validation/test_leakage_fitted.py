@@ -9,7 +9,7 @@ from sklearn.metrics import log_loss
 import jaxdl
 from jaxdl import data
 from jaxdl.data import TablePreprocessing
-from jaxdl.models.staged import init_variables
+from jaxdl.models.initialise import init_variables
 from jaxdl.validation.splits import split_source
 from jaxdl.validation.statistics.metrics import calibrate, fit_temperature
 from jaxdl.weights.card import Card
@@ -41,6 +41,7 @@ def test_normalising_by_the_test_examples_too_would_have_flattered():
     assert max(honest.mean, by_hand) < 0.8
 
 
+@pytest.mark.slow
 def test_a_temperature_fitted_to_the_test_examples_would_have_flattered():
     """Labels by lot: no honest probabilities have a lower log loss than those of a coin."""
     rng = np.random.default_rng(0)

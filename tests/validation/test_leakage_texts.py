@@ -141,6 +141,7 @@ def test_copies_are_refused_allowed_or_grouped():
     assert check_leaks(MLP, same, split_source(same, "leave-one-out", 8, 0)) == []
 
 
+@pytest.mark.slow
 def test_from_files_and_the_command_line(tmp_path, monkeypatch):
     from command_line import jaxdl_command, refused
 

@@ -99,11 +99,13 @@ def test_every_head_runs_in_every_fold_and_is_kept(tmp_path):
         assert np.bincount(result.out_of_fold.index).tolist() == [2] * 150
 
 
+@pytest.mark.slow
 def test_the_page_of_a_head(tmp_path):
     path = jaxdl.probe(*examples(), probing=Probing(("logistic",), PENALTIES), folds=3).save(tmp_path / "run")
     assert "logistic" in jaxdl.write_run_report(path / "logistic").read_text()
 
 
+@pytest.mark.slow
 def test_numbers_are_predicted():
     x, _ = examples()
     target = np.float32(x @ np.arange(10) / 50 + np.random.default_rng(1).normal(size=150))

@@ -215,6 +215,7 @@ def test_folds_together_end_where_scikit_learn_ends_in_each(kind):
             np.testing.assert_allclose(outputs[fold, place], wanted, atol=1e-3 if kind == "svm" else 2e-4)
 
 
+@pytest.mark.slow
 def test_penalties_together_end_where_each_ends_alone():
     x, labels = examples(200, 12, 3)
     penalties = np.logspace(2, -1, 11)
@@ -244,6 +245,7 @@ def test_neighbours_and_means_are_scikit_learns():
     assert (found[0].argmax(-1) == model.predict(inputs[TEST])).all()
 
 
+@pytest.mark.slow
 def test_perceptron_learns_what_no_linear_head_can():
     random = np.random.default_rng(0)
     x = random.normal(size=(400, 2)).astype(np.float32)

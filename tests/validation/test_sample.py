@@ -134,6 +134,7 @@ def test_draws_in_chunks_are_those_of_all_at_once(metric, monkeypatch):
     np.testing.assert_allclose(sample.drawn_scores(40, 3), wanted)
 
 
+@pytest.mark.slow
 def test_memory_of_many_rows_stays_bounded():
     rng = np.random.default_rng(0)
     n = 50_000

@@ -32,6 +32,21 @@ def test_the_command_line_is_read():
     }
 
 
+def test_what_is_trained_is_a_choice():
+    words = ["train=all,biases", "adapter=none,lora:2,lora:4", 'freeze_through=["layer1"]']
+    space = make_space(parse_space(words), MODEL)
+    assert space["adapter"] == Choice((None, "lora:2", "lora:4"))
+    assert parse_space(['adapter=["lora:2:layer1,layer2"]']) == {"adapter": Choice(("lora:2:layer1,layer2",))}
+    made = configure(propose(space, "grid", None, 0), MODEL, PLAN, SOURCE, TASK)
+    assert {(one.plan.train, one.plan.adapter) for one in made} == {
+        (train, adapter) for train in ("all", "biases") for adapter in (None, "lora:2", "lora:4")
+    }
+    # with or without an adapter, all or biases; ranks are numbers of one program, made for the largest
+    groups = group(made)
+    assert sorted(len(g.configurations) for g in groups) == [1, 1, 2, 2]
+    assert {g.first.plan.adapter for g in groups} == {None, "lora:4"}
+
+
 def test_a_file_is_read(tmp_path):
     (tmp_path / "space.json").write_text('{"learning_rate": "log:1e-3:1e-1:3", "weight_decay": [0, 0.1]}')
     found = parse_space([str(tmp_path / "space.json")])
@@ -90,6 +105,8 @@ def test_mistakes_in_the_space_are_named(space, said):
         ({"learning_rate": -1.0}, "learning_rate is -1.0; expected more than 0"),
         ({"learning_rate": "fast"}, "learning_rate=fast"),
         ({"optimizer": "sgdd"}, "Did you mean 'sgd'"),
+        ({"train": "bias"}, "Did you mean 'biases'"),
+        ({"adapter": "lora:none"}, "adapter=lora:none"),
         ({"freeze_through": "layer3"}, "Did you mean 'layer"),
         ({"freeze_through": "layer1", "stage_lr.layer1": 3.0}, "frozen"),
         ({"model.dropout": 1.5}, "dropout"),

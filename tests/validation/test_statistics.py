@@ -238,6 +238,7 @@ def test_the_default_covers_on_simulated_problems_where_the_naive_interval_does_
         pytest.param("unstable: R², tree", marks=pytest.mark.slow),
     ],
 )
+@pytest.mark.slow
 def test_the_default_covers_for_metrics_of_other_kinds(kind, monkeypatch):
     coverage = _coverage(monkeypatch)
     covered, _, width, other = coverage.measure_kind(coverage.SETTINGS[kind], 25)
@@ -406,6 +407,7 @@ def test_numbers_have_their_own_metrics_and_what_is_undefined_says_why():
     assert json.loads(json.dumps(single, allow_nan=False)) == single
 
 
+@pytest.mark.slow
 def test_temperature_is_that_of_a_grid_and_is_fitted_on_the_other_folds():
     label, logits = _drawn(300, strength=2.0)
     overconfident = 3.0 * logits

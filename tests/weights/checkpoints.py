@@ -7,7 +7,8 @@ import numpy as np
 
 from jaxdl.data.preprocessing import ImagePreprocessing
 from jaxdl.models import create
-from jaxdl.models.staged import init_variables, walk_shapes
+from jaxdl.models.initialise import init_variables
+from jaxdl.models.variables import walk_shapes
 from jaxdl.tasks import Classification
 from jaxdl.weights.card import Card
 from jaxdl.weights.checkpoint import Checkpoint
@@ -28,6 +29,7 @@ KINDS = {
     "cnn": ("cnn", {"features": (4,), "hidden": (4,)}),
     "vit": ("vit", {"width": 8, "depth": 1, "num_heads": 2}),
     "resnet": ("resnet20_cifar", {"depths": (1, 1), "width": 4}),
+    "unet": ("unet", {"width": 2, "depth": 1, "norm": "none"}),
     "bfloat16": ("mlp", {"hidden": (4,), "param_dtype": "bfloat16"}),
 }
 

@@ -10,7 +10,8 @@ import pytest
 from parity import images, library, tensors_of, to_torch
 
 from jaxdl.models import create
-from jaxdl.models.staged import init_variables, walk_shapes
+from jaxdl.models.initialise import init_variables
+from jaxdl.models.variables import walk_shapes
 from jaxdl.weights.keys import fill, rename
 
 all_models = pytest.mark.skipif(

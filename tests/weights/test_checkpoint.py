@@ -17,7 +17,8 @@ from checkpoints import CARD, KINDS, PREPROCESSING, assert_same, edit_card, made
 from jaxdl.data.preprocessing import ImagePreprocessing, TablePreprocessing
 from jaxdl.errors import InputError
 from jaxdl.models import create
-from jaxdl.models.staged import init_variables, walk_shapes
+from jaxdl.models.initialise import init_variables
+from jaxdl.models.variables import walk_shapes
 from jaxdl.tasks import Classification
 from jaxdl.weights.card import Card
 from jaxdl.weights.checkpoint import Checkpoint, environment, fingerprint, from_model, replace_head, restore, save

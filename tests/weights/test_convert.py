@@ -10,7 +10,7 @@ import pytest
 import jaxdl
 from jaxdl.data.preprocessing import RawPreprocessing, TablePreprocessing, normalise
 from jaxdl.errors import InputError
-from jaxdl.models.staged import walk_shapes
+from jaxdl.models.variables import walk_shapes
 from jaxdl.weights.keys import batch_norm, fill, rename, to_tensors
 from jaxdl.weights.read import read_npz_weights, sha256_of
 from jaxdl.weights.resnet_cifar import akamaster

@@ -20,7 +20,7 @@ from PIL import Image
 import jaxdl
 from jaxdl.data.preprocessing import RawPreprocessing
 from jaxdl.errors import InputError
-from jaxdl.models.staged import walk_shapes
+from jaxdl.models.variables import walk_shapes
 from jaxdl.weights.adapt import reverse_channels, with_channels
 
 SIDE, OUTPUTS = 32, 7

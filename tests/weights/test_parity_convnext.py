@@ -11,7 +11,7 @@ from parity import assert_parity, calibrated, library
 from jaxdl.errors import InputError
 from jaxdl.models import MODELS, create, describe
 from jaxdl.models.convnext import ConvNeXt
-from jaxdl.models.staged import init_variables
+from jaxdl.models.initialise import init_variables
 from jaxdl.weights.convnext import KEYS
 
 pytestmark = pytest.mark.slow  # a plain run has this family in test_every_model.py

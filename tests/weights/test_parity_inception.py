@@ -17,7 +17,7 @@ from parity import assert_parity, calibrated, library
 from jaxdl.errors import InputError
 from jaxdl.models import MODELS, create, describe
 from jaxdl.models.googlenet import ceil_max_pool
-from jaxdl.models.staged import init_variables
+from jaxdl.models.initialise import init_variables
 from jaxdl.weights import googlenet, inception
 
 pytestmark = pytest.mark.slow  # a plain run has these families in test_every_model.py

@@ -16,7 +16,7 @@ from parity import assert_parity, calibrated, library
 
 from jaxdl.errors import InputError
 from jaxdl.models import MODELS, create, describe
-from jaxdl.models.staged import init_variables
+from jaxdl.models.initialise import init_variables
 from jaxdl.models.vgg import VGG, adaptive_average_pool
 from jaxdl.weights.vgg import KEYS
 
@@ -130,7 +130,9 @@ def test_slices_frozen_stages_and_bfloat16():
     @partial(jax.jit, static_argnums=0)
     def train(frozen, seed):
         rngs = {"dropout": jax.random.key(seed)}
-        return model.apply(variables, x, train=True, frozen=frozen, mutable=["batch_stats"], rngs=rngs)
+        return model.apply(
+            variables, x, train=True, evaluated=model.stage_names[:frozen], mutable=["batch_stats"], rngs=rngs
+        )
 
     logits, changed = train(1, 0)
     same = jax.tree.map(np.array_equal, changed["batch_stats"], variables["batch_stats"])

@@ -18,7 +18,7 @@ from parity import assert_close, assert_parity, calibrated, images, library, ten
 
 from jaxdl.errors import InputError
 from jaxdl.models import MODELS, create, describe
-from jaxdl.models.staged import init_variables
+from jaxdl.models.initialise import init_variables
 from jaxdl.models.vit import ViT
 from jaxdl.weights.hub_config import timm_of_model
 from jaxdl.weights.keys import fill, rename, to_tensors
@@ -41,7 +41,7 @@ def _made(name, layout, side, outputs=1000, **changes):
     if changes:
         return _of_arguments(layout, side, outputs, {**MODELS[name].arguments, **changes})
     if layout == "timm":
-        return library("timm").create_model(timm_of_model(name), img_size=side, num_classes=outputs)
+        return library("timm").create_model(timm_of_model(create(name, 1)), img_size=side, num_classes=outputs)
     if layout == "torchvision":
         return getattr(library("torchvision.models"), name)(image_size=side)
     return _of_arguments(layout, side, outputs, MODELS[name].arguments)
@@ -278,8 +278,8 @@ def test_slices_frozen_stages_and_bfloat16():
             "features": features,
             "whole": model.apply(variables, x),
             "parts": model.apply(variables, features, start="head"),
-            "frozen": model.apply(variables, x, train=True, frozen=4, rngs=rngs),
-            "training": model.apply(variables, x, train=True, frozen=1, rngs=rngs),
+            "frozen": model.apply(variables, x, train=True, evaluated=model.stage_names, rngs=rngs),
+            "training": model.apply(variables, x, train=True, evaluated=("embed",), rngs=rngs),
             "half": half.apply(variables, x),
         }
 

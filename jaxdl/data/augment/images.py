@@ -65,6 +65,11 @@ def flip(image: jax.Array, key: jax.Array, strength: float) -> jax.Array:
     return jnp.where(jax.random.bernoulli(key, strength), dm_pix.flip_left_right(image), image)
 
 
+def flip_vertical(image: jax.Array, key: jax.Array, strength: float) -> jax.Array:
+    """Upside down, with probability `strength`."""
+    return jnp.where(jax.random.bernoulli(key, strength), image[::-1], image)
+
+
 def colour(image: jax.Array, key: jax.Array, strength: float) -> jax.Array:
     """Brightness, contrast and, with 3 channels, saturation times a factor of 1 - `strength` to 1 + `strength` each."""
     factors = jax.random.uniform(key, (3,), minval=1 - strength, maxval=1 + strength)

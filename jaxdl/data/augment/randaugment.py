@@ -21,14 +21,30 @@ def randaugment(image: jax.Array, key: jax.Array, strength: float) -> jax.Array:
     """`LAYERS` of the `OPERATIONS`, each as likely as the others, of magnitude `strength` of 10 (M of the paper)."""
 
     def one(layer: jax.Array, image: jax.Array) -> jax.Array:
-        draw = jax.random.fold_in(key, layer)
-        operation = jax.random.randint(jax.random.fold_in(draw, 0), (), 0, len(OPERATIONS))
-        backwards = jax.random.bernoulli(jax.random.fold_in(draw, 1))
-        return apply_operation(image, operation, jnp.where(backwards, -1, 1) * (strength / LARGEST))
+        return apply_operation(image, *_drawn(layer, key, strength))
 
     # a loop, not because there are many: XLA would fuse the layers and compute the first again for each use (CPU: twice
     # the time)
     return jax.lax.fori_loop(0, LAYERS, one, image)
+
+
+def move_as_randaugment(places: jax.Array, key: jax.Array, strength: float) -> jax.Array:
+    """Places ``float32[height, width, 2]`` moved as `randaugment` moves an image; -1 where nothing comes from."""
+
+    def one(layer: jax.Array, places: jax.Array) -> jax.Array:
+        operation, level = _drawn(layer, key, strength)
+        moves = jnp.isin(operation, jnp.array([OPERATIONS.index(name) for name in MOVES]))
+        return jnp.where(moves, _moved(places, operation, level, outside=-1.0), places)
+
+    return jax.lax.fori_loop(0, LAYERS, one, places)
+
+
+def _drawn(layer: jax.Array, key: jax.Array, strength: float) -> tuple[jax.Array, jax.Array]:
+    """The operation of a layer, and its level."""
+    draw = jax.random.fold_in(key, layer)
+    operation = jax.random.randint(jax.random.fold_in(draw, 0), (), 0, len(OPERATIONS))
+    backwards = jax.random.bernoulli(jax.random.fold_in(draw, 1))
+    return operation, jnp.where(backwards, -1, 1) * (strength / LARGEST)
 
 
 def apply_operation(image: jax.Array, operation: jax.Array, level: jax.Array) -> jax.Array:
@@ -66,7 +82,7 @@ def _enhanced(image: jax.Array, operation: jax.Array, level: jax.Array) -> jax.A
     return blend(jnp.select(chosen, list(plains.values()), image), image, 1 + FACTOR * level)
 
 
-def _moved(image: jax.Array, operation: jax.Array, level: jax.Array) -> jax.Array:
+def _moved(image: jax.Array, operation: jax.Array, level: jax.Array, outside: float = OUTSIDE) -> jax.Array:
     """Rotated, sheared or translated. Each pixel looks up where it came from, by one affine map."""
     height, width, channels = image.shape
 
@@ -83,7 +99,7 @@ def _moved(image: jax.Array, operation: jax.Array, level: jax.Array) -> jax.Arra
     row = jnp.floor(from_y + height / 2 + NUDGE).astype(jnp.int32)
     inside = (column >= 0) & (column < width) & (row >= 0) & (row < height)
     place = jnp.clip(row, 0, height - 1) * width + jnp.clip(column, 0, width - 1)
-    return jnp.where(inside[..., None], image.reshape(-1, channels)[place], OUTSIDE)
+    return jnp.where(inside[..., None], image.reshape(-1, channels)[place], outside)
 
 
 def _levels(image: jax.Array) -> jax.Array:

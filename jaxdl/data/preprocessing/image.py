@@ -27,7 +27,8 @@ class ImagePreprocessing(Standardised):
       interpolation: ``"bilinear"`` or ``"bicubic"``, with antialiasing, when an image has another size.
       crop_fraction: share of the shorter side that the centre crop keeps.
       crop_mode: ``"center"`` scales an image until it covers, whatever its shape, and crops the centre; ``"squash"``
-        first gives it the shape of the input, as Hugging Face's ViT was trained.
+        first gives it the shape of the input, as Hugging Face's ViT was trained; ``"tile"`` leaves it as it is: one of
+        another size is cut into tiles, see `training.tiles`.
 
     Raises:
       InputError: for values that cannot be.
@@ -44,7 +45,7 @@ class ImagePreprocessing(Standardised):
 
     def __post_init__(self) -> None:
         check_choice("interpolation", self.interpolation, ("bilinear", "bicubic"))
-        check_choice("crop_mode", self.crop_mode, ("center", "squash"))
+        check_choice("crop_mode", self.crop_mode, ("center", "squash", "tile"))
         super().__post_init__()
         if len(self.input_shape) != 3:
             raise InputError(f"input_shape is {self.input_shape}; expected (height, width, channels) of an image")
@@ -65,6 +66,31 @@ class ImagePreprocessing(Standardised):
     def stored(self, example: Mapping[str, Any], what: str = "an example") -> dict[str, Any]:
         return {**example, "x": resize_and_crop(np.asarray(example["x"]), self, what)}
 
+    def instructions(self) -> dict[str, list[str]]:
+        height, width, channels = self.input_shape
+        colours = {1: "grey (Pillow's mode L)", 3: "red, green, blue"}.get(channels, f"{channels} bands as in training")
+        decode = f"decode to uint8 [h, w, {channels}], upright, 0 to 255; channels: {colours}"
+        inside = ["divide by 255", "subtract mean and divide by std, one number each per channel"]
+        if self.crop_mode == "tile":
+            cut = f"cut it into tiles of {height} × {width} pixels where it has another size; nothing is scaled"
+            return {"prepare": [decode, cut], "inside": inside}
+        tall, wide = scaled_size((1, 1), dataclasses.replace(self, crop_mode="squash"))
+        if self.crop_mode == "squash":
+            size = f"({tall}, {wide})"
+        else:  # as `scaled_size` has it
+            size = f"({wide} * h // w, {wide}) if {tall} * w <= {wide} * h else ({tall}, {tall} * w // h)"
+        same = f"if it is not {height} × {width} pixels already, " if self.crop_fraction == 1 else ""
+        return {
+            "prepare": [
+                decode,
+                f"{same}scale it to [tall, wide] with Pillow's Image.resize((wide, tall), "
+                f"{self.interpolation.upper()}), which antialiases: (tall, wide) = {size}",
+                f"cut out {height} rows and {width} columns from (row, column) = (round((tall - {height}) / 2), "
+                f"round((wide - {width}) / 2)), where a half is rounded to the even number, as Python does",
+            ],
+            "inside": inside,
+        }
+
     def load(self, source: Source) -> np.ndarray:
         self.check(source)
         held = source.stacked()
@@ -77,10 +103,22 @@ class ImagePreprocessing(Standardised):
             x[i] = resize_and_crop(source[i]["x"], self, f"example {i} of {source.name}")
         return x
 
+    def for_targets(self, source: Source) -> "ImagePreprocessing":
+        """Where each pixel has a target, images keep the size that `source` gives them."""
+        spec = source.spec() if len(source) else {}
+        if not is_map(spec.get("y"), spec.get("x")):
+            return self
+        like = source.preprocessing
+        mode = like.crop_mode if isinstance(like, ImagePreprocessing) else "tile"
+        shape = (*spec["x"].shape[:2], self.input_shape[2])
+        return dataclasses.replace(self, input_shape=shape, crop_fraction=1.0, crop_mode=mode)
+
     def augment(
         self, augmentation: Augmentation, x: Any, y: Any, key: jax.Array, weights: jax.Array, constants: Constants
     ) -> Augmented:
-        changed = augment(augmentation, to_unit(x), key, weights)
+        maps = y if is_map(y, x, batched=True) else None
+        changed = augment(augmentation, to_unit(x), key, weights, maps)
+        y = y if maps is None else changed.maps
         return Augmented(self.on_device(changed.images, constants), y, changed.partner, changed.share)
 
     def check_augmentation(self, augmentation: Augmentation) -> None:
@@ -88,6 +126,12 @@ class ImagePreprocessing(Standardised):
 
     def resized(self, image_size: int) -> "ImagePreprocessing":
         return dataclasses.replace(self, input_shape=(image_size, image_size, self.input_shape[2]))
+
+
+def is_map(y: Any, x: Any, *, batched: bool = False) -> bool:
+    """Whether targets ``[(batch,) height, width, …]`` belong to the pixels of images of the same height and width."""
+    shapes = [getattr(one, "shape", ())[batched:] for one in (y, x)]
+    return len(shapes[0]) >= 2 and len(shapes[1]) == 3 and shapes[0][:2] == shapes[1][:2]
 
 
 def resize_and_crop(image: np.ndarray, preprocessing: ImagePreprocessing, what: str = "an example") -> np.ndarray:
@@ -100,9 +144,15 @@ def resize_and_crop(image: np.ndarray, preprocessing: ImagePreprocessing, what: 
             f"{list(preprocessing.input_shape)}"
         )
     height, width, channels = preprocessing.input_shape
-    image = _in_channels(image, channels)
+    image = in_channels(image, channels)
     if image.shape[:2] == (height, width) and preprocessing.crop_fraction == 1:
         return image
+    if preprocessing.crop_mode == "tile":
+        raise InputError(
+            f"{what} has {image.shape[0]} × {image.shape[1]} pixels; the network was trained on {height} × {width}. "
+            f"jaxdl.predict cuts it into tiles; for all else cut or resize it first: data.masks(…, tile=({height}, "
+            f"{width})) or size=({height}, {width})"
+        )
     method = Image.Resampling[preprocessing.interpolation.upper()]
     tall, wide = scaled_size(image.shape[:2], preprocessing)
     if Image.MAX_IMAGE_PIXELS is not None and tall * wide > Image.MAX_IMAGE_PIXELS:
@@ -122,7 +172,7 @@ def resize_and_crop(image: np.ndarray, preprocessing: ImagePreprocessing, what: 
     return scaled[top : top + height, left : left + width]
 
 
-def _in_channels(image: np.ndarray, channels: int) -> np.ndarray:
+def in_channels(image: np.ndarray, channels: int) -> np.ndarray:
     """Grey to colour or back where the network takes the other."""
     from PIL import Image
 
@@ -157,7 +207,7 @@ def _resized_together(images: np.ndarray, preprocessing: ImagePreprocessing) -> 
     """As `resize_and_crop` of each of ``uint8[n, h, w, channels]``; see `resize_on_device` for how nearly."""
     height, width, channels = preprocessing.input_shape
     if images.shape[-1] != channels:  # grey or colour is Pillow's to make
-        images = np.stack([_in_channels(image, channels) for image in images])
+        images = np.stack([in_channels(image, channels) for image in images])
     size = scaled_size(images.shape[1:3], preprocessing)
     corner = round((size[0] - height) / 2), round((size[1] - width) / 2)
     parts = [

@@ -114,6 +114,14 @@ class Preprocessing:
         """What the network is fed, of a batch of stored examples."""
         return x
 
+    def instructions(self) -> dict[str, list[str]]:
+        """In words, for who feeds an exported network without jaxdl.
+
+        Returns:
+          ``prepare``, the steps from an example to what `stored` makes of it, and ``inside``, what `on_device` does.
+        """
+        return {"prepare": ["take the arrays as they are"], "inside": []}
+
     def augment(
         self, augmentation: Augmentation, x: Tree, y: Tree, key: jax.Array, weights: jax.Array, constants: Constants
     ) -> Augmented:
@@ -136,6 +144,10 @@ class Preprocessing:
                 f"the examples are {self.describe()}; --augment is for uint8 images. Leave it "
                 "out, or name --augment none"
             )
+
+    def for_targets(self, source: Source) -> "Preprocessing":
+        """The same, made to leave in place what the targets of `source` belong to, such as pixels."""
+        return self
 
     def resized(self, image_size: int) -> "Preprocessing":
         """For images of another size. Raises InputError for what has none."""

@@ -98,5 +98,12 @@ class Standardised(Preprocessing):
     def fit(self, sums: Any, indices: np.ndarray) -> Constants:
         return fit(sums, indices)
 
+    def instructions(self) -> dict[str, list[str]]:
+        size = " × ".join(map(str, self.input_shape))
+        return {
+            "prepare": [f"convert to float32 of shape {size}; table columns in the order of columns, nothing missing"],
+            "inside": ["subtract mean and divide by std, one number each per entry of the last axis"],
+        }
+
     def on_device(self, x: jax.Array, constants: Constants) -> jax.Array:
         return normalise(x, constants["mean"], constants["std"])

@@ -11,6 +11,7 @@ import numpy as np
 from jaxdl.data.preprocessing.interface import Preprocessing, kind_of
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
+from jaxdl.models.variables import nest
 
 Shape = tuple[str, tuple[int, ...], str]  # place in the pytree (keys divided by "/"), shape, type
 
@@ -49,17 +50,9 @@ class RawPreprocessing(Preprocessing):
 
     @cached_property
     def _spec(self) -> Any:  # asked for every example
-        tree: Any = {}
-        for place, shape, dtype in self.arrays:
-            leaf = jax.ShapeDtypeStruct(shape, jax.dtypes.canonicalize_dtype(dtype))
-            if not place:
-                return leaf
-            *outer, last = place.split("/")
-            within = tree
-            for key in outer:
-                within = within.setdefault(key, {})
-            within[last] = leaf
-        return tree
+        as_jax = jax.dtypes.canonicalize_dtype
+        leaves = {place: jax.ShapeDtypeStruct(shape, as_jax(dtype)) for place, shape, dtype in self.arrays}
+        return leaves[""] if "" in leaves else nest(leaves)
 
     def check(self, source: Source) -> None:
         spec = source.spec()["x"]

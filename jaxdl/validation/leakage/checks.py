@@ -11,12 +11,16 @@ from jaxdl.errors import InputError, check_choice
 from jaxdl.training.features import DataStore, kept
 from jaxdl.training.setup import Init
 from jaxdl.validation.leakage.duplicates import LARGEST, Copies, are_telling, find_copies
+from jaxdl.validation.leakage.frames import Frames, frames_tested, measure_frames
 from jaxdl.validation.leakage.near_duplicate_images import holds_pictures
 from jaxdl.weights.checkpoint import Checkpoint
 
-LeakName = Literal["groups", "times", "duplicates", "near-duplicates", "parent"]
+LeakName = Literal["groups", "times", "duplicates", "near-duplicates", "frames", "parent"]
 LEAKS = get_args(LeakName)
 NEW = "\n  "
+FEW = (
+    0.25  # share of the tested examples up to which neighbours in a sequence are a caution: blocks of frames have ends
+)
 SHOWN = 3  # examples that a message names
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
@@ -30,11 +34,13 @@ class Leak:
       name: one of `LEAKS`.
       examples: number of test examples that it makes easier; None if it was not looked for.
       said: what it is, in words, with a few of the examples.
+      caution: whether it is only said, and not refused.
     """
 
     name: str
     examples: int | None
     said: str
+    caution: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""
@@ -46,6 +52,8 @@ REMEDIES = {
     "times": "Use the splitter 'time-series' or 'purged'",
     "duplicates": "Remove the copies, or keep them on one side: --group-duplicates, from Python "
     "source = validation.leakage.duplicate_groups(source), with the splitter 'stratified-group' or 'group'",
+    "frames": "Keep frames that follow each other on one side: blocks of 20 or more as groups (of images with masks "
+    "group='frames:20', else data.with_groups), with the splitter 'stratified-group' or 'group'",
     "parent": "Take examples that the checkpoint has never seen, or one that was trained on others",
 }
 REMEDIES["near-duplicates"] = REMEDIES["duplicates"]
@@ -70,6 +78,9 @@ def check_leaks(
     - ``near-duplicates``: the same picture stored differently; see `near_duplicate_images`. They are looked for among
       up to `duplicates.LARGEST` images, also where these are streamed: each is decoded once, at reduced size. And the
       same text written differently, where the examples have texts; see `near_duplicate_texts`.
+    - ``frames``: a fold tests images next to which, in a sequence by their names, it trains on others; refused if
+      neighbours are much more alike than others of the sequence, and these are more than `FEW` of the tested examples,
+      else a caution if they are more alike at all; see `frames`.
     - ``parent``: a fold tests an example that the weights it starts from were trained on, by the list that the
       checkpoint's card holds. Of a checkpoint without one nothing is known.
 
@@ -82,7 +93,7 @@ def check_leaks(
       store: of the source, where the copies that were found are kept for other splits of it.
 
     Returns:
-      What was found and is allowed, and what was not looked for.
+      What was found and is allowed or a caution, and what was not looked for.
 
     Raises:
       InputError: naming every leak that is not allowed, the number of test examples, some of them, and what to do.
@@ -92,10 +103,14 @@ def check_leaks(
     parts = [(np.asarray(split.train[k]), np.asarray(split.test[k])) for k in chosen]
     near = "near-duplicates" not in allow
     copies = kept(store, lambda: ("copies", source.fingerprint(), near), lambda: find_copies(source, near=near))
+    frames = kept(
+        store, lambda: ("frames", source.fingerprint(), tuple(source.names or ())), lambda: measure_frames(source)
+    )
     found = [
         *_of_groups(source, parts),
         *_of_times(source, parts, purged=split.purged),
         *_of_copies(source, parts, copies),
+        *_of_frames(source, parts, frames),
         *_of_parent(init, source, parts, copies),
     ]
     if copies.alike is None and (holds_pictures(source) or source.texts is not None):
@@ -110,9 +125,17 @@ def check_validation(init: Init, source: Source, validation: Source, *, allow: I
     Groups are the same on both sides where they are called the same.
     """
     count = len(source) + len(validation)
-    both = source.join(validation, np.zeros(count, np.int32))
+    both = source.join(validation, _classes(source, validation))
     train, test = np.split(np.arange(count), [len(source)])
     return check_leaks(init, both, _Parts([train], [test], purged=True), allow=allow)
+
+
+def _classes(*sources: Source) -> np.ndarray:
+    """The classes of the examples of all; zeros where they have none."""
+    targets = [source.targets() for source in sources]
+    if all(isinstance(one, np.ndarray) and one.ndim == 1 and one.dtype.kind in "iu" for one in targets):
+        return np.concatenate(targets)
+    return np.zeros(sum(map(len, sources)), np.int32)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -131,7 +154,7 @@ def check_allowed(allow: Iterable[str]) -> tuple[str, ...]:
 
 
 def _refuse(source: Source, found: Sequence[Leak], allow: Sequence[str], *, held_out: bool) -> list[Leak]:
-    refused = [leak for leak in found if leak.examples and leak.name not in allow]
+    refused = [leak for leak in found if leak.examples and not leak.caution and leak.name not in allow]
     if not refused:
         return list(found)
     names = [leak.name for leak in refused]
@@ -221,6 +244,24 @@ def _of_copies(source: Source, folds: Folds, copies: Copies) -> Iterator[Leak]:
                 f"{name}: {_tested(leaked)} that {are[len(leaked) > 1]} some that the same fold trains on "
                 f"({_shown(source, sorted(with_copy), with_copy)})",
             )
+
+
+def _of_frames(source: Source, folds: Folds, frames: Frames) -> Iterator[Leak]:
+    if not frames.noticed:
+        return
+    pairs = [frames_tested(source, train, test) for train, test in folds]
+    leaked = _union(one[:, 0] for one in pairs)
+    if len(leaked):
+        tested = len(_union(test for _, test in folds))
+        partners = dict(np.concatenate(pairs)[::-1].tolist())
+        yield Leak(
+            "frames",
+            len(leaked),
+            f"frames: {_tested(leaked)}, of {tested}, next to which the same fold trains on another of their sequence "
+            f"({_shown(source, leaked, partners)}); neighbours are more alike than others of the sequence in "
+            f"{100 * frames.likeness:.0f} % of {frames.pairs} comparisons, unrelated images in 50 %",
+            caution=not frames.alike or len(leaked) <= FEW * tested,
+        )
 
 
 def _of_parent(init: Init, source: Source, folds: Folds, copies: Copies) -> Iterator[Leak]:

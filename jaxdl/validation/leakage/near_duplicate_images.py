@@ -72,8 +72,7 @@ def find_near_duplicate_images(small: np.ndarray) -> np.ndarray:
 
     All pairs are compared, n² of them. An image without any edges is like no other.
     """
-    grey = small.mean(-1)
-    edges = _unit(np.concatenate([_flat(np.diff(grey, axis=1)), _flat(np.diff(grey, axis=2))], axis=1))
+    edges = edges_of(small)
     colours = _unit(_flat(small - small.mean((1, 2), keepdims=True)))
     enough = _enough(edges)
     found = [np.zeros((0, 2), np.int64)]
@@ -83,6 +82,15 @@ def find_near_duplicate_images(small: np.ndarray) -> np.ndarray:
         confirmed = np.einsum("ij,ij->i", colours[pairs[:, 0]], colours[pairs[:, 1]]) >= CONFIRMED
         found.append(pairs[confirmed])
     return np.concatenate(found)
+
+
+def edges_of(small: np.ndarray) -> np.ndarray:
+    """The edges of the thumbnails ``float32[n, side, side, channels]``, ``float32[n, …]`` of length 1.
+
+    Their products are what two images are compared by. An image without edges gives zeros.
+    """
+    grey = small.mean(-1)
+    return _unit(np.concatenate([_flat(np.diff(grey, axis=1)), _flat(np.diff(grey, axis=2))], axis=1))
 
 
 def _enough(edges: np.ndarray) -> float:

@@ -12,8 +12,9 @@ from jaxdl.checks import check_arguments
 from jaxdl.data.content import hash_indices
 from jaxdl.data.source import Source, arrange_columns, check_source
 from jaxdl.errors import InputError
-from jaxdl.models import describe
-from jaxdl.models.staged import join_variables, split_variables
+from jaxdl.models import describe, is_own
+from jaxdl.models.unet import without_skips
+from jaxdl.models.variables import join_variables, split_variables
 from jaxdl.tasks import Metrics, Task, choose_task
 from jaxdl.training.execution import Execution
 from jaxdl.training.features import compute_features
@@ -24,11 +25,12 @@ from jaxdl.validation.leakage import check_leaks
 from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.validation.probes.heads import as_logits
 from jaxdl.validation.probes.linear import fit_linear
+from jaxdl.validation.probes.places import draw_places, last_map
 from jaxdl.validation.probes.probe import Probing, probe_source
 from jaxdl.validation.probes.result import ProbeResult
 from jaxdl.validation.probes.ridge import fit_ridge, ridge_targets
 from jaxdl.validation.probes.standard import standardise
-from jaxdl.validation.splits import Splitting
+from jaxdl.validation.splits import Split, Splitting
 from jaxdl.weights.adapt import variables_for
 from jaxdl.weights.checkpoint import Checkpoint
 
@@ -56,26 +58,40 @@ def extract_features(
     Raises:
       InputError: if the checkpoint was never trained, or what flows out of the stage is no single array.
     """
-    if not checkpoint.card.preprocessing.fitted:
-        raise InputError("the checkpoint was never trained: its card has no mean and std")
+    features = _flowing(checkpoint, source, stage, batch_size, execution)
+    features = features.reshape(len(features), -1, features.shape[-1]).mean(1) if features.ndim > 2 else features
+    return _finite(np.asarray(features, np.float32), source)
+
+
+def _flowing(
+    checkpoint: Checkpoint, source: Source, stage: str | None, batch_size: int, execution: Execution
+) -> jax.Array:
+    """What flows out of a stage, of a U-Net without its skips; places are not averaged."""
+    checkpoint.card.check_trained()
     preprocessing = choose_preprocessing(checkpoint, source, execution.image_size)
     model = checkpoint.model
     names = model.stage_names
     place = len(names) - 2 if stage is None else model.stage_index(stage)
     if place >= len(names) - 1:
         raise InputError(f"the stage '{stage}' is the head itself; expected one before it: {', '.join(names[:-1])}")
+    if names[place] not in model.outlets:
+        raise InputError(
+            f"what flows out of '{stage}' is not known: it is a part of a module that runs as a whole; expected one of "
+            f"{', '.join(model.outlets[:-1])}"
+        )
     frozen, _ = split_variables(variables_for(checkpoint, preprocessing), names[: place + 1])
     parts = stored_batches(source, preprocessing, batch_size, execution)
     frozen = jax.tree.map(jnp.asarray, frozen)
     made = compute_features(model, frozen, names[place + 1], parts, preprocessing, preprocessing.constants)
-    leaves = jax.tree.leaves(made)
+    leaves = jax.tree.leaves(without_skips(made))
     if len(leaves) != 1:
         raise InputError(
             f"{len(leaves)} arrays flow out of the stage '{names[place]}'; expected one: name another stage"
         )
-    features = leaves[0][: len(source)]
-    features = features.reshape(len(features), -1, features.shape[-1]).mean(1) if features.ndim > 2 else features
-    features = np.asarray(features, np.float32)
+    return leaves[0][: len(source)]
+
+
+def _finite(features: np.ndarray, source: Source) -> np.ndarray:
     if len(bad := np.flatnonzero(~np.isfinite(features).all(1))):
         raise InputError(f"features of {len(bad)} examples of {source.name} are NaN or infinite, the first is {bad[0]}")
     return features
@@ -96,23 +112,39 @@ def probe_checkpoint(
 ) -> ProbeResult:
     """How good are heads on the frozen features of a checkpoint? The backbone runs over the data once.
 
+    Where each pixel has a class, heads are fitted to the features of single places, see `places.draw_places`: their
+    scores are of such places, and folds keep all places of an image on one side.
+
     Arguments as of `probe`, `extract_features` and `cross_validate`; ``progress`` gets ``{"head": name}`` of the head
     at work.
 
     Raises:
       InputError: if the data, the checkpoint and what is asked for do not go together, or a leak is found.
     """
-    question = choose_task(check_source(source), task, metrics, purpose="probing")
+    question = choose_task(check_source(source), task, purpose="probing")
+    places = question.of_place()
+    question = (places or question).scored_by(metrics)
     probing.grids(source, question)  # what does not go together is refused before the network runs
     allow = check_allowed(execution.allow)
     source = arrange_columns(source, checkpoint.card.columns)
     begin = time.perf_counter()
-    features = extract_features(checkpoint, source, stage=stage, execution=execution)
+    drawn = None
+    if places is None:
+        features = extract_features(checkpoint, source, stage=stage, execution=execution)
+    else:
+        stage = stage or last_map(checkpoint.model, choose_preprocessing(checkpoint, source).spec())
+        drawn = draw_places(_flowing(checkpoint, source, stage, 8, execution), source, probing.seed)
+        features = _finite(drawn.features, source)
     seconds = time.perf_counter() - begin
+
+    def leaks(split: Split) -> list[dict[str, Any]]:
+        split = split if drawn is None else drawn.of_images(split)
+        return [leak.as_dict() for leak in check_leaks(checkpoint, source, split, allow=allow)]
+
     name, arguments = describe(checkpoint.model)
     tell = execution.progress
     made = probe_source(
-        source,
+        source if drawn is None else drawn.source,
         features,
         question,
         splitter,
@@ -120,7 +152,7 @@ def probe_checkpoint(
         folds=folds,
         progress=None if tell is None else lambda head: tell({"head": head}),
         about={"init": describe_init(checkpoint), "model": {"name": name, "arguments": arguments}},
-        check=lambda split: [leak.as_dict() for leak in check_leaks(checkpoint, source, split, allow=allow)],
+        check=leaks,
     )
     settings = {**made.settings, "stage": stage or checkpoint.model.stage_names[-2]}
     return dataclasses.replace(made, settings=settings, feature_seconds=seconds)
@@ -158,16 +190,18 @@ def with_head(
     source = arrange_columns(source, checkpoint.card.columns)
     classes = question.num_outputs if question.PROBED == "classes" else 0
     features = extract_features(checkpoint, source, execution=execution)
-    had = checkpoint.variables["params"]["head"]
+    had = checkpoint.variables["params"].get("head", {})
     width = features.shape[1]
-    if set(had) != {"dense"} or set(had["dense"]) != {"kernel", "bias"} or had["dense"]["kernel"].shape[0] != width:
+    layer, leaves = next(iter(had.items()), ("", None))
+    linear = len(had) == 1 and isinstance(leaves, dict) and set(leaves) == {"kernel", "bias"}
+    if not linear or leaves["kernel"].shape[0] != width or not _is_linear(checkpoint, leaves, features[:8]):
         raise InputError(f"the head of {type(checkpoint.model).__name__} is more than a linear map; use finetune")
     targets = source.targets()
     kernel, bias = _fit(features, targets, classes, head, penalty, standardise)
     constants = question.fit(targets)
     kernel, bias = question.as_head(kernel, bias, constants)
-    dtype = np.asarray(had["dense"]["kernel"]).dtype
-    fresh = {"params": {"head": {"dense": {"kernel": kernel.astype(dtype), "bias": bias.astype(dtype)}}}}
+    dtype = np.asarray(leaves["kernel"]).dtype
+    fresh = {"params": {"head": {layer: {"kernel": kernel.astype(dtype), "bias": bias.astype(dtype)}}}}
     preprocessing = choose_preprocessing(checkpoint, source, execution.image_size)
     variables = variables_for(checkpoint, preprocessing)
     _, body = split_variables(variables, ("head",))
@@ -184,6 +218,14 @@ def with_head(
     ).with_seen(source.hashes())
     model = checkpoint.model.clone(num_outputs=question.num_outputs)
     return Checkpoint(model, jax.tree.map(np.asarray, join_variables(body, fresh)), card)
+
+
+def _is_linear(checkpoint: Checkpoint, leaves: Any, features: np.ndarray) -> bool:
+    """Whether the head is no more than its dense layer; of a user's own model that is tried on some features."""
+    if not is_own(checkpoint.model):
+        return True
+    made = checkpoint.model.apply(checkpoint.variables, features, start="head")
+    return np.allclose(made, features @ leaves["kernel"] + leaves["bias"], rtol=1e-3, atol=1e-3 * np.abs(made).max())
 
 
 def _fit(

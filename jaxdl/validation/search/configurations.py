@@ -2,18 +2,24 @@
 
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+import math
+from collections.abc import Hashable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import jax
-import numpy as np
 
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
-from jaxdl.models import create, describe
-from jaxdl.models.staged import Staged, init_variables
+from jaxdl.identity import key_of
+from jaxdl.models import create, describe, is_own, with_arguments
+from jaxdl.models.adapters import ranks_of
+from jaxdl.models.initialise import variable_shapes
+from jaxdl.models.roles import is_adapter
+from jaxdl.models.staged import Staged
+from jaxdl.models.variables import Variables, join_variables, partition
 from jaxdl.tasks import Task
+from jaxdl.training.labels import label_parameters
 from jaxdl.training.plan import Plan
 from jaxdl.training.prepare import with_plan
 from jaxdl.training.progress import without_prefix
@@ -72,7 +78,12 @@ class Group:
 
     @property
     def first(self) -> Configuration:
-        return self.configurations[0]
+        """The one whose program serves all: the first, with the largest rank of an adapter."""
+        one = self.configurations[0]
+        if one.plan.adapter is None:  # and so has none of the others
+            return one
+        largest = max((other.plan for other in self.configurations), key=lambda plan: plan.parsed_adapter.rank)
+        return dataclasses.replace(one, plan=dataclasses.replace(one.plan, adapter=largest.adapter))
 
     def traced(self, configuration: Configuration) -> TracedHyperparameters:
         """The numbers of one of them."""
@@ -106,49 +117,43 @@ def configure(
     Raises:
       InputError: naming the first configuration that cannot be.
     """
-    starts: dict[str, Init] = {}
-    sizes: dict[str, dict[str, int]] = {}
+    starts: dict[Hashable, Init] = {}
+    shapes: dict[Hashable, Variables] = {}
     made = []
     for number, values in enumerate(drawn):
         try:
             start = _start(values, init, task, starts)
             chosen = _plan(values, plan)
-            boundary = chosen.boundary(model_of(start))
             with_plan(task, chosen)  # checks that they go together
+            sizes = _sizes(start, chosen, source, task, image_size, shapes)
         except InputError as error:
             said = ", ".join(f"{name}={_named(value)}" for name, value in values.items())
             raise InputError(f"the space holds a configuration that cannot be ({said}): {error}") from error
-        by_stage = _sizes(start, source, task, image_size, sizes)
-        trained = model_of(start).stage_names[boundary:] if not chosen.unfreeze_every else by_stage
-        made.append(
-            Configuration(
-                number, values, start, chosen, sum(by_stage.values()), sum(by_stage.get(s, 0) for s in trained)
-            )
-        )
+        made.append(Configuration(number, values, start, chosen, *sizes))
     return made
 
 
-def _start(values: Mapping[str, Any], init: Init, task: Task, starts: dict[str, Init]) -> Init:
+def _start(values: Mapping[str, Any], init: Init, task: Task, starts: dict[Hashable, Init]) -> Init:
     """The starting point; the same one for the same values."""
     arguments = without_prefix(values, "model.")
-    key = json.dumps([_named(values.get("init")), values.get("model"), arguments], default=str)
+    given = values.get("init")
+    by_name = tuple((name, key_of(value)) for name, value in sorted(arguments.items()))
+    key = (str(given) if _is_name(given) else id(given), values.get("model"), by_name)
     if key in starts:
         return starts[key]
     if "init" in values:
-        given = values["init"]
         init = _once(starts, f"init {given}", lambda: load_pretrained(given)) if _is_name(given) else given
         if not isinstance(init, Checkpoint | Staged):
             raise InputError(f"init is {given!r}; expected a checkpoint, or the path or name of one")
     if "model" in values:
         init = create(values["model"], task.num_outputs, **arguments)
     elif arguments:
-        name, known = describe(model_of(init))
         if isinstance(init, Checkpoint) and (wrong := set(arguments) - set(WITHOUT_VARIABLES)):
             raise InputError(
                 f"a checkpoint's {', '.join(sorted(wrong))} cannot be changed: its weights are of that shape; of a "
                 f"checkpoint the space may name model.{', model.'.join(WITHOUT_VARIABLES)}"
             )
-        model = create(name, model_of(init).num_outputs, **{**known, **arguments})
+        model = with_arguments(model_of(init), arguments)
         init = dataclasses.replace(init, model=model) if isinstance(init, Checkpoint) else model
     starts[key] = init
     return init
@@ -158,7 +163,7 @@ def _is_name(value: Any) -> bool:
     return isinstance(value, str | Path)
 
 
-def _once(starts: dict[str, Init], key: str, make: Any) -> Init:
+def _once(starts: dict[Hashable, Init], key: str, make: Any) -> Init:
     if key not in starts:
         starts[key] = make()
     return starts[key]
@@ -175,39 +180,50 @@ def _plan(values: Mapping[str, Any], plan: Plan) -> Plan:
 
 
 def _sizes(
-    init: Init, source: Source, task: Task, image_size: int | None, known: dict[str, dict[str, int]]
-) -> dict[str, int]:
-    """Number of parameters by stage."""
-    model = model_of(init)
-    key = f"{describe(model)} {isinstance(init, Checkpoint)} {id(init) if isinstance(init, Checkpoint) else 0}"
+    init: Init, plan: Plan, source: Source, task: Task, image_size: int | None, known: dict[Hashable, Variables]
+) -> tuple[int, int]:
+    """Number of parameters, and of those that the plan trains. `known` are shapes of the models seen before."""
+    spec = choose_preprocessing(init, source, image_size).spec()
+    model = task.fit_model(model_of(init).clone(num_outputs=task.num_outputs), spec)
+    key = key_of(init) if isinstance(init, Staged) else id(init)
     if key not in known:
-        spec = choose_preprocessing(init, source, image_size).spec()
-        model = model.clone(num_outputs=task.num_outputs)
-        variables = jax.eval_shape(lambda k: init_variables(model, k, spec), jax.random.key(0))
-        known[key] = {
-            stage: sum(int(np.prod(leaf.shape)) for leaf in jax.tree.leaves(tree))
-            for stage, tree in variables["params"].items()
-        }
-    return known[key]
+        known[key] = variable_shapes(model, spec)
+        if isinstance(init, Checkpoint):
+            had, _ = partition(init.variables["params"], is_adapter)
+            known[key] = join_variables(known[key], {"params": had})
+    begun = label_parameters(plan, model, known[key], spec)
+    frozen, trained = begun.frozen["params"], begun.trained["params"]
+    if begun.adapter:
+        both = join_variables(begun.frozen, begun.trained)["params"]
+        drawn = jax.eval_shape(lambda: begun.adapter.draw(both, jax.random.key(0)))["params"]
+        trained = join_variables(trained, drawn)
+    frozen, trained = (sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(part)) for part in (frozen, trained))
+    return frozen + trained, trained
 
 
 def group(configurations: Sequence[Configuration]) -> list[Group]:
     """Those that differ in numbers alone together, in the order of the first of each."""
-    found: dict[str, list[Configuration]] = {}
+    found: dict[Hashable, list[Configuration]] = {}
     for one in configurations:
         found.setdefault(_program_of(one), []).append(one)
     groups = []
     for members in found.values():
         stages = sorted({stage for one in members for stage in one.plan.stage_lr})
-        groups.append(Group(members, tuple(stages), any("model.dropout" in one.values for one in members)))
+        groups.append(Group(members, tuple(stages), any(map(_has_traced_dropout, members))))
     return groups
 
 
-def _program_of(one: Configuration) -> str:
-    """All of a configuration but its numbers, as text."""
-    name, arguments = describe(one.model)
-    if "model.dropout" in one.values:
-        arguments = {k: v for k, v in arguments.items() if k != "dropout"}
+def _has_traced_dropout(one: Configuration) -> bool:
+    """Whether its dropout is a number: a user's own model may do with it what no value of a program can (`if`)."""
+    return "model.dropout" in one.values and not is_own(one.model)
+
+
+def _program_of(one: Configuration) -> Hashable:
+    """All of a configuration but its numbers."""
+    model = one.model.clone(dropout=0.0) if _has_traced_dropout(one) else one.model
     weights = id(one.init.variables) if isinstance(one.init, Checkpoint) else None
     plan = {k: v for k, v in one.plan.as_dict().items() if k not in (*NUMBERS, "stage_lr")}
-    return json.dumps([name, arguments, weights, plan], default=str, sort_keys=True)
+    had = isinstance(one.init, Checkpoint) and ranks_of(one.init.variables["params"])
+    if one.plan.adapter and not had:  # its rank is a number, too
+        plan["adapter"] = one.plan.parsed_adapter.layers
+    return key_of(model), weights, json.dumps(plan, default=str, sort_keys=True)

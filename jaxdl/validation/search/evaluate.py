@@ -6,12 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.data.batches import steps_per_epoch
 from jaxdl.data.source import Source
 from jaxdl.tasks import Task
 from jaxdl.training.execution import Execution
 from jaxdl.training.features import DataStore, memory_limit
-from jaxdl.training.optim import make_optimizer
 from jaxdl.training.prepare import prepare
 from jaxdl.training.setup import Setup, choose_preprocessing
 from jaxdl.training.traced_hyperparameters import BatchedRun
@@ -98,7 +96,7 @@ class Evaluation:
     def _seeds_of(self, group: Group) -> list[int | None]:
         """None where one program serves all seeds; else each by itself: frozen weights or inner parts depend on it."""
         one = group.first
-        apart = one.plan.early_stopping or (not isinstance(one.init, Checkpoint) and one.plan.freeze_through)
+        apart = one.plan.early_stopping or (not isinstance(one.init, Checkpoint) and one.plan.freezes)
         return list(self.seeds) if apart else [None]
 
     def _run(self, group: Group, asked: Trained) -> BatchedRun:
@@ -162,9 +160,8 @@ class Evaluation:
 def _some_of(setup: Setup, chosen: slice) -> Setup:
     """The setup of some of the folds: its batches are theirs."""
     parts = setup.parts[chosen]
-    steps = steps_per_epoch([len(part) for part in parts], setup.plan.batch_size)
     inner = None if setup.inner is None else setup.inner[chosen]
-    return dataclasses.replace(setup, parts=parts, inner=inner, optimizer=make_optimizer(setup.plan, steps))
+    return dataclasses.replace(setup, parts=parts, inner=inner)
 
 
 def averaged(table: dict[Trained, Scores], seeds: Sequence[int], number: int, part: Part) -> Scores:

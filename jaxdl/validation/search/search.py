@@ -97,8 +97,8 @@ def search(
     choice. The final configuration is chosen in the same way, with all examples: by the outer folds.
 
     Configurations that differ in numbers alone (learning rate, weight decay, label smoothing, clip_norm, the factors of
-    stages, dropout) are trained by one program, with all folds and seeds: one after the other, or side by side as far
-    as memory allows. Each gets the numbers that `cross_validate` gives it alone.
+    stages, dropout, the rank of an adapter) are trained by one program, with all folds and seeds: one after the other,
+    or side by side as far as memory allows. Each gets the numbers that `cross_validate` gives it alone.
 
     Args:
       init: a `Checkpoint`, or a model from `create` to train from scratch; the space may name others.

@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 
 from jaxdl.errors import InputError, nearest
-from jaxdl.models import MODELS, describe
+from jaxdl.identity import key_of
+from jaxdl.models import changeable
 from jaxdl.models.staged import Staged
 from jaxdl.training.plan import Plan
 from jaxdl.training.progress import without_prefix
@@ -194,7 +195,7 @@ def make_space(given: Space, model: Staged) -> dict[str, Dimension]:
     if "model" in space and "init" in space:
         raise InputError("the space names both models and checkpoints to start from; expected one of the two")
     known = [*FIELDS, "model", "init", *(f"stage_lr.{stage}" for stage in _stages(space, model))]
-    known += [f"model.{argument}" for argument in _arguments(model)]
+    known += [f"model.{argument}" for argument in changeable(model)]
     for name, dimension in space.items():
         if name == "seed":
             raise InputError("the seed is nothing to choose by: the best one was lucky. Give seeds=3 to average over 3")
@@ -211,18 +212,12 @@ def _stages(space: Mapping[str, Dimension], model: Staged) -> Sequence[str]:
     return list(without_prefix(space, "stage_lr."))  # each model checks
 
 
-def _arguments(model: Staged) -> list[str]:
-    entry = MODELS[describe(model)[0]]
-    hidden = ("parent", "name", "num_outputs", "dtype", "param_dtype")
-    return [field.name for field in dataclasses.fields(entry.family) if field.name not in hidden]
-
-
 def _distinct(name: str, dimension: Dimension) -> Dimension:
     """Without repetitions, and with none for what may be none alone."""
     if not isinstance(dimension, Choice):
         return dimension
     words = [_plain(name, value) for value in dimension.values]
-    kept = {json.dumps(word, default=str): value for word, value in zip(words, words, strict=True)}
+    kept = {key_of(word): word for word in words}
     return Choice(tuple(kept.values()))
 
 
@@ -270,7 +265,7 @@ def propose(space: Mapping[str, Dimension], strategy: str, trials: int | None, s
     random, found = np.random.default_rng((seed, 0x5EA2C4)), {}
     for _ in range(100 * trials):
         drawn = {name: _settle(name, dimension.draw(random)) for name, dimension in space.items()}
-        found.setdefault(json.dumps(drawn, default=str), drawn)
+        found.setdefault(tuple(key_of(value) for value in drawn.values()), drawn)
         if len(found) == trials:
             break
     return list(found.values())

@@ -6,20 +6,21 @@ import flax.linen as nn
 import jax
 import numpy as np
 import pytest
+from own_models import wrapped
 
 from jaxdl import data, models
 from jaxdl.models import Entry, create
 from jaxdl.models.layers import Head
 from jaxdl.models.staged import Staged
-from jaxdl.parallel import pmap
+from jaxdl.parallel.executor import Executor, on_one_device, over_data
 from jaxdl.tasks import Classification
 from jaxdl.training.feeds import epoch_batches, make_feeds
 from jaxdl.training.loop import Training, fit
 from jaxdl.training.plan import Plan
 from jaxdl.training.prepare import prepare
-from jaxdl.training.runners import data_parallel_runner, mesh_runner, pmap_runner, single_runner
-from jaxdl.training.step import Batch, over_runs
-from jaxdl.training.transfer import of_run
+from jaxdl.training.runners import make_runner
+from jaxdl.training.step import Batch
+from jaxdl.training.transfer import of_run, runner_on
 
 MODELS = {
     "mlp": dict(hidden=(32,)),
@@ -32,10 +33,8 @@ STEPS = 20
 
 def run(setup, kind, part, devices):
     """After 20 steps: trained parameters; the loss of each epoch and of each example at the end; logits of the part."""
-    if kind == "single":
-        runner = single_runner(setup.make_step(), setup.make_predict(), setup.scan)
-    else:
-        runner = data_parallel_runner(kind, setup.make_step, setup.make_predict(), setup.scan, devices)
+    executor = on_one_device() if kind == "single" else Executor(tuple(devices), data=len(devices), pmap=kind == "pmap")
+    runner = runner_on(executor, setup)
     losses, nats = [], []
 
     def on_epoch(epoch, metrics, record, stopped):
@@ -159,6 +158,23 @@ def test_examples_that_are_dicts_are_divided_too(kind, monkeypatch):
     assert largest(fresh, alone[0][0]) > 1e-2
 
 
+@pytest.mark.parametrize("examples", [5, pytest.param(50, marks=pytest.mark.slow)])
+@pytest.mark.parametrize("kind", [pytest.param("jit", marks=pytest.mark.slow), "pmap"])
+def test_flaxs_batch_normalisation_adds_up_over_devices(kind, examples):
+    """Of a module that knows nothing of devices; three hold no example, or the last ones fewer."""
+    source = data.subset(data.digits(), np.random.default_rng(0).permutation(1797)[:examples])
+    steps = -(-examples // SIZES[examples])
+    plan = Plan(epochs=STEPS // steps, batch_size=SIZES[examples], optimizer="sgd", learning_rate=0.01)
+    part = np.arange(examples)
+    setup = prepare(wrapped(), source, plan, [part], Classification(source.class_names))
+    alone, eight = (run(setup, how, part, jax.devices()) for how in ("single", kind))
+    assert largest(alone[0], eight[0]) < 1e-5
+    assert largest(alone[1:], eight[1:]) < 1e-4
+    # a statistic of the parts is another than that of all
+    assert largest(of_run(setup.states([0]), 0).batch_stats, alone[0][1]) > 1e-2
+
+
+@pytest.mark.slow
 def test_dropout_is_the_same_under_jit_and_another_per_device_under_pmap():
     setup, part = make_setup("mlp", 64, 64, "sgd", dropout=0.5)
     alone = run_alone("mlp", 64, 64, "sgd", dropout=0.5)
@@ -170,43 +186,41 @@ def test_dropout_is_the_same_under_jit_and_another_per_device_under_pmap():
     step, alone_step = jax.pmap(setup.make_step("data"), axis_name="data"), jax.jit(setup.make_step())
     state = of_run(setup.states([0]), 0)
     single = Batch(np.zeros(1, np.int32), np.ones(1, np.float32))
-    spread = pmap.replicate((state, single, setup.shared), jax.devices())
+    spread = over_data(pmap=True).place_state((state, single, setup.shared))
     losses = np.asarray(step(*spread)[1]["loss"])
     assert np.ptp(losses) == 0  # reduced over devices
     assert abs(losses[0] - float(alone_step(state, single, setup.shared)[1]["loss"])) > 1e-3
 
 
-def test_batches_are_really_divided():
+def placed(executor, setup):
+    """A runner, and what its step takes: the state, a batch, the shared data."""
+    runner = make_runner(executor, setup.recipe(), False)
+    return runner, (executor.place_state(setup.states([0])), first_batch(setup), runner.place_shared(setup.shared))
+
+
+@pytest.mark.parametrize("pmap", [False, True])
+def test_batches_are_really_divided(pmap):
     setup, _ = make_setup("mlp", 64, 64, "sgd")
-    for make in (mesh_runner, pmap_runner):
-        step = setup.make_step("data" if make is pmap_runner else None)
-        runner = make(step, setup.make_predict(), False, jax.devices())
-        state, shared = runner.place(setup.states([0])), runner.place_shared(setup.shared)
-        assert len(state.params["head"]["dense"]["kernel"].sharding.device_set) == 8
-        batch = first_batch(setup)
-        state, _ = runner.step(state, batch, shared)
-        assert len(state.params["head"]["dense"]["kernel"].sharding.device_set) == 8
+    runner, (state, batch, shared) = placed(over_data(pmap=pmap), setup)
+    assert len(state.params["head"]["dense"]["kernel"].sharding.device_set) == 8
+    state, _ = runner.step(state, batch, shared)
+    assert len(state.params["head"]["dense"]["kernel"].sharding.device_set) == 8
 
 
 def test_a_step_over_the_mesh_reduces_gradients_once_compiled():
-    from jax.sharding import NamedSharding, PartitionSpec
-
-    from jaxdl.parallel import mesh as meshes
-
     setup, _ = make_setup("cnn", 64, 64, "sgd")
-    mesh = meshes.make_mesh(jax.devices(), meshes.DATA)
-    state, shared = meshes.replicate((setup.states([0]), setup.shared), mesh)
-    batch = first_batch(setup)
-    parts = jax.device_put(batch, NamedSharding(mesh, PartitionSpec(None, "data")))
-    text = jax.jit(over_runs(setup.make_step())).lower(state, parts, shared).compile().as_text()
+    executor = over_data()
+    runner, (state, batch, shared) = placed(executor, setup)
+    whole = shared.replace(x=setup.shared.x, y=setup.shared.y)  # else the rows of the batch are fetched, too
+    whole = jax.device_put(whole, jax.sharding.NamedSharding(executor.mesh, jax.sharding.PartitionSpec()))
+    text = runner.step.lower(state, batch, whole).compile().as_text()
     assert "all-reduce" in text
     assert "all-gather(" not in text  # nothing is collected in full on every device
 
 
 def test_no_device_holds_all_of_the_data():
     setup, _ = make_setup("cnn", 50, 25, "sgd")
-    runner = mesh_runner(setup.make_step(), setup.make_predict(), False, jax.devices())
-    shared = runner.place_shared(setup.shared)
+    _, (_, _, shared) = placed(over_data(), setup)
     assert shared.x.dtype == np.uint8
     assert shared.x.shape == (56, 8, 8, 1)  # padded until eight devices divide it
     assert {shard.data.shape[0] for shard in shared.x.addressable_shards} == {7}

@@ -10,9 +10,10 @@ from jaxdl.tasks import Classification
 from jaxdl.training.execution import Execution
 from jaxdl.training.feeds import epoch_batches
 from jaxdl.training.prepare import prepare
+from jaxdl.training.transfer import runner_on
 from jaxdl.validation.crossval import Folds, run_folds
 from jaxdl.validation.splits import split_source
-from jaxdl.validation.strategy import make_runner_of, pad_runs
+from jaxdl.validation.strategy import executor_of, pad_runs
 
 CASES = {
     "mlp": ("mlp", dict(hidden=(32,)), None),
@@ -83,17 +84,18 @@ def test_folds_on_devices_do_not_talk():
     split = split_source(source, "kfold", 5, 0, task)
     model = jaxdl.create("cnn", 10, features=(8,), hidden=(16,))
     setup = prepare(model, source, jaxdl.Plan(epochs=1), split.train, task)
-    runner = make_runner_of(setup, "shard")
-    assert pad_runs(range(5), "shard") == [0, 1, 2, 3, 4, 0, 1, 2]
-    runs = [setup.run(fold) for fold in pad_runs(range(5), "shard")]
-    state, shared = runner.place(setup.states(runs)), runner.place_shared(setup.shared)
+    assert pad_runs(range(5), "shard") == [0, 1, 2, 3, 4]
+    runner = runner_on(executor_of(setup, "shard", 5), setup)
+    runs = [setup.run(fold) for fold in range(5)]
+    state, shared = runner.executor.place_state(setup.states(runs)), runner.place_shared(setup.shared)
     batch = jax.tree.map(lambda a: a[0], epoch_batches(setup, runs, 0))
     text = runner.step.lower(state, batch, shared).compile().as_text()
     for collective in ("all-reduce", "all-gather", "all-to-all", "collective-permute"):
         assert collective not in text
-    assert len(runner.step(state, batch, shared)[0].params["head"]["dense"]["kernel"].sharding.device_set) == 8
+    assert len(runner.step(state, batch, shared)[0].params["head"]["dense"]["kernel"].sharding.device_set) == 5
 
 
+@pytest.mark.slow
 def test_auto_chooses_among_what_eight_devices_allow():
     source = source_of()
     result = jaxdl.cross_validate(jaxdl.create("mlp", 10), source, jaxdl.Plan(epochs=2), splitter="kfold")

@@ -10,7 +10,9 @@ from rich.console import Console
 
 import jaxdl
 from jaxdl.data.builtin import digits
-from jaxdl.demo import FOLDS, PLANS, SHOTS, Tour, demo
+from jaxdl.demo import DigitsTour, tell
+from jaxdl.demo.digits import PLANS, SHOTS
+from jaxdl.demo.methods import FOLDS
 from jaxdl.errors import InputError
 from jaxdl.report.table import print_table, results_table
 from jaxdl.training.plan import Plan
@@ -28,7 +30,7 @@ SHORT = {
 def short(*methods):
     """A tour with a small network, three folds and short plans."""
     plans = {method: SHORT[method] for method in methods or METHODS}
-    return Tour(jaxdl.create("mlp", 5, hidden=(16,)), Plan(epochs=2), plans, folds=3)
+    return DigitsTour(jaxdl.create("mlp", 5, hidden=(16,)), Plan(epochs=2), plans, folds=3)
 
 
 def seen(folder):
@@ -39,17 +41,17 @@ def seen(folder):
 def tour(tmp_path_factory):
     """The folder that the demo made, and what it found."""
     out = tmp_path_factory.mktemp("home") / "my demo"
-    return out, demo(out, short())
+    return out, tell(out, short())
 
 
 def test_the_real_plans_fit_the_real_network():
     assert tuple(PLANS) == METHODS
-    network = Tour().model
-    frozen = [network.stage_names[: plan.boundary(network)] for plan in Tour().plans.values()]
+    network = DigitsTour().model
+    frozen = [network.stage_names[: plan.boundary(network)] for plan in DigitsTour().methods.values()]
     assert frozen[0] == frozen[3] == ()
     assert frozen[1] == network.stage_names[:-1]
     assert () < frozen[2] < frozen[1]
-    assert (SHOTS, FOLDS) == (Tour().shots, Tour().folds) == (30, 5)
+    assert (SHOTS, FOLDS) == (DigitsTour().shots, DigitsTour().folds) == (30, 5)
 
 
 def test_files(tour):
@@ -138,10 +140,10 @@ def test_the_table_is_printed_with_the_truth(tour):
 def test_a_second_run_replaces_the_first(tour, tmp_path):
     out, steps = tmp_path / "demo", []
     out.mkdir()  # an empty folder will do
-    demo(out, short("from scratch", "full fine-tuning"), say=steps.append)
+    tell(out, short("from scratch", "full fine-tuning"), say=steps.append)
     first = seen(out)
     (out / "notes.txt").write_text("mine")
-    found = demo(out, short("frozen features"))
+    found = tell(out, short("frozen features"))
     assert "pretrain a small CNN on the digits 0 to 4" in steps
     assert max(map(len, steps)) <= 72  # fits a line of a terminal, with the time before it
     assert found.best == "frozen features"
@@ -153,7 +155,7 @@ def test_a_second_run_replaces_the_first(tour, tmp_path):
 
 @pytest.mark.slow
 def test_the_same_seed_finds_the_same(tour, tmp_path):
-    again = demo(tmp_path / "demo", short("from scratch"))
+    again = tell(tmp_path / "demo", short("from scratch"))
     assert again.truth["from scratch"] == tour[1].truth["from scratch"]
     kept = [found.results["from scratch"].out_of_fold.kept for found in (again, tour[1])]
     np.testing.assert_allclose(*kept, atol=1e-4)
@@ -166,7 +168,7 @@ def test_an_interrupted_demo_can_be_made_again(tmp_path):
 
     for _ in range(2):
         with pytest.raises(KeyboardInterrupt):
-            demo(tmp_path / "demo", short(), say=stop)
+            tell(tmp_path / "demo", short(), say=stop)
     assert json.loads((tmp_path / "demo" / "summary.json").read_text())["finished"] is False
 
 
@@ -177,5 +179,5 @@ def test_a_folder_of_something_else_is_left_alone(tmp_path, content):
     (tmp_path / "summary.json").write_text(content)
     before = seen(tmp_path)
     with pytest.raises(InputError, match=tmp_path.name):
-        demo(tmp_path, short())
+        tell(tmp_path, short())
     assert seen(tmp_path) == before

@@ -1,0 +1,58 @@
+"""What a table of predictions says of probabilities."""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+PROBABILITY = "p:"  # beginning of the columns with the probability of one class or label
+
+
+class Top(NamedTuple):
+    """The most probable classes of each example, the most probable first.
+
+    Attributes:
+      indices: of the classes, ``int[n, k]``.
+      names: of the classes, ``[n, k]``; see `distinct`.
+      probabilities: of the classes, ``float64[n, k]``.
+    """
+
+    indices: np.ndarray
+    names: list[list[str]]
+    probabilities: np.ndarray
+
+
+def most_probable(names: Sequence[str], chances: np.ndarray, k: int) -> Top:
+    """The largest `k` of each row of ``chances[n, names]``; of equal ones the first."""
+    indices = np.argsort(-chances, axis=1, kind="stable")[:, :k]
+    words = distinct(names)
+    return Top(indices, [[words[i] for i in row] for row in indices], np.take_along_axis(chances, indices, 1))
+
+
+def distinct(names: Sequence[str]) -> list[str]:
+    """The names; one that occurs twice has its place added, from 0: ``crane (134)``, ``crane (517)``."""
+    made = list(names)
+    while len(set(made)) < len(made):  # what is made may be the name of another
+        counts = Counter(made)
+        made = [f"{name} ({i})" if counts[name] > 1 else name for i, name in enumerate(made)]
+    return made
+
+
+def probability_columns(names: Sequence[str], chances: np.ndarray) -> dict[str, list[str]]:
+    """Columns of a table of predictions, one for each name, of ``chances[n, names]``."""
+    return {f"{PROBABILITY}{name}": as_cells(chances[:, i]) for i, name in enumerate(distinct(names))}
+
+
+def top_columns(top: Top) -> dict[str, list[Any]]:
+    """``top1``, ``p1``, … ``topK``, ``pK``: name and probability of the most probable class, of the next, …"""
+    columns: dict[str, list[Any]] = {}
+    for place in range(top.indices.shape[1]):
+        columns[f"top{place + 1}"] = [row[place] for row in top.names]
+        columns[f"p{place + 1}"] = as_cells(top.probabilities[:, place])
+    return columns
+
+
+def as_cells(chances: np.ndarray) -> list[str]:
+    """Probabilities ``[n]`` as a table writes them."""
+    return [f"{p:.6f}" for p in chances]
