@@ -91,8 +91,8 @@ def predict_command(
             f"of {' and '.join(f'{part}/' for part in parts)} together; name {data}:val for those of val/ alone",
             soft_wrap=True,
         )
-    if predictions.scores:
-        console.print(", ".join(scores_said(predictions.task, predictions.scores)))
+    if predictions.targets is not None and predictions.task.known(predictions.targets).all():
+        _print_scores(predictions, network)
     elif predictions.targets is not None:
         foreign = [name for name in source.class_names if name not in predictions.task.names]
         console.print(
@@ -165,6 +165,35 @@ def _print_first(predictions: Predictions) -> None:
         console.print(f"{name}: {answer}", soft_wrap=True, highlight=False)
 
 
+def _print_scores(predictions: Predictions, network: Any) -> None:
+    """Of the examples that the network was not trained on first; of those that it was trained on apart."""
+
+    def said(rows: Any) -> str:
+        return ", ".join(scores_said(predictions.task, predictions.scores_of(rows)))
+
+    seen = predictions.seen
+    if seen is None or not seen.any():
+        console.print(said(slice(None)))
+        if seen is None and not isinstance(network, EnsembleCheckpoint):
+            console.print(
+                "Caution: the checkpoint does not list the examples that it was trained on. If these are among them, "
+                "the score is too good.",
+                soft_wrap=True,
+            )
+        return
+    count, total = int(seen.sum()), len(seen)
+    if count == total:
+        console.print(
+            f"No example is new: the checkpoint was trained on all {total}. What follows says how well they were "
+            "learned, not how good the network is on new examples (cross-validate measures that):",
+            soft_wrap=True,
+        )
+        console.print(f"trained on ({total} examples): {said(seen)}", soft_wrap=True)
+        return
+    console.print(f"new ({total - count} examples): {said(~seen)}", soft_wrap=True)
+    console.print(f"trained on ({count} examples, too good): {said(seen)}", soft_wrap=True)
+
+
 def _predict_together(network: EnsembleCheckpoint, source: Source, batch_size: int, out_of_fold: bool) -> Predictions:
     if out_of_fold:
         return network.out_of_fold(source, batch_size=batch_size)
@@ -192,6 +221,8 @@ def _write_csv(predictions: Predictions, source: Source, path: Path, top: int, p
         # in the words of the data: a class may be one that the checkpoint does not know
         targets = source.targets()
         table["label"] = type(task).of(targets, source.class_names).target_words(targets)
+    if predictions.seen is not None and predictions.seen.any():
+        table["trained on"] = ["yes" if seen else "no" for seen in predictions.seen]
     table |= chances
     path.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:

@@ -1,7 +1,9 @@
 """What a trained network says of examples."""
 
 import dataclasses
+import warnings
 from collections.abc import Iterable
+from functools import cached_property
 from typing import Any
 
 import jax
@@ -32,12 +34,15 @@ class Predictions:
       targets: the truth as the task means it, where it is known (-1 for a class that the checkpoint does not know);
         else None.
       names: of the examples, or None.
+      seen: whether the checkpoint was trained on each example, ``bool[n]``, as its card lists them by their content.
+        None if the card does not list them, or without targets.
     """
 
     outputs: Any
     task: Task
     targets: Any = None
     names: tuple[str, ...] | None = None
+    seen: np.ndarray | None = None
 
     @property
     def logits(self) -> Any:
@@ -80,17 +85,51 @@ class Predictions:
 
     @property
     def scores(self) -> dict[str, float] | None:
-        """What the task measures, such as ``accuracy`` and ``loss``; None where a target is not known."""
-        if self.targets is None or not self.task.known(self.targets).all():
-            return None
-        return self.task.evaluate(self.outputs, self.targets)
+        """What the task measures, such as ``accuracy`` and ``loss``; None where a target is not known.
+
+        Of the examples that the checkpoint was not trained on. Where it was trained on all of them, or does not say on
+        which, they are of all. A warning says so where some or all were trained on. See `scores_of`.
+        """
+        return None if self._record is None else self.scores_of(self._counted)
+
+    def scores_of(self, rows: np.ndarray) -> dict[str, float]:
+        """What the task measures on some of the examples, seen or not; `rows` are indices, or ``bool[n]``.
+
+        Raises:
+          InputError: where a target is not known.
+        """
+        if self._record is None:
+            raise InputError("there are no scores: the checkpoint does not know the target of each example")
+        return self.task.evaluate_record({key: values[rows] for key, values in self._record.items()})
 
     @property
     def accuracy(self) -> float | None:
-        """Share predicted right, of a classification; a class that the checkpoint does not know is predicted wrong."""
+        """Share predicted right, of a classification; a class that the checkpoint does not know is predicted wrong.
+
+        Of the same examples as `scores`.
+        """
         if self.targets is None or "accuracy" not in self.task.metrics:
             return None
-        return float((self.predicted == self.targets).mean())
+        return float((self.predicted == self.targets)[self._counted].mean())
+
+    @cached_property
+    def _record(self) -> dict[str, np.ndarray] | None:
+        if self.targets is None or not self.task.known(self.targets).all():
+            return None
+        return self.task.host_record(self.outputs, self.targets)
+
+    @property
+    def _counted(self) -> Any:
+        """The examples that scores are of."""
+        if self.seen is None or not self.seen.any():
+            return slice(None)
+        count, total = int(self.seen.sum()), len(self.seen)
+        if count == total:
+            said = "a score on these says how well they were learned, not how good the network is on new examples"
+        else:
+            said = f"the score is that of the other {total - count}"
+        warnings.warn(f"the checkpoint was trained on {count} of these {total} examples: {said}", stacklevel=3)
+        return slice(None) if count == total else ~self.seen
 
 
 def predict(
@@ -131,7 +170,10 @@ def predict(
         feed = stored_batches(source, preprocessing, batch_size, execution)
         made = [jax.tree.map(np.asarray, program(variables, x)) for x in feed]
         kept = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(source)], *made)
-    return Predictions(kept, checkpoint.task, match_targets(checkpoint.task, source), names_of(source))
+    targets = match_targets(checkpoint.task, source)
+    known = targets is not None and card.trained_on is not None
+    seen = np.isin(source.hashes(), card.seen) if known else None
+    return Predictions(kept, checkpoint.task, targets, names_of(source), seen)
 
 
 def stored_batches(

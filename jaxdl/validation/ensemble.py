@@ -90,7 +90,7 @@ class EnsembleCheckpoint:
                 "on (an older jaxdl made them), so that no score of this ensemble can be trusted: train them again, or "
                 "predict without labels"
             )
-        return self._listed("trained_on", source.hashes())
+        return self._listed("trained_on", source)
 
     def unseen(self, source: Source) -> np.ndarray:
         """Which members predict which examples out of fold, ``bool[members, n]``.
@@ -103,12 +103,13 @@ class EnsembleCheckpoint:
           InputError: as `seen`.
         """
         seen = self.seen(source)
-        tested = self._listed("tested", source.hashes())
+        tested = self._listed("tested", source)
         of_fold = np.array([card.tested is not None for card in self.cards])[:, None]
         new = ~(seen | tested).any(0)
         return ~seen & (tested | new | ~of_fold)
 
-    def _listed(self, name: str, hashes: np.ndarray) -> np.ndarray:
+    def _listed(self, name: str, source: Source) -> np.ndarray:
+        hashes = arrange_columns(source, self.cards[0].columns).hashes()  # as they were trained on
         lists = [np.frombuffer(getattr(card, name) or b"", "<u8") for card in self.cards]
         return np.stack([np.isin(hashes, listed) for listed in lists])
 
