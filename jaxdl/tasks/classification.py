@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 from jaxdl.errors import InputError
 from jaxdl.tasks.class_weights import ClassWeights
 from jaxdl.tasks.columns import as_cells, distinct, probability_columns
+from jaxdl.tasks.conformal import SetScore, cumulative_probability
 from jaxdl.tasks.metric import SHARE, Mean, Metric, NoInterval, Record, Sums, mean_of_defined
 from jaxdl.tasks.ranking import class_auc
 from jaxdl.tasks.task import Constants
@@ -96,6 +97,17 @@ def _calibration_error(record: Record, weights: np.ndarray) -> float:
     return float(np.abs(gaps).sum() / weights.sum())
 
 
+def _improbability(logits: np.ndarray) -> np.ndarray:
+    """Of each class, in the order of 1 - p: log-odds tell apart what rounds to 0 or 1."""
+    return -_log_odds(np, np.asarray(logits, np.float64))
+
+
+CONFORMAL = {
+    # sets as small as can be on average (Sadinle, Lei & Wasserman 2019, arXiv:1609.00451)
+    "probability": SetScore("probability", _improbability),
+    # larger where the network is unsure: fairer to what is hard
+    "adaptive": SetScore("adaptive", lambda logits: cumulative_probability(probabilities(logits))),
+}
 COUNTS = dict(columns=_counts, reads=("target", "predicted", "right"))
 LOSS = dict(higher_is_better=False, best=0.0, scale="distance")
 METRICS: Mapping[str, Metric] = {
@@ -150,6 +162,7 @@ class Classification(ClassWeights):
     LOSS = "log_loss"
     PROBED = "classes"
     RANKED = True
+    CONFORMAL = CONFORMAL
     SHOWN = ("accuracy",)
     SECTIONS = ("confusion", "reliability", "wrong", "saliency")
     OPTIONS = ("label_smoothing", "class_weights")

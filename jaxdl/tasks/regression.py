@@ -10,6 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from jaxdl.errors import InputError
+from jaxdl.tasks.conformal import IntervalScore
 from jaxdl.tasks.metric import Mean, Metric, Record, Sums
 from jaxdl.tasks.task import Constants, Task
 
@@ -51,6 +52,9 @@ METRICS: Mapping[str, Metric] = {
 }
 
 
+CONFORMAL = {"residual": IntervalScore("residual", lambda kept: np.asarray(kept, np.float64)[:, 0])}
+
+
 @dataclasses.dataclass(frozen=True)
 class Regression(Task):
     """One number per example, learned by least squares; targets are ``float[n]``.
@@ -63,6 +67,7 @@ class Regression(Task):
     METRICS = METRICS
     LOSS = "mse"
     PROBED = "numbers"
+    CONFORMAL = CONFORMAL
     SHOWN = ("r2", "mse", "mae")
     SECTIONS = ("residuals", "wrong")
     KEPT = ("scaling",)

@@ -136,6 +136,7 @@ class Segmentation(ClassWeights):
     DRAWS = True
     FUNCTIONS = False
     OPTIONS = ("class_weights", "loss_function")
+    NOT_CONFORMAL = "an answer is a whole mask, of which there are too many to list those that may be true"
     PREDICTS = "classes: of each pixel the number of a name of the task; confidence: its probability times 255"
 
     def __post_init__(self) -> None:

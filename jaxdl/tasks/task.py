@@ -10,6 +10,7 @@ import numpy as np
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models.staged import Staged
 from jaxdl.tasks.columns import Top, most_probable
+from jaxdl.tasks.conformal import IntervalScore, SetScore
 from jaxdl.tasks.metric import Metric, Record
 from jaxdl.tasks.user_metric import Function, as_metric
 
@@ -46,6 +47,8 @@ class Task:
       DRAWS: whether its answers are pictures, see `pictures`.
       ANSWERS_WHOLE: whether outputs are a vector for each example, and never one for each pixel.
       PREDICTS: what `predict` gives, in words, for who reads it without jaxdl.
+      CONFORMAL: scores, by name, from which prediction sets or intervals are made; the first is the usual one.
+      NOT_CONFORMAL: why there are none, where `CONFORMAL` is empty.
       RANKED: whether `probabilities` of its outputs say which class an example is most probably of; see `top`.
       mixes: whether an example may be mixed with another one, targets in the same shares (MixUp, CutMix).
     """
@@ -63,6 +66,8 @@ class Task:
     OPTIONS: ClassVar[tuple[str, ...]] = ()
     KEPT: ClassVar[tuple[str, ...]] = ()
     PROBED: ClassVar[str] = ""
+    CONFORMAL: ClassVar[Mapping[str, SetScore | IntervalScore]] = {}
+    NOT_CONFORMAL: ClassVar[str] = "the task states no score of how strange an answer would be"
     RANKED: ClassVar[bool] = False
     DRAWS: ClassVar[bool] = False
     FUNCTIONS: ClassVar[bool] = True
@@ -237,6 +242,18 @@ class Task:
         """The `k` most probable classes of each example. Raises InputError as `check_top`."""
         self.check_top(k)
         return most_probable(self.names, self.probabilities(kept), k)
+
+    def conformal(self, name: str | None = None) -> SetScore | IntervalScore:
+        """The score of that name in `CONFORMAL`, None for the usual one.
+
+        Raises:
+          InputError: where there is none, with the reason.
+        """
+        if not self.CONFORMAL:
+            raise InputError(f"there are no prediction sets or intervals for {self.name}: {self.NOT_CONFORMAL}")
+        if name is not None:
+            check_choice("score", name, self.CONFORMAL)
+        return self.CONFORMAL[name or next(iter(self.CONFORMAL))]
 
     def columns(self, kept: Tree) -> dict[str, list[Any]]:
         """Columns of a table of predictions, by name."""
