@@ -169,7 +169,7 @@ class Files(Source):
         return len(self.paths)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class ImageFiles(Files):
     """A source of image files, decoded when asked for; attributes as in `Source`.
 

@@ -16,7 +16,7 @@ from jaxdl.data.preprocessing.image import ImagePreprocessing
 Size = tuple[int, int]  # height, width
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class MaskFiles(Files):
     """Image files, each pixel of which has a class; attributes as in `Source`.
 

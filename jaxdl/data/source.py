@@ -4,18 +4,22 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from jaxdl.data.content import content_hash, hash_leaves
 from jaxdl.errors import InputError
+from jaxdl.shown import Shown, listed
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Tree = Any  # a pytree: an array, or dicts, lists and tuples of arrays
 
 
-class Source:
+class Source(Shown):
     """Random access to labelled examples.
 
     To write one, subclass it and define ``__len__`` and ``__getitem__``; all the rest has a default that is right, if
@@ -150,6 +154,32 @@ class Source:
         """This source followed by another one; `targets` are those of both, as this source means them."""
         return Joined(self, other, targets)
 
+    def to_frame(self) -> "pd.DataFrame":
+        """A row for each example: ``name``, ``target`` (``target:NAME`` where it has several), ``group``, ``time``.
+
+        Columns that the source does not have are left out. A table's features follow; pictures, and targets that are
+        maps, have no column.
+        """
+        from jaxdl.data.as_frame import as_frame  # pandas takes its time
+
+        return as_frame(self)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "examples": len(self),
+            "of": _shape_in_words(self[0]["x"]) if self.in_memory and len(self) else None,
+            "classes": listed(self.class_names),
+            "columns": listed(self.columns or ()),
+            "groups": None if self.groups is None else len(set(np.asarray(self.groups).tolist())),
+            "times": f"{min(self.times)} to {max(self.times)}" if self.times is not None and len(self) else None,
+        }
+
+
+def _shape_in_words(x: Tree) -> str:
+    leaves = [f"{np.asarray(leaf).dtype}{list(np.shape(leaf))}" for leaf in jax.tree.leaves(x)]
+    return " + ".join(leaves)
+
 
 def stack(rows: Sequence[Tree], what: str) -> Tree:
     """Pytrees of arrays as one whose arrays have the rows as first axis.
@@ -172,7 +202,7 @@ def pick(values: Any, indices: np.ndarray) -> Any:
     return values[indices] if isinstance(values, np.ndarray) else [values[i] for i in indices]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Arrays(Source):
     """A source in memory; attributes as in `Source`.
 
@@ -245,7 +275,7 @@ class Arrays(Source):
         return jax.tree.map(lambda array: array[index], self._held)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Subset(Source):
     """The examples `indices` of another source, in that order, with other groups where `regrouped` has them."""
 
@@ -305,7 +335,7 @@ class Subset(Source):
         return self.source[int(self.indices[index])]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Joined(Source):
     """A source followed by another one; `labels` are the targets of both, as the first one means them."""
 

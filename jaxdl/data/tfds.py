@@ -19,7 +19,7 @@ from jaxdl.errors import InputError, nearest
 TOGETHER = 256  # records that are read at a time where all are
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class TfdsSource(Source):
     """Examples of a prepared data set, read and decoded when asked for; attributes as in `Source`.
 

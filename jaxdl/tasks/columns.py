@@ -7,6 +7,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 PROBABILITY = "p:"  # beginning of the columns with the probability of one class or label
+SHARE = "share:"  # of those with the share of an example that a class has, such as of its pixels
+CONFIDENCE = "confidence"  # the probability of what is predicted
 
 
 class Top(NamedTuple):
@@ -51,6 +53,26 @@ def top_columns(top: Top) -> dict[str, list[Any]]:
         columns[f"top{place + 1}"] = [row[place] for row in top.names]
         columns[f"p{place + 1}"] = as_cells(top.probabilities[:, place])
     return columns
+
+
+def frame_columns(task: Any, kept: Any, *, decisions: bool = False) -> dict[str, Any]:
+    """Columns of a frame of predictions by `task`: as its `columns`, with numbers in place of texts.
+
+    Only ``confidence`` and shares are rounded, to the six decimals of the texts.
+
+    Args:
+      task: what was asked.
+      kept: what it keeps of the outputs, ``[n, …]``.
+      decisions: whether these are decision values, which have no probabilities.
+    """
+    columns = task.columns(kept)
+    of_classes = [name for name in columns if name.startswith(PROBABILITY)]
+    if decisions:
+        return {name: cells for name, cells in columns.items() if name not in (*of_classes, CONFIDENCE)}
+    chances = task.probabilities(kept) if of_classes else None
+    exact = {name: chances[:, i] for i, name in enumerate(of_classes)}
+    numbers = [name for name in columns if name == CONFIDENCE or name.startswith(SHARE)]
+    return columns | exact | {name: [float(cell) for cell in columns[name]] for name in numbers}
 
 
 def as_cells(chances: np.ndarray) -> list[str]:

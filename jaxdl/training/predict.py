@@ -2,9 +2,9 @@
 
 import dataclasses
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -16,15 +16,19 @@ from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.source import Source, arrange_columns, check_source
 from jaxdl.errors import InputError
 from jaxdl.parallel.executor import over_data
+from jaxdl.shown import ROWS, Shown
 from jaxdl.tasks import Task
-from jaxdl.tasks.columns import Top
+from jaxdl.tasks.columns import Top, frame_columns
 from jaxdl.training.execution import Execution
 from jaxdl.training.tiles import needs_tiles, predict_tiled
 from jaxdl.weights.checkpoint import Checkpoint
 
+if TYPE_CHECKING:
+    import pandas as pd
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Predictions:
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Predictions(Shown):
     """What a checkpoint says of each example.
 
     Attributes:
@@ -83,6 +87,35 @@ class Predictions:
         """
         return self.task.top(self.outputs, k)
 
+    def to_frame(self) -> "pd.DataFrame":
+        """A row for each example, by its name: the answer, probabilities and, where they are known, ``target`` and
+        ``seen`` (whether the checkpoint was trained on it)."""
+        import pandas as pd
+
+        columns = frame_columns(self.task, self.outputs)
+        if self.targets is not None:
+            columns["target"] = self.task.target_words(self.targets)
+        if self.seen is not None:
+            columns["seen"] = self.seen
+        index = pd.RangeIndex(len(self)) if self.names is None else list(self.names)
+        return pd.DataFrame(columns, index=pd.Index(index, name="example"))
+
+    def __len__(self) -> int:
+        outputs = self.outputs
+        while isinstance(outputs, Mapping):  # whose values may be lists of images
+            outputs = next(iter(outputs.values()))
+        return len(outputs)
+
+    def _facts(self) -> dict[str, Any]:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what it says is a fact below
+            scores = self.scores or {}
+        seen = None if self.seen is None else int(self.seen.sum())
+        return {"examples": len(self), "seen in training": seen, "task": self.task.describe(), **scores}
+
+    def _preview(self) -> "pd.DataFrame":
+        return _first(self, ROWS + 1).to_frame().reset_index()
+
     @property
     def scores(self) -> dict[str, float] | None:
         """What the task measures, such as ``accuracy`` and ``loss``; None where a target is not known.
@@ -130,6 +163,17 @@ class Predictions:
             said = f"the score is that of the other {total - count}"
         warnings.warn(f"the checkpoint was trained on {count} of these {total} examples: {said}", stacklevel=3)
         return slice(None) if count == total else ~self.seen
+
+
+def _first(predictions: Predictions, count: int) -> Predictions:
+    """Those of the first examples."""
+
+    def cut(tree: Any) -> Any:
+        return {name: cut(one) for name, one in tree.items()} if isinstance(tree, Mapping) else tree[:count]
+
+    held = {name: getattr(predictions, name) for name in ("outputs", "targets", "names", "seen")}
+    cut_down = {name: None if tree is None else cut(tree) for name, tree in held.items()}
+    return dataclasses.replace(predictions, **cut_down)
 
 
 def predict(

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import optax
@@ -11,6 +12,7 @@ from jaxdl.data.batches import training_batches
 from jaxdl.data.source import Source, check_source
 from jaxdl.errors import InputError
 from jaxdl.parallel.executor import on_one_device
+from jaxdl.shown import Shown
 from jaxdl.tasks import Task, choose_task
 from jaxdl.training.execution import Execution
 from jaxdl.training.feeds import make_feeds
@@ -19,13 +21,16 @@ from jaxdl.training.prepare import prepare
 from jaxdl.training.runners import make_runner
 from jaxdl.training.setup import Init
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 DIVERGED = 4.0  # times the smallest loss: beyond it the test ends
 BEGINNING = 8  # steps at first, whose running mean is of too few losses to have a slope
 MEMORY = 0.9  # of the running mean that smooths the losses
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class RangeTest:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class RangeTest(Shown):
     """What a learning-rate range test found.
 
     Attributes:
@@ -41,6 +46,15 @@ class RangeTest:
     smoothed: np.ndarray
     suggestion: float
     steepest: float
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row for each step: ``rate``, ``loss``, ``smoothed``."""
+        import pandas as pd
+
+        return pd.DataFrame({"rate": self.rates, "loss": self.losses, "smoothed": self.smoothed})
+
+    def _facts(self) -> dict[str, Any]:
+        return {"suggestion": self.suggestion, "steepest": self.steepest, "steps": len(self.rates)}
 
 
 @check_arguments

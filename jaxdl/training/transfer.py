@@ -16,6 +16,7 @@ from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
 from jaxdl.models.staged import Staged
 from jaxdl.parallel.executor import Executor, over_data
+from jaxdl.shown import Shown
 from jaxdl.tasks import Metrics, Task, choose_task
 from jaxdl.training.execution import Execution
 from jaxdl.training.feeds import Feeds, make_feeds
@@ -52,8 +53,8 @@ def finetune(init: Init, source: Source, plan: Plan, **options: Any) -> Checkpoi
     return train(init, source, plan, **options).checkpoint
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Trained:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Trained(Shown):
     """What `train` gives.
 
     Attributes:
@@ -66,6 +67,9 @@ class Trained:
     checkpoint: Checkpoint
     best: Checkpoint | None
     best_epoch: int | None
+
+    def _facts(self) -> dict[str, Any]:
+        return {"best epoch": self.best_epoch, **self.checkpoint._facts()}
 
 
 def train(

@@ -4,7 +4,7 @@ import dataclasses
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import jax.numpy as jnp
@@ -19,6 +19,7 @@ from jaxdl.models.initialise import batch_of
 from jaxdl.models.staged import Staged
 from jaxdl.models.variables import Variables, walk_shapes
 from jaxdl.parallel.executor import over_data
+from jaxdl.shown import Shown
 from jaxdl.tasks import Task
 from jaxdl.training.execution import Execution
 from jaxdl.training.predict import Predictions, match_targets, names_of, stored_batches
@@ -28,10 +29,13 @@ from jaxdl.validation.result import Result
 from jaxdl.weights.card import Card
 from jaxdl.weights.checkpoint import Checkpoint, OwnModels, restore
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 FOLDS = "folds"  # of a run of cross-validate: its networks
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class EnsemblePredictions(Predictions):
     """What an ensemble says of each example; its scores are refused where a member trained on one.
 
@@ -53,13 +57,18 @@ class EnsemblePredictions(Predictions):
         self._check()
         return super().accuracy
 
+    def _facts(self) -> dict[str, Any]:
+        if not self.refusal or self.targets is None:
+            return super()._facts()
+        return {"examples": len(self), "task": self.task.describe(), "no scores": self.refusal}
+
     def _check(self) -> None:
         if self.refusal and self.targets is not None:
             raise InputError(self.refusal)
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class EnsembleCheckpoint:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class EnsembleCheckpoint(Shown):
     """Networks of one model, classes and input; see `ensemble`.
 
     Attributes:
@@ -117,6 +126,31 @@ class EnsembleCheckpoint:
     def task(self) -> Task:
         """What its members were asked."""
         return self.cards[0].asked(self.model)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row for each member: ``data``, ``parent``, the number of examples ``trained_on`` and ``tested``."""
+        import pandas as pd
+
+        def count(hashes: bytes | None) -> int | None:
+            return None if hashes is None else len(hashes) // 8
+
+        rows = [
+            {"data": c.data, "parent": c.parent, "trained_on": count(c.trained_on), "tested": count(c.tested)}
+            for c in self.cards
+        ]
+        return pd.DataFrame(rows, index=pd.RangeIndex(len(rows), name="member"))
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "members": len(self.cards),
+            "model": describe(self.model)[0],
+            "task": self.task.describe(),
+            "input": self.cards[0].preprocessing.describe(),
+            "path": self.path,
+        }
+
+    def _preview(self) -> "pd.DataFrame":
+        return self.to_frame()
 
     @check_arguments
     def predict(

@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from jaxdl.checks import check_arguments
 from jaxdl.data.batches import steps_per_epoch
 from jaxdl.data.source import Source, check_source
 from jaxdl.errors import InputError, check_choice
+from jaxdl.shown import Shown
 from jaxdl.tasks import Metric, Metrics, Task, choose_task
 from jaxdl.training.execution import Execution
 from jaxdl.training.features import DataStore
@@ -31,13 +32,16 @@ from jaxdl.validation.training_sizes import nested_parts, resolve_sizes
 from jaxdl.weights.checkpoint import environment
 from jaxdl.weights.files import from_plain, read_json, reading
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 CURVE, SIZES = "learning_curve.json", "sizes"
 BUDGETS = ("steps", "epochs")
 EPOCH_FIELDS = ("epochs", "warmup_epochs", "unfreeze_every", "early_stopping", "eval_every")
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class LearningCurve(Saved):
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class LearningCurve(Shown, Saved):
     """Of `learning_curve`.
 
     Attributes:
@@ -78,6 +82,25 @@ class LearningCurve(Saved):
     def score_of(self, error: Any) -> Any:
         """The score that misses the best value by `error`."""
         return self.best - error if self.higher_is_better else self.best + error
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row for each size: ``asked``, ``size``, ``mean``, ``std``, and ``low`` and ``high`` of its interval."""
+        import pandas as pd
+
+        told, rows = ("asked", "size", "mean", "std"), []
+        for point in self.points:
+            ends = point.get("interval") or {}
+            row = {name: point[name] for name in told} | {"low": ends.get("low"), "high": ends.get("high")}
+            rows.append(row | {name: point.get(name) for name in ("epochs", "steps", "seconds")})
+        return pd.DataFrame(rows)
+
+    def _facts(self) -> dict[str, Any]:
+        means = ("not defined" if point["mean"] is None else f"{point['mean']:.4g}" for point in self.points)
+        sizes = ", ".join(f"{point['asked']}: {mean}" for point, mean in zip(self.points, means, strict=True))
+        return {self.metric: sizes, "budget": self.budget, "data": self.data["name"]}
+
+    def _preview(self) -> "pd.DataFrame":
+        return self.to_frame()
 
     def as_dict(self) -> dict[str, Any]:
         """All but the results, for JSON."""

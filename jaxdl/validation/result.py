@@ -6,14 +6,16 @@ import math
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
 
 from jaxdl.errors import InputError
 from jaxdl.models.variables import nest, walk_shapes
+from jaxdl.shown import Shown
 from jaxdl.tasks import Task, parse_task
+from jaxdl.tasks.columns import frame_columns
 from jaxdl.tasks.metric import percent
 from jaxdl.validation.saving import Saved
 from jaxdl.validation.splitters import is_timed
@@ -34,6 +36,9 @@ from jaxdl.validation.told import (
 from jaxdl.weights.checkpoint import Checkpoint
 from jaxdl.weights.files import from_plain, read_json, read_json_lines, read_npz, reading
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 RESULT, PREDICTIONS, CURVES = "result.json", "out_of_fold.npz", "metrics.jsonl"
 LOGITS, DECISION_VALUES = "logits", "decision values"  # what outputs may be
 NOT_NESTED = (
@@ -43,8 +48,8 @@ NOT_NESTED = (
 BEFORE = {"label": "target", "logits": "kept"}  # what columns were called by older releases
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class OutOfFold:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class OutOfFold(Shown):
     """One row for each prediction of an example by the fold that did not train on it.
 
     Attributes:
@@ -70,6 +75,10 @@ class OutOfFold:
         """Some of the rows."""
         return jax.tree.map(lambda array: array[rows], self)
 
+    def _facts(self) -> dict[str, Any]:
+        groups = None if self.group is None else len(np.unique(self.group))
+        return {"rows": len(self.index), "folds": len(np.unique(self.fold)), "groups": groups}
+
     def arrays(self) -> dict[str, np.ndarray]:
         """The arrays that there are, by name; those of a pytree as ``kept/name``."""
         held = {f.name: getattr(self, f.name) for f in dataclasses.fields(self)}
@@ -79,8 +88,8 @@ class OutOfFold:
 jax.tree_util.register_dataclass(OutOfFold, ["index", "fold", "target", "kept", "group"], [])
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Result(Saved):
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Result(Shown, Saved):
     """Of `cross_validate`.
 
     Attributes:
@@ -157,6 +166,38 @@ class Result(Saved):
             ends = f"{self.interval['low']:.4g} to {self.interval['high']:.4g}"
             said.append(f"{percent(self.interval['level'], decimals=0)} interval {ends} ({self.interval['method']})")
         return "\n".join(said + ([f"Caution: {self.caution}"] if self.caution else []))
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The out-of-fold predictions, a row for each: ``example`` (its index in the source), ``fold``, ``group``,
+        ``target``, the answer and its probabilities. An example that several folds test has a row of each."""
+        import pandas as pd
+
+        held = self.out_of_fold
+        columns = {"example": held.index, "fold": held.fold}
+        columns |= {} if held.group is None else {"group": held.group}
+        columns["target"] = self.asked.target_words(held.target)
+        return pd.DataFrame(columns | frame_columns(self.asked, held.kept, decisions=self.outputs == DECISION_VALUES))
+
+    def _facts(self) -> dict[str, Any]:
+        held = self.interval
+        ends = (
+            {f"{percent(held['level'], decimals=0)} interval": f"{held['low']:.4g} to {held['high']:.4g}"}
+            if held
+            else {}
+        )
+        return {
+            self.metric: "not defined" if self.mean is None else self.mean,
+            **ends,
+            "folds": len(self.folds),
+            "model": self.model["name"],
+            "data": f"{self.data['name']} ({self.data['examples']} examples)",
+            "caution": self.caution,
+        }
+
+    def _preview(self) -> "pd.DataFrame":
+        import pandas as pd
+
+        return pd.DataFrame(self.folds)
 
     @property
     def caution(self) -> str | None:

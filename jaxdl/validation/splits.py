@@ -5,13 +5,14 @@ import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from jaxdl.data.content import hash_indices, hash_values
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError, nearest
+from jaxdl.shown import Shown
 from jaxdl.tasks import Task, choose_task
 from jaxdl.validation.splitters import (
     GROUPED,
@@ -30,6 +31,9 @@ from jaxdl.weights.files import check_format, check_free, read_npz, reading, wri
 
 __all__ = ["SPLITTERS", "Split", "Splitter", "Splitting", "load_split", "make_splitter", "split_source"]
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SPLIT = "split.npz"
 FORMAT = 1
 FEW = 20  # folds, up to which a manifest lists their sizes
@@ -38,8 +42,8 @@ PER_EXAMPLE = ("times", "ends")  # what a file holds of every example, where it 
 REST = -1  # stands for the size of a training part that is all but the test part, in rising order
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Split:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Split(Shown):
     """A division of examples into training and test parts, fold by fold; scikit-learn takes it as a splitter.
 
     Attributes:
@@ -107,6 +111,28 @@ class Split:
     def sha256(self) -> str:
         """Of all indices in order: two results with the same hash have the same folds."""
         return hash_indices([part for pair in zip(self.train, self.test, strict=True) for part in pair])
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row for each example of each fold: ``fold``, ``part`` (``train`` or ``test``) and ``example``."""
+        import pandas as pd
+
+        rows = [
+            pd.DataFrame({"fold": fold, "part": name, "example": part})
+            for fold, parts in enumerate(zip(self.train, self.test, strict=True))
+            for name, part in zip(("train", "test"), parts, strict=True)
+        ]
+        return pd.concat(rows, ignore_index=True)
+
+    def _facts(self) -> dict[str, Any]:
+        options = ", ".join(f"{name}={value}" for name, value in self.options.items())
+        facts = {"kind": self.kind, "folds": len(self), "examples": self.examples, "options": options or None}
+        return facts | {"seed": self.seed, "sha256": f"{self.sha256[:12]}…"}
+
+    def _preview(self) -> "pd.DataFrame":
+        import pandas as pd
+
+        sizes = [(fold, len(a), len(b)) for fold, (a, b) in enumerate(zip(self.train, self.test, strict=True))]
+        return pd.DataFrame(sizes, columns=["fold", "train", "test"])
 
     def as_dict(self) -> dict[str, Any]:
         """The manifest: ``kind``, ``k``, ``seed``, ``sha256``, ``examples``, ``options``, hashes of groups and times.

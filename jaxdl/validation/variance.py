@@ -5,7 +5,7 @@ import json
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -13,6 +13,7 @@ from jaxdl.checks import check_arguments
 from jaxdl.data.source import Source, arrange_columns, check_source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
+from jaxdl.shown import Shown
 from jaxdl.tasks import Metrics, Task, choose_task
 from jaxdl.training.execution import Execution
 from jaxdl.training.plan import Plan
@@ -33,12 +34,15 @@ from jaxdl.validation.told import DataTold, ModelTold, RepeatTold, SplitTold
 from jaxdl.weights.checkpoint import Checkpoint, environment
 from jaxdl.weights.files import from_plain, read_json, reading
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 VARIANCE = "variance.json"
 FACTORS = (0.5, 1.0, 2.0)  # of the learning rate, where no configurations are given
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Variance(Saved):
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Variance(Shown, Saved):
     """Of `variance`.
 
     Attributes:
@@ -70,6 +74,26 @@ class Variance(Saved):
     model: ModelTold
     environment: Mapping[str, Any]
     seconds: float
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row for each training: number of its ``configuration`` and ``split``, its ``seed`` and ``score``."""
+        import pandas as pd
+
+        index = pd.MultiIndex.from_product(
+            [range(len(self.configurations)), range(self.scores.shape[1]), self.seeds],
+            names=("configuration", "split", "seed"),
+        )
+        return pd.DataFrame({"score": np.ravel(self.scores)}, index).reset_index()
+
+    def _facts(self) -> dict[str, Any]:
+        shape = " × ".join(map(str, np.shape(self.scores)))
+        facts = {self.metric: self.mean, "configurations × splits × seeds": shape}
+        return facts | {"model": self.model["name"], "data": self.data["name"]}
+
+    def _preview(self) -> "pd.DataFrame":
+        import pandas as pd
+
+        return pd.DataFrame([one.as_dict() for one in self.components])
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON."""

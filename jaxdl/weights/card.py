@@ -51,8 +51,8 @@ class Card:
     source: Mapping[str, Any] | None = None
     targets: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     columns: tuple[str, ...] | None = None
-    trained_on: bytes | None = None
-    tested: bytes | None = None
+    trained_on: bytes | None = dataclasses.field(default=None, repr=False)
+    tested: bytes | None = dataclasses.field(default=None, repr=False)
 
     @property
     def class_names(self) -> tuple[str, ...]:

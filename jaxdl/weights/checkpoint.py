@@ -7,7 +7,7 @@ import platform
 from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import TYPE_CHECKING, Any, TypedDict
 
 import flax.linen as nn
 import jax
@@ -24,9 +24,13 @@ from jaxdl.models.roles import ADAPTERS, is_adapter
 from jaxdl.models.staged import Staged
 from jaxdl.models.variables import Variables, join_variables, nest, partition, split_variables, walk_shapes
 from jaxdl.parallel.devices import device_kinds, first_device
+from jaxdl.shown import Shown
 from jaxdl.tasks import Task, task_of
 from jaxdl.weights.card import ARRAYS, CARD, FORMAT, LISTS, Card, lists_of, plain_card, read_card
 from jaxdl.weights.files import AGAIN, check_free, first_line, plain_path, read_json_lines, reading, written_whole
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 HISTORY = "metrics.jsonl"
 
@@ -39,8 +43,8 @@ class HistoryRow(TypedDict):
     epoch: int
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Checkpoint:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Checkpoint(Shown):
     """A model with its variables and card.
 
     Attributes:
@@ -77,6 +81,30 @@ class Checkpoint:
             return task.predict(outputs, constants) if finish is None else finish(task, outputs, constants)
 
         return predict
+
+    def to_frame(self) -> "pd.DataFrame":
+        """The history of the training that made it: a row for each epoch; no rows where there was none."""
+        import pandas as pd
+
+        return pd.DataFrame(self.history)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "model": describe(self.model)[0],
+            "parameters": f"{count_parameters(self.variables):,}",
+            "task": "not known" if self.card.task is None else self.card.task.describe(),
+            "input": self.card.preprocessing.describe(),
+            "data": self.card.data,
+            "epochs": len(self.history) or None,
+            "trained": None if self.card.preprocessing.fitted else "never",
+            "parent": self.card.parent,
+            "path": self.path,
+        }
+
+
+def count_parameters(variables: Variables) -> int:
+    """Numbers that can be trained."""
+    return sum(leaf.size for leaf in jax.tree.leaves(variables["params"]))
 
 
 def environment() -> dict[str, Any]:

@@ -5,10 +5,11 @@ import json
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxdl.shown import Shown
 from jaxdl.tasks import Task
 from jaxdl.validation.crossval import baseline_scores
 from jaxdl.validation.probes.heads import HEADS
@@ -18,12 +19,15 @@ from jaxdl.validation.splits import Split
 from jaxdl.validation.statistics.summary import summarised
 from jaxdl.weights.checkpoint import environment
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 PROBE = "probe.json"
 PROBED = "probe"  # the kind of run, and the fold strategy of its results
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class HeadResult:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class HeadResult(Shown):
     """One kind of head.
 
     Attributes:
@@ -60,13 +64,17 @@ class HeadResult:
         """The penalty (or number of neighbours) that all folds together choose; None if there is no grid."""
         return float(self.grid[self.chosen]) if HEADS[self.name].grid else None
 
+    def _facts(self) -> dict[str, Any]:
+        mean, _ = mean_and_spread([float(self.scores[self.taken(fold), fold]) for fold in range(self.scores.shape[1])])
+        return {"head": self.name, "score": mean, HEADS[self.name].grid or "grid": self.best, "nested": self.nested}
+
     def taken(self, fold: int) -> int:
         """The place in the grid that counts in `fold`."""
         return self.chosen if self.by_fold is None else self.by_fold[fold]
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class ProbeResult(Saved):
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class ProbeResult(Shown, Saved):
     """Of `probe`.
 
     Attributes:
@@ -110,6 +118,30 @@ class ProbeResult(Saved):
         With its interval, its metrics and its calibration.
         """
         return self._results[head]
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row for each head: its score, the ``low`` and ``high`` end of its interval, ``best`` of its grid."""
+        import pandas as pd
+
+        rows = []
+        for name, head in self.heads.items():
+            found = self.result(name)
+            ends = found.interval or {}
+            row = {"head": name, self.metric: found.mean, "low": ends.get("low"), "high": ends.get("high")}
+            rows.append(row | {"best": head.best, "nested": head.nested, "seconds": head.seconds})
+        return pd.DataFrame(rows)
+
+    def _facts(self) -> dict[str, Any]:
+        return {
+            "metric": self.metric,
+            "heads": ", ".join(self.heads),
+            "folds": len(self.split),
+            "model": self.model["name"],
+            "data": f"{self.data} ({len(self.labels)} examples)",
+        }
+
+    def _preview(self) -> "pd.DataFrame":
+        return self.to_frame()
 
     @cached_property
     def _results(self) -> dict[str, Result]:

@@ -5,9 +5,10 @@ import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from jaxdl.errors import InputError
+from jaxdl.shown import Shown
 from jaxdl.training.plan import Plan
 from jaxdl.training.setup import Init
 from jaxdl.validation.result import NOT_NESTED, Result, load_result
@@ -15,11 +16,14 @@ from jaxdl.validation.saving import Saved
 from jaxdl.validation.told import ConfigurationTold, RankedTold
 from jaxdl.weights.files import from_plain, read_json, reading
 
+if TYPE_CHECKING:
+    import pandas as pd
+
 SEARCH = "search.json"
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class SearchResult(Saved):
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class SearchResult(Shown, Saved):
     """Of `search`.
 
     Attributes:
@@ -87,6 +91,31 @@ class SearchResult(Saved):
         """For each dimension what each outer fold chose, in order."""
         chosen = [self.configurations[number]["values"] for number in self.choices]
         return {name: [values[name] for values in chosen] for name in self.configurations[0]["values"]}
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row for each configuration, the best first: its values, then ``mean``, ``se``, ``loss``, ``epochs`` and
+        ``rank`` on all data, and by how many outer folds it was ``chosen``."""
+        import pandas as pd
+
+        told, chosen = ("mean", "se", "loss", "loss_se", "epochs", "rank"), Counter(self.choices)
+        rows = [
+            {
+                "configuration": row["configuration"],
+                **self.configurations[row["configuration"]]["values"],
+                **{name: row.get(name) for name in told},
+                **({"chosen": chosen[row["configuration"]]} if self.nested else {}),
+            }
+            for row in self.ranking
+        ]
+        return pd.DataFrame(rows)
+
+    def _facts(self) -> dict[str, Any]:
+        best = self.configurations[self.final]["values"]
+        facts = {"best": ", ".join(f"{k}={v}" for k, v in best.items()), "configurations": len(self.configurations)}
+        return facts | {"nested": self.nested or None} | self.result._facts()
+
+    def _preview(self) -> "pd.DataFrame":
+        return self.to_frame()
 
     def as_dict(self) -> dict[str, Any]:
         """All but `result` and what cannot be written, for JSON."""

@@ -4,16 +4,20 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
 from itertools import combinations
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import jax
 import numpy as np
 
 from jaxdl.errors import InputError, check_choice
+from jaxdl.shown import Shown
 from jaxdl.tasks.metric import Metric
 from jaxdl.validation.result import Result
 from jaxdl.validation.statistics.pair_tests import corrected_t, mcnemar, paired_bootstrap
 from jaxdl.validation.statistics.sample import Sample
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 Test = Literal["corrected-t", "mcnemar", "bootstrap"]
 TESTS = get_args(Test)
@@ -41,8 +45,8 @@ class Pair:
     adjusted: float
 
 
-@dataclasses.dataclass(frozen=True)
-class Comparison:
+@dataclasses.dataclass(frozen=True, repr=False)
+class Comparison(Shown):
     """Of `compare`.
 
     Attributes:
@@ -68,6 +72,19 @@ class Comparison:
     groups: int | None = None
     cautions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     other_metrics: Mapping[str, str] = dataclasses.field(default_factory=dict)
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row for each pair: the fields of `Pair`."""
+        import pandas as pd
+
+        return pd.DataFrame([dataclasses.asdict(pair) for pair in self.pairs])
+
+    def _facts(self) -> dict[str, Any]:
+        scores = ", ".join(f"{name} {score:.4g}" for name, score in self.scores.items())
+        return {"metric": self.metric, "scores": scores, "test": self.test, "groups": self.groups}
+
+    def _preview(self) -> "pd.DataFrame":
+        return self.to_frame()
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values, for JSON; the score of a fold is None where the metric is not defined on it."""

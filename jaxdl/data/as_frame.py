@@ -1,0 +1,30 @@
+"""A source as a table of pandas: what is known of each example, without the pictures."""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+
+def as_frame(source: Any) -> pd.DataFrame:
+    """A row for each example; see `data.Source.to_frame`."""
+    targets = source.targets()
+    columns: dict[str, Any] = {} if source.names is None else {"name": list(source.names)}
+    columns |= {} if targets is None else _targets(targets, source.class_names)
+    for name, values in (("group", source.groups), ("time", source.times), ("text", source.texts)):
+        columns |= {} if values is None else {name: list(values)}
+    x = source.stacked() if source.columns else None
+    if x is not None and getattr(x, "ndim", 0) == 2:
+        columns |= {name: x[:, i] for i, name in enumerate(source.columns) if name not in columns}
+    return pd.DataFrame(columns, index=pd.RangeIndex(len(source), name="example"))
+
+
+def _targets(targets: Any, names: tuple[str, ...]) -> dict[str, Any]:
+    """Columns of the targets: a class by its name, a label or a number each by itself; none of maps and pytrees."""
+    if not isinstance(targets, np.ndarray) or targets.ndim not in (1, 2):
+        return {}
+    if targets.ndim == 1:
+        classes = names and targets.dtype.kind in "iu"
+        return {"target": [names[i] if 0 <= i < len(names) else None for i in targets] if classes else targets}
+    named = names if len(names) == targets.shape[1] else range(targets.shape[1])
+    return {f"target:{name}": targets[:, i] for i, name in enumerate(named)}
