@@ -21,9 +21,11 @@ from jaxdl.commands.demo import demo_command
 from jaxdl.commands.ensemble import ensemble_command
 from jaxdl.commands.export import export_command
 from jaxdl.commands.find_lr import find_lr_command
+from jaxdl.commands.help import ALL, FIRST, HELP, print_help
 from jaxdl.commands.inspect import inspect_command
 from jaxdl.commands.learning_curve import learning_curve_command
 from jaxdl.commands.models import models_command
+from jaxdl.commands.other_names import check_names
 from jaxdl.commands.predict import predict_command
 from jaxdl.commands.probe import probe_command
 from jaxdl.commands.report import report_command
@@ -74,11 +76,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
             return
         if not arguments:
             raise InputError(f"there is no command; expected one of: {', '.join(COMMANDS)}. See jaxdl --help")
-        if arguments in (["-h"], ["--help"]):
+        if arguments[0] in HELP:
             _print_commands()
             return
-        if arguments and not arguments[0].startswith("-"):
+        if not arguments[0].startswith("-"):
             check_choice("command", arguments[0], COMMANDS)
+            if _helped(arguments[0], arguments[1:]):
+                return
+            check_names(arguments[0], COMMANDS[arguments[0]], arguments[1:])
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="jaxdl",
@@ -103,6 +108,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
         _leave(TERMINATED, is_program)
 
 
+def _helped(name: str, arguments: Sequence[str]) -> bool:
+    """Prints the help of a command where that is asked for: the options that most need, or all of them."""
+    asked = set(arguments) & set(HELP)
+    if asked and ALL not in asked and name in FIRST:
+        print_help(name, COMMANDS[name])
+    elif asked:
+        tyro.cli(COMMANDS[name], prog=f"jaxdl {name}", args=["--help"], registry=registry)
+    return bool(asked)
+
+
 def _print_commands() -> None:
     """The help without a command. (tyro's would name all of them in a line of usage that no terminal holds.)"""
     console.print("usage: jaxdl COMMAND [OPTIONS]\n\nTransfer learning in JAX whose results can be trusted.\n")
@@ -110,7 +125,10 @@ def _print_commands() -> None:
     for name, command in COMMANDS.items():
         table.add_row(f"  {name}", command.__doc__.splitlines()[0])
     console.print(table)
-    console.print("\njaxdl COMMAND --help shows the options, jaxdl --version the version.", highlight=False)
+    console.print(
+        "\njaxdl COMMAND --help shows the options, --help-all all of them, jaxdl --version the version.",
+        highlight=False,
+    )
 
 
 def _leave(code: int, is_program: bool) -> None:

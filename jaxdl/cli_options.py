@@ -277,13 +277,14 @@ registry = tyro.constructors.ConstructorRegistry()
 
 @registry.primitive_rule
 def _choice(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
-    """Choices are listed in the help but checked by the package, whose message names the nearest."""
+    """Choices are listed in the help but checked by the package, whose message names the nearest; AdamW is adamw."""
     if get_origin(info.type) is not Literal:
         return None
+    spelled = {str(choice).casefold(): choice for choice in get_args(info.type)}
     return tyro.constructors.PrimitiveConstructorSpec(
         nargs=1,
         metavar="{" + ",".join(get_args(info.type)) + "}",
-        instance_from_str=lambda given: given[0],
+        instance_from_str=lambda given: spelled.get(given[0].casefold(), given[0]),
         is_instance=lambda value: isinstance(value, str),
         str_from_instance=lambda value: [value],
     )

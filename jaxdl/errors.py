@@ -25,8 +25,9 @@ class InputError(ValueError):
 
 def nearest(value: object, choices: Iterable[object]) -> str:
     """``" Did you mean 'x'?"`` for the choice most like `value`, or nothing if none is alike."""
-    close = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1, cutoff=0.5)
-    return f" Did you mean '{close[0]}'?" if close else ""
+    spelled = {str(choice).casefold(): choice for choice in choices}
+    close = difflib.get_close_matches(str(value).casefold(), spelled, n=1, cutoff=0.5)
+    return f" Did you mean '{spelled[close[0]]}'?" if close else ""
 
 
 def check_choice(what: str, value: object, choices: Iterable[object]) -> None:

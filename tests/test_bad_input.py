@@ -351,14 +351,14 @@ def test_a_checkpoint_of_another_model_lists_every_mismatch(refused):
         ("inspect notes.txt", "'.*notes.txt' is not a jaxdl checkpoint"),
         ("inspect vit --num-outputs 0", "num_outputs is 0"),
         ("inspect resnet18 --input-shape 5", "a resnet needs \\[batch, height, width, channels\\]"),
-        ("pretrain --model mlp --data good.npz --out new --epoch 3", "(?s)Unrecognized options: --epoch.*--epochs INT"),
+        ("pretrain --model mlp --data good.npz --out new --epoch 3", "no option --epoch; .* --epochs"),
         ("pretrain --model mlp --data good.npz --out new --epochs three", "Error parsing --epochs.*'three'"),
         (
             "pretrain --model mlp --data good.npz --out new --stage-lr head",
             "'head'.*head=10",
         ),
         ("pretrain --model mlp --data good.npz --out new --stage-lr a=1 a=2", "'a' has two factors; expected one"),
-        ("pretrain --model mlp --data good.npz", "(?s)Missing from jaxdl pretrain:.*--out CKPT"),
+        ("pretrain --model mlp --data good.npz", "jaxdl pretrain needs --out; "),
     ],
 )
 def test_a_command_that_makes_no_sense(refused, line, message):

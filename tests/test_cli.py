@@ -91,9 +91,10 @@ def _at_home(home, monkeypatch):
 
 
 @pytest.mark.parametrize("command", [None, *cli.COMMANDS])
-def test_help_reads_well(monkeypatch, command):
+@pytest.mark.parametrize("asked", ["--help", "--help-all"])
+def test_help_reads_well(monkeypatch, command, asked):
     monkeypatch.setenv("COLUMNS", "80")
-    said = jaxdl_command(f"{command or ''} --help")
+    said = jaxdl_command(f"{command or ''} {asked}")
     assert said.startswith(f"usage: jaxdl {command or ''}".strip())
     assert max(map(len, said.splitlines())) <= 80
     for ugly in ("`", "None", "True,False", "(default: )", "no-debug", "no-restart", "Optional", "PATH|"):
@@ -144,7 +145,7 @@ BLOCKS = {
 
 @pytest.mark.parametrize("command", BLOCKS)
 def test_options_are_the_same_everywhere(command):
-    boxes = re.split(r"(\w+) options\b", jaxdl_command(f"{command} --help"))[1:]
+    boxes = re.split(r"(\w+) options\b", jaxdl_command(f"{command} --help-all"))[1:]
     shown = {name: options_of(said) for name, said in zip(boxes[::2], boxes[1::2], strict=True)}
     assert shown == {
         name: [flag.replace("--nested", "--no-nested") for flag in fields_of(kind)]  # which is on by default
@@ -153,7 +154,7 @@ def test_options_are_the_same_everywhere(command):
 
 
 def test_every_option_of_a_plan_is_explained_by_its_part():
-    said = re.sub(r"[│\s]+", " ", jaxdl_command("finetune --help"))
+    said = re.sub(r"[│\s]+", " ", jaxdl_command("finetune --help-all"))
     documented = {}
     for part in Plan.__bases__:
         listed = inspect.getdoc(part).split("Attributes:\n")[1]
