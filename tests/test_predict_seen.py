@@ -1,4 +1,4 @@
-"""Predictions of examples that a network was trained on, and of new ones: scored apart, by the command and in Python."""
+"""Predictions of examples that a network was trained on, and of new ones: scored apart, by command and in Python."""
 
 import dataclasses
 import re

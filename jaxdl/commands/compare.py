@@ -9,9 +9,9 @@ import tyro
 from rich.table import Table
 
 from jaxdl.cli_options import Debug, MetricOption, option
-from jaxdl.commands.console import console, score
+from jaxdl.commands.console import console, print_wide, score
 from jaxdl.errors import InputError
-from jaxdl.report.compare import draw_comparison
+from jaxdl.report.compare import draw_comparison, explained
 from jaxdl.tasks.metric import percent
 from jaxdl.validation.result import load_result
 from jaxdl.validation.statistics.compare import Comparison, Test, compare
@@ -32,7 +32,7 @@ def compare_command(
     out: Annotated[Path | None, option("FILE")] = None,
     debug: Debug = False,
 ) -> None:
-    """Tell which results on the same folds differ.
+    """Say which results on the same folds differ, and how much they may.
 
     Args:
       runs: folders of cross-validate, on the same folds.
@@ -71,7 +71,7 @@ def _tell(found: Comparison) -> None:
     table = Table(box=None, pad_edge=False)
     for title, side in (("run", "left"), (found.metric, "right"), ("lowest fold", "right"), ("highest", "right")):
         table.add_column(title, justify=side)
-    table.add_column("differ")
+    table.add_column("letters")
     for name, mean in found.scores.items():
         folds = [fold for fold in found.folds[name] if not math.isnan(fold)] or [math.nan]
         mark = " !" if name in found.cautions else ""
@@ -79,28 +79,27 @@ def _tell(found: Comparison) -> None:
     console.print(table)
     for name, said in found.cautions.items():
         console.print(f"! {name}: {said}", soft_wrap=True, highlight=False, style="yellow")
-    pairs = Table(box=None, pad_edge=False)
+    console.print()
+    _tell_pairs(found)
+
+
+def _tell_pairs(found: Comparison) -> None:
+    """The difference of every pair with its interval, and what could have been found."""
+    table = Table(box=None, pad_edge=False)
     interval = f"{percent(1 - found.alpha, decimals=0)} interval"
-    for title, side in (
-        ("pair", "left"),
-        ("difference", "right"),
-        (interval, "right"),
-        ("p", "right"),
-        ("p by Holm", "right"),
-    ):
-        pairs.add_column(title, justify=side)
+    columns = ("pair", "difference", interval, "p", "p by Holm", "a difference is", "detectable")
+    for title in columns:
+        table.add_column(title, justify="left" if title in ("pair", "a difference is") else "right", overflow="fold")
     for pair in found.pairs:
-        pairs.add_row(
+        table.add_row(
             f"{pair.first} – {pair.second}",
             f"{pair.difference:+.4f}",
             "–" if pair.low is None else f"{pair.low:+.4f} to {pair.high:+.4f}",
             score(pair.p, 3),
             score(pair.adjusted, 3),
+            "shown" if pair.shown else "not shown",
+            "–" if pair.detectable is None else score(pair.detectable),
         )
-    console.print()
-    console.print(pairs)
-    whole = f", whole groups, of which there are {found.groups}" if found.groups else ""
-    console.print(
-        f"Runs that share a letter do not differ at {found.alpha:g} ({found.test}{whole}, Holm's correction for "
-        f"{len(found.pairs)} pair{'s' if len(found.pairs) > 1 else ''})."
-    )
+    print_wide(table)
+    for line in explained(found):
+        console.print(line, soft_wrap=True, highlight=False)

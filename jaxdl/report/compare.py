@@ -2,11 +2,37 @@
 
 from pathlib import Path
 
-from jaxdl.validation.statistics.compare import Comparison
+from jaxdl.tasks.metric import percent
+from jaxdl.validation.statistics.compare import POWER, Comparison
+
+
+def explained(found: Comparison) -> list[str]:
+    """Sentences on what the letters, the intervals and the detectable differences of a comparison mean."""
+    whole = f", whole groups, of which there are {found.groups}" if found.groups else ""
+    count = f"{len(found.pairs)} pair{'s' if len(found.pairs) > 1 else ''}"
+    said = [
+        f"Between runs that share a letter no difference was shown at {found.alpha:g} ({found.test}{whole}, Holm's "
+        f"correction for {count})."
+    ]
+    if unshown := [pair for pair in found.pairs if not pair.shown]:
+        known = [pair.detectable for pair in unshown if pair.detectable is not None]
+        least = (
+            f"{min(known):.3g}" + (f" to {max(known):.3g}" if max(known) > 1.01 * min(known) else "") if known else ""
+        )
+        said.append(
+            "That is no proof that they are equally good: their difference may be anything inside its interval."
+            + (
+                f" This data could have shown a difference of {least}: as large as that, the test finds it in "
+                f"{percent(POWER, decimals=0)} of such experiments (column detectable)."
+                if known
+                else ""
+            )
+        )
+    return said
 
 
 def draw_comparison(found: Comparison, path: str | Path) -> None:
-    """Writes a PNG: a line for each result with its folds, their mean, and the letters of those that do not differ."""
+    """Writes a PNG: a line for each result with its folds, their mean, and letters; see `explained`."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -34,7 +60,7 @@ def draw_comparison(found: Comparison, path: str | Path) -> None:
     axes.set_yticks(range(len(names)), [f"{name} (too good)" if name in found.cautions else name for name in names])
     axes.invert_yaxis()
     axes.set_xlabel(found.metric)
-    axes.set_title(f"Results that share a letter do not differ at {found.alpha:g} ({found.test}, Holm)", fontsize=10)
+    axes.set_title(f"Shared letter: no difference shown at {found.alpha:g} ({found.test}, Holm)", fontsize=10)
     axes.grid(axis="x", alpha=0.3)
     axes.margins(y=0.15)
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)

@@ -116,6 +116,18 @@ class Task:
         """Whether a head that was trained for `other` answers this one."""
         return type(self) is type(other) and self.names == other.names
 
+    def differs_from(self, other: "Task") -> str:
+        """How the question differs from that of `other`, in words; empty where it is the same (see `same_question`)."""
+        if self.same_question(other):
+            return ""
+        if type(self) is not type(other):
+            return f"{self.name} ({self.describe()}) and {other.name} ({other.describe()})"
+        only = [sorted(set(one) - set(two)) for one, two in ((self.names, other.names), (other.names, self.names))]
+        if not any(only) and len(self.names) == len(other.names):
+            return f"the order of the names, {self.first_names()} and {other.first_names()}"
+        said = [", ".join(names[:5]) + (", …" if len(names) > 5 else "") if names else "no other" for names in only]
+        return f"the names of its outputs, of which only the first has {said[0]}, only the second {said[1]}"
+
     def takes(self, targets: Tree, names: Sequence[str]) -> bool:
         """Whether predictions of this task can be compared with targets like these: those it `fits`, or can `check`."""
         if type(self).fits(targets, names):

@@ -13,7 +13,7 @@ from sklearn import metrics as sk
 from test_statistics import _drawn, _result
 
 from jaxdl.errors import InputError
-from jaxdl.validation.statistics.compare import compare
+from jaxdl.validation.statistics.compare import compare, detectable_difference
 from jaxdl.validation.statistics.pair_tests import corrected_t
 
 
@@ -169,3 +169,62 @@ def test_a_metric_without_an_interval_is_compared_by_folds_alone():
     changed = dataclasses.replace(results["second"], task="other")
     with pytest.raises(InputError, match="other"):
         compare({"first": results["first"], "second": changed})
+
+
+# What could have been found
+
+
+@pytest.mark.parametrize(("degrees", "pairs"), [(4, 1), (9, 3), (60, 1)])
+def test_the_detectable_difference_is_found_in_four_of_five_experiments(degrees, pairs):
+    """Simulated: t-tests of normal differences, whose standard error is estimated with these degrees of freedom."""
+    error, alpha = 0.02, 0.05
+    half = stats.t.ppf(1 - alpha / 2, degrees) * error
+    found = detectable_difference(0.1 - half, 0.1 + half, degrees, alpha, pairs)
+    rng, many = np.random.default_rng(0), 200_000
+    means = rng.normal(found, error, many)
+    errors = error * np.sqrt(rng.chisquare(degrees, many) / degrees)
+    power = (2 * stats.t.sf(np.abs(means) / errors, degrees) <= alpha / pairs).mean()
+    assert power == pytest.approx(0.8, abs=0.004)
+
+
+def test_nothing_is_detectable_without_an_interval():
+    assert detectable_difference(None, None, 4, 0.05) is None
+    label, logits = _drawn(60)
+    same = {name: _result(label, logits) for name in ("one", "two")}
+    (pair,) = compare(same).pairs
+    assert (pair.low, pair.detectable, pair.shown) == (None, None, False)
+
+
+@pytest.mark.parametrize("test", ["corrected-t", "mcnemar", "bootstrap"])
+def test_more_examples_show_smaller_differences_and_a_verdict_goes_by_holms_p(test):
+    few, many = (compare(_two(n, better=0.3), test=test) for n in (100, 1600))
+    assert many.pairs[0].detectable < few.pairs[0].detectable / 2
+    for found in (few, many):
+        (pair,) = found.pairs
+        assert pair.shown == (pair.adjusted <= 0.05)
+        assert (len(set(found.letters.values())) == 2) == pair.shown
+        # an estimate as large as what is detectable lies outside its interval's half width
+        assert pair.detectable > (pair.high - pair.low) / 2
+        assert json.loads(json.dumps(found.as_dict()))["pairs"][0]["detectable"] == pair.detectable
+
+
+@pytest.mark.parametrize(
+    ("names", "said"),
+    [(("a", "b", "fly"), ["only the first has c", "only the second fly"]), (("b", "a", "c"), ["order of the names"])],
+)
+def test_results_of_other_classes_say_which(names, said):
+    label, logits = _drawn(60)
+    with pytest.raises(InputError) as caught:
+        compare({"first": _result(label, logits), "second": _result(label, logits, names=names)})
+    for words in said:
+        assert words in str(caught.value)
+
+
+def test_results_of_other_data_say_which():
+    label, logits = _drawn(60)
+    other = _result(label, logits, sha="another")
+    other = dataclasses.replace(other, data={**other.data, "name": "elsewhere"})
+    with pytest.raises(InputError, match="60 examples of made, the second of 60 examples of elsewhere"):
+        compare({"first": _result(label, logits), "second": other})
+    with pytest.raises(InputError, match="regression"):
+        compare({"first": _result(label, logits), "second": _result(label, logits[:, :1], names=())})

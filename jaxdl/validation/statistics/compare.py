@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 Test = Literal["corrected-t", "mcnemar", "bootstrap"]
 TESTS = get_args(Test)
+POWER = 0.8  # of the difference that the data could have shown, see `Pair.detectable`
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +35,10 @@ class Pair:
       low, high: interval of the difference, by the same test; of level 1 - alpha, for this pair alone. None where
         there is nothing to make it from, as for the same predictions.
       adjusted: `p` by Holm's correction for all pairs.
+      shown: whether a difference was shown, `adjusted` at most alpha. Where it was not, the difference may still be
+        anything in the interval: no difference shown is not shown to be no difference.
+      detectable: what this data could have shown: the true difference that the test would find in `POWER` of such
+        experiments, at the strictest level of Holm's correction. None where there is no interval.
     """
 
     first: str
@@ -43,6 +48,8 @@ class Pair:
     low: float | None
     high: float | None
     adjusted: float
+    shown: bool
+    detectable: float | None
 
 
 @dataclasses.dataclass(frozen=True, repr=False)
@@ -55,7 +62,7 @@ class Comparison(Shown):
       alpha: chance of finding a difference anywhere where there is none.
       scores: mean over folds by name, the best first; where a fold has no score, that of all rows.
       folds: score of each fold by name.
-      letters: by name; results that share a letter do not differ.
+      letters: by name; between results that share a letter no difference was shown.
       pairs: all of them.
       groups: how many there are, which the test took whole; None without groups, or of a test of folds.
       cautions: by name why a score is too good, of results that were chosen by the folds that score them.
@@ -131,7 +138,7 @@ def compare(
     means = {name: samples[name].pooled_score if np.isnan(mean) else mean for name, mean in means.items()}
     order = sorted(samples, key=lambda name: -chosen.sign * means[name])
     pairs = _tested([(name, samples[name]) for name in order], test, alpha, seed)
-    different = {(pair.first, pair.second) for pair in pairs if pair.adjusted <= alpha}
+    different = {(pair.first, pair.second) for pair in pairs if pair.shown}
     return Comparison(
         metric=chosen.name,
         test=test,
@@ -156,10 +163,47 @@ def _tested(samples: Sequence[tuple[str, Sample]], test: str, alpha: float, seed
         judge = corrected_t if test == "corrected-t" else mcnemar
         found = [judge(every[one], every[other], alpha) for one, other in places]
     adjusted = holm([p for _, p, *_ in found])
+    degrees = (len(every[0].test) if test == "corrected-t" else every[0].units) - 1
     return [
-        Pair(samples[one][0], samples[other][0], *row, float(corrected))
+        Pair(
+            samples[one][0],
+            samples[other][0],
+            *row,
+            float(corrected),
+            shown=bool(corrected <= alpha),
+            detectable=detectable_difference(row[2], row[3], degrees, alpha, len(places)),
+        )
         for (one, other), row, corrected in zip(places, found, adjusted, strict=True)
     ]
+
+
+def detectable_difference(
+    low: float | None, high: float | None, degrees: int, alpha: float, pairs: int = 1
+) -> float | None:
+    """The true difference that a t-test finds in `POWER` of all experiments whose standard error is the one found here.
+
+    The test statistic then has a noncentral t distribution (Cohen 1988, chapter 2): that of (Z + shift) ÷ S, whose
+    distribution is averaged over quantiles of S here, since scipy's gives NaN far from the centre.
+
+    Args:
+      low, high: interval of the difference, of level 1 - alpha; None where there is none.
+      degrees: of freedom, of the test and of the interval.
+      alpha: level of the interval.
+      pairs: how many are tested; the test is of level alpha ÷ pairs, Holm's strictest.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import chi2, norm, t
+
+    if low is None or high is None or degrees < 1 or high <= low:
+        return None
+    error = (high - low) / 2 / t.ppf(1 - alpha / 2, degrees)
+    quantiles = (np.arange(2000) + 0.5) / 2000
+    least = t.ppf(1 - alpha / pairs / 2, degrees) * np.sqrt(chi2.ppf(quantiles, degrees) / degrees)
+
+    def lacking(shift: float) -> float:
+        return float(np.mean(norm.sf(least - shift) + norm.cdf(-least - shift))) - POWER
+
+    return float(brentq(lacking, 0.0, least.max() + 10) * error)
 
 
 def _samples(results: Mapping[str, Result], metric: Metric) -> tuple[dict[str, Sample], int | None]:
@@ -174,25 +218,34 @@ def _samples(results: Mapping[str, Result], metric: Metric) -> tuple[dict[str, S
 def _check_alike(results: Mapping[str, Result]) -> None:
     (name, first), *others = results.items()
     for other, result in others:
-        if not first.asked.same_question(result.asked):
-            raise InputError(
-                f"'{name}' is of {first.asked.describe()}, '{other}' of {result.asked.describe()}; results of the same "
-                "task can be compared"
-            )
         mine, theirs = first.out_of_fold, result.out_of_fold
+        # only said: the same data may be called by two paths
+        own, given = _data_said(first), _data_said(result)
+        data = "" if own == given else f" The first is of {own}, the second of {given}."
+        if said := first.asked.differs_from(result.asked):
+            raise InputError(
+                f"'{name}' and '{other}' were asked different things and cannot be compared. They differ in {said}."
+                f"{data} Expected runs of one task on the same data"
+            )
         same_rows = np.array_equal(mine.index, theirs.index) and np.array_equal(mine.fold, theirs.fold)
         if result.split["sha256"] != first.split["sha256"] or not same_rows:
             raise InputError(
                 f"'{name}' and '{other}' use other folds (split {first.split['sha256'][:12]}… and "
-                f"{result.split['sha256'][:12]}…); run one again on the folds of the other, for example with the same "
-                "--data, --splitter, --folds and --seed"
+                f"{result.split['sha256'][:12]}…).{data} Run one again on the folds of the other, for example with the "
+                "same --data, --splitter, --folds and --seed"
             )
         if not all(map(np.array_equal, jax.tree.leaves(mine.target), jax.tree.leaves(theirs.target))):
-            raise InputError(f"'{name}' and '{other}' have other labels for the same examples; expected the same data")
+            raise InputError(
+                f"'{name}' and '{other}' have other labels for the same examples.{data} Expected the same data"
+            )
     grouped = {name: r.out_of_fold.group for name, r in results.items() if r.out_of_fold.group is not None}
     for other, group in grouped.items():
         if not np.array_equal(group, next(iter(grouped.values()))):
             raise InputError(f"'{next(iter(grouped))}' and '{other}' have other groups; expected the same data")
+
+
+def _data_said(result: Result) -> str:
+    return f"{result.data['examples']} examples of {result.data['name']}"
 
 
 def holm(p: Sequence[float]) -> np.ndarray:
@@ -206,11 +259,11 @@ def holm(p: Sequence[float]) -> np.ndarray:
 
 
 def letters(names: Sequence[str], different: set[tuple[str, str]]) -> dict[str, str]:
-    """A compact letter display (Piepho 2004, insert and absorb): two share a letter where they do not differ.
+    """A compact letter display (Piepho 2004, insert and absorb): two share a letter where no difference is shown.
 
     Args:
       names: in the order in which letters are given out.
-      different: pairs that differ.
+      different: pairs with a difference that is shown.
     """
     groups: list[frozenset[str]] = [frozenset(names)]
     for one, other in sorted(different):
