@@ -12,6 +12,7 @@ from jaxdl.demo.methods import FOLDS, SCRATCH
 from jaxdl.demo.story import Material, Say, Stopwatch
 from jaxdl.models import create
 from jaxdl.models.staged import Staged
+from jaxdl.training.execution import Execution
 from jaxdl.training.plan import Plan
 from jaxdl.training.transfer import pretrain
 from jaxdl.weights.checkpoint import restore, save
@@ -52,7 +53,7 @@ class DigitsTour:
         say("pretrain a small CNN on the digits 0 to 4")
         with clock.measure("pretrain"):
             source = digits(range(5))
-            parent = pretrain(self.model, source, self.pretraining)
+            parent = pretrain(self.model, source, self.pretraining, execution=Execution(progress=False))
         with clock.measure("save and restore"):
             parent = restore(save(parent, out / "pretrained"))
         labelled, unseen = few_shots(digits(range(5, 10)), self.shots, seed=0)

@@ -147,7 +147,7 @@ def tell(out: str | Path, tour: Tour, *, allow: Iterable[str] = (), say: Say = l
     Raises:
       InputError: if `out` holds something else, or the examples and the network do not go together.
     """
-    execution = Execution(allow=allow, store=DataStore(batch_size=32))
+    execution = Execution(progress=False, allow=allow, store=DataStore(batch_size=32))
     out, clock = _make_room(Path(out).expanduser().absolute()), Stopwatch()
     made = tour.prepare(out, clock, say)
     results, refitted, truth = {}, {}, {}

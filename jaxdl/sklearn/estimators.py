@@ -97,7 +97,7 @@ class _Transfer(BaseEstimator):
 
     def _train(self, x: np.ndarray, y: np.ndarray, outputs: int, class_names: list[str] | None) -> None:
         source = arrays(x, y, class_names=class_names, name="X", task=self.TASK)
-        execution = Execution(image_size=self.image_size)
+        execution = Execution(image_size=self.image_size, progress=False)
         start, plan = self._start(outputs), self._plan()
         self.checkpoint_ = finetune(start, source, plan, task=self.TASK, head=self.head, execution=execution)
         self.history_ = list(self.checkpoint_.history)

@@ -24,8 +24,10 @@ class Execution:
       workers: processes that decode what is streamed; 0 for a thread of this one.
       work: folder where the state of the run is kept. The same call goes on from there after an interruption, and ends
         with the very numbers of a call that was never interrupted; what was finished is not run again.
-      progress: called with each row of the learning curves.
+      progress: whether to show a bar: by default in a terminal or a notebook, False for none, True everywhere. Or a
+        function, which is called with each row of the learning curves instead.
       on_steps: called with the number of steps (of a training) that were just taken.
+      on_expected: called with the number of steps that are to come, where another part of the work begins.
       fold_strategy: ``loop`` (one training after another), ``vmap`` (all in one program), ``shard`` (over devices;
         where these are more than the folds and a step draws nothing at random, several share a fold), or ``auto``.
       memory: bytes that trainings side by side may take; by default a quarter of the device's, or 4 GiB.
@@ -39,8 +41,9 @@ class Execution:
     streaming: bool | None = None
     workers: int = 2
     work: str | Path | RunFolder | None = None
-    progress: Callable[[Mapping[str, Any]], None] | None = None
+    progress: Callable[[Mapping[str, Any]], None] | bool | None = None
     on_steps: Callable[[int], None] | None = None
+    on_expected: Callable[[int], None] | None = None
     fold_strategy: str = "auto"
     memory: int | None = None
     keep_models: bool = False
@@ -64,6 +67,16 @@ class Execution:
     def replace(self, **changed: Any) -> "Execution":
         """The same with the fields in `changed`."""
         return dataclasses.replace(self, **changed)
+
+    def tell(self, row: Mapping[str, Any]) -> None:
+        """Calls `progress` with a row, if it is a function."""
+        if callable(self.progress):
+            self.progress(row)
+
+    def expect(self, steps: int) -> None:
+        """Calls `on_expected`, if there is one."""
+        if self.on_expected is not None:
+            self.on_expected(steps)
 
     def why_streamed(self, source: Source, preprocessing: Preprocessing) -> str | None:
         """Why the examples are streamed; None where they are kept in memory."""

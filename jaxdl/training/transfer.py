@@ -18,6 +18,7 @@ from jaxdl.models.staged import Staged
 from jaxdl.parallel.executor import Executor, over_data
 from jaxdl.shown import Shown
 from jaxdl.tasks import Metrics, Task, choose_task
+from jaxdl.training.display import watched
 from jaxdl.training.execution import Execution
 from jaxdl.training.feeds import Feeds, make_feeds
 from jaxdl.training.loop import Fitted, Record, Selection, Training, fit
@@ -72,6 +73,7 @@ class Trained(Shown):
         return {"best epoch": self.best_epoch, **self.checkpoint._facts()}
 
 
+@watched
 def train(
     init: Init,
     source: Source,
@@ -140,11 +142,11 @@ def train(
         row = history_row(
             setup, epoch, of_run(metrics, 0), None if record is None else of_run(record, 0, len(held_out))
         )
-        if execution.progress:
-            execution.progress(row)
+        execution.tell(row)
         return [row]
 
     saves = work.part("training") if work else None
+    execution.expect(setup.steps * plan.epochs)
     runs = [setup.run(0)]
     begin, runner_of = setup.states(runs), cache(partial(runner_on, executor_of_one(setup), setup))
     with contextlib.closing(make_feeds(setup, runs, [held_out] if len(held_out) else None)) as feeds:

@@ -104,10 +104,12 @@ class BatchedRuns:
         """
         size = 1 if self.strategy == "loop" else self._chunk(len(runs))
         found: list[Outcome] = []
+        whole = epochs or self.setup.plan.epochs
+        self.execution.expect(sum(self.setup.steps * (whole - self._left.get(run, (0,))[0]) for run in runs))
         for place, begin in enumerate(range(0, len(runs), size)):
             chunk = list(runs[begin : begin + size])
             full = chunk + [chunk[i % len(chunk)] for i in range(size - len(chunk))]  # so that one program serves all
-            found += self._part(f"{name}-{place}", chunk, full, epochs or self.setup.plan.epochs, resumable)
+            found += self._part(f"{name}-{place}", chunk, full, whole, resumable)
         return found
 
     def _chunk(self, count: int) -> int:
@@ -143,8 +145,7 @@ class BatchedRuns:
                     continue
                 mine = None if record is None else of_run(record, place, len(self.tests[run.fold]))
                 rows.append({"fold": run.fold, **history_row(setup, epoch, of_run(metrics, place), mine)})
-                if execution.progress:
-                    execution.progress(rows[-1])
+                execution.tell(rows[-1])
             return rows
 
         with contextlib.closing(make_feeds(setup, full, self.tests)) as feeds, np.errstate(all="ignore"):

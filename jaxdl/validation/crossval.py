@@ -14,6 +14,7 @@ from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
 from jaxdl.models.variables import walk_shapes
 from jaxdl.tasks import Metrics, Task, choose_task
+from jaxdl.training.display import watched
 from jaxdl.training.execution import Execution
 from jaxdl.training.features import DataStore
 from jaxdl.training.plan import Plan
@@ -35,6 +36,7 @@ from jaxdl.weights.checkpoint import Checkpoint, environment
 
 
 @check_arguments
+@watched
 def cross_validate(
     init: Init,
     source: Source,

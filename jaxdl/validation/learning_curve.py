@@ -15,6 +15,7 @@ from jaxdl.data.source import Source, check_source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.shown import Shown
 from jaxdl.tasks import Metric, Metrics, Task, choose_task
+from jaxdl.training.display import watched
 from jaxdl.training.execution import Execution
 from jaxdl.training.features import DataStore
 from jaxdl.training.plan import Plan
@@ -135,6 +136,7 @@ def load_learning_curve(path: str | Path) -> LearningCurve:
 
 
 @check_arguments
+@watched
 def learning_curve(
     init: Init,
     source: Source,
@@ -191,14 +193,14 @@ def learning_curve(
         settings |= {"fold_strategy": execution.fold_strategy} | ({"allow": list(allow)} if allow else {})
         execution.work.claim(settings, environment())
     results: list[Result] = []
+    execution.expect(in_all)
     execution = execution.replace(store=DataStore(plan.batch_size))  # frozen stages run over the data once for all
     for name, part, stretched in reversed(list(zip(wanted, parts, plans, strict=True))):  # the largest chooses the way
 
         def tell(row: Mapping[str, Any], name: str = name) -> None:
-            if execution.progress:
-                execution.progress({**row, "size": name, "in_all": in_all})
+            execution.tell({**row, "size": name, "in_all": in_all})
 
-        how = execution.replace(progress=tell)
+        how = execution.replace(progress=tell, on_expected=None)
         if results and execution.fold_strategy == "auto":
             how = how.replace(fold_strategy=results[0].fold_strategy["name"])
         division = dataclasses.replace(whole, train=part, options={**whole.options, "train_size": name})

@@ -15,6 +15,7 @@ from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
 from jaxdl.shown import Shown
 from jaxdl.tasks import Metrics, Task, choose_task
+from jaxdl.training.display import watched
 from jaxdl.training.execution import Execution
 from jaxdl.training.plan import Plan
 from jaxdl.training.setup import Init
@@ -127,6 +128,7 @@ def load_variance(path: str | Path) -> Variance:
 
 
 @check_arguments
+@watched
 def variance(
     init: Init,
     source: Source,

@@ -16,6 +16,7 @@ from jaxdl.models import describe, is_own
 from jaxdl.models.unet import without_skips
 from jaxdl.models.variables import join_variables, split_variables
 from jaxdl.tasks import Metrics, Task, choose_task
+from jaxdl.training.display import watched
 from jaxdl.training.execution import Execution
 from jaxdl.training.features import compute_features
 from jaxdl.training.predict import stored_batches
@@ -98,6 +99,7 @@ def _finite(features: np.ndarray, source: Source) -> np.ndarray:
 
 
 @check_arguments
+@watched
 def probe_checkpoint(
     checkpoint: Checkpoint,
     source: Source,
@@ -142,7 +144,6 @@ def probe_checkpoint(
         return [leak.as_dict() for leak in check_leaks(checkpoint, source, split, allow=allow)]
 
     name, arguments = describe(checkpoint.model)
-    tell = execution.progress
     made = probe_source(
         source if drawn is None else drawn.source,
         features,
@@ -150,7 +151,7 @@ def probe_checkpoint(
         splitter,
         probing,
         folds=folds,
-        progress=None if tell is None else lambda head: tell({"head": head}),
+        progress=lambda head: execution.tell({"head": head}),
         about={"init": describe_init(checkpoint), "model": {"name": name, "arguments": arguments}},
         check=leaks,
     )

@@ -13,6 +13,8 @@ from jaxdl.checks import check_arguments, check_fields
 from jaxdl.data.source import Arrays, Source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.tasks import Metrics, Task, choose_task
+from jaxdl.training.display import drawn
+from jaxdl.training.execution import Execution
 from jaxdl.validation.probes.heads import HEADS, SCALE_NOTE, Examples, Fitted, Fold, Folds, ridge_leave_one_out
 from jaxdl.validation.probes.linear import TOLERANCE
 from jaxdl.validation.probes.result import HeadResult, ProbeResult
@@ -106,7 +108,7 @@ def probe(
     class_names: Sequence[str] = (),
     groups: np.ndarray | None = None,
     times: np.ndarray | None = None,
-    progress: Callable[[str], None] | None = None,
+    progress: Callable[[str], None] | bool | None = None,
 ) -> ProbeResult:
     """How good are heads of several kinds on these features, over a grid of penalties?
 
@@ -124,7 +126,7 @@ def probe(
       class_names: of the labels, by default their numbers.
       groups: one for each example, never divided by a splitter for groups.
       times: one for each example, for splitters that go by time.
-      progress: called with the name of the head at work.
+      progress: called with the name of the head at work; or whether to show a bar, see `Execution`.
 
     Raises:
       InputError: for features that are not finite numbers, a head that does not go with the labels, an empty grid, or
@@ -132,7 +134,10 @@ def probe(
     """
     source = _as_source(features, labels, class_names, groups, times)
     task = choose_task(source, metrics=metrics, purpose="probing")
-    return probe_source(source, np.float32(features), task, splitter, probing, folds=folds, progress=progress)
+    shown = (lambda row: progress(row["head"])) if callable(progress) else progress
+    with drawn(Execution(progress=shown)) as execution:
+        tell = lambda name: execution.tell({"head": name})  # noqa: E731
+        return probe_source(source, np.float32(features), task, splitter, probing, folds=folds, progress=tell)
 
 
 def probe_source(

@@ -12,6 +12,7 @@ from jaxdl.data.source import Source, arrange_columns, check_source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
 from jaxdl.tasks import Metrics, Task, choose_task
+from jaxdl.training.display import watched
 from jaxdl.training.execution import Execution
 from jaxdl.training.plan import Plan
 from jaxdl.training.setup import Init
@@ -77,6 +78,7 @@ class Searching:
 
 
 @check_arguments
+@watched
 def search(
     init: Init,
     source: Source,
