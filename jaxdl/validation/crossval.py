@@ -65,7 +65,8 @@ def cross_validate(
         the loss does. See `tasks.Task.scored_by`.
       splitter: ``auto`` (stratified where the task has strata such as classes, and groups whole), another name of
         `validation.splits.SPLITTERS`, a `Splitting` (a name with options), any scikit-learn splitter (the source's
-        groups are passed on), or a `Split` or the file of one: the same folds.
+        groups are passed on), folds as a list ``[(train, test), …]`` of indices, or a `Split` or the file of one: the
+        same folds.
       folds: for a splitter by name.
       interval: by which method the result says how sure its score is: see `statistics.intervals.interval`. ``nested``
         (Bates, Hastie & Tibshirani 2024) trains K(K - 1)/2 networks more, on what two folds both train on, and is about

@@ -14,6 +14,7 @@ from jaxdl.data.source import Source
 from jaxdl.errors import InputError, nearest
 from jaxdl.shown import Shown
 from jaxdl.tasks import Task, choose_task
+from jaxdl.validation.given_folds import GIVEN, Pair, are_folds, check_folds
 from jaxdl.validation.splitters import (
     GROUPED,
     PURGED,
@@ -159,7 +160,7 @@ class Split(Shown):
         X: Any = None,
         y: Any = None,
         groups: Any = None,
-    ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    ) -> Iterator[Pair]:
         """The folds, as scikit-learn asks for them. Raises InputError if `X` holds another number of examples."""
         if X is not None and self.examples is not None:
             count = X.shape[0] if hasattr(X, "shape") else len(X)
@@ -255,7 +256,8 @@ def split_source(
     Args:
       source: labelled; its `groups` and `times` are passed on.
       splitter: a name of `SPLITTERS` (for ``auto`` see `auto_splitter`), a `Splitting`: a name with options, any object
-        with scikit-learn's ``split(X, y, groups)``, or a `Split` or the path of one that was saved: the same folds.
+        with scikit-learn's ``split(X, y, groups)``, folds as a list ``[(train, test), …]`` of indices (see
+        `check_folds`), or a `Split` or the path of one that was saved: the same folds.
       folds: for a name; a splitter object has its own number.
       seed: for a name.
       task: what is asked of the examples; by default what their targets look like.
@@ -277,8 +279,13 @@ def split_source(
     task = task or choose_task(source, purpose="a split")
     if isinstance(splitter, Splitting):
         return split_by_name(source, splitter, folds, seed, task)
+    if are_folds(splitter):
+        return _as_given(source, GIVEN, check_folds(source, splitter), task)
     if isinstance(splitter, type) or not callable(getattr(splitter, "split", None)):
-        raise InputError(f"splitter is {splitter!r}; expected one of {', '.join(SPLITTERS)} or a scikit-learn splitter")
+        raise InputError(
+            f"splitter is {splitter!r}; expected one of {', '.join(SPLITTERS)}, a scikit-learn splitter or folds as a "
+            "list of (train, test)"
+        )
     return _split_by_object(source, splitter, task)
 
 
@@ -313,23 +320,27 @@ def split_by_name(
 def _split_by_object(source: Source, splitter: Any, task: Task) -> Split:
     kind, strata = type(splitter).__name__, task.strata(source.targets())
     pairs = _divide(source, splitter, kind, source.groups, source.times, strata)
+    return dataclasses.replace(_as_given(source, kind, pairs, task, splitter), made_by=splitter)
+
+
+def _as_given(source: Source, kind: str, pairs: Sequence[Pair], task: Task, splitter: Any = None) -> Split:
+    """Folds that no name of ours made, with the name that stands for what they are."""
     name, options = describe_object(splitter)
     if name is None and source.times is not None and (gap := _forward_gap(pairs, source.times)) is not None:
         name, options = "time-series", {"gap": gap}
     if name is None and source.groups is not None and _keep_groups(pairs, source.groups):
-        name = auto_splitter(source, strata)
+        name = auto_splitter(source, task.strata(source.targets()))
     times = getattr(splitter, "times", source.times) if name in TIMED else None
     seed = getattr(splitter, "random_state", None)
     ends = getattr(splitter, "ends", None)
-    made = _as_split(source, kind, seed, pairs, options, name, times, ends)
-    return dataclasses.replace(made, made_by=splitter)
+    return _as_split(source, kind, seed, pairs, options, name, times, ends)
 
 
 def _as_split(
     source: Source,
     kind: str,
     seed: Any,
-    pairs: Sequence[tuple[np.ndarray, np.ndarray]],
+    pairs: Sequence[Pair],
     options: Mapping[str, Any],
     name: str | None,
     times: Any,
@@ -372,7 +383,7 @@ def _divide(
     groups: np.ndarray | None,
     times: np.ndarray | None,
     strata: np.ndarray | None,
-) -> list[tuple[np.ndarray, np.ndarray]]:
+) -> list[Pair]:
     from sklearn.model_selection import TimeSeriesSplit
 
     # forward in time means in the order of times, whatever order the examples are stored in
@@ -394,7 +405,7 @@ def _divide(
     return pairs
 
 
-def _forward_gap(pairs: Sequence[tuple[np.ndarray, np.ndarray]], times: np.ndarray) -> int | None:
+def _forward_gap(pairs: Sequence[Pair], times: np.ndarray) -> int | None:
     """How many examples lie between training and test part of every fold, at least; None if a test part is not later.
 
     Equal times are not later.
@@ -406,7 +417,7 @@ def _forward_gap(pairs: Sequence[tuple[np.ndarray, np.ndarray]], times: np.ndarr
     return min(int(place[test].min() - place[train].max()) - 1 for train, test in pairs)
 
 
-def _keep_groups(pairs: Sequence[tuple[np.ndarray, np.ndarray]], groups: np.ndarray) -> bool:
+def _keep_groups(pairs: Sequence[Pair], groups: np.ndarray) -> bool:
     return not any(set(groups[train].tolist()) & set(groups[test].tolist()) for train, test in pairs)
 
 

@@ -22,6 +22,7 @@ from jaxdl.training.features import compute_features
 from jaxdl.training.predict import stored_batches
 from jaxdl.training.setup import choose_preprocessing
 from jaxdl.validation.crossval import describe_init
+from jaxdl.validation.given_folds import are_folds, check_folds
 from jaxdl.validation.leakage import check_leaks
 from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.validation.probes.heads import as_logits
@@ -137,6 +138,8 @@ def probe_checkpoint(
         stage = stage or last_map(checkpoint.model, choose_preprocessing(checkpoint, source).spec())
         drawn = draw_places(_flowing(checkpoint, source, stage, 8, execution), source, probing.seed)
         features = _finite(drawn.features, source)
+        if are_folds(splitter):
+            splitter = drawn.of_places(check_folds(source, splitter))
     seconds = time.perf_counter() - begin
 
     def leaks(split: Split) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """Heads on the features of single places: what a linear map of a feature map says of the pixels in its middle."""
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from jaxdl.errors import InputError
 from jaxdl.models.initialise import stage_shapes
 from jaxdl.models.staged import Staged
 from jaxdl.models.unet import without_skips
+from jaxdl.validation.given_folds import Pair
 from jaxdl.validation.splits import Split
 
 PLACES = 64  # of an image that are drawn, at most: neighbours say nearly the same
@@ -40,6 +42,10 @@ class Places:
         """The same folds, of images."""
         sides = {side: [np.unique(self.image[rows]) for rows in getattr(split, side)] for side in ("train", "test")}
         return dataclasses.replace(split, examples=len(self.images), **sides)
+
+    def of_places(self, folds: Sequence[Pair]) -> list[Pair]:
+        """Folds of images as folds of their places."""
+        return [tuple(np.flatnonzero(np.isin(self.image, part)) for part in pair) for pair in folds]
 
 
 def last_map(model: Staged, spec: Any) -> str | None:

@@ -118,8 +118,9 @@ def probe(
     Args:
       features: ``[examples, columns]``.
       labels: whole numbers from 0 for classes, or floats to be predicted.
-      splitter: as of `cross_validate`; ``repeats`` draws stratified (or kfold) folds again, too. With ``leave-one-out``
-        ridge takes its exact closed form, and all other heads are fitted in every fold; the score is then not nested.
+      splitter: as of `cross_validate`, also a list of folds; ``repeats`` draws stratified (or kfold) folds again, too.
+        With ``leave-one-out`` ridge takes its exact closed form, and all other heads are fitted in every fold; the
+        score is then not nested.
       probing: heads, their grids, how to choose.
       folds: for a splitter by name.
       metrics: the first is the score, by which penalties are chosen; see `tasks.Task.scored_by`.

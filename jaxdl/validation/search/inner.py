@@ -9,6 +9,7 @@ import numpy as np
 from jaxdl.data.source import Source, subset
 from jaxdl.errors import InputError
 from jaxdl.tasks import Task
+from jaxdl.validation.given_folds import are_folds
 from jaxdl.validation.splits import Split, split_by_name, split_source
 from jaxdl.validation.splitters import OPTIONS, SPLITTERS, Splitting
 from jaxdl.validation.time_splits import OverTime
@@ -47,6 +48,11 @@ def inner_splits(
     Raises:
       InputError: if a training part cannot be divided so.
     """
+    if are_folds(inner_splitter):
+        raise InputError(
+            "inner_splitter is a list of folds, but inner folds divide a training part of each outer fold, not all "
+            "examples; give a name or a scikit-learn splitter"
+        )
     chosen = _like_outer(outer) if inner_splitter is None else inner_splitter
     made = []
     for fold, train in enumerate(outer.train):
