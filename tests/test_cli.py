@@ -226,7 +226,9 @@ def test_options_reach_the_plan():
     "options",
     [
         "--optimizer adamw --schedule cosine --precision bfloat16",
-        pytest.param("--optimizer adam --schedule linear --clip-norm 1 --label-smoothing 0.1", marks=pytest.mark.slow),
+        pytest.param(
+            "--optimizer adam --schedule one-cycle --clip-norm 1 --label-smoothing 0.1", marks=pytest.mark.slow
+        ),
         "--optimizer sgd --schedule constant --parallel pmap",
         "--optimizer lamb --schedule step --warmup-epochs 0.5 --stage-lr head=10 layer1=0.5",
     ],

@@ -14,6 +14,8 @@ from jaxdl.models.roles import decayed
 from jaxdl.training.plan import Plan
 from jaxdl.training.traced_hyperparameters import NUMBERS, TracedHyperparameters
 
+RISING, RISE, FALL = 0.3, 25.0, 1e4  # of one-cycle: share of the steps that rise, to how many times the first and last
+
 
 def learning_rate(plan: Plan, steps_per_epoch: int, peak: Any = None) -> optax.Schedule:
     """The learning rate as a function of the step, without stage multipliers; `peak` by default is the plan's."""
@@ -25,6 +27,7 @@ def learning_rate(plan: Plan, steps_per_epoch: int, peak: Any = None) -> optax.S
         "constant": lambda: optax.constant_schedule(peak),
         "cosine": lambda: optax.cosine_decay_schedule(peak, rest),
         "linear": lambda: optax.linear_schedule(peak, 0.0, rest),
+        "one-cycle": lambda: _one_cycle(peak, rest),
         # He et al. 2015: 32k and 48k of 64k iterations
         "step": lambda: _stairs(peak, rest),
     }[plan.schedule]()
@@ -40,6 +43,23 @@ def _stairs(peak: float, steps: int) -> optax.Schedule:
     if steps < 4:
         return optax.constant_schedule(peak)
     return optax.piecewise_constant_schedule(peak, {steps // 2: 0.1, steps * 3 // 4: 0.1})
+
+
+def _one_cycle(peak: Any, steps: int) -> optax.Schedule:
+    """From `peak` / `RISE` up to it in `RISING` of the steps and down to almost 0, by half waves of a cosine.
+
+    Smith & Topin 2018 (arXiv:1708.07120), with the numbers of PyTorch's OneCycleLR; momentum stays as it is.
+    """
+    lowest, top, last = peak / RISE, RISING * steps - 1, max(steps - 1, 1)
+
+    def rate(step: Any) -> Any:
+        step = jnp.minimum(step, last)
+        wave = lambda begin, end, share: end + (begin - end) / 2 * (1 + jnp.cos(jnp.pi * share))  # noqa: E731
+        # a run of so few steps that the peak lies before the first one only falls
+        rise = wave(lowest, peak, step / max(top, 1e-9))
+        return jnp.where(step <= top, rise, wave(peak, lowest / FALL, (step - top) / (last - top)))
+
+    return rate
 
 
 def scale_by_stage(multipliers: Mapping[str, float]) -> optax.GradientTransformation:

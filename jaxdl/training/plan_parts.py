@@ -14,7 +14,7 @@ from jaxdl.training.adapter import Adapter
 
 Train = Literal["all", "biases", "norm"]
 Optimizer = Literal["adamw", "adam", "sgd", "lamb"]
-Schedule = Literal["cosine", "constant", "linear", "step"]
+Schedule = Literal["cosine", "constant", "linear", "step", "one-cycle"]
 Precision = Literal["float32", "bfloat16"]
 Parallel = Literal["jit", "pmap"]
 LossFunction = Literal["cross_entropy", "focal", "dice", "cross_entropy+dice"]
@@ -94,8 +94,9 @@ class Optimisation(Part):
         of the whole batch, but batch normalisation sees the parts.
       optimizer: method of the updates; sgd has a momentum of 0.9.
       learning_rate: peak of the learning rate.
-      schedule: course of the learning rate after warm-up: falling to zero (cosine, linear), constant, or divided by 10
-        after half and after three quarters of the steps (step).
+      schedule: course of the learning rate after warm-up: falling to zero (cosine, linear), constant, divided by 10
+        after half and after three quarters of the steps (step), or rising over the first 30 % of the steps from 1/25 of
+        the peak and falling to almost zero (one-cycle, which has no other warm-up; Smith & Topin 2018).
       warmup_epochs: number of epochs in which the learning rate rises linearly to its peak.
       clip_norm: largest norm of the gradient of all trained parameters together, to which longer ones are shortened; by
         default there is no limit.
@@ -127,6 +128,11 @@ class Optimisation(Part):
         require("accumulate", self.accumulate, self.accumulate <= self.batch_size, f"at most {self.batch_size} parts")
         require("learning_rate", self.learning_rate, 0 < self.learning_rate < math.inf, "more than 0")
         require("warmup_epochs", self.warmup_epochs, 0 <= self.warmup_epochs <= self.epochs, "from 0 to epochs")
+        if self.schedule == "one-cycle" and self.warmup_epochs:
+            raise InputError(
+                f"warmup_epochs is {self.warmup_epochs}, but the schedule one-cycle has a rise of its own; leave "
+                "warmup_epochs out, or take the schedule cosine"
+            )
         require("clip_norm", self.clip_norm, self.clip_norm is None or self.clip_norm > 0, "more than 0")
         require("ema", self.ema, 0 <= self.ema < 1, "from 0 to below 1")
         require("seed", self.seed, 0 <= self.seed < 2**32, "from 0 to 4294967295")

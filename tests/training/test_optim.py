@@ -34,6 +34,30 @@ def test_step_divides_by_ten_after_half_and_three_quarters():
     np.testing.assert_allclose(rates(schedule="step"), expected, rtol=1e-5)
 
 
+@pytest.mark.parametrize("steps", [2, 3, 7, 80])
+def test_one_cycle_is_that_of_pytorch(steps):
+    torch = pytest.importorskip("torch", reason="PyTorch's OneCycleLR is the reference")
+    optimizer = torch.optim.SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
+    theirs = torch.optim.lr_scheduler.OneCycleLR(optimizer, 0.5, total_steps=steps, cycle_momentum=False)
+    expected = []
+    for _ in range(steps):
+        expected.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        if len(expected) < steps:
+            theirs.step()
+    plan = Plan(epochs=steps, schedule="one-cycle", learning_rate=0.5)
+    found = [float(learning_rate(plan, 1)(step)) for step in range(steps)]
+    np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-8)
+    value = jax.jit(lambda peak, step: learning_rate(plan, 1, peak)(step))  # a number of the program, as in a search
+    np.testing.assert_allclose([value(0.5, step) for step in range(steps)], expected, rtol=1e-4, atol=1e-7)
+
+
+def test_one_cycle_has_no_other_warmup_and_a_single_step_learns():
+    with pytest.raises(InputError, match="warmup_epochs"):
+        Plan(schedule="one-cycle", warmup_epochs=1)
+    assert float(learning_rate(Plan(epochs=1, schedule="one-cycle", learning_rate=0.5), 1)(0)) > 0.1
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant", "step"])
 def test_warmup_rises_to_the_peak_and_then_follows_the_schedule(schedule):
     found = rates(schedule=schedule, warmup_epochs=2)
