@@ -50,6 +50,7 @@ READ = [  # the file, and a command that reads it
     ("pre/trained_on.u64", f"{PREDICT} pre"),
     ("ens/ensemble.json", f"{PREDICT} ens"),
     ("ens/trained_on.npz", f"{PREDICT} ens"),
+    ("ens/held_out.npz", f"{PREDICT} ens"),
 ]
 
 

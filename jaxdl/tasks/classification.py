@@ -105,7 +105,7 @@ def _improbability(logits: np.ndarray) -> np.ndarray:
 CONFORMAL = {
     # sets as small as can be on average (Sadinle, Lei & Wasserman 2019, arXiv:1609.00451)
     "probability": SetScore("probability", _improbability),
-    # larger where the network is unsure: fairer to what is hard
+    # larger where the network is unsure, and never empty: fairer to what is hard
     "adaptive": SetScore("adaptive", lambda logits: cumulative_probability(probabilities(logits))),
 }
 COUNTS = dict(columns=_counts, reads=("target", "predicted", "right"))

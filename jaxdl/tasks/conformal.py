@@ -32,17 +32,18 @@ class IntervalScore:
     centres: Callable[[np.ndarray], np.ndarray]
 
 
-def cumulative_probability(p: np.ndarray, uniform: np.ndarray | None = None) -> np.ndarray:
+def cumulative_probability(p: np.ndarray, uniform: np.ndarray | float = 1.0) -> np.ndarray:
     """The adaptive score of Romano, Sesia & Candès 2020 (arXiv:2006.02544, equation 7).
 
-    The probability of a class and of all that are more probable; of equally probable ones the first comes first. Sets
-    then grow where a network is unsure, so that hard examples are covered about as often as easy ones.
+    The probability of a class and of all that are more probable, less the share `uniform` of its own; of equally
+    probable classes the first comes first. Sets grow where a network is unsure, so that hard examples are covered about
+    as often as easy ones.
 
     Args:
       p: probabilities ``float64[n, classes]``.
-      uniform: a number from 0 to 1 for each example, ``[n]``, the same for all members of an ensemble: this share of
-        the class's own probability is left out. Drawn at random it makes sets smaller, and coverage exact. None for 0:
-        sets are somewhat larger, and the same each time.
+      uniform: from 0 to 1, for each example ``[n]`` or for all. As in the paper a random number (the same for all
+        members of an ensemble) makes coverage exact. With 1 the score is what is more probable than the class: sets
+        are the same each time, and the most probable class is in all of them. With 0 they are larger than need be.
 
     Returns:
       ``float64[n, classes]``.
@@ -50,4 +51,4 @@ def cumulative_probability(p: np.ndarray, uniform: np.ndarray | None = None) -> 
     order = np.argsort(-p, axis=1, kind="stable")
     cumulative = np.empty_like(p, dtype=np.float64)
     np.put_along_axis(cumulative, order, np.cumsum(np.take_along_axis(p, order, 1), axis=1), 1)
-    return cumulative if uniform is None else cumulative - np.asarray(uniform)[:, None] * p
+    return cumulative - np.broadcast_to(np.asarray(uniform), len(p))[:, None] * p

@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
+NOT_HELD_OUT = (
+    "there are no prediction sets or intervals: {} no held-out predictions to compare new examples with. An ensemble "
+    "of folds does: jaxdl cross-validate … --keep-models always --out RUN, then jaxdl ensemble RUN --out ENSEMBLE (in "
+    "Python Execution(keep_models=True), then jaxdl.ensemble(result))"
+)
+
+
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Predictions(Shown):
     """What a checkpoint says of each example.
@@ -144,6 +151,18 @@ class Predictions(Shown):
         if self.targets is None or "accuracy" not in self.task.metrics:
             return None
         return float((self.predicted == self.targets)[self._counted].mean())
+
+    def sets(self, coverage: float = 0.9, by: str | None = None, score: str | None = None) -> Any:
+        """Of each example the classes that may be true; of an ensemble of folds, see `EnsemblePredictions.sets`.
+
+        Raises:
+          InputError: of a single network, which has no held-out examples to compare with.
+        """
+        raise InputError(NOT_HELD_OUT.format("a single network keeps"))
+
+    def intervals(self, coverage: float = 0.9, by: str | None = None, score: str | None = None) -> Any:
+        """Of each example the numbers that may be true; as `sets`."""
+        raise InputError(NOT_HELD_OUT.format("a single network keeps"))
 
     @cached_property
     def _record(self) -> dict[str, np.ndarray] | None:

@@ -22,10 +22,12 @@ from jaxdl.parallel.executor import over_data
 from jaxdl.shown import Shown
 from jaxdl.tasks import Task
 from jaxdl.training.execution import Execution
-from jaxdl.training.predict import Predictions, match_targets, names_of, stored_batches
+from jaxdl.training.predict import match_targets, names_of, stored_batches
 from jaxdl.training.runners import prefers_scan
 from jaxdl.training.tiles import needs_tiles, predict_tiled, together
-from jaxdl.validation.result import Result
+from jaxdl.validation.conformal.held_out import HeldOut, held_out_of
+from jaxdl.validation.ensemble_predictions import EnsemblePredictions
+from jaxdl.validation.result import RESULT, Result, load_result
 from jaxdl.weights.card import Card
 from jaxdl.weights.checkpoint import Checkpoint, OwnModels, restore
 
@@ -33,38 +35,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 FOLDS = "folds"  # of a run of cross-validate: its networks
-
-
-@dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class EnsemblePredictions(Predictions):
-    """What an ensemble says of each example; its scores are refused where a member trained on one.
-
-    Attributes:
-      refusal: why there are no scores; empty if there are.
-    """
-
-    refusal: str = ""
-
-    @property
-    def scores(self) -> dict[str, float] | None:
-        """As of `Predictions`. Raises InputError if they would be too good."""
-        self._check()
-        return super().scores
-
-    @property
-    def accuracy(self) -> float | None:
-        """As of `Predictions`. Raises InputError if it would be too good."""
-        self._check()
-        return super().accuracy
-
-    def _facts(self) -> dict[str, Any]:
-        if not self.refusal or self.targets is None:
-            return super()._facts()
-        return {"examples": len(self), "task": self.task.describe(), "no scores": self.refusal}
-
-    def _check(self) -> None:
-        if self.refusal and self.targets is not None:
-            raise InputError(self.refusal)
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -76,12 +46,15 @@ class EnsembleCheckpoint(Shown):
       variables: of all members, stacked: ``{"params": {stage: [members, …]}, "batch_stats": …}``.
       cards: of each member; normalisation, scaling of a target and training examples may differ.
       path: where it was loaded from, or None.
+      held_out: what the members said of the examples that they tested, for prediction sets and intervals; None of
+        members that are no folds of one cross-validation, or where the task has none.
     """
 
     model: Staged
     variables: Variables
     cards: Sequence[Card]
     path: str | None = None
+    held_out: HeldOut | None = None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -176,8 +149,12 @@ class EnsembleCheckpoint(Shown):
             cannot be averaged.
         """
         weights = np.ones((len(self.cards), len(source)), np.float32)
-        kept = self._average(source, weights, batch_size, execution)
-        return self._predictions(source, kept, "" if source.targets() is None else self.refusal(source))
+        kept, members = self._average(source, weights, batch_size, execution)
+        made = self._predictions(source, kept, "" if source.targets() is None else self.refusal(source))
+        known = self.held_out is not None and all(card.trained_on is not None for card in self.cards)
+        return dataclasses.replace(
+            made, held_out=self.held_out, members=members, seen=self.seen(source).any(0) if known else None
+        )
 
     @check_arguments
     def out_of_fold(
@@ -201,8 +178,8 @@ class EnsembleCheckpoint(Shown):
                 "ensemble, or tested by none of its folds, so that no member can predict them fairly; give other data, "
                 "or leave these out"
             )
-        kept = self._average(source, unseen.astype(np.float32), batch_size, execution)
-        return self._predictions(source, kept, "")
+        kept, _ = self._average(source, unseen.astype(np.float32), batch_size, execution)
+        return dataclasses.replace(self._predictions(source, kept, ""), held_out=self.held_out)
 
     def refusal(self, source: Source) -> str:
         """Why the ensemble cannot be scored on `source`; empty if it can."""
@@ -226,27 +203,34 @@ class EnsembleCheckpoint(Shown):
     def _predictions(self, source: Source, kept: Any, refusal: str) -> EnsemblePredictions:
         return EnsemblePredictions(kept, self.task, match_targets(self.task, source), names_of(source), refusal=refusal)
 
-    def _average(self, source: Source, weights: np.ndarray, batch_size: int, execution: Execution) -> Any:
-        """What the task keeps, arrays ``[n, …]``, of members with ``weights[members, n]``; see `predict`."""
+    def _average(self, source: Source, weights: np.ndarray, batch_size: int, execution: Execution) -> tuple[Any, Any]:
+        """What the task keeps, arrays ``[n, …]``, of members with ``weights[members, n]``; see `predict`.
+
+        With it what each member says, ``[members, n, …]``, where there is `held_out` to compare it with, else None.
+        """
         if len(source) == 0:
             raise InputError(f"{source.name} holds no examples")
         source = arrange_columns(source, self.cards[0].columns)
         preprocessing = self.cards[0].preprocessing
         if needs_tiles(preprocessing, source):
-            return self._average_tiled(source, weights, batch_size)
+            return self._average_tiled(source, weights, batch_size), None
         constants = [(card.preprocessing.constants, card.target_constants()) for card in self.cards]
         constants = jax.tree.map(lambda *each: np.stack(each), *constants)
         apply = _apply_members(self.model, preprocessing, self.task, (self.variables, *constants))
         combine = over_data().forward(lambda _, both: self.task.combine(*both), rows_in=1)
-        made, done = [], 0
+        made, each, done = [], [], 0
         for x in stored_batches(source, preprocessing, batch_size, execution):
             rows = len(jax.tree.leaves(x)[0])
             part = np.ones((len(self.cards), rows), np.float32)  # also for rows that only pad
             count = min(rows, len(source) - done)
             part[:, :count] = weights[:, done : done + count]
             done += count
-            made.append(jax.tree.map(np.asarray, combine((), (apply(x), part))))
-        return jax.tree.map(lambda *parts: np.concatenate(parts)[: len(source)], *made)
+            said = apply(x)
+            made.append(jax.tree.map(np.asarray, combine((), (said, part))))
+            if self.held_out is not None:
+                each.append(jax.tree.map(np.asarray, said))
+        kept = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(source)], *made)
+        return kept, jax.tree.map(lambda *parts: np.concatenate(parts, 1)[:, : len(source)], *each) if each else None
 
     def _average_tiled(self, source: Source, weights: np.ndarray, batch_size: int) -> Any:
         """The same of images that each member predicts tile by tile."""
@@ -308,7 +292,7 @@ def ensemble(
     Raises:
       InputError: if there are fewer than two, or they differ in model, classes or input, naming how.
     """
-    found, names = _gather(members, models)
+    found, names, held_out = _gather(members, models)
     if len(found) < 2:
         raise InputError(f"an ensemble needs at least two networks; there {'is one' if found else 'are none'}")
     first = _kind(found[0])
@@ -324,15 +308,18 @@ def ensemble(
     stacked = jax.tree.map(
         lambda *leaves: np.stack([np.asarray(leaf) for leaf in leaves]), *[c.variables for c in found]
     )
-    return EnsembleCheckpoint(found[0].model, stacked, tuple(one.card for one in found))
+    return EnsembleCheckpoint(found[0].model, stacked, tuple(one.card for one in found), held_out=held_out)
 
 
-def _gather(members: Result | str | Path | Sequence[Any], models: OwnModels) -> tuple[list[Checkpoint], list[str]]:
-    """The networks, and what to call each in a message."""
+def _gather(
+    members: Result | str | Path | Sequence[Any], models: OwnModels
+) -> tuple[list[Checkpoint], list[str], HeldOut | None]:
+    """The networks, what to call each in a message, and what they held out where they are folds of one run."""
     if isinstance(members, Result):
         if not members.models:
             raise InputError("the result holds no networks; give cross_validate execution=Execution(keep_models=True)")
-        return list(members.models), [f"fold {fold['fold']}" for fold in members.folds]
+        folds = [fold["fold"] for fold in members.folds]
+        return list(members.models), [f"fold {fold}" for fold in folds], held_out_of(members, folds)
     if isinstance(members, str | Path):
         folder = Path(members).expanduser()
         places = [p for p in (folder / FOLDS).glob("*") if p.name.isdigit()]
@@ -342,11 +329,13 @@ def _gather(members: Result | str | Path | Sequence[Any], models: OwnModels) -> 
                 "them with --keep-models always"
             )
         places.sort(key=lambda p: int(p.name))
-        return [restore(p, models=models) for p in places], [f"fold {p.name}" for p in places]
+        found, folds = [restore(p, models=models) for p in places], [int(p.name) for p in places]
+        held_out = held_out_of(load_result(folder), folds) if (folder / RESULT).is_file() else None
+        return found, [f"fold {fold}" for fold in folds], held_out
     if not isinstance(members, Sequence) or not all(isinstance(m, Checkpoint | str | Path) for m in members):
         raise InputError(f"members is a {type(members).__name__}; expected a Result, a run's folder, or checkpoints")
     names = [m.path or f"member {i}" if isinstance(m, Checkpoint) else str(m) for i, m in enumerate(members)]
-    return [m if isinstance(m, Checkpoint) else restore(m, models=models) for m in members], names
+    return [m if isinstance(m, Checkpoint) else restore(m, models=models) for m in members], names, None
 
 
 def _kind(checkpoint: Checkpoint) -> dict[str, Any]:

@@ -39,6 +39,9 @@ from jaxdl.weights.files import from_plain, read_json, read_json_lines, read_npz
 if TYPE_CHECKING:
     import pandas as pd
 
+if TYPE_CHECKING:
+    from jaxdl.validation.conformal.sets import PredictionIntervals, PredictionSets
+
 RESULT, PREDICTIONS, CURVES = "result.json", "out_of_fold.npz", "metrics.jsonl"
 LOGITS, DECISION_VALUES = "logits", "decision values"  # what outputs may be
 NOT_NESTED = (
@@ -286,6 +289,34 @@ class Result(Shown, Saved):
         mean, std = mean_and_spread(scores)
         folds = [{**row, task.metric: score} for row, score in zip(self.folds, scores, strict=True)]
         return summarised(dataclasses.replace(self, metric=task.metric, mean=mean, std=std, folds=folds, own=task))
+
+    def sets(self, coverage: float = 0.9, by: str | None = None, score: str | None = None) -> "PredictionSets":
+        """Of each row of `out_of_fold` the classes that may be true, made of what the other folds held out.
+
+        It shows how large sets are, and whether each class and group is covered; see
+        `conformal.held_out.sets_of_folds`. Sets of new examples are those of an ensemble's predictions.
+
+        Args:
+          coverage: how often the truth should be held.
+          by: ``"example"``, ``"class"`` (as often in each class), ``"group"`` (of new groups), or None for groups where
+            there are any, else examples.
+          score: ``"probability"`` for sets that are small on average, ``"adaptive"`` for sets that are larger for hard
+            examples and never empty; None for the task's usual one.
+
+        Raises:
+          InputError: if the answers are no classes, or there are too few examples.
+        """
+        from jaxdl.validation.conformal.held_out import sets_of_folds  # which needs this file
+
+        return sets_of_folds(self, coverage, by, score)
+
+    def intervals(
+        self, coverage: float = 0.9, by: str | None = None, score: str | None = None
+    ) -> "PredictionIntervals":
+        """Of each row of `out_of_fold` the numbers that may be true; as `sets`, for a regression."""
+        from jaxdl.validation.conformal.held_out import intervals_of_folds
+
+        return intervals_of_folds(self, coverage, by, score)
 
     def confusion_matrix(self) -> np.ndarray:
         """``int[classes, classes]``: rows are true classes, columns predicted ones, over all out-of-fold rows.

@@ -203,7 +203,12 @@ def test_ensembles_of_older_releases_are_read(made, copy):
 
 
 def test_it_is_saved_whole_and_read_again(made, saved, copy):
-    assert sorted(p.name for p in saved.iterdir()) == ["ensemble.json", "trained_on.npz", "variables"]
+    assert sorted(p.name for p in saved.iterdir()) == [
+        "ensemble.json",
+        "held_out.npz",
+        "trained_on.npz",
+        "variables",
+    ]
     again = jaxdl.load_ensemble(saved)
     np.testing.assert_array_equal(again.predict(NEW).logits, made.predict(NEW).logits)
     assert again.cards == made.cards
