@@ -39,6 +39,7 @@ READ = [  # the file, and a command that reads it
     ("cv/run.json", f"{MADE['cv']} --out cv"),
     ("cv/split.npz", f"cross-validate {MLP} --data digits:0-1 --splitter cv --out new"),
     ("cv/folds/1/card.json", "ensemble cv --out new"),
+    ("cv/out_of_fold.npz", "ensemble cv --out new"),
     ("curve/learning_curve.json", "report curve"),
     ("curve/sizes/100%/out_of_fold.npz", "report curve"),
     ("variance/variance.json", "report variance"),
@@ -164,12 +165,23 @@ def test_a_section_that_cannot_be_made_says_which_file_is_damaged(home, file, da
     assert file in (home / "page.html").read_text()
 
 
-@pytest.mark.parametrize("file", ["split.npz", "run.json", "metrics.jsonl", "result.json", "out_of_fold.npz"])
-def test_an_ensemble_reads_no_more_of_a_run_than_its_networks(home, file):
+@pytest.mark.parametrize("file", ["split.npz", "run.json"])
+def test_an_ensemble_reads_no_more_of_a_run_than_it_keeps(home, file):
     before = jaxdl.ensemble(home / "cv")
     cut(home / "cv" / file)
     again = jaxdl.ensemble(home / "cv")
     np.testing.assert_equal(again.variables, before.variables)
+
+
+def test_an_ensemble_can_be_made_of_the_networks_of_a_damaged_run(home):
+    """As the message says; it has no held-out predictions then, but predicts alike."""
+    before = jaxdl.ensemble(home / "cv")
+    cut(home / "cv" / "out_of_fold.npz")
+    assert "cv/folds/0 cv/folds/1" in refused("ensemble cv --out again")
+    jaxdl_command("ensemble cv/folds/0 cv/folds/1 --out again")
+    again = jaxdl.load_ensemble(home / "again")
+    np.testing.assert_equal(again.variables, before.variables)
+    assert again.held_out is None
 
 
 def test_a_report_and_a_comparison_read_no_split(home):

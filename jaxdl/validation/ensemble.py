@@ -330,12 +330,22 @@ def _gather(
             )
         places.sort(key=lambda p: int(p.name))
         found, folds = [restore(p, models=models) for p in places], [int(p.name) for p in places]
-        held_out = held_out_of(load_result(folder), folds) if (folder / RESULT).is_file() else None
-        return found, [f"fold {fold}" for fold in folds], held_out
+        return found, [f"fold {fold}" for fold in folds], _read_held_out(folder, folds, list(map(str, places)))
     if not isinstance(members, Sequence) or not all(isinstance(m, Checkpoint | str | Path) for m in members):
         raise InputError(f"members is a {type(members).__name__}; expected a Result, a run's folder, or checkpoints")
     names = [m.path or f"member {i}" if isinstance(m, Checkpoint) else str(m) for i, m in enumerate(members)]
     return [m if isinstance(m, Checkpoint) else restore(m, models=models) for m in members], names, None
+
+
+def _read_held_out(run: Path, folds: Sequence[int], networks: Sequence[str]) -> HeldOut | None:
+    """What the folds of a run held out; None of a run that has no result."""
+    if not (run / RESULT).is_file():
+        return None
+    try:
+        return held_out_of(load_result(run), folds)
+    except InputError as error:
+        advice = f"or make the ensemble without prediction sets, of the networks alone: {' '.join(networks)}"
+        raise InputError(error.problem, advice) from error
 
 
 def _kind(checkpoint: Checkpoint) -> dict[str, Any]:
