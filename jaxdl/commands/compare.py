@@ -76,6 +76,10 @@ def _tell(found: Comparison) -> None:
         folds = [fold for fold in found.folds[name] if not math.isnan(fold)] or [math.nan]
         mark = " !" if name in found.cautions else ""
         table.add_row(name, score(mean) + mark, score(min(folds)), score(max(folds)), found.letters[name])
+    table.add_section()
+    for name, folds in found.baselines.items():
+        known = [fold for fold in folds if fold is not None] or [math.nan]
+        table.add_row(name, score(sum(known) / len(known)), score(min(known)), score(max(known)), "–", style="dim")
     console.print(table)
     for name, said in found.cautions.items():
         console.print(f"! {name}: {said}", soft_wrap=True, highlight=False, style="yellow")

@@ -19,7 +19,7 @@ from jaxdl.cli_options import (
 from jaxdl.commands.console import console, score
 from jaxdl.commands.run import Begun, open_run
 from jaxdl.errors import check_choice
-from jaxdl.report.table import print_table, results_table
+from jaxdl.report.table import baseline_rows, print_table, results_table, uneven
 from jaxdl.report.uncertainty import apart, interval_said
 from jaxdl.report.underfit import underfit
 from jaxdl.tasks.metric import percent
@@ -96,7 +96,10 @@ def cross_validate_command(
 def _tell(result: Result, begun: Begun) -> None:
     network, source = begun.network, begun.source
     name = "fine-tuning" if isinstance(network, Checkpoint) else "from scratch"
-    print_table(console, results_table({name: result}))
+    results = {name: result}
+    print_table(console, results_table(results), baseline_rows(results))
+    if said := uneven(results):
+        console.print(said)
     if result.interval:
         level, method = percent(result.interval["level"], decimals=0), result.interval["method"]
         said = f"{level} interval ({method}): {''.join(interval_said(result))}."

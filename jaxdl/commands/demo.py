@@ -10,7 +10,7 @@ from jaxdl.cli_options import AllowOption, Debug, option
 from jaxdl.commands.console import console, errors
 from jaxdl.demo import DigitsTour, PhotoTour, photo_tour, tell
 from jaxdl.errors import InputError
-from jaxdl.report.table import print_table, results_table
+from jaxdl.report.table import baseline_rows, print_table, results_table
 from jaxdl.tasks.metric import percent
 
 
@@ -41,7 +41,7 @@ def demo_command(
         f"is the truth: refitted on all of these, scored on {len(found.unseen)} images that no fold has seen.",
         highlight=False,
     )
-    print_table(console, results_table(found.results, found.truth))
+    print_table(console, results_table(found.results, found.truth), baseline_rows(found.results))
     best, truth = found.results[found.best], found.truth[found.best]
     console.print(
         f"Best: {found.best}. Cross-validation said {percent(best.mean)}, the truth is {percent(truth)}. (The best of "

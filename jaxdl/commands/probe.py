@@ -25,7 +25,7 @@ from jaxdl.commands.console import console, errors
 from jaxdl.commands.run import about_command, execution_of, read_examples
 from jaxdl.errors import InputError
 from jaxdl.report.run_page import PAGE, write_run_report
-from jaxdl.report.table import measure
+from jaxdl.report.table import baseline_rows, measure, uneven
 from jaxdl.tasks import Task, choose_task
 from jaxdl.training.resume import note_finished
 from jaxdl.validation.probes.frozen import PUT_BACK, probe_checkpoint, with_head
@@ -199,7 +199,14 @@ def _tell(found: ProbeResult) -> None:
         grid = {"penalty": "{:.3g}", "neighbours": "{:.0f} neighbours", "": "–"}[HEADS[name].grid]
         shown = measure(result.metric, result.mean, result.std) + ("" if head.nested else " *")
         table.add_row(name, grid.format(head.best) if head.best is not None else grid, shown, f"{head.seconds:.1f}")
+    results = {name: found.result(name) for name in found.heads}
+    table.add_section()
+    for row in baseline_rows(results):
+        seconds = "–" if row["seconds"] is None else f"{row['seconds']:.1f}"
+        table.add_row(row["method"], "–", measure(row["score"], row["mean"], row["std"]), seconds, style="dim")
     console.print(table)
+    if said := uneven(results):
+        console.print(said, soft_wrap=True)
     if not all(head.nested for head in found.heads.values()):
         console.print("* of the very folds that chose the penalty, and so a little too good.", soft_wrap=True)
     elif found.settings["nested"]:

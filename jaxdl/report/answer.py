@@ -10,7 +10,7 @@ from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.report.markup import Section, escaped, in_scroll, legend, make_table, note
 from jaxdl.report.plots import MOST_LINES, draw_curves, draw_fold_scores
-from jaxdl.report.table import as_text, meaning
+from jaxdl.report.table import as_text, baseline_rows, left_out, meaning, uneven
 from jaxdl.report.units import in_percent, measure, percent, score_metric, shown_metrics
 from jaxdl.tasks import Classification, Metric
 from jaxdl.validation.result import Result
@@ -46,7 +46,7 @@ def _equal(one: np.ndarray, two: np.ndarray) -> bool:
 
 def show_answer(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Result]) -> Section:
     """The table of `report.table.results_table`, with what its numbers mean."""
-    headers, cells = as_text(rows)
+    headers, cells = as_text(rows, baseline_rows(results))
     lines = [[escaped(cell) for cell in line] for line in cells]
     several = len(rows) > 1
     place = next(place for place, row in enumerate(rows) if row["best"])
@@ -57,6 +57,7 @@ def show_answer(rows: Sequence[Mapping[str, Any]], results: Mapping[str, Result]
         value = "its score is 0 or 1 and " if in_percent(score_metric(best)) else ""
         said.append(f"Each fold tests one example, so that {value}the spread says little.")
     said += _without_looking(best)
+    said += [one for one in (uneven(results), *left_out(results)) if one]
     if any(row["truth"] is not None for row in rows):
         said.append("“Unseen” is measured on examples that no fold has seen: cross-validation tries to predict it.")
     if several:

@@ -57,11 +57,16 @@ def draw_comparison(found: Comparison, path: str | Path) -> None:
         axes.annotate(
             found.letters[name], (1.01, place), xycoords=("axes fraction", "data"), va="center", family="monospace"
         )
+    for number, (name, folds) in enumerate(found.baselines.items()):
+        known = [fold for fold in folds if fold is not None]
+        if known:
+            mean = sum(known) / len(known)
+            axes.axvline(mean, color="grey", linestyle=("--", ":")[number % 2], linewidth=1.2, label=name)
     axes.set_yticks(range(len(names)), [f"{name} (too good)" if name in found.cautions else name for name in names])
     axes.invert_yaxis()
     axes.set_xlabel(found.metric)
     axes.set_title(f"Shared letter: no difference shown at {found.alpha:g} ({found.test}, Holm)", fontsize=10)
     axes.grid(axis="x", alpha=0.3)
     axes.margins(y=0.15)
-    figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=9)
+    figure.legend(loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     figure.savefig(path)

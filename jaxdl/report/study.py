@@ -9,8 +9,9 @@ from jaxdl.report.answer import show_facts, show_scores
 from jaxdl.report.learning_curve import curve_rows, draw_learning_curve, meaning, outlook
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
 from jaxdl.report.probe import draw_grid, head_rows
-from jaxdl.report.table import describe_environment, flat_plan, how_made, plain
+from jaxdl.report.table import baseline_rows, describe_environment, flat_plan, how_made, left_out, plain, uneven
 from jaxdl.report.uncertainty import show_uncertainty
+from jaxdl.report.units import measure
 from jaxdl.report.variance import advice, component_rows, draw_variance, repeat_rows
 from jaxdl.validation.learning_curve import CURVE, LearningCurve, load_learning_curve
 from jaxdl.validation.probes.result import PROBE
@@ -98,12 +99,18 @@ def _probe(path: Path) -> Study:
     told = read_json(path / PROBE, ProbeTold)
     results = {name: load_result(path / name) for name in told["heads"]}
     headers, lines, best = head_rows(told, results)
-    table = make_table([escaped(h) for h in headers], [[escaped(c) for c in line] for line in lines], "numbers", best)
+    lines = [[escaped(cell) for cell in line] for line in lines]
+    lines += [
+        [escaped(row["method"]), measure(row["score"], row["mean"], row["std"]), *["–"] * (len(headers) - 2)]
+        for row in baseline_rows(results)
+    ]
+    table = make_table([escaped(h) for h in headers], lines, "numbers", best)
     name = list(results)[best]
     said = (
         "Heads trained on what the frozen network makes of the examples. Each is a result of its own: jaxdl report "
         "RUN/HEAD makes its page, jaxdl compare says which differ."
     )
+    said = " ".join([said, *(one for one in (uneven(results), *left_out(results)) if one)])
     notes = "".join(note(f"{head}: {'; '.join(one['notes'])}.") for head, one in told["heads"].items() if one["notes"])
     pictures = "".join(f"<div>{draw_grid(told['metric'], head, one)}</div>" for head, one in _with_grid(told).items())
     sections = [Section("The heads", f"<p>{said}</p>" + in_scroll(table, "The heads") + notes)]

@@ -8,7 +8,8 @@ import numpy as np
 from jaxdl.errors import InputError, check_choice
 from jaxdl.report.units import LOSS, find_metric, known_scores, loss_word, measure, score_metric, shown_metrics
 from jaxdl.tasks import Metric, Task
-from jaxdl.validation.result import Result
+from jaxdl.validation.result import Result, mean_and_spread
+from jaxdl.validation.told import BaselineTold
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,8 +59,67 @@ def results_table(results: Mapping[str, Result], truth: Mapping[str, float] | No
     return rows
 
 
+def baseline_rows(results: Mapping[str, Result]) -> list[dict[str, Any]]:
+    """Rows in the form of `results_table` of other models on the same folds: those of the first result that has any.
+
+    None of what was left out, see `left_out`, nor where the results are of several splits.
+    """
+    if len({result.split["sha256"] for result in results.values()}) > 1:
+        return []
+    result = next((one for one in results.values() if one.baselines), None)
+    return [] if result is None else [_baseline_row(result, one) for one in result.baselines if one["folds"]]
+
+
+def _baseline_row(result: Result, told: BaselineTold) -> dict[str, Any]:
+    task = result.asked
+    means = {name: mean_and_spread(folds) for name, folds in told["folds"].items()}
+    mean, std = means.get(result.metric, (None, None))
+    loss = means.get(task.LOSS, (None, None))[0]
+    return {
+        "method": told["name"],
+        "task": result.task,
+        "metric": result.metric,
+        "mean": mean,
+        "std": std,
+        "truth": None,
+        "others": {name: measure(find_metric(name, task), means.get(name, (None,))[0]) for name in _others(result)},
+        "loss": np.nan if loss is None else loss,
+        "loss_word": loss_word(find_metric(LOSS.name, task)),
+        "seconds": told.get("seconds"),
+        "fold_strategy": "–",
+        "folds": len(result.folds),
+        "score": score_metric(result),
+        "best": False,
+    }
+
+
+def left_out(results: Mapping[str, Result]) -> list[str]:
+    """Sentences on models that were not run beside the results, with the reason."""
+    result = next((one for one in results.values() if one.baselines), None)
+    told = () if result is None else result.baselines
+    return [f"No {one['name']} beside it: {one['skipped']}." for one in told if one.get("skipped")]
+
+
+def uneven(results: Mapping[str, Result]) -> str:
+    """A sentence where classes are uneven; empty where they are not."""
+    result = next(iter(results.values()))
+    return result.asked.uneven(result.out_of_fold.target)
+
+
+def _others(result: Result) -> dict[str, Metric]:
+    """Metrics that the table shows beside the score, but the loss."""
+    task = result.asked
+    names = [*shown_metrics(result), *([task.FAIR] if task.FAIR and task.uneven(result.out_of_fold.target) else [])]
+    return {name: find_metric(name, task) for name in dict.fromkeys(names) if name not in (result.metric, task.LOSS)}
+
+
+def _other_scores(result: Result, name: str) -> list[float]:
+    """Of the folds that have one."""
+    known = known_scores(result.folds, name)
+    return known or [value for value in ((result.metrics or {}).get("folds") or {}).get(name, ()) if value is not None]
+
+
 def _row(method: str, result: Result, truth: float | None) -> dict[str, Any]:
-    shown = {n: m for n, m in shown_metrics(result).items() if n not in (result.metric, result.asked.LOSS)}
     losses = known_scores(result.folds, "loss")
     return {
         "method": method,
@@ -68,7 +128,7 @@ def _row(method: str, result: Result, truth: float | None) -> dict[str, Any]:
         "mean": result.mean,
         "std": result.std,
         "truth": truth,
-        "others": {name: _mean(metric, known_scores(result.folds, name)) for name, metric in shown.items()},
+        "others": {name: _mean(metric, _other_scores(result, name)) for name, metric in _others(result).items()},
         "loss": float(np.mean(losses)) if losses else np.nan,
         "loss_word": loss_word(find_metric(LOSS.name, result.asked)),
         "seconds": result.seconds,
@@ -83,8 +143,10 @@ def _mean(metric: Metric, scores: Sequence[float]) -> str:
     return measure(metric, float(np.mean(scores)) if scores else None)
 
 
-def as_text(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
-    """Headers and cells of the answer table; the column of the truth is left out where no row has one."""
+def as_text(
+    rows: Sequence[Mapping[str, Any]], below: Sequence[Mapping[str, Any]] = ()
+) -> tuple[list[str], list[list[str]]]:
+    """Headers and cells of the answer table, those of `baseline_rows` `below`; the truth only where a row has one."""
     metric, loss = rows[0]["metric"], rows[0]["loss_word"]
     columns: dict[str, Callable[[Mapping[str, Any]], str]] = {
         "method": lambda row: plain(row["method"]),
@@ -92,14 +154,18 @@ def as_text(rows: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str
         "unseen": lambda row: measure(row["score"], row["truth"]),
         **{name: lambda row, name=name: row["others"].get(name, "–") for name in rows[0]["others"]},
         loss: lambda row: _loss(row["loss"]),
-        "seconds": lambda row: f"{row['seconds']:.1f}" if row["seconds"] < 100 else f"{row['seconds']:.0f}",
+        "seconds": lambda row: _seconds(row["seconds"]),
         "fold strategy": lambda row: plain(row["fold_strategy"]),
     }
     if all(row["truth"] is None for row in rows):
         del columns["unseen"]
     if all(np.isnan(row["loss"]) for row in rows):
         del columns[loss]
-    return list(columns), [[write(row) for write in columns.values()] for row in rows]
+    return list(columns), [[write(row) for write in columns.values()] for row in (*rows, *below)]
+
+
+def _seconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}" if value < 100 else f"{value:.0f}"
 
 
 def _loss(value: float) -> str:
@@ -117,27 +183,32 @@ def meaning(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
     )
 
 
-def print_table(console: "Console", rows: Sequence[Mapping[str, Any]]) -> None:
-    """Prints what `results_table` gave; a name too long for the console is broken, never cut."""
+def print_table(console: "Console", rows: Sequence[Mapping[str, Any]], below: Sequence[Mapping[str, Any]] = ()) -> None:
+    """Prints what `results_table` gave, and `baseline_rows` `below`; a name too long is broken, never cut."""
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    headers, cells = as_text(rows)
+    headers, cells = as_text(rows, below)
     several = len(rows) > 1
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for place, header in enumerate(headers):
         table.add_column(
-            ("  " if several and place == 0 else "") + header.replace("fold ", "fold\n"),
+            ("  " if several and place == 0 else "") + header.replace("fold ", "fold\n").replace("_", "\n"),
             justify="left" if header in ("method", "fold strategy") else "right",
             no_wrap=place > 0,
             vertical="bottom",
             overflow="fold",
         )
-    for row, line in zip(rows, cells, strict=True):
+    for place, (row, line) in enumerate(zip((*rows, *below), cells, strict=True)):
+        if place == len(rows):
+            table.add_section()
         mark = ("* " if row["best"] else "  ") if several else ""
         # not markup: a method may be called [anything]
-        table.add_row(*[Text(mark + line[0]), *map(Text, line[1:])], style="bold" if several and row["best"] else "")
+        table.add_row(
+            *[Text(mark + line[0]), *map(Text, line[1:])],
+            style="bold" if several and row["best"] else "dim" if place >= len(rows) else "",
+        )
     console.print(table)
     note = ("* is the best mean. " if several else "") + meaning(rows, rows[0]["metric"])
     console.print(Text(note, style="dim"))

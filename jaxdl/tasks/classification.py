@@ -13,13 +13,14 @@ from jaxdl.errors import InputError
 from jaxdl.tasks.class_weights import ClassWeights
 from jaxdl.tasks.columns import as_cells, distinct, probability_columns
 from jaxdl.tasks.conformal import SetScore, cumulative_probability
-from jaxdl.tasks.metric import SHARE, Mean, Metric, NoInterval, Record, Sums, mean_of_defined
+from jaxdl.tasks.metric import SHARE, Mean, Metric, NoInterval, Record, Sums, mean_of_defined, percent
 from jaxdl.tasks.ranking import class_auc
 from jaxdl.tasks.task import Constants
 
 # Nats of one example are cut here, as in scikit-learn: a model that calls the truth impossible has a finite log loss.
 MOST_NATS = float(-np.log(np.finfo(np.float64).eps))
 BINS = 15  # of the expected calibration error
+UNEVEN = 1.2  # times its even share: from there on the most frequent class makes accuracy look good
 TIES = 5  # decimals of log-odds: closer ones are equal except for the rounding of float32, and rank alike
 
 
@@ -169,6 +170,8 @@ class Classification(ClassWeights):
     ANSWERS_WHOLE = True
     PREDICTS = "a logit for each name of the task, in that order: softmax gives probabilities, the largest is predicted"
     mixes = True
+    BASELINE = "most frequent class"
+    FAIR = "balanced_accuracy"
     CALIBRATED = ("log_loss", "brier", "expected_calibration_error")
     OF_PROBABILITIES = ("nats", "brier", "confidence", "probabilities")
 
@@ -221,6 +224,28 @@ class Classification(ClassWeights):
         """The shares of the classes, the most frequent first among equals."""
         shares = np.bincount(targets, minlength=len(self.names)) / len(targets)
         return np.tile(np.log(np.maximum(shares, 1e-6)).astype(np.float32), (count, 1))
+
+    def boosted(self, x: np.ndarray, targets: np.ndarray, asked: np.ndarray) -> np.ndarray:
+        from sklearn.ensemble import HistGradientBoostingClassifier
+
+        log_p = np.full((len(asked), len(self.names)), -MOST_NATS)
+        present = np.unique(targets)
+        if len(present) > 1:
+            fitted = HistGradientBoostingClassifier(random_state=0).fit(x, targets)
+            log_p[:, present] = np.log(np.maximum(fitted.predict_proba(asked), np.exp(-MOST_NATS)))
+        else:
+            log_p[:, present] = 0.0
+        return log_p.astype(np.float32)
+
+    def uneven(self, targets: np.ndarray) -> str:
+        counts = np.bincount(targets, minlength=len(self.names))
+        share, occurring = counts.max() / counts.sum(), int((counts > 0).sum())
+        if share < UNEVEN / max(occurring, 1):
+            return ""
+        return (
+            f"The classes are uneven: {percent(share)} of the examples are '{self.names[counts.argmax()]}'. Balanced "
+            "accuracy, the mean over classes of the share that is right, counts every class alike."
+        )
 
     def fit(self, targets: np.ndarray) -> Constants:
         """``class_weights``, ``float32[classes]``, where they are asked for."""

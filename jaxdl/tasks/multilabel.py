@@ -104,6 +104,7 @@ class MultiLabel(Task):
     ANSWERS_WHOLE = True
     PREDICTS = "a logit for each name of the task, in that order: sigmoid gives probabilities, above 0 it is predicted"
     mixes = True
+    BASELINE = "share of each label"
     NOT_CONFORMAL = (
         "a set holds one of several answers, and an example here may have several labels; for a single label train on "
         "its column alone, such as FILE.csv:LABEL"

@@ -50,6 +50,8 @@ class Task:
       CONFORMAL: scores, by name, from which prediction sets or intervals are made; the first is the usual one.
       NOT_CONFORMAL: why there are none, where `CONFORMAL` is empty.
       RANKED: whether `probabilities` of its outputs say which class an example is most probably of; see `top`.
+      BASELINE: what `baseline` says, in words.
+      FAIR: name of the metric that tables show beside the score where targets are `uneven`; empty for none.
       mixes: whether an example may be mixed with another one, targets in the same shares (MixUp, CutMix).
     """
 
@@ -76,6 +78,8 @@ class Task:
     mixes: ClassVar[bool] = False
     CALIBRATED: ClassVar[tuple[str, ...]] = ()
     OF_PROBABILITIES: ClassVar[tuple[str, ...]] = ()
+    BASELINE: ClassVar[str] = "training targets alone"
+    FAIR: ClassVar[str] = ""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "names", tuple(self.names))
@@ -160,6 +164,23 @@ class Task:
     def baseline(self, targets: Tree, count: int) -> Tree:
         """What one says of `count` examples who knows nothing but the training `targets`; as `predict` gives it."""
         raise NotImplementedError
+
+    def boosted(self, x: np.ndarray, targets: Tree, asked: np.ndarray) -> Tree | None:
+        """What gradient-boosted trees say, fitted to rows ``x[n, features]`` of a table and their targets.
+
+        Args:
+          x: rows of the training part; NaN where a value is missing.
+          targets: of these.
+          asked: rows ``[m, features]`` to predict.
+
+        Returns:
+          As `predict` gives it, ``[m, …]``; None where trees cannot answer the task.
+        """
+        return None
+
+    def uneven(self, targets: Tree) -> str:
+        """A sentence where some answers are far more frequent than others, so that `FAIR` is worth a look; else ""."""
+        return ""
 
     def fit_model(self, model: Staged, spec: Tree) -> Staged:
         """The network that answers this task, made of `model`: that itself, unless its outputs have another form.

@@ -22,6 +22,7 @@ from jaxdl.training.prepare import prepare
 from jaxdl.training.setup import Init, Setup, choose_preprocessing
 from jaxdl.training.traced_hyperparameters import TracedHyperparameters
 from jaxdl.training.transfer import describe_run
+from jaxdl.validation.baselines import grow_trees, with_baselines
 from jaxdl.validation.batched_runs import BatchedRuns, Outcome
 from jaxdl.validation.leakage import check_leaks
 from jaxdl.validation.leakage.checks import check_allowed
@@ -122,7 +123,8 @@ def run_folds(asked: Folds, execution: Execution) -> Result:
     elif method != "auto":
         check_method(method, count)
     result = train_folds(asked, execution)
-    result = dataclasses.replace(result, baseline=baseline_scores(result, source.targets(), split))
+    rows = [[part[row["fold"]] for row in result.folds] for part in (split.train, split.test)]
+    result = with_baselines(result, source.targets(), split, grow_trees(source, result.asked, *rows))
     if method != "nested":
         return summarised(result, source.groups, method)
 
@@ -261,24 +263,6 @@ def _joined(
 def concatenated(trees: Sequence[Any]) -> Any:
     """Pytrees of arrays ``[rows, …]`` one after another."""
     return jax.tree.map(lambda *parts: np.concatenate(parts), *trees)
-
-
-def baseline_scores(result: Result, targets: Any, split: Split) -> dict[str, float]:
-    """The score of a model that knows nothing but the training part of `targets`, on the held-out rows of each fold."""
-    task = result.asked
-
-    def guesses(row: Mapping[str, Any]) -> Any:
-        part = split.train[row["fold"]]
-        return task.baseline(jax.tree.map(lambda array: array[part], targets), row["test"])
-
-    kept = concatenated([guesses(row) for row in result.folds])
-    guessed = dataclasses.replace(result, out_of_fold=dataclasses.replace(result.out_of_fold, kept=kept))
-    names = [
-        name
-        for name in dict.fromkeys((result.metric, task.LOSS))
-        if set(task.metrics[name].reads) <= set(guessed.record)
-    ]
-    return {name: guessed.sample(name).pooled_score for name in names}
 
 
 def describe_init(init: Init) -> dict[str, Any]:

@@ -21,6 +21,7 @@ from jaxdl.validation.saving import Saved
 from jaxdl.validation.splitters import is_timed
 from jaxdl.validation.statistics.sample import Sample
 from jaxdl.validation.told import (
+    BaselineTold,
     CalibrationTold,
     CurveTold,
     DataTold,
@@ -128,6 +129,8 @@ class Result(Shown, Saved):
         was chosen. See `caution`.
       question: the task as plain values; None in results of older releases.
       baseline: scores of a model that knows nothing but the training targets, on the same rows; by metric.
+      baselines: what other models score on the same folds: the task's own that looks at no example, and on tables
+        gradient-boosted trees; see `baselines.with_baselines`. None in results of older releases.
       own: the task itself, with metrics of the user's own; of a result that was read from a file None.
     """
 
@@ -158,6 +161,7 @@ class Result(Shown, Saved):
     question: Mapping[str, Any] | None = None
     baseline: Mapping[str, float | None] | None = None
     own: Task | None = None
+    baselines: Sequence[BaselineTold] | None = None
 
     def __str__(self) -> str:
         """Score, interval and caution, for print."""

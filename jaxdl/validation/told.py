@@ -94,6 +94,15 @@ class CalibrationTold(TypedDict):
     after: Mapping[str, float]
 
 
+class BaselineTold(TypedDict):
+    """Another model on the same folds: its score in each by metric; see `baselines.with_baselines`."""
+
+    name: str
+    folds: Mapping[str, Sequence[float | None]]
+    seconds: NotRequired[float]
+    skipped: NotRequired[str]
+
+
 class SelectedTold(TypedDict):
     """From how many configurations one was chosen, and whether other folds gave the score."""
 

@@ -84,8 +84,12 @@ def labelled(page, start):
 
 def test_page_shows_the_numbers_of_the_results(show, results, source):
     page = show(results, source=source, truth={"long": 0.875})
-    header, *lines = page.cells()
+    header, *lines, below = page.cells()
     assert header == ["method", "accuracy", "unseen", "log loss", "seconds", "fold strategy"]
+    told = next(iter(results.values())).baselines[0]
+    baseline = 100 * np.mean(told["folds"]["accuracy"])
+    assert (below[0], below[2]) == (told["name"], "–")
+    assert float(below[1].split()[0]) == pytest.approx(baseline, abs=0.051)
     for line, (method, result) in zip(lines, results.items(), strict=True):
         assert line[0].split()[0] == method
         mean, std = map(float, line[1].removesuffix(" %").split(" ± "))
@@ -105,7 +109,8 @@ def test_results_of_different_metrics_are_refused_and_the_advice_works(show, res
     with pytest.raises(InputError, match="'short' is scored by auc, 'long' by kappa") as caught:
         show(mixed)
     assert "result.scored_by('auc')" in str(caught.value)
-    header, *lines = show(mixed | {"long": mixed["long"].scored_by("auc")}).cells()
+    header, *lines, below = show(mixed | {"long": mixed["long"].scored_by("auc")}).cells()
+    assert below[1].startswith("50.0")  # who says the same of all ranks nothing
     assert header[1] == "auc"
     wanted = [100 * results[name].scored_by("auc").mean for name in mixed]
     assert [float(line[1].split()[0]) for line in lines] == pytest.approx(wanted, abs=0.051)

@@ -132,7 +132,8 @@ def test_scores_of_classes_and_the_answer(page, made):
         assert int(row[4]) == counts[place].sum()
         assert float(row[2]) == pytest.approx(counts[place, place] / counts[place].sum(), abs=6e-4)
     assert rows[-1][0] == "mean over classes"
-    (answer,) = table_with(page, "method", "accuracy", "log loss", "seconds", "fold strategy")
+    answer, below = table_with(page, "method", "accuracy", "log loss", "seconds", "fold strategy")
+    assert below[0] == "most frequent class"
     assert answer[1] == f"{100 * made.mean:.1f} ± {100 * made.std:.1f} %"
 
 

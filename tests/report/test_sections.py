@@ -131,10 +131,11 @@ def test_a_page_has_the_sections_that_the_task_names(result, source, tmp_path, k
 
 def test_scores_are_written_as_their_metrics_say(result, tmp_path):
     page = read_page(write_page(tmp_path / "page.html", "Title", {"mlp": result}))
-    header, line = page.cells()
+    header, line, below = page.cells()
     assert header[1:4] == ["within_one", "mae", "loss"]
     assert line[1] == f"{100 * result.mean:.1f} ± {100 * result.std:.1f} %"  # a share
     assert line[2] == f"{np.mean([fold['mae'] for fold in result.folds]):.3g}"
+    assert below[1].split()[0] == f"{100 * np.mean(result.baselines[0]['folds']['within_one']):.1f}"
     assert "looks at no example has this score: within_one " in page.text()
 
 

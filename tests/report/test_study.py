@@ -84,7 +84,9 @@ def test_heads_have_a_page_and_each_one_its_own(tmp_path):
     run, results = heads(tmp_path)
     page = page_of(run, kind="probe")
     assert titles(page)[:2] == ["The heads", "Along the grid"]
-    for row in rows(page, "head"):
+    shown = rows(page, "head")
+    assert shown[-1][0] == "most frequent class"
+    for row in shown[: len(results)]:
         head = results[row[0].split()[0]]
         assert row[1] == f"{100 * head.mean:.1f} ± {100 * head.std:.1f} %"
         assert row[4] == "inner folds"

@@ -15,6 +15,7 @@ from jaxdl.errors import InputError, check_choice
 from jaxdl.tasks import Metrics, Task, choose_task
 from jaxdl.training.display import drawn
 from jaxdl.training.execution import Execution
+from jaxdl.validation.baselines import grow_trees
 from jaxdl.validation.probes.heads import HEADS, SCALE_NOTE, Examples, Fitted, Fold, Folds, ridge_leave_one_out
 from jaxdl.validation.probes.linear import TOLERANCE
 from jaxdl.validation.probes.result import HeadResult, ProbeResult
@@ -197,6 +198,7 @@ def probe_source(
         split=split,
         labels=examples.labels,
         groups=source.groups,
+        trees=grow_trees(source, task, split.train, split.test),
         task=task,
         settings=settings,
         data=source.name,

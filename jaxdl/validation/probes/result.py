@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxdl.shown import Shown
 from jaxdl.tasks import Task
-from jaxdl.validation.crossval import baseline_scores
+from jaxdl.validation.baselines import Trees, with_baselines
 from jaxdl.validation.probes.heads import HEADS
 from jaxdl.validation.result import DECISION_VALUES, LOGITS, OutOfFold, Result, finite, mean_and_spread
 from jaxdl.validation.saving import Saved
@@ -89,6 +89,7 @@ class ProbeResult(Shown, Saved):
       feature_seconds: of the backbone's pass over the data.
       leaks: see `validation.result.Result`.
       groups: of every example, if the source has any.
+      trees: what gradient-boosted trees say of the same folds, on the examples themselves.
     """
 
     heads: Mapping[str, HeadResult]
@@ -102,6 +103,7 @@ class ProbeResult(Shown, Saved):
     feature_seconds: float = 0.0
     leaks: Sequence[Mapping[str, Any]] = ()
     groups: np.ndarray | None = None
+    trees: Trees = Trees(skipped="they were not asked for")  # noqa: RUF009 - it is frozen
 
     @property
     def metric(self) -> str:
@@ -191,7 +193,7 @@ class ProbeResult(Shown, Saved):
             question=task.plain(),
             own=task,
         )
-        return dataclasses.replace(result, baseline=baseline_scores(result, self.labels, self.split))
+        return with_baselines(result, self.labels, self.split, self.trees)
 
     def as_dict(self) -> dict[str, Any]:
         """Grids, scores and choices of all heads, for JSON."""

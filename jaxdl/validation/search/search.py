@@ -17,8 +17,9 @@ from jaxdl.training.execution import Execution
 from jaxdl.training.plan import Plan
 from jaxdl.training.setup import Init
 from jaxdl.training.transfer import describe_run
+from jaxdl.validation.baselines import grow_trees, with_baselines
 from jaxdl.validation.batched_runs import Scores
-from jaxdl.validation.crossval import Folds, baseline_scores, concatenated, train_folds
+from jaxdl.validation.crossval import Folds, concatenated, train_folds
 from jaxdl.validation.leakage import check_leaks
 from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.validation.result import OutOfFold, Result, mean_and_spread
@@ -163,7 +164,8 @@ def search(
     result = _join(results, [configurations[number] for number in taken], final, time.perf_counter() - begin)
     chose = question.metric if criterion == "metric" else question.LOSS
     selected = {"configurations": len(configurations), "nested": searching.nested, "criterion": chose}
-    result = dataclasses.replace(result, selected=selected, baseline=baseline_scores(result, source.targets(), outer))
+    trees = grow_trees(source, question, outer.train, outer.test)
+    result = with_baselines(dataclasses.replace(result, selected=selected), source.targets(), outer, trees)
     result = summarised(result, source.groups)
     return SearchResult(
         nested=searching.nested,

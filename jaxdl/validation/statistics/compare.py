@@ -67,6 +67,7 @@ class Comparison(Shown):
       groups: how many there are, which the test took whole; None without groups, or of a test of folds.
       cautions: by name why a score is too good, of results that were chosen by the folds that score them.
       other_metrics: by name the metric of each result whose own is not `metric`.
+      baselines: by name the score of each fold of other models, see `Result.baselines`; empty where it is not known.
     """
 
     metric: str
@@ -79,6 +80,7 @@ class Comparison(Shown):
     groups: int | None = None
     cautions: Mapping[str, str] = dataclasses.field(default_factory=dict)
     other_metrics: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    baselines: Mapping[str, Sequence[float | None]] = dataclasses.field(default_factory=dict)
 
     def to_frame(self) -> "pd.DataFrame":
         """A row for each pair: the fields of `Pair`."""
@@ -150,7 +152,12 @@ def compare(
         groups=None if test == "corrected-t" else groups,
         cautions={name: results[name].caution for name in order if results[name].caution},
         other_metrics={name: result.metric for name, result in results.items() if result.metric != chosen.name},
+        baselines=next((found for result in results.values() if (found := _baselines(result, chosen.name))), {}),
     )
+
+
+def _baselines(result: Result, metric: str) -> dict[str, Sequence[float | None]]:
+    return {one["name"]: one["folds"][metric] for one in result.baselines or () if metric in one["folds"]}
 
 
 def _tested(samples: Sequence[tuple[str, Sample]], test: str, alpha: float, seed: int) -> list[Pair]:
