@@ -1,19 +1,39 @@
 """What the commands share: where they write."""
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 from rich.progress import Progress
 from rich.table import Table
+from rich.text import Text
 
 from jaxdl.commands.loggers import Logger
+from jaxdl.data import folder_of
+from jaxdl.data.image_file import printable, without_controls
 from jaxdl.data.source import Source
+from jaxdl.errors import InputError
 from jaxdl.tasks import Task
+from jaxdl.tasks.examples import describe_examples
 from jaxdl.training.display import Display, columns
 
-console = Console(markup=False, emoji=False)  # a path or a class may be called [anything]
-errors = Console(stderr=True, markup=False, emoji=False)
+
+class PlainConsole(Console):
+    """A console for text that others wrote: a path or a class may be called [anything], or steer the terminal."""
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(markup=False, emoji=False, **options)
+
+    def render_str(self, text: str, **options: Any) -> Text:
+        """Every text that is printed passes here, also the cells of a table."""
+        return super().render_str(without_controls(text), **options)
+
+
+console = PlainConsole()
+errors = PlainConsole(stderr=True)
 
 
 @contextmanager
@@ -45,14 +65,25 @@ def scores_said(task: Task, scores: Mapping[str, float]) -> list[str]:
 
 def print_wide(table: Table) -> None:
     """At its full width: what is cut off is of no use; a narrow terminal folds the lines."""
-    wide = Console(file=console.file, width=400, markup=False, emoji=False)
+    wide = PlainConsole(file=console.file, width=400)
     with wide.capture() as drawn:
         wide.print(table)
     for line in drawn.get().splitlines():
-        console.print(line.rstrip(), soft_wrap=True, highlight=False)
+        console.print(Text.from_ansi(line.rstrip()), soft_wrap=True, highlight=False)
 
 
 def say_notes(source: Source) -> None:
-    """What was decided or left out when the examples were read."""
+    """One line of what was read, and what was decided or left out meanwhile; a broken file stops later, by name."""
+    console.print(f"{source.name}: {describe_examples(source)}", soft_wrap=True, highlight=False)
     for note in source.notes:
         errors.print(f"{source.name}: {note}", soft_wrap=True, highlight=False)
+
+
+def check_outside(out: Path, spec: str) -> None:
+    """Raises InputError where results would lie in the folder of the data: at the next start they would be read."""
+    folder = folder_of(spec)
+    if folder is not None and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(folder)):
+        raise InputError(
+            f"--out {printable(out)} lies in the folder of the data '{printable(folder)}', where it would be read as "
+            "data by the next command; choose a place outside of it"
+        )

@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-from jaxdl import data as sources
 from jaxdl.cli_options import (
     Debug,
     Dividing,
@@ -65,9 +64,6 @@ def cross_validate_command(
     plan = Plan(**vars(training))
     check_choice("keep_models", keep_models, ("auto", "always", "never"))
     with open_run(out, "cross-validate", subject, running) as begun:
-        if sources.parts_of(subject.data, subject.task):
-            whole = f"name {subject.data}:all for all of them"
-            console.print(f"{len(begun.source)} examples of {begun.source.name}; {whole}", soft_wrap=True)
         if group_duplicates:
             begun.source = duplicate_groups(begun.source)
         split = split_source(begun.source, splitting_of(dividing), dividing.folds, plan.seed, begun.task)

@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 from jaxdl.cli_options import Debug, Running, StartOptions, Training, TrainingOptions
-from jaxdl.commands.console import console
+from jaxdl.commands.console import check_outside, console
 from jaxdl.commands.run import execution_of, read_examples, start_of
 from jaxdl.report.range_test import check_picture, write_range_test
 from jaxdl.tasks import choose_task
@@ -36,6 +36,7 @@ def find_lr_command(
       debug: show the traceback of an error.
     """
     plan, out = Plan(**vars(training)), check_picture(out)
+    check_outside(out, subject.data)
     execution = execution_of(subject, Running())
     source = read_examples(subject)
     task = choose_task(source, subject.task, purpose="find-lr")

@@ -12,8 +12,9 @@ import tyro
 from PIL import Image
 
 from jaxdl import data as sources
-from jaxdl.cli_options import Debug, Flag, Spec, option, parse_void
-from jaxdl.commands.console import console, listed, say_notes, scores_said
+from jaxdl.cli_options import Debug, Flag, option, parse_void
+from jaxdl.commands.console import check_outside, console, listed, say_notes, scores_said
+from jaxdl.commands.run import without_broken
 from jaxdl.data import MaskOptions
 from jaxdl.data.masks_classes import CLASS_FILE
 from jaxdl.data.preprocessing import ImagePreprocessing
@@ -36,12 +37,13 @@ FIRST, ANSWERS = 5, 3  # examples that are also printed, and how many classes of
 def predict_command(
     *,
     checkpoint: Annotated[Path, tyro.conf.arg(metavar="CKPT")],
-    data: Spec,
+    data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SPEC|IMAGE ...")],
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.csv")],
     top: Annotated[int | None, option("INT")] = None,
     classes: Annotated[Path | None, option("FILE")] = None,
     void: Annotated[str | None, option("NUMBER")] = None,
     batch_size: int = 64,
+    skip_broken: Flag = False,
     out_of_fold: Flag = False,
     debug: Debug = False,
 ) -> None:
@@ -49,12 +51,15 @@ def predict_command(
 
     Args:
       checkpoint: folder of a trained checkpoint or of an ensemble, or hf:OWNER/NAME of published weights.
-      data: digits[:5-9], a folder (of classes, of images, or of images/ and masks/), FILE.npz, FILE.csv, tfds:NAME.
+      data: one or several image files, a folder (of classes, of images, or of images/ and masks/), digits[:5-9],
+        FILE.npz, FILE.csv, tfds:NAME. Of a folder with splits val/ is predicted, else test/, unless FOLDER:train or
+        FOLDER:all names others.
       out: file for the table; must not exist yet.
       top: write so many of the most probable classes, or 0 for all; by default all of up to 50, else 5.
       classes: of masks to compare with: file of their classes, see finetune; by default the checkpoint's.
       void: of masks to compare with: number, colour or class of the pixels that nobody knows.
       batch_size: examples at a time.
+      skip_broken: leave out image files that cannot be read; they are listed.
       out_of_fold: of an ensemble, predict each example only by members that were not trained on it.
       debug: show the traceback of an error.
     """
@@ -69,10 +74,9 @@ def predict_command(
         raise InputError(f"--out-of-fold is for an ensemble; '{checkpoint}' is a single network")
     top = _count_top(top, network.task)
     pictures = check_free(out.with_name(f"{out.stem}-masks")) if network.task.DRAWS else None
-    source = load_examples(
-        data, network.task.name, labelled=False, split=None, masks=_masks(network, data, classes, void)
-    )
+    source = _read(network, data, out, classes, void)
     say_notes(source)
+    source, _ = without_broken(source, skip_broken)
     if several:
         predictions = _predict_together(network, source, batch_size, out_of_fold)
     else:
@@ -86,11 +90,6 @@ def predict_command(
     if pictures is not None:
         console.print(f"{len(source)} masks in {pictures}, each the class of every pixel", soft_wrap=True)
     _print_first(predictions)
-    if len(parts := sources.parts_of(data, network.task.name)) > 1:
-        console.print(
-            f"of {' and '.join(f'{part}/' for part in parts)} together; name {data}:val for those of val/ alone",
-            soft_wrap=True,
-        )
     if predictions.targets is not None and predictions.task.known(predictions.targets).all():
         _print_scores(predictions, network)
     elif predictions.targets is not None:
@@ -100,6 +99,18 @@ def predict_command(
         )
     elif source.targets() is not None:
         console.print(f"no {predictions.task.metric}: the labels of {source.name} are not of {network.task.describe()}")
+
+
+def _read(network: Any, data: Sequence[str], out: Path, classes: Path | None, void: str | None) -> Source:
+    """What is predicted: a spec, or several image files."""
+    for spec in data:
+        check_outside(out, spec)
+    if len(data) != 1:
+        _masks(network, "several images", classes, void)  # which have none
+        return sources.images(data)
+    (spec,), task = data, network.task.name
+    split = sources.part_to_predict(spec, task)
+    return load_examples(spec, task, labelled=False, split=split, masks=_masks(network, spec, classes, void))
 
 
 def _masks(network: Any, spec: str, classes: Path | None, void: str | None) -> MaskOptions | None:

@@ -21,7 +21,7 @@ from jaxdl.cli_options import (
     option,
     splitting_of,
 )
-from jaxdl.commands.console import console, errors
+from jaxdl.commands.console import check_outside, console, errors
 from jaxdl.commands.run import about_command, execution_of, read_examples
 from jaxdl.errors import InputError
 from jaxdl.report.run_page import PAGE, write_run_report
@@ -103,6 +103,7 @@ def probe_command(
       debug: show the traceback of an error.
     """
     out = check_free(out)
+    check_outside(out, subject.data)
     save_best = None if save_best is None else check_free(save_best)
     if save_best is not None and subject.stage is not None:
         raise InputError("--save-best puts a head where the checkpoint's is; leave out --stage")

@@ -6,7 +6,7 @@ from typing import Annotated
 import tyro
 
 from jaxdl.cli_options import Debug, TaskOption, option
-from jaxdl.commands.console import console
+from jaxdl.commands.console import console, say_notes
 from jaxdl.report.run_page import write_run_report
 from jaxdl.tasks.examples import load_examples
 
@@ -29,4 +29,6 @@ def report_command(
       debug: show the traceback of an error.
     """
     source = None if data is None else load_examples(data, task)
+    if source is not None:
+        say_notes(source)
     console.print(f"report in {write_run_report(run, source, out)}", soft_wrap=True)

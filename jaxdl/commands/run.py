@@ -10,7 +10,7 @@ from types import FrameType
 from typing import Any
 
 from jaxdl.cli_options import Examples, Running, Start, Subject, Untrained, parse_arguments
-from jaxdl.commands.console import console, display, errors, say_notes
+from jaxdl.commands.console import check_outside, console, display, errors, say_notes
 from jaxdl.commands.loggers import TENSORBOARD, WANDB, Logger, TensorBoard, WeightsAndBiases
 from jaxdl.data import MaskOptions, skip_broken
 from jaxdl.data.source import Source
@@ -155,6 +155,7 @@ def open_run(
     for name, given in (("--tensorboard", running.tensorboard), ("--wandb", running.wandb)):
         if given and not logs:
             raise InputError(f"{name} follows a single run, but {kind} trains many times; leave it out")
+    check_outside(out, subject.data)
     execution = execution_of(subject, running)
     if running.restart and (out.expanduser() / RUN).exists() and (aside := set_aside(out)):  # never somebody's photos
         errors.print(f"the old {out} is now {aside}", soft_wrap=True)
@@ -210,7 +211,7 @@ def load_subject(
     kind: str, subject: Subject | Untrained, running: Running
 ) -> tuple[Source, list[list[str]], Task, Init]:
     """The examples, the files that were left out, what is asked, and what training starts from."""
-    source, broken = without_broken(read_examples(subject), running)
+    source, broken = without_broken(read_examples(subject), running.skip_broken)
     task = choose_task(source, subject.task, subject.metric, purpose=kind)
     return source, broken, task, start_of(subject, task)
 
@@ -233,13 +234,16 @@ def start_of(subject: Start | Untrained, task: Task) -> Init:
     return load_pretrained(subject.init)
 
 
-def without_broken(source: Source, running: Running) -> tuple[Source, list[list[str]]]:
-    """`source` without the files that cannot be read, and what these are, where that was asked for."""
-    if not running.skip_broken:
+def without_broken(source: Source, asked: bool) -> tuple[Source, list[list[str]]]:
+    """`source` without the files that cannot be read, and what these are, where that was `asked` for."""
+    if not asked:
         return source, []
+    count = len(source)
     source, broken = skip_broken(source)
     for name, reason in broken:
         errors.print(f"skipped {name}: {reason}", soft_wrap=True, highlight=False)
+    if broken:
+        errors.print(f"{len(broken):,} of {count:,} examples skipped, {len(source):,} are left", highlight=False)
     return source, [list(pair) for pair in broken]
 
 

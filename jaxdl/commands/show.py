@@ -10,7 +10,7 @@ import tyro
 
 from jaxdl import data as sources
 from jaxdl.cli_options import Debug, SizeOption, Spec, option
-from jaxdl.commands.console import console
+from jaxdl.commands.console import check_outside, console, say_notes
 from jaxdl.data.augment import augment as augment_batch
 from jaxdl.data.augment import make_augmentation
 from jaxdl.data.preprocessing import ImagePreprocessing, choose_preprocessing, to_unit
@@ -47,13 +47,16 @@ def show_command(
       debug: show the traceback of an error.
     """
     chosen, out = make_augmentation(augment), check_picture(out, FORMATS)
+    check_outside(out, data)
     if not 1 <= count <= MOST:
         raise InputError(f"the count is {count}; expected 1 to {MOST} images")
     if image_size is not None and image_size < 1:
         raise InputError(f"the image size is {image_size}; expected at least 1 pixel")
     if seed < 0:
         raise InputError(f"the seed is {seed}; expected 0 or more")
-    source = _some(load_examples(data, labelled=False), count, seed)
+    everything = load_examples(data, labelled=False)
+    say_notes(everything)
+    source = _some(everything, count, seed)
     preprocessing = choose_preprocessing(source, image_size, IMAGE_SIZE)
     if not isinstance(preprocessing, ImagePreprocessing):
         raise InputError(f"{source.name} holds {preprocessing.describe()}; show is for uint8 images")

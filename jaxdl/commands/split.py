@@ -8,7 +8,7 @@ from typing import Annotated
 from rich.table import Table
 
 from jaxdl.cli_options import Debug, Dividing, DividingOptions, ExamplesOptions, option, splitting_of
-from jaxdl.commands.console import console, print_wide
+from jaxdl.commands.console import check_outside, console, print_wide
 from jaxdl.commands.run import read_examples
 from jaxdl.data.source import Source
 from jaxdl.report.split import as_csv, as_text, fold_rows, say_split
@@ -39,6 +39,8 @@ def split_command(
       debug: show the traceback of an error.
     """
     out = None if out is None else check_free(out)
+    if out is not None:
+        check_outside(out, subject.data)
     source = read_examples(subject)
     asked = choose_task(source, subject.task, purpose="split")
     split = split_source(source, splitting_of(dividing), dividing.folds, seed, asked)

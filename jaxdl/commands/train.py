@@ -17,7 +17,7 @@ from jaxdl.cli_options import (
     Untrained,
     UntrainedOptions,
 )
-from jaxdl.commands.console import console, scores_said
+from jaxdl.commands.console import console, say_notes, scores_said
 from jaxdl.commands.run import Begun, open_run, without_broken
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
@@ -119,7 +119,9 @@ def _divided(begun: Begun, validation_fraction: float, seed: int) -> tuple[Sourc
         if validation_fraction:
             raise InputError(f"'{data}' has a val folder; --validation-fraction is for data without one")
         given = load_examples(f"{data}:val", task, masks=begun.subject.masks)
-        validation, broken = without_broken(given, begun.running)
+        say_notes(given)
+        console.print(f"{given.name} measures the curves; it is not trained on", soft_wrap=True, highlight=False)
+        validation, broken = without_broken(given, begun.running.skip_broken)
         begun.broken += broken
         return begun.source, validation
     if validation_fraction:

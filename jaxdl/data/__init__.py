@@ -5,7 +5,9 @@ from pathlib import Path
 from jaxdl.data.broken import skip_broken
 from jaxdl.data.builtin import digits
 from jaxdl.data.csv_table import csv
-from jaxdl.data.folder import folder, splits_of
+from jaxdl.data.folder import folder, images, parts_to_predict, splits_of
+from jaxdl.data.folder_layout import SPLIT_NAMES
+from jaxdl.data.image_file import SUFFIXES, begins_as_image, printable
 from jaxdl.data.masks import VOID, MaskOptions, mask_splits, masks, masks_of
 from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing, RawPreprocessing, TablePreprocessing
 from jaxdl.data.source import Arrays, Source, subset, with_groups
@@ -26,11 +28,14 @@ __all__ = [
     "csv",
     "digits",
     "folder",
+    "folder_of",
     "from_tfds",
     "has_masks",
+    "images",
     "load",
     "masks",
     "npz",
+    "part_to_predict",
     "parts_of",
     "skip_broken",
     "splits_of",
@@ -51,8 +56,8 @@ def load(
 
     Args:
       spec: ``digits``, ``digits:5-9`` or ``digits:1,7``; a folder, with ``:train``, ``:val``, ``:test`` or ``:all``
-        behind it where it has splits; a file ``.npz``; or a table ``.csv``, with ``:COLUMN`` behind it for the target,
-        or ``:A,B,C`` for the labels of a multi-label task; or ``tfds:NAME``, see `from_tfds`.
+        behind it where it has splits; an image file; a file ``.npz``; or a table ``.csv``, with ``:COLUMN`` behind it
+        for the target, or ``:A,B,C`` for the labels of a multi-label task; or ``tfds:NAME``, see `from_tfds`.
       split: taken where a folder or data set has it and the spec does not say one.
       labelled: see `folder` and `masks`.
       task: ``"auto"``, ``"classification"``, ``"multilabel"``, ``"regression"`` or ``"segmentation"``: what the labels
@@ -73,19 +78,22 @@ def load(
     if colon and not Path(spec).exists():
         return csv(f"{table}.csv", target or None, labelled=labelled, task=task)
     path, colon, said = spec.rpartition(":")
-    if colon and said in ("train", "val", "all", *(mask_splits(path) or ())) and not Path(spec).exists():
-        return _folder(path, (said, None), labelled, task, masks)
+    if colon and said in ("all", *SPLIT_NAMES) and not Path(spec).exists():
+        return _folder(path, (SPLIT_NAMES.get(said, said), None), labelled, task, masks)
     if Path(spec).is_dir():
         return _folder(spec, (None, split), labelled, task, masks)
     if spec.endswith(".npz"):
         return _npz(spec, task, masks)
     if spec.endswith(".csv"):
         return csv(spec, labelled=labelled, task=task)
+    if (Path(spec).suffix.lower() in SUFFIXES and Path(spec).exists()) or begins_as_image(Path(spec)):
+        return images([spec])
+    shown = printable(spec)
     if Path(spec).exists():
-        raise InputError(f"'{spec}' is neither a folder of class folders nor a file .npz or .csv")
+        raise InputError(f"'{shown}' is neither a folder of class folders, nor an image, nor a file .npz or .csv")
     raise InputError(
-        f"there is no '{spec}'; expected 'digits', a folder of class folders of images, or a file .npz or .csv."
-        + nearest(spec, ["digits", *(f"{path}:{s}" for s in splits_of(path))])
+        f"there is no '{shown}'; expected 'digits', a folder of class folders of images, an image, or a file .npz or "
+        ".csv." + nearest(spec, ["digits", *(f"{path}:{s}" for s in splits_of(path))])
     )
 
 
@@ -96,11 +104,28 @@ def has_masks(spec: str | Path, task: str) -> bool:
     return wants_masks(task) or (task == "auto" and mask_splits(folder or spec) is not None)
 
 
-def parts_of(spec: str | Path, task: str = "auto") -> tuple[str, ...]:
-    """Which of train, val and test the folder `spec` has; none if it is no folder, or names one of them itself."""
+def parts_of(spec: str | Path, task: str = "auto", *, labelled: bool = True) -> tuple[str, ...]:
+    """Which of train, val and test the folder `spec` has; none if it is no folder, or names one of them itself.
+
+    Not `labelled`, also those that hold images without class folders.
+    """
     if not Path(spec).is_dir():
         return ()
-    return (mask_splits(spec) or ()) if has_masks(spec, task) else splits_of(spec)
+    if has_masks(spec, task):
+        return mask_splits(spec) or ()
+    return splits_of(spec) if labelled else parts_to_predict(spec)
+
+
+def folder_of(spec: str | Path) -> Path | None:
+    """The folder that a spec names, with or without a split; None if it names no folder."""
+    places = [Path(spec), Path(str(spec).rpartition(":")[0] or spec)]
+    return next((place for place in places if place.is_dir()), None)
+
+
+def part_to_predict(spec: str | Path, task: str = "auto") -> str | None:
+    """The split that is predicted where none is named: what is held out, ``val``, else ``test``; else ``train``."""
+    here = parts_of(spec, task, labelled=False)
+    return next((split for split in ("val", "test", "train") if split in here), None)
 
 
 def _folder(
@@ -108,12 +133,10 @@ def _folder(
 ) -> Source:
     """A folder of classes, or of images with masks; of its split `said`, or else of the second one if it has that."""
     splits = mask_splits(path) if wants_masks(task) or task == "auto" else None
-    with_masks = wants_masks(task) or splits is not None
-    here = (splits or ()) if with_masks else splits_of(path)
-    split = said[0] or (said[1] if said[1] in here else None)
-    if with_masks:
-        return masks_of(path, split, labelled=labelled, options=options or MaskOptions())
-    return folder(path, split, labelled=labelled)
+    if not wants_masks(task) and splits is None:
+        return folder(path, said[0], labelled=labelled, default=said[1])
+    split = said[0] or (said[1] if said[1] in (splits or ()) else None)
+    return masks_of(path, split, labelled=labelled, options=options or MaskOptions())
 
 
 def _npz(path: str, task: str, options: MaskOptions | None) -> Source:

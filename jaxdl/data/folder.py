@@ -3,8 +3,8 @@
 import contextlib
 import dataclasses
 import os
-import re
-from collections.abc import Iterator, Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
@@ -13,114 +13,24 @@ import jax
 import numpy as np
 
 from jaxdl.data.content import content_hash
-from jaxdl.data.source import Source, pick
+from jaxdl.data.folder_layout import (
+    PHOTOS_OF_PHONES,
+    SPLIT_NAMES,
+    SPLITS,
+    Found,
+    counted,
+    find_images,
+    listed,
+    split_folders,
+    subfolders,
+)
+from jaxdl.data.image_file import SUFFIXES, bytes_of, check_file, image_shape, printable, read_image, read_small
+from jaxdl.data.source import Source, describe_sizes, pick
 from jaxdl.errors import InputError, check_choice
 
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-# What a file may hold, whatever its suffix. Pillow knows dozens more, and runs another program for some of them.
-FORMATS = ("JPEG", "PNG", "WEBP")
-SPLITS = ("train", "val")
-ORIENTATION = 0x0112  # the EXIF entry
-LYING = range(5, 9)  # its values for an image on its side
+__all__ = ["SUFFIXES", "Files", "ImageFiles", "folder", "image_shape", "images", "printable", "read_image", "splits_of"]
 
-
-def printable(path: str | Path) -> str:
-    """A path as text that can be written anywhere: bytes of a file's name that are no UTF-8 become ``\\x..``."""
-    return os.fsencode(path).decode("utf-8", "backslashreplace")
-
-
-@contextlib.contextmanager
-def opened(path: str | Path) -> Iterator[Any]:
-    """A Pillow image whose pixels are not decoded yet; whatever goes wrong with it names the file."""
-    from PIL import Image, UnidentifiedImageError
-
-    try:
-        with Image.open(path, formats=FORMATS) as image:
-            _check_size(image.width * image.height, path)
-            yield image
-    except InputError:
-        raise
-    except Image.DecompressionBombError as error:  # Pillow itself refuses twice the limit, and says how many there are
-        _check_size(int(re.search(r"\d+", str(error))[0]), path)
-    except Exception as error:  # decoders meet arbitrary bytes: there is no list of what they raise
-        reason = "it is no JPEG, PNG or WebP image" if isinstance(error, UnidentifiedImageError) else error
-        raise InputError(f"the image '{printable(path)}' cannot be read ({reason})", "replace or remove it") from error
-
-
-def _check_size(pixels: int, path: str | Path) -> None:
-    """Refuses, before it is decoded, an image that would fill the memory: a small file can unpack to gigabytes."""
-    from PIL import Image
-
-    if (limit := Image.MAX_IMAGE_PIXELS) is not None and pixels > limit:
-        raise InputError(
-            f"the image '{printable(path)}' has {pixels:,} pixels, more than the limit of {limit:,}; it was not "
-            "decoded",
-            "shrink it (from Python, PIL.Image.MAX_IMAGE_PIXELS is the limit)",
-        )
-
-
-def image_shape(path: str | Path) -> tuple[int, int, int]:
-    """``(height, width, 1 or 3)`` of what `read_image` gives, without keeping it. Raises InputError as it does."""
-    with opened(path) as image:
-        turned = image.getexif().get(ORIENTATION, 1) in LYING
-        width, height = image.size[::-1] if turned else image.size
-        return height, width, _channels(image)
-
-
-def read_image(path: str | Path) -> np.ndarray:
-    """``uint8[height, width, 1 or 3]``, turned upright as its EXIF entry says.
-
-    Grey stays one channel; palettes and CMYK become RGB; transparency is dropped; of 16 bits the upper 8 are kept; of
-    an animation the first picture. The file's bytes decide what it is, not its suffix: JPEG, PNG or WebP.
-
-    Raises:
-      InputError: naming the file, if it cannot be decoded or has more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``
-        (89,478,485 unless set otherwise).
-    """
-    with opened(path) as stored:
-        image = _upright(stored)
-        return to_pixels(image, _channels(image))
-
-
-def read_small(path: str | Path, side: int) -> np.ndarray:
-    """As `read_image`, but colours in any case, and a JPEG scaled down while it is decoded, to `side` or more pixels.
-
-    Decoding takes a fraction of the time; for what is to become a thumbnail.
-    """
-    with opened(path) as stored:
-        if min(stored.size) > 2 * side:
-            stored.draft("RGB", (2 * side, 2 * side))
-        return to_pixels(_upright(stored), 3)
-
-
-def to_pixels(image: Any, channels: int) -> np.ndarray:
-    """``uint8[height, width, channels]`` of a Pillow image: grey for 1, colours for 3; of 16 bits the upper 8."""
-    if image.mode.startswith("I"):
-        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)[..., None]
-        return np.repeat(grey, channels, axis=-1)
-    pixels = np.asarray(image.convert("L" if channels == 1 else "RGB"))
-    return pixels[..., None] if channels == 1 else pixels
-
-
-def _upright(image: Any) -> Any:
-    """As ``ImageOps.exif_transpose``, which also writes the EXIF block again and fails where that is odd."""
-    from PIL.Image import Transpose
-
-    turns = {
-        2: Transpose.FLIP_LEFT_RIGHT,
-        3: Transpose.ROTATE_180,
-        4: Transpose.FLIP_TOP_BOTTOM,
-        5: Transpose.TRANSPOSE,
-        6: Transpose.ROTATE_270,
-        7: Transpose.TRANSVERSE,
-        8: Transpose.ROTATE_90,
-    }
-    turn = turns.get(image.getexif().get(ORIENTATION, 1))
-    return image if turn is None else image.transpose(turn)
-
-
-def _channels(image: Any) -> int:
-    return 1 if image.mode in ("1", "L", "LA") or image.mode.startswith("I") else 3
+LOOKED_AT = 2000  # files whose sizes are said
 
 
 class Files(Source):
@@ -150,6 +60,15 @@ class Files(Source):
     def shapes(self) -> set[tuple[int, int, int]]:
         """Every ``(height, width, channels)`` that occurs, from the files' headers alone."""
         return {self._shape(path) for path in dict.fromkeys(self.paths)}
+
+    def describe_x(self) -> str:
+        """From the headers of up to `LOOKED_AT` files; those that cannot be read are reported when they are."""
+        places = np.unique(np.linspace(0, len(self) - 1, min(len(self), LOOKED_AT)).astype(int)).tolist()
+        shapes = set()
+        for path in dict.fromkeys(self.paths[i] for i in places):
+            with contextlib.suppress(InputError):
+                shapes.add(self._shape(path))
+        return describe_sizes(shapes)
 
     def take(self, indices: np.ndarray) -> Self:
         chosen = {name: pick(getattr(self, name), indices) for name in self.PER_EXAMPLE}
@@ -183,6 +102,7 @@ class ImageFiles(Files):
     name: str
     groups: np.ndarray | None = None
     times: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
 
     PER_EXAMPLE = ("labels", "groups", "times")
 
@@ -204,94 +124,215 @@ class ImageFiles(Files):
         return example
 
 
-def bytes_of(path: Path) -> bytes:
-    """What an image file holds. Raises InputError if it cannot be read."""
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"the image '{printable(path)}' cannot be read ({error.strerror})") from error
-
-
-def _entries(folder: Path) -> list[Path]:
-    try:
-        return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
-    except OSError as error:
-        raise InputError(f"the folder '{printable(folder)}' cannot be listed ({error.strerror})") from error
-
-
-def _images(folder: Path) -> list[Path]:
-    # a link that leads nowhere stays: reading it says so, where leaving it out would lose an example without a word
-    return [p for p in _entries(folder) if p.suffix.lower() in SUFFIXES and not p.is_dir()]
-
-
-def _subfolders(folder: Path) -> list[Path]:
-    entries = _entries(folder)
-    for p in entries:
-        if p.is_symlink() and not p.exists() and p.suffix.lower() not in SUFFIXES:  # it may have been a whole class
-            raise InputError(f"'{printable(p)}' is a link that leads nowhere; repair or remove it")
-    return [p for p in entries if p.is_dir()]
-
-
 def splits_of(path: str | Path) -> tuple[str, ...]:
-    """Which of ``train`` and ``val`` lie below a folder; none if it is a folder of classes itself."""
-    return tuple(s for s in SPLITS if (Path(path) / s).is_dir() and _subfolders(Path(path) / s))
+    """Which of ``train``, ``val`` and ``test`` lie below a folder; none if it is a folder of classes itself.
+
+    Their folders may also be called ``training``, ``valid``, ``validation``, ``dev`` or ``testing``, in any case.
+
+    Raises:
+      InputError: if two folders are of one split.
+    """
+    return tuple(split for split, root in split_folders(Path(path)).items() if subfolders(root))
 
 
-def folder(path: str | Path, split: str | None = None, *, labelled: bool = True) -> ImageFiles:
+def parts_to_predict(path: str | Path) -> tuple[str, ...]:
+    """As `splits_of`, with those that hold images without class folders beside others that have some."""
+    with_classes = splits_of(path)
+    loose = [split for split, root in split_folders(Path(path)).items() if find_images(root, deep=False).images]
+    return tuple(split for split in SPLITS if split in with_classes or (with_classes and split in loose))
+
+
+def folder(
+    path: str | Path, split: str | None = None, *, labelled: bool = True, default: str | None = None
+) -> ImageFiles:
     """A source from ``path/CLASS/image.jpg``, or from ``path/train/CLASS/…`` and ``path/val/CLASS/…``.
 
-    A class that only ``train/`` has is taken as it is: nothing of it was set aside. One that only ``val/`` has could
-    never be learnt, and is mostly a name written in two ways: it is refused where both are taken together.
+    Images in folders inside a class folder belong to the class. What was left out is in the source's `notes`, with
+    counts. A class that only ``train/`` has is taken as it is: nothing of it was set aside. One that only another split
+    has could never be learnt, and is mostly a name written in two ways: it is refused where both are taken together.
 
     Args:
       path: the folder.
-      split: ``"train"``, ``"val"`` or ``"all"`` (both) where the folder has splits; all of it by default.
+      split: ``"train"``, ``"val"``, ``"test"`` or ``"all"`` where the folder has splits, see `splits_of`; all of it by
+        default.
       labelled: if False, images that lie directly in the folder are taken without labels when there are no classes,
-        and ``val/`` may have classes of its own.
+        and a split may have classes of its own.
+      default: the split to take where `split` names none and the folder has it; the notes then tell of the others.
 
     Raises:
-      InputError: if there is no such folder or split, no class folders with images, an empty class folder, or classes
-        that only ``val/`` has.
+      InputError: if there is no such folder or split, no class folders with images, an empty class folder, images of a
+        split without class folders, or classes that only ``val/`` or ``test/`` has.
     """
     path = Path(path)
     shown = printable(path)
     if not os.path.isdir(path):
         raise InputError(f"there is no folder '{shown}'")
-    here = splits_of(path)
-    if split is not None:
-        check_choice(f"split of '{shown}'", split, (*here, "all"))
-    roots = [path / s for s in here if split in (None, "all", s)] or [path]
-    classes = [{p.name for p in _subfolders(root)} for root in roots]
-    if labelled and len(roots) == 2:
-        _check_same_classes(shown, *classes)
-    class_names = sorted(set().union(*classes))
+    here = splits_of(path) if labelled else parts_to_predict(path)
+    folders, named = split_folders(path), SPLIT_NAMES.get(split, split)
+    if named in folders and named not in here:
+        return _without_classes(folders[named], printable(folders[named]), shown, labelled=labelled)
+    if named is not None:
+        check_choice(f"split of '{shown}'", named, (*here, "all"))
+    split = named or (default if default in here else None)
     name = f"{shown}:{split}" if split else shown
+    if split in here and not subfolders(folders[split]):
+        return _without_classes(folders[split], printable(folders[split]), name, labelled=labelled)
+    chosen = {s: folders[s] for s in splits_of(path) if split in (None, "all", s)}
+    roots = list(chosen.values()) or [path]
+    classes = {root: {p.name for p in subfolders(root)} for root in roots}
+    if labelled:
+        if not here:
+            _check_no_split_as_class(path, classes[path])
+        _check_same_classes(shown, {root.name: classes[root] for root in roots}, "train" in chosen)
+        _check_beside(path, named, here)
+    class_names = sorted(set().union(*classes.values()))
     if not class_names:
-        loose = _images(path)
-        if loose and not labelled:
-            return ImageFiles(tuple(loose), None, (), name)
-        advice = "it holds no images" if any(path.iterdir()) else "it is empty"
-        if loose:
-            advice = f"it holds {len(loose)} images directly: sort them into a folder per class"
-        raise InputError(f"'{shown}' has no class folders; expected {shown}/CLASS/IMAGE.jpg, but {advice}")
-    files = [
-        (f, i) for root in roots for i, c in enumerate(class_names) if (root / c).is_dir() for f in _images(root / c)
-    ]
-    counts = np.bincount([i for _, i in files], minlength=len(class_names))
-    if (counts == 0).any():
-        empty = ", ".join(printable(c) for c, n in zip(class_names, counts, strict=True) if n == 0)
-        raise InputError(
-            f"the class folders {empty} of '{shown}' hold no images ({', '.join(SUFFIXES)}); fill or remove them"
-        )
+        return _without_classes(path, shown, name, labelled=labelled)
+    found = {(root, c): find_images(root / c) for root in roots for c in class_names if (root / c).is_dir()}
+    _check_filled(shown, class_names, found)
+    label = {c: i for i, c in enumerate(class_names)}
+    files = [(file, label[c]) for (_, c), one in found.items() for file in one.images]
+    shown_names = tuple(printable(c) for c in class_names)
+    if len(set(shown_names)) < len(shown_names):
+        twice = [n for n, count in Counter(shown_names).items() if count > 1]
+        raise InputError(f"two class folders of '{shown}' are both written {', '.join(twice)}; rename one of them")
     labels = np.array([i for _, i in files], np.int32)
-    return ImageFiles(tuple(f for f, _ in files), labels, tuple(printable(c) for c in class_names), name)
+    notes = (*_said_of_splits(path, chosen, files, named), *_said_of_files(path, roots, list(found.values()), named))
+    return ImageFiles(tuple(f for f, _ in files), labels, shown_names, name, notes=notes)
 
 
-def _check_same_classes(shown: str, train: set[str], val: set[str]) -> None:
-    if val - train:
-        sides = [("train", train - val), ("val", val - train)]
-        listed = "; ".join(f"{s}/ alone has {', '.join(map(printable, sorted(c)))}" for s, c in sides if c)
+def images(paths: Sequence[str | Path], name: str | None = None) -> ImageFiles:
+    """A source of image files without labels. Raises InputError for none, or one that is no file."""
+    if not paths:
+        raise InputError("there are no paths of images; expected at least one")
+    files = tuple(Path(p) for p in paths)
+    for file in files:
+        check_file(file)
+    shown = printable(files[0]) if len(files) == 1 else f"{printable(files[0])} and {len(files) - 1} more"
+    return ImageFiles(files, None, (), name or shown)
+
+
+def _without_classes(path: Path, shown: str, name: str, *, labelled: bool) -> ImageFiles:
+    """The images that lie directly in a folder, without labels."""
+    found = find_images(path, deep=False)
+    if found.images and not labelled:
+        left = (f"left out: {found.said()}",) if found.left else ()
+        return ImageFiles(tuple(found.images), None, (), name, notes=left)
+    advice = "it is empty"
+    if found.images:
+        advice = f"it holds {len(found.images)} images directly: sort them into a folder per class"
+    elif found.left:
+        advice = f"it holds no images{_why(found)}"
+    raise InputError(f"'{shown}' has no class folders; expected {shown}/CLASS/IMAGE.jpg, but {advice}")
+
+
+def _why(found: Found) -> str:
+    """What is there instead of images."""
+    if not found.left:
+        return ""
+    phones = any(f"{suffix} file" in found.left for suffix in PHOTOS_OF_PHONES)
+    return f", but {found.said()}" + (" (store photos of a phone as JPEG, or convert them)" if phones else "")
+
+
+def _check_filled(shown: str, class_names: Sequence[str], found: Mapping[tuple[Path, str], Found]) -> None:
+    """Raises InputError for classes without an image, saying what their folders hold instead."""
+    empty = []
+    for c in class_names:
+        of_class = [one for (_, name), one in found.items() if name == c]
+        if not any(one.images for one in of_class):
+            left = sum((one.left for one in of_class), Counter())
+            empty.append(f"{printable(c)} ({Found(left=left).said() or 'empty'})")
+            phones = any(f"{suffix} file" in left for suffix in PHOTOS_OF_PHONES)
+    if empty:
         raise InputError(
-            f"the class folders of train/ and val/ in '{shown}' differ: {listed}. Give a class the same name on both "
-            f"sides, or name {shown}:train or {shown}:val alone"
+            f"the class folders {', '.join(empty)} of '{shown}' hold no images that can be read; fill or remove them"
+            + (". Photos of a phone (.heic) can be converted to JPEG" if phones else "")
+        )
+
+
+def _check_no_split_as_class(path: Path, classes: set[str]) -> None:
+    """Refuses ``train/*.jpg`` beside ``test/*.jpg``: they would become the classes train and test."""
+    if not classes or any(c.lower() not in SPLIT_NAMES for c in classes):
+        return
+    counts = {c: len(find_images(path / c).images) for c in sorted(classes)}
+    shown, first = printable(path), sorted(classes)[0]
+    raise InputError(
+        f"'{shown}' holds {' and '.join(f'{printable(c)}/ ({counted(n)})' for c, n in counts.items())} without class "
+        f"folders: these are names of splits, not of classes. Sort the images into a folder per class, such as "
+        f"{shown}/{printable(first)}/CLASS/IMAGE.jpg; or list file and label in a table .csv; to predict without "
+        f"labels, name {shown}/{printable(first)}. If they are classes, give them other names"
+    )
+
+
+def _check_beside(path: Path, split: str | None, here: Sequence[str]) -> None:
+    """Refuses ``train/CLASS/`` alone beside other folders of images: train may be a class among them."""
+    if split is not None or len(here) != 1:
+        return
+    beside = [p for p in subfolders(path) if p not in split_folders(path).values() and find_images(p).images]
+    if beside:
+        shown, root = printable(path), split_folders(path)[here[0]].name
+        raise InputError(
+            f"'{shown}' holds {root}/ with folders in it, and beside it {listed(beside)} with images: whether {root} "
+            f"is a split or a class cannot be told. Name {shown}:{here[0]} for the images of {root}/ alone; if it is a "
+            "class, move its images out of its folders"
+        )
+
+
+def _said_of_splits(
+    path: Path, chosen: Mapping[str, Path], files: Sequence[tuple[Path, int]], named: str | None
+) -> list[str]:
+    """Which splits were read, with counts; which others there are, where none was named."""
+    if not chosen or (len(chosen) == 1 and named):
+        return []
+    folders, with_classes, shown = split_folders(path), splits_of(path), printable(path)
+    read = {s: sum(file.is_relative_to(root) for file, _ in files) for s, root in chosen.items()}
+    said = "read from " + " and ".join(f"{folders[s].name}/ ({counted(n)})" for s, n in read.items())
+    others = {s: len(find_images(root).images) for s, root in folders.items() if s not in chosen}
+    if left := {s: n for s, n in others.items() if s in with_classes}:
+        unread = " and ".join(f"{folders[s].name}/ ({counted(n)})" for s, n in left.items())
+        said += f", not from {unread}; {' or '.join(f'{shown}:{s}' for s in (*left, 'all'))} names them"
+    for s, n in others.items():
+        if n and s not in with_classes:
+            said += f"; {folders[s].name}/ ({counted(n)}) has no class folders and was left out"
+    return [said]
+
+
+def _said_of_files(path: Path, roots: Sequence[Path], found: Sequence[Found], named: str | None) -> list[str]:
+    """What lies in folders inside classes, and what was left out, with counts."""
+    notes = []
+    nested = sum(one.nested for one in found)
+    if nested:
+        inside = [folder for one in found for folder in one.inside]
+        few = ", ".join(printable(p.relative_to(path)) for p in inside[:3]) + (", …" if len(inside) > 3 else "")
+        where = counted(len(inside), "folder")
+        notes.append(f"{counted(nested)} in {where} inside class folders ({few}) belong to these classes")
+    outer = [path] if named is None and path not in roots else []
+    tops = {root: find_images(root, deep=False) for root in (*outer, *roots)}
+    left = sum((one.left for one in (*found, *tops.values())), Counter())
+    said = [Found(left=left).said()] if left else []
+    said += [
+        f"{counted(len(one.images))} directly in {printable(p)}/, without a class"
+        for p, one in tops.items()
+        if one.images
+    ]
+    if outer:
+        splits = split_folders(path).values()
+        beside = {p: len(find_images(p).images) for p in subfolders(path) if p not in splits}
+        if count := sum(beside.values()):
+            said.append(f"{counted(count)} in folders beside the splits ({listed(p for p, n in beside.items() if n)})")
+    return [*notes, *([f"left out: {'; '.join(said)}"] if said else [])]
+
+
+def _check_same_classes(shown: str, classes: Mapping[str, set[str]], has_train: bool) -> None:
+    """`classes` by the name of the split's folder; the first is that of train if `has_train`."""
+    if not has_train or len(classes) < 2:
+        return
+    (train, known), *others = classes.items()
+    foreign = {name: held - known for name, held in others if held - known}
+    if foreign:
+        alone = {train: known - set().union(*(held for _, held in others)), **foreign}
+        said = "; ".join(f"{s}/ alone has {', '.join(map(printable, sorted(c)))}" for s, c in alone.items() if c)
+        raise InputError(
+            f"the class folders of {', '.join(f'{s}/' for s in classes)} in '{shown}' differ: {said}. Give a class the "
+            f"same name everywhere, or name one of {', '.join(f'{shown}:{SPLIT_NAMES[s.lower()]}' for s in classes)}"
         )

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.data.folder import image_shape, printable
+from jaxdl.data.image_file import image_shape, printable
 from jaxdl.data.masks_classes import VOID, Table, class_list, left_names, number_table, void_number
 from jaxdl.data.masks_files import Pairs, find_pairs, groups_of, mask_roots
 from jaxdl.data.masks_pixels import ColourTable, colour_table, read_numbers

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdl.data.folder import SUFFIXES, printable
+from jaxdl.data.folder_layout import SPLIT_NAMES, SPLITS
 from jaxdl.data.frames import frame_blocks
+from jaxdl.data.image_file import SUFFIXES, printable
 from jaxdl.errors import InputError, check_choice
 
-SPLITS = ("train", "val", "test")
-MASK_SUFFIXES = (*SUFFIXES, ".bmp", ".gif", ".tif", ".tiff")  # those that cannot be read are refused by name
+MASK_SUFFIXES = SUFFIXES  # those that masks cannot have are refused by name
 ENDINGS = ("_mask", "_label", "_labels", "_gt", "_seg", "_L")  # that a mask's name may have behind its image's
 SHOWN = 5  # files that a message lists
 LAYOUTS = "{0}/images with {0}/masks, the same below {0}/train, {0}/val and {0}/test, or {0}/train with {0}/trainannot"
@@ -47,13 +47,21 @@ def mask_roots(path: Path, *, labelled: bool = True) -> Roots:
       InputError: if both the folder and its splits hold images and masks.
     """
     found: Roots = {}
-    for split in SPLITS:
+    for split, names in SPLITS.items():
         choices = [
-            (path / split / "images", path / split / "masks"),
-            (path / split, path / f"{split}annot"),
-            (path / "images" / split, path / "masks" / split),
+            pair
+            for name in names
+            for pair in (
+                (path / name / "images", path / name / "masks"),
+                (path / name, path / f"{name}annot"),
+                (path / "images" / name, path / "masks" / name),
+            )
         ]
         both = [pair for pair in choices if pair[0].is_dir() and pair[1].is_dir()]
+        if len(both) > 1 and len({pair[0] for pair in both}) > 1:
+            raise InputError(
+                f"'{printable(both[0][0])}' and '{printable(both[1][0])}' are both images of {split}; move one of them"
+            )
         alone = [(pair[0], None) for pair in choices if pair[0].is_dir() and not labelled]
         if both or alone:
             found[split] = [*both, *alone][0]
@@ -63,7 +71,7 @@ def mask_roots(path: Path, *, labelled: bool = True) -> Roots:
     whole = {"": (images, masks if masks.is_dir() else None)}
     within = [split for split, (one, _) in found.items() if one.parent == images]
     if not found or (
-        within == list(found) and any(key.split("/")[0] not in SPLITS for key in _files(images, SUFFIXES))
+        within == list(found) and any(key.split("/")[0].lower() not in SPLIT_NAMES for key in _files(images, SUFFIXES))
     ):
         return whole  # folders such as images/train beside others are parts of one set
     if within != list(found):
@@ -88,7 +96,7 @@ def find_pairs(
         check_choice(f"split of '{printable(path[0])}'", split or "all", ("all",))
         return _joined({"": path}, labelled), None, []
     _check_folder(path)
-    shown, roots = printable(path), mask_roots(path)
+    shown, roots, split = printable(path), mask_roots(path), SPLIT_NAMES.get(split, split)
     if not labelled:
         roots = mask_roots(path, labelled=False) or {"": (path, None)}
     if not roots:
@@ -99,7 +107,8 @@ def find_pairs(
     check_choice(f"split of '{shown}'", split or "all", (*(s for s in roots if s), "all"))
     chosen = {s: pair for s, pair in roots.items() if split in (None, "all", s)}
     others = {s: pair for s, pair in roots.items() if s not in chosen and pair[1]}
-    folders = {s: (path / s, path / "images" / s) for s in SPLITS if s not in roots and "" not in roots}
+    lacking = [n for n, s in SPLIT_NAMES.items() if s not in roots and "" not in roots]
+    folders = {n: (path / n, path / "images" / n) for n in lacking}
     unread = [s for s, places in folders.items() if any(place.is_dir() for place in places)]
     left = [f"{s}/ has no masks and was left out" for s in unread if split in (None, "all")]
     pairs = _joined(chosen, labelled)

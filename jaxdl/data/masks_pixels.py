@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdl.data.folder import opened, printable
+from jaxdl.data.image_file import opened, printable
 from jaxdl.data.masks_classes import SHOWN, VOID, ClassList, Colour, in_pixels
 from jaxdl.errors import InputError
 

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 
 from jaxdl.data.content import content_hash
-from jaxdl.data.folder import Files, bytes_of, image_shape, printable, read_image, read_small
+from jaxdl.data.folder import Files
+from jaxdl.data.image_file import bytes_of, image_shape, printable, read_image, read_small
 from jaxdl.data.masks_classes import VOID
 from jaxdl.data.preprocessing.image import ImagePreprocessing
 

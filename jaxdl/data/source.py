@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -88,6 +88,10 @@ class Source(Shown):
     def shapes(self) -> set[tuple[int, ...]]:
         """Every shape of an ``x`` that occurs; of a pytree those of its first array."""
         return {np.shape(jax.tree.leaves(self[i]["x"])[0]) for i in range(len(self))}
+
+    def describe_x(self) -> str:
+        """The size of the images or the number of features, in words, without decoding more than the first example."""
+        return describe_sizes({one.shape for one in jax.tree.leaves(self.spec()["x"])}) if len(self) else ""
 
     def thumbnail(self, index: int, side: int) -> np.ndarray:
         """The picture ``x`` of an example; may be smaller than it is, but not below `side` pixels."""
@@ -181,6 +185,21 @@ def _shape_in_words(x: Tree) -> str:
     return " + ".join(leaves)
 
 
+def describe_sizes(shapes: Collection[tuple[int, ...]]) -> str:
+    """Shapes of examples in words: ``28 × 28 pixels, grey``, ``160 × 160 to 160 × 240 pixels, colour``, ``4 features``.
+
+    Sizes of images are height × width, the smallest and the largest by area.
+    """
+    if shapes and all(len(shape) == 3 for shape in shapes):
+        sizes = sorted({shape[:2] for shape in shapes}, key=lambda size: (size[0] * size[1], size))
+        ends = " to ".join(f"{height} × {width}" for height, width in dict.fromkeys([sizes[0], sizes[-1]]))
+        bands = [{1: "grey", 3: "colour"}.get(n, f"{n} channels") for n in sorted({shape[2] for shape in shapes})]
+        return f"{ends} pixels, {' and '.join(bands)}"
+    if len(shapes) == 1 and len(shape := next(iter(shapes))) == 1:
+        return f"{shape[0]} feature{'' if shape[0] == 1 else 's'}"
+    return " and ".join(f"arrays of {' × '.join(map(str, shape)) or 'one number'}" for shape in sorted(shapes))
+
+
 def stack(rows: Sequence[Tree], what: str) -> Tree:
     """Pytrees of arrays as one whose arrays have the rows as first axis.
 
@@ -220,6 +239,7 @@ class Arrays(Source):
     name: str = "arrays"
     columns: tuple[str, ...] | None = None
     texts: Sequence[str] | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def in_memory(self) -> bool:
@@ -266,7 +286,8 @@ class Arrays(Source):
         x = jax.tree.map(lambda a, b: np.concatenate([a, b]), self.x, theirs)
         both = Joined(self, other, targets)
         kept = {name: getattr(both, name) for name in ("groups", "times", "names", "texts")}
-        return Arrays(x, targets, self.class_names, name=self.name, columns=self.columns, **kept)
+        notes = tuple(dict.fromkeys((*self.notes, *other.notes)))
+        return Arrays(x, targets, self.class_names, name=self.name, columns=self.columns, notes=notes, **kept)
 
     def __len__(self) -> int:
         return len(jax.tree.leaves(self.x)[0])
@@ -309,6 +330,9 @@ class Subset(Source):
     def shapes(self) -> set[tuple[int, ...]]:
         """Also those of examples that are left out: to tell them apart would take decoding."""
         return self.source.shapes()
+
+    def describe_x(self) -> str:
+        return self.source.describe_x()
 
     def thumbnail(self, index: int, side: int) -> np.ndarray:
         return self.source.thumbnail(int(self.indices[index]), side)

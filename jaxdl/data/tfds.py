@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.data.folder import FORMATS, to_pixels
+from jaxdl.data.image_file import formats_of, to_pixels
 from jaxdl.data.prepared import Spec, how_to_prepare, import_tfds, missing, prepared_folder
 from jaxdl.data.source import Source
 from jaxdl.data.table import few_enough
@@ -76,7 +76,7 @@ class TfdsSource(Source):
         from PIL import Image
 
         try:
-            return Image.open(io.BytesIO(encoded), formats=(*FORMATS, "BMP", "GIF"))
+            return Image.open(io.BytesIO(encoded), formats=formats_of())
         except Exception as error:  # decoders meet arbitrary bytes: there is no list of what they raise
             raise self._broken(index, error) from error
 

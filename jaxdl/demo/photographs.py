@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdl.data.folder import folder, printable, splits_of
+from jaxdl.data.folder import folder, splits_of
+from jaxdl.data.image_file import printable
 from jaxdl.data.source import Source
 from jaxdl.demo.methods import FOLDS, SCRATCH, Method
 from jaxdl.demo.story import Material, Say, Stopwatch

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxdl.errors import InputError
 from jaxdl.tasks.class_weights import ClassWeights
-from jaxdl.tasks.columns import as_cells, distinct, probability_columns
+from jaxdl.tasks.columns import as_cells, distinct, probability_columns, with_counts
 from jaxdl.tasks.conformal import SetScore, cumulative_probability
 from jaxdl.tasks.metric import SHARE, Mean, Metric, NoInterval, Record, Sums, mean_of_defined, percent
 from jaxdl.tasks.ranking import class_auc
@@ -185,6 +185,10 @@ class Classification(ClassWeights):
 
     def describe(self) -> str:
         return f"{len(self.names)} classes ({self.first_names()})"
+
+    def tally(self, targets: np.ndarray) -> str:
+        counts = np.bincount(targets[targets >= 0], minlength=len(self.names)).tolist()
+        return with_counts(self.names, counts, ("class", "classes")) if self.names else f"{len(counts)} classes"
 
     def check(self, targets: Any, count: int, data: str, purpose: str) -> None:
         if not self.fits(targets, self.names) or len(targets) != count:

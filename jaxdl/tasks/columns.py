@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+MOST_COUNTED = 10  # classes that are listed with their counts
 PROBABILITY = "p:"  # beginning of the columns with the probability of one class or label
 SHARE = "share:"  # of those with the share of an example that a class has, such as of its pixels
 CONFIDENCE = "confidence"  # the probability of what is predicted
@@ -39,6 +40,14 @@ def distinct(names: Sequence[str]) -> list[str]:
         counts = Counter(made)
         made = [f"{name} ({i})" if counts[name] > 1 else name for i, name in enumerate(made)]
     return made
+
+
+def with_counts(names: Sequence[str], counts: Sequence[int], what: tuple[str, str]) -> str:
+    """``2 classes (ant 12, bee 9)`` for `what` ``("class", "classes")``; of more than ten the fewest and the most."""
+    total = f"{len(names)} {what[len(names) != 1]}"
+    if len(names) > MOST_COUNTED:
+        return f"{total} ({min(counts)} to {max(counts)} examples each)"
+    return f"{total} ({', '.join(f'{name} {count}' for name, count in zip(names, counts, strict=True))})"
 
 
 def probability_columns(names: Sequence[str], chances: np.ndarray) -> dict[str, list[str]]:

@@ -4,8 +4,8 @@ from jaxdl import data
 from jaxdl.data import MaskOptions
 from jaxdl.data.source import Source
 from jaxdl.data.table import TASKS as READ_AS
-from jaxdl.errors import check_choice
-from jaxdl.tasks import TASKS
+from jaxdl.errors import InputError, check_choice
+from jaxdl.tasks import TASKS, choose_task
 
 
 def load_examples(
@@ -24,3 +24,24 @@ def load_examples(
     check_choice("task", task, ("auto", *TASKS))
     how = task if task in READ_AS else "auto"  # a user's own task takes the targets as they are
     return data.load(spec, split=split, labelled=labelled, task=how, masks=masks)
+
+
+def describe_examples(source: Source) -> str:
+    """What was read, in one line: how many examples, of what size, with which targets.
+
+    ``244 examples, 160 × 160 to 160 × 240 pixels, colour; 2 classes (ants 123, bees 121)``. Which splits, what columns
+    mean and what was left out is in the source's notes.
+    """
+    count = len(source)
+    parts = [f"{count:,} example{'' if count == 1 else 's'}"]
+    if count and (x := source.describe_x()):
+        parts.append(x)
+    targets = source.targets() if count else None
+    said = "without labels"
+    if targets is not None:
+        try:
+            said = choose_task(source, purpose="a summary").tally(targets)
+        except InputError:  # of a task that has to be named, or what no task takes: who asks for one says so
+            said = "targets that no task takes by itself"
+    groups = "" if source.groups is None else f"; {len(set(source.groups.tolist())):,} groups"
+    return f"{', '.join(parts)}; {said}{groups}"

@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxdl.errors import InputError
-from jaxdl.tasks.columns import probability_columns
+from jaxdl.tasks.columns import probability_columns, with_counts
 from jaxdl.tasks.metric import SHARE, Mean, Metric, Record, Sums, mean_of_defined
 from jaxdl.tasks.ranking import Question, mean_auc
 from jaxdl.tasks.task import Constants, Task
@@ -144,6 +144,9 @@ class MultiLabel(Task):
 
     def describe(self) -> str:
         return f"{len(self.names)} {'label' if len(self.names) == 1 else 'labels'} ({self.first_names()})"
+
+    def tally(self, targets: np.ndarray) -> str:
+        return with_counts(self.names, np.asarray(targets).sum(0, dtype=int).tolist(), ("label", "labels"))
 
     def match(self, targets: np.ndarray, names: Sequence[str]) -> np.ndarray:
         """The columns of this task's labels; InputError where one is missing."""

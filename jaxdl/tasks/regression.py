@@ -97,6 +97,9 @@ class Regression(Task):
     def num_outputs(self) -> int:
         return 1
 
+    def tally(self, targets: np.ndarray) -> str:
+        return f"a number each, {targets.min():.4g} to {targets.max():.4g} (mean {targets.mean(dtype=float):.4g})"
+
     def check(self, targets: Any, count: int, data: str, purpose: str) -> None:
         if not self.fits(targets, ()) or len(targets) != count:
             raise InputError(f"the labels of {data} are no array of {count} floats (regression); see data.arrays")

@@ -112,6 +112,10 @@ class Task:
         """In words, such as ``classification of 2 classes (ant, bee)``."""
         return f"{self.name} of {len(self.names)} outputs ({self.first_names()})" if self.names else self.name
 
+    def tally(self, targets: Tree) -> str:
+        """What the targets are, in words with counts, such as ``2 classes (ant 12, bee 9)``."""
+        return self.describe()
+
     def first_names(self) -> str:
         """The first five names, for messages."""
         return ", ".join(self.names[:5]) + (", …" if len(self.names) > 5 else "")

@@ -436,7 +436,7 @@ def test_images_with_several_labels(photos):
         (["0.png", "deep er/../../outside.png"], ["outside"]),
         (["0.png", "/etc/passwd.png"], ["outside", "absolute path", "line 3"]),
         (["0.png", ".."], ["outside"]),
-        (["0.png", "notes.txt", "a.gif"], ["no images of a kind", "'notes.txt' on line 3", "'a.gif' on line 4"]),
+        (["0.png", "notes.txt", "a.heic"], ["no images of a kind", "'notes.txt' on line 3", "'a.heic' on line 4"]),
         (["0.png", "deep er"], ["no images of a kind"]),
         (["0.png", ""], ["no value", "line 3"]),
         (["0.png", "\0.png"], ["not in", "line 3"]),

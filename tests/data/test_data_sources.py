@@ -183,7 +183,7 @@ def test_a_path_is_a_spec(place):
         ("digits:7-12", "digits of the classes"),
         ("digits:1,1", "digits of the classes \\[1, 1\\]"),
         ("digit", "'digit'.* 'digits'"),
-        ("insects:test", "'insects:test'"),
+        ("insects:test", "'insects' 'test'"),
         ("nowhere:train", "folder 'nowhere'"),
         ("flat:train", "'flat' 'train'.* all"),
         ("missing.npz", "'missing.npz'"),

@@ -44,8 +44,9 @@ def test_splits(tmp_path, layout):
     for source in (data.masks(root), data.masks(root, "all"), data.load(root, None), data.load(root, "validation")):
         assert stems(source) == everything
     np.testing.assert_array_equal(data.masks(root).targets(), [numbers(i) for i in range(6)])
-    refused(lambda: data.masks(root, "dev"), "'dev'", "train, val, test, all")
-    refused(lambda: data.load(f"{root}:dev", task="segmentation"), ":dev")
+    assert stems(data.load(f"{root}:dev", task="segmentation")) == expected["val"]
+    refused(lambda: data.masks(root, "odd"), "'odd'", "train, val, test, all")
+    refused(lambda: data.load(f"{root}:odd", task="segmentation"), ":odd")
 
 
 def test_a_split_without_masks_is_left_out_and_said(tmp_path):

@@ -1,0 +1,143 @@
+"""Which image files lie in a folder: splits, classes, folders inside them, and what is left out."""
+
+import dataclasses
+import os
+import stat
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from jaxdl.data.image_file import SUFFIXES, begins_as_image, printable
+from jaxdl.errors import InputError
+
+# The parts of a data set, and how people call their folders, in any case.
+SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
+SPLIT_NAMES = {name: split for split, names in SPLITS.items() for name in names}
+PHOTOS_OF_PHONES = (".heic", ".heif")
+IGNORED = ("thumbs.db", "desktop.ini")
+SHOWN = 5  # that a message lists
+
+
+@dataclasses.dataclass
+class Found:
+    """The image files below a folder, and what else is there.
+
+    Attributes:
+      images: in the order of their paths.
+      nested: how many of them lie in folders inside it.
+      inside: these folders.
+      left: how many files of each kind are none that can be read.
+    """
+
+    images: list[Path] = dataclasses.field(default_factory=list)
+    nested: int = 0
+    inside: list[Path] = dataclasses.field(default_factory=list)
+    left: Counter[str] = dataclasses.field(default_factory=Counter)
+
+    def add(self, path: Path) -> None:
+        """Takes a file as an image, or notes what it is instead."""
+        kind = _kind(path)
+        if kind is None:
+            self.images.append(path)
+        elif path.name.lower() not in IGNORED:
+            self.left[kind] += 1
+
+    def said(self) -> str:
+        """What is not an image, by kind, with counts."""
+        return ", ".join(f"{count} {kind}{_plural(count)}" for kind, count in self.left.most_common(SHOWN)) + (
+            ", …" if len(self.left) > SHOWN else ""
+        )
+
+
+def _kind(path: Path) -> str | None:
+    """What a file is that is no image to be read; None for an image."""
+    suffix = path.suffix.lower()
+    try:
+        regular = stat.S_ISREG(os.stat(path).st_mode)
+    except OSError:  # a link that leads nowhere stays: reading it says so, where leaving it out would lose an example
+        return None if suffix in SUFFIXES else "link that leads nowhere"
+    if not regular:
+        return "pipe, socket or device"
+    if suffix in SUFFIXES:
+        return None
+    if not suffix[1:] or suffix[1:].isdecimal():  # 0031, or scan_0.5: there is no suffix
+        return None if begins_as_image(path) else "file without a suffix"
+    return f"{suffix} file"
+
+
+def entries(folder: Path) -> list[Path]:
+    """What lies in a folder, sorted, without what is hidden. Raises InputError if it cannot be listed."""
+    try:
+        return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+    except OSError as error:
+        raise InputError(f"the folder '{printable(folder)}' cannot be listed ({error.strerror})") from error
+
+
+def subfolders(folder: Path) -> list[Path]:
+    """The folders in a folder. Raises InputError for a link that leads nowhere."""
+    found = entries(folder)
+    for p in found:
+        if p.is_symlink() and not p.exists() and p.suffix.lower() not in SUFFIXES:  # it may have been a whole class
+            raise InputError(f"'{printable(p)}' is a link that leads nowhere; repair or remove it")
+    return [p for p in found if p.is_dir()]
+
+
+def find_images(folder: Path, *, deep: bool = True) -> Found:
+    """The images of a folder, and if `deep` those of folders inside it, through links, too."""
+    found = Found()
+    for path in walk(folder, deep=deep):
+        had = len(found.images)
+        found.add(path)
+        if len(found.images) > had and path.parent != folder:
+            found.nested += 1
+            found.inside += [path.parent] if path.parent not in found.inside[-1:] else []
+    return found
+
+
+def walk(folder: Path, *, deep: bool = True, above: tuple[str, ...] = ()) -> Iterator[Path]:
+    """Files below a folder, those in it first, then folder by folder; a link to a folder above is not followed."""
+    above = (*above, os.path.realpath(folder))
+    inner = []
+    for p in entries(folder):
+        if not p.is_dir():
+            yield p
+        elif deep:
+            inner.append(p)
+    for p in inner:
+        real = os.path.realpath(p)
+        if not any(one == real or one.startswith(real + os.sep) for one in above):
+            yield from walk(p, above=above)
+
+
+def split_folders(path: Path) -> dict[str, Path]:
+    """The folders of a data set's parts by split, those without images, too.
+
+    Raises:
+      InputError: if two folders are of one split, such as ``val`` and ``valid``.
+    """
+    found: dict[str, Path] = {}
+    for p in subfolders(path) if path.is_dir() else ():
+        split = SPLIT_NAMES.get(p.name.lower())
+        if split in found:
+            raise InputError(
+                f"'{printable(path)}' holds {found[split].name}/ and {p.name}/, which are two names of one split; "
+                "rename or move one of them"
+            )
+        if split is not None:
+            found[split] = p
+    return {split: found[split] for split in SPLITS if split in found}
+
+
+def listed(paths: Iterable[Path]) -> str:
+    """A few names of folders."""
+    paths = list(paths)
+    return ", ".join(f"{printable(p.name)}/" for p in paths[:SHOWN]) + (", …" if len(paths) > SHOWN else "")
+
+
+def counted(count: int, what: str = "image") -> str:
+    """``1 image`` or ``12 images``."""
+    return f"{count:,} {what}{_plural(count)}"
+
+
+def _plural(count: int) -> str:
+    return "" if count == 1 else "s"
