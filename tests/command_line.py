@@ -3,6 +3,7 @@
 import contextlib
 import csv
 import io
+import re
 import shlex
 
 from jaxdl import cli
@@ -26,10 +27,20 @@ def jaxdl_command(line, code=0):
     return out
 
 
+def says_what_was_read(out):
+    """Whether nothing stands in `out` but what was read: a line for each source, and its notes."""
+    sources, lines = set(), out.splitlines()
+    for line in lines:
+        if read := re.match(r"(.+): [\d,]+ examples?\b.*; ", line):
+            sources.add(read[1])
+    return all(line.startswith(tuple(f"{name}: " for name in sources)) for line in lines)
+
+
 def refused(line):
-    """The one line with which a mistake ends."""
+    """The one line with which a mistake ends, on stderr."""
     code, out, err = call(line)
-    assert (code, out) == (2, ""), out + err
+    assert code == 2, out + err
+    assert says_what_was_read(out), out
     assert err.startswith("jaxdl: error: "), err
     assert err.count("jaxdl: error") == err.count("\n") == 1, err
     return err

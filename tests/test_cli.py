@@ -16,7 +16,7 @@ import jax
 import numpy as np
 import pytest
 import tyro
-from command_line import call, jaxdl_command, read_csv, refused
+from command_line import call, jaxdl_command, read_csv, refused, says_what_was_read
 from PIL import Image
 from rich.console import Console
 
@@ -443,7 +443,7 @@ def test_fold_strategies_agree(tmp_path):
 def test_a_folder_with_splits_gives_train_and_says_so(tmp_path):
     options = "--epochs 1 --folds 2 --fold-strategy vmap --freeze-through body --allow parent"
     said = jaxdl_command(f"cross-validate --init seer --data 'my photos' {options} --out {tmp_path / 'train'}")
-    assert "12 examples of my photos:train; name my photos:all for all of them" in said
+    assert said.startswith("my photos:train: 12 examples")
     jaxdl_command(f"cross-validate --init seer --data 'my photos:all' {options} --out {tmp_path / 'all'}")
     assert load_result(tmp_path / "train").data["examples"] == 12
     assert load_result(tmp_path / "all").data["examples"] == 18
@@ -473,10 +473,12 @@ def test_predict_a_labelled_folder(tmp_path):
     assert f"accuracy {accuracy:.4f}" in said
 
 
-def test_predict_says_what_a_folder_with_splits_mixes(tmp_path):
+def test_predict_takes_what_is_held_out_of_a_folder_with_splits(tmp_path):
     said = jaxdl_command(f"predict --checkpoint seer --data 'my photos' --out {tmp_path / 'p.csv'}")
-    assert "18 predictions" in said
-    assert "of train/ and val/ together; name my photos:val for those of val/ alone" in said
+    assert said.startswith("my photos:val: 6 examples")
+    assert "6 predictions" in said
+    said = jaxdl_command(f"predict --checkpoint seer --data 'my photos:all' --out {tmp_path / 'all.csv'}")
+    assert len(read_csv(tmp_path / "all.csv")) == 18
 
 
 def test_predict_images_without_labels(tmp_path):
@@ -604,7 +606,9 @@ def test_interruption_before_anything_is_saved_leaves_nothing(monkeypatch, tmp_p
     np.savez("d.npz", x=np.eye(8, dtype=np.float32), y=np.arange(8) % 2)
     monkeypatch.setattr(place, stop)
     line = f"cross-validate --model mlp --data d.npz {FEW} --folds 2 --fold-strategy vmap --out o"
-    assert call(line) == (130, "", "jaxdl: interrupted\n")
+    code, out, err = call(line)
+    assert (code, err) == (130, "jaxdl: interrupted\n")
+    assert says_what_was_read(out)
     assert os.listdir() == ["d.npz"]
 
 

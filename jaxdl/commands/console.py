@@ -76,7 +76,7 @@ def say_notes(source: Source) -> None:
     """One line of what was read, and what was decided or left out meanwhile; a broken file stops later, by name."""
     console.print(f"{source.name}: {describe_examples(source)}", soft_wrap=True, highlight=False)
     for note in source.notes:
-        errors.print(f"{source.name}: {note}", soft_wrap=True, highlight=False)
+        console.print(f"{source.name}: {note}", soft_wrap=True, highlight=False)
 
 
 def check_outside(out: Path, spec: str) -> None:

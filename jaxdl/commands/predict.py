@@ -51,9 +51,7 @@ def predict_command(
 
     Args:
       checkpoint: folder of a trained checkpoint or of an ensemble, or hf:OWNER/NAME of published weights.
-      data: one or several image files, a folder (of classes, of images, or of images/ and masks/), digits[:5-9],
-        FILE.npz, FILE.csv, tfds:NAME. Of a folder with splits val/ is predicted, else test/, unless FOLDER:train or
-        FOLDER:all names others.
+      data: image files, or a folder (of classes, images, or images/ and masks/; of splits its val/), FILE.npz or .csv.
       out: file for the table; must not exist yet.
       top: write so many of the most probable classes, or 0 for all; by default all of up to 50, else 5.
       classes: of masks to compare with: file of their classes, see finetune; by default the checkpoint's.

@@ -120,7 +120,7 @@ def _divided(begun: Begun, validation_fraction: float, seed: int) -> tuple[Sourc
             raise InputError(f"'{data}' has a val folder; --validation-fraction is for data without one")
         given = load_examples(f"{data}:val", task, masks=begun.subject.masks)
         say_notes(given)
-        console.print(f"{given.name} measures the curves; it is not trained on", soft_wrap=True, highlight=False)
+        console.print(f"{given.name}: it measures the curves, and is not trained on", soft_wrap=True, highlight=False)
         validation, broken = without_broken(given, begun.running.skip_broken)
         begun.broken += broken
         return begun.source, validation
