@@ -46,7 +46,8 @@ def with_counts(names: Sequence[str], counts: Sequence[int], what: tuple[str, st
     """``2 classes (ant 12, bee 9)`` for `what` ``("class", "classes")``; of more than ten the fewest and the most."""
     total = f"{len(names)} {what[len(names) != 1]}"
     if len(names) > MOST_COUNTED:
-        return f"{total} ({min(counts)} to {max(counts)} examples each)"
+        ends = dict.fromkeys((min(counts), max(counts)))
+        return f"{total} ({' to '.join(map(str, ends))} examples each)"
     return f"{total} ({', '.join(f'{name} {count}' for name, count in zip(names, counts, strict=True))})"
 
 
