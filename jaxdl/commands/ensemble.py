@@ -36,3 +36,5 @@ def ensemble_command(
         console.print("It is scored only on examples new to all of them; predict --out-of-fold serves the others.")
     else:
         console.print(f"{len(made.cards) - len(known)} do not say what they were trained on: it will not be scored.")
+    if made.held_out is not None:
+        console.print("predict --coverage 0.9 gives sets or intervals that hold the truth so often.")

@@ -92,6 +92,7 @@ FIRST: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "--out": ("predictions.csv", "file for the table"),
         "--top": ("5", "write the most probable classes alone"),
         "--batch-size": ("64", "examples at a time"),
+        "--coverage": ("0.9", "also sets (intervals) that hold the truth so often; of an ensemble of folds"),
         "--out-of-fold": ("", "predict each example by the folds that were not trained on it"),
     },
     "find-lr": DATA

@@ -2,9 +2,9 @@
 
 import csv
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import jax
 import numpy as np
@@ -24,7 +24,7 @@ from jaxdl.tasks import Task
 from jaxdl.tasks.columns import PROBABILITY, as_cells, top_columns
 from jaxdl.tasks.examples import load_examples
 from jaxdl.tasks.metric import percent
-from jaxdl.training.predict import Predictions, predict
+from jaxdl.training.predict import NOT_HELD_OUT, Predictions, predict
 from jaxdl.validation.ensemble import EnsembleCheckpoint
 from jaxdl.validation.ensemble_files import is_ensemble, load_ensemble
 from jaxdl.weights.files import check_free, write_text, written_whole
@@ -45,6 +45,9 @@ def predict_command(
     batch_size: int = 64,
     skip_broken: Flag = False,
     out_of_fold: Flag = False,
+    coverage: Annotated[float | None, option("SHARE")] = None,
+    coverage_by: Annotated[Literal["example", "class", "group"] | None, option()] = None,
+    coverage_score: Annotated[str | None, option("NAME")] = None,
     debug: Debug = False,
 ) -> None:
     """Write a checkpoint's predictions to a table.
@@ -59,6 +62,12 @@ def predict_command(
       batch_size: examples at a time.
       skip_broken: leave out image files that cannot be read; they are listed.
       out_of_fold: of an ensemble, predict each example only by members that were not trained on it.
+      coverage: of an ensemble of folds, write the set of classes (or the interval of numbers) that holds the truth so
+        often, such as 0.9.
+      coverage_by: how often is meant of new examples, of those of each class, or of those of new groups; by default of
+        groups where the folds had any, else of examples.
+      coverage_score: of classes, probability for sets that are small on average, adaptive for sets that are larger for
+        hard examples and never empty.
       debug: show the traceback of an error.
     """
     out = check_free(out)
@@ -70,6 +79,7 @@ def predict_command(
     several = isinstance(network, EnsembleCheckpoint)
     if out_of_fold and not several:
         raise InputError(f"--out-of-fold is for an ensemble; '{checkpoint}' is a single network")
+    _check_coverage(network, coverage, coverage_by, coverage_score, out_of_fold)
     top = _count_top(top, network.task)
     pictures = check_free(out.with_name(f"{out.stem}-masks")) if network.task.DRAWS else None
     source = _read(network, data, out, classes, void)
@@ -82,7 +92,8 @@ def predict_command(
     files = _picture_names(predictions, len(source)) if pictures is not None else None
     if files is not None:
         _write_pictures(predictions, source, pictures, files)
-    _write_csv(predictions, source, out, top, files)
+    covering = None if coverage is None else predictions.covering(coverage, coverage_by, coverage_score)
+    _write_csv(predictions, source, out, top, files, {} if covering is None else covering.columns())
     classes = f", the {top} most probable of {len(network.task.names):,} classes each (--top 0 for all)" if top else ""
     console.print(f"{len(source)} predictions in {out}{classes}", soft_wrap=True)
     if pictures is not None:
@@ -97,6 +108,25 @@ def predict_command(
         )
     elif source.targets() is not None:
         console.print(f"no {predictions.task.metric}: the labels of {source.name} are not of {network.task.describe()}")
+    if covering is not None:
+        console.print(f"{covering}", soft_wrap=True, highlight=False)
+
+
+def _check_coverage(network: Any, coverage: float | None, by: str | None, score: str | None, out_of_fold: bool) -> None:
+    """Raises InputError for what cannot be, before anything is computed."""
+    if coverage is None:
+        for name, given in (("by", by), ("score", score)):
+            if given is not None:
+                raise InputError(f"--coverage-{name} {given} says how --coverage is meant; give --coverage 0.9, too")
+        return
+    if not isinstance(network, EnsembleCheckpoint):
+        raise InputError(NOT_HELD_OUT.format("a single network keeps"))
+    if out_of_fold:
+        raise InputError(
+            "--coverage is of new examples, and --out-of-fold of those of the training: the page of the run "
+            "(jaxdl report RUN) shows their sets; leave one of the two out"
+        )
+    network.check_coverage(coverage, by, score)
 
 
 def _read(network: Any, data: Sequence[str], out: Path, classes: Path | None, void: str | None) -> Source:
@@ -211,8 +241,15 @@ def _predict_together(network: EnsembleCheckpoint, source: Source, batch_size: i
     return network.predict(source, batch_size=batch_size)
 
 
-def _write_csv(predictions: Predictions, source: Source, path: Path, top: int, pictures: Sequence[str] | None) -> None:
-    """A row per example, all or nothing."""
+def _write_csv(
+    predictions: Predictions,
+    source: Source,
+    path: Path,
+    top: int,
+    pictures: Sequence[str] | None,
+    more: Mapping[str, Sequence[Any]],
+) -> None:
+    """A row per example, all or nothing; `more` are columns behind the answers."""
     task, outputs = predictions.task, predictions.outputs
     table = {"example": predictions.names or range(len(source))}
     if top:
@@ -225,7 +262,7 @@ def _write_csv(predictions: Predictions, source: Source, path: Path, top: int, p
         chances = {name: values for name, values in columns.items() if name not in answers}
     if pictures is not None:
         table["mask"] = pictures
-    table |= answers
+    table |= answers | more
     if predictions.targets is not None:
         # in the words of the data: a class may be one that the checkpoint does not know
         targets = source.targets()

@@ -162,7 +162,7 @@ class Predictions(Shown):
 
     def intervals(self, coverage: float = 0.9, by: str | None = None, score: str | None = None) -> Any:
         """Of each example the numbers that may be true; as `sets`."""
-        raise InputError(NOT_HELD_OUT.format("a single network keeps"))
+        return self.sets(coverage, by, score)
 
     @cached_property
     def _record(self) -> dict[str, np.ndarray] | None:

@@ -25,8 +25,8 @@ from jaxdl.training.execution import Execution
 from jaxdl.training.predict import match_targets, names_of, stored_batches
 from jaxdl.training.runners import prefers_scan
 from jaxdl.training.tiles import needs_tiles, predict_tiled, together
-from jaxdl.validation.conformal.held_out import HeldOut, held_out_of
-from jaxdl.validation.ensemble_predictions import EnsemblePredictions
+from jaxdl.validation.conformal.held_out import HeldOut, held_out_of, prepare
+from jaxdl.validation.ensemble_predictions import EnsemblePredictions, check_held_out
 from jaxdl.validation.result import RESULT, Result, load_result
 from jaxdl.weights.card import Card
 from jaxdl.weights.checkpoint import Checkpoint, OwnModels, restore
@@ -199,6 +199,10 @@ class EnsembleCheckpoint(Shown):
         """Raises InputError, saying how many, if a member was trained on examples of `source`."""
         if refusal := self.refusal(source):
             raise InputError(refusal)
+
+    def check_coverage(self, coverage: float, by: str | None = None, score: str | None = None) -> None:
+        """Raises InputError where predictions would have no such sets or intervals; see `EnsemblePredictions.sets`."""
+        prepare(self.task, check_held_out(self.task, self.held_out), len(self.cards), coverage, by, score)
 
     def _predictions(self, source: Source, kept: Any, refusal: str) -> EnsemblePredictions:
         return EnsemblePredictions(kept, self.task, match_targets(self.task, source), names_of(source), refusal=refusal)

@@ -5,8 +5,9 @@ from typing import Any
 
 from jaxdl.errors import InputError
 from jaxdl.tasks import Task
+from jaxdl.tasks.conformal import IntervalScore, SetScore
 from jaxdl.training.predict import NOT_HELD_OUT, Predictions
-from jaxdl.validation.conformal.held_out import HeldOut, intervals_of, sets_of
+from jaxdl.validation.conformal.held_out import HeldOut, covering_of
 from jaxdl.validation.conformal.sets import PredictionIntervals, PredictionSets
 
 
@@ -38,19 +39,24 @@ class EnsemblePredictions(Predictions):
           InputError: if the answers are no classes, the ensemble keeps no held-out predictions, or too few for this
             coverage.
         """
-        return sets_of(*self._conformal(), coverage, by, score, targets=self.targets, seen=self.seen)
+        return self._covering(coverage, by, score, SetScore)
 
     def intervals(self, coverage: float = 0.9, by: str | None = None, score: str | None = None) -> PredictionIntervals:
         """Of each example the numbers that may be true; as `sets`, for a regression."""
-        return intervals_of(*self._conformal(), coverage, by, score, targets=self.targets, seen=self.seen)
+        return self._covering(coverage, by, score, IntervalScore)
 
-    def _conformal(self) -> tuple[Task, HeldOut, Any]:
-        self.task.conformal()  # says of a task why there is nothing
-        if self.held_out is None:
-            raise InputError(NOT_HELD_OUT.format("an ensemble of single checkpoints, or of an older jaxdl, keeps"))
+    def covering(
+        self, coverage: float = 0.9, by: str | None = None, score: str | None = None
+    ) -> PredictionSets | PredictionIntervals:
+        """`sets` or `intervals`, whichever the task has."""
+        return self._covering(coverage, by, score, None)
+
+    def _covering(self, coverage: float, by: str | None, score: str | None, kind: Any) -> Any:
+        held = check_held_out(self.task, self.held_out)
         if self.members is None:
             raise InputError("predictions out of fold have no sets or intervals; Result.sets and the run's page do")
-        return self.task, self.held_out, self.members
+        more = {"targets": self.targets, "seen": self.seen}
+        return covering_of(self.task, held, self.members, coverage, by, score, kind, **more)
 
     @property
     def scores(self) -> dict[str, float] | None:
@@ -72,3 +78,11 @@ class EnsemblePredictions(Predictions):
     def _check(self) -> None:
         if self.refusal and self.targets is not None:
             raise InputError(self.refusal)
+
+
+def check_held_out(task: Task, held: HeldOut | None) -> HeldOut:
+    """What an ensemble held out. Raises InputError where there is nothing, with the reason."""
+    task.conformal()  # of a task that has neither sets nor intervals
+    if held is None:
+        raise InputError(NOT_HELD_OUT.format("an ensemble of single checkpoints, or of an older jaxdl, keeps"))
+    return held

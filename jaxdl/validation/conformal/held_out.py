@@ -66,10 +66,17 @@ def _cautions(result: Result) -> tuple[str, ...]:
     return tuple(found)
 
 
-def sets_of(
-    task: Task, held: HeldOut, kept: Sequence[Any], coverage: float, by: str | None, score: str | None, **more: Any
-) -> PredictionSets:
-    """Sets of new examples, by CV+.
+def covering_of(
+    task: Task,
+    held: HeldOut,
+    kept: Sequence[Any],
+    coverage: float,
+    by: str | None,
+    score: str | None,
+    kind: type[SetScore] | type[IntervalScore] | None = None,
+    **more: Any,
+) -> PredictionSets | PredictionIntervals:
+    """Sets or intervals of new examples, by CV+.
 
     Args:
       task: of the members.
@@ -78,29 +85,38 @@ def sets_of(
       coverage: how often the truth should be held.
       by: one of `BY`, or None for groups where there are any, else examples.
       score: one of the task's `CONFORMAL`, or None.
+      kind: of score, so that what is made is what was asked for; None for what the task has.
       more: fields of `sets.Covering`.
 
     Raises:
-      InputError: if the answers are no classes, or there are too few calibration examples.
+      InputError: if the task has no such score, or there are too few calibration examples.
     """
-    found = _score_of(task, score, SetScore)
-    basis, unit = _basis(held, task, coverage, by, len(kept))
+    found, basis, unit = prepare(task, held, len(kept), coverage, by, score, kind)
     rows = held.rows
-    candidates = np.stack([found.candidates(one) for one in kept])
-    p = _compare(candidates, found.candidates(rows.kept), rows.target, rows.fold, unit, basis.by == "class")
-    return PredictionSets(coverage, basis, choose(p, coverage), p, task.names, **more)
-
-
-def intervals_of(
-    task: Task, held: HeldOut, kept: Sequence[Any], coverage: float, by: str | None, score: str | None, **more: Any
-) -> PredictionIntervals:
-    """Intervals of new examples, by CV+; arguments and errors as of `sets_of`."""
-    found = _score_of(task, score, IntervalScore)
-    basis, unit = _basis(held, task, coverage, by, len(kept))
-    rows = held.rows
-    residuals = np.abs(rows.target - found.centres(rows.kept))
+    if isinstance(found, SetScore):
+        candidates = np.stack([found.candidates(one) for one in kept])
+        p = _compare(candidates, found.candidates(rows.kept), rows.target, rows.fold, unit, basis.by == "class")
+        return PredictionSets(coverage, basis, choose(p, coverage), p, task.names, **more)
+    residuals = _finite(np.abs(rows.target - found.centres(rows.kept)))
     low, high = interval_ends(_finite(np.stack(list(map(found.centres, kept)))), residuals, rows.fold, unit, coverage)
     return PredictionIntervals(coverage, basis, low, high, **more)
+
+
+def prepare(
+    task: Task,
+    held: HeldOut,
+    members: int,
+    coverage: float,
+    by: str | None,
+    score: str | None,
+    kind: type[SetScore] | type[IntervalScore] | None = None,
+) -> tuple[SetScore | IntervalScore, Basis, np.ndarray]:
+    """The score, what all rests on, and the unit of each calibration row: all that can be refused is refused here.
+
+    Arguments and errors as of `covering_of`; `members` is their number.
+    """
+    found = _score_of(task, score, kind)
+    return found, *_basis(held, task, coverage, by, members)
 
 
 def sets_of_folds(result: Result, coverage: float, by: str | None = None, score: str | None = None) -> PredictionSets:
@@ -162,9 +178,9 @@ def _parts(rows: OutOfFold, unit: np.ndarray) -> Iterator[tuple[np.ndarray, np.n
         yield mine, ~np.isin(unit, unit[mine])
 
 
-def _score_of(task: Task, score: str | None, kind: type) -> Any:
+def _score_of(task: Task, score: str | None, kind: type[SetScore] | type[IntervalScore] | None) -> Any:
     found = task.conformal(score)
-    if not isinstance(found, kind):
+    if kind is not None and not isinstance(found, kind):
         right, wrong = ("sets", "intervals") if isinstance(found, SetScore) else ("intervals", "sets")
         raise InputError(f"there are no {wrong} for {task.name}, whose answers are no such thing; ask for {right}")
     return found

@@ -13,6 +13,11 @@ from jaxdl.validation.conformal.comparison import guaranteed
 LEVEL = 0.95  # of the interval of an observed coverage
 
 
+def _share(coverage: float) -> str:
+    """What was asked for, with the digits that it was asked with."""
+    return f"{100 * coverage:.6g} %"
+
+
 @dataclasses.dataclass(frozen=True)
 class Basis:
     """What sets or intervals rest on.
@@ -34,21 +39,30 @@ class Basis:
     plus: bool = True
     cautions: tuple[str, ...] = ()
 
-    def meaning(self, coverage: float, truth: str) -> str:
-        """In words; `truth` is what is held, such as ``"the true class"``."""
-        of = {
-            "example": "Of new examples from where these came from,",
-            "class": "Of the new examples of each class,",
-            "group": "Of the examples of new groups, each group counting alike,",
+    def meaning(self, coverage: float, what: str, truth: str) -> str:
+        """In words.
+
+        Args:
+          coverage: that was asked for.
+          what: ``"sets"`` or ``"intervals"``.
+          truth: what they hold, such as ``"the true class"``.
+        """
+        often, alike = (
+            f"{_share(coverage)} of the {what}",
+            "if these come from the same source as the training examples",
+        )
+        said = {
+            "example": f"About {often} of new examples hold {truth}, {alike}",
+            "class": f"Of each class about {often} of new examples hold {truth}, {alike}",
+            "group": f"About {often} of examples of new groups hold {truth}, each group counting alike, {alike}",
         }[self.by]
-        often = f"about {percent(coverage)} have {truth} inside"
         calibrated = f"{self.units} calibration {self.unit}s{' of the rarest class' if self.by == 'class' else ''}"
         if not self.plus:
-            return f"{of} {often} ({calibrated})."
+            return f"{said} ({calibrated})."
         least = percent(guaranteed(coverage, self.units, self.folds))
         return (
-            f"{of} {often}, and at least {least} whatever the network is like (CV+, {calibrated} in {self.folds} "
-            "folds). This is an average: single kinds of examples may do worse."
+            f"{said}; at least {least} whatever the network (CV+, {calibrated} in {self.folds} folds). This is an "
+            "average: for some kinds of examples it may be less."
         )
 
 
@@ -100,6 +114,7 @@ class Covering:
     targets: Any = dataclasses.field(default=None, kw_only=True)
     seen: np.ndarray | None = dataclasses.field(default=None, kw_only=True)
 
+    WHAT = "sets"
     TRUTH = "the truth"
 
     @property
@@ -118,7 +133,7 @@ class Covering:
     @property
     def meaning(self) -> str:
         """What the coverage means, in words."""
-        return self.basis.meaning(self.coverage, self.TRUTH)
+        return self.basis.meaning(self.coverage, self.WHAT, self.TRUTH)
 
     @property
     def cautions(self) -> list[str]:
@@ -198,7 +213,13 @@ class PredictionSets(Covering):
             if count or word == "empty"
         ]
         mean = f"{self.size.mean():.2f} of {len(self.names)} classes on average"
-        return [f"sets at coverage {percent(self.coverage)}: {mean}; {', '.join(shares)}"]
+        said = [f"sets at coverage {_share(self.coverage)}: {mean}; {', '.join(shares)}"]
+        if counts[0]:
+            said.append(
+                "An empty set: the network gives each class a lower probability than is usual for a true class. The "
+                "score 'adaptive' makes no empty sets."
+            )
+        return said
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -212,6 +233,7 @@ class PredictionIntervals(Covering):
     low: np.ndarray
     high: np.ndarray
 
+    WHAT = "intervals"
     TRUTH = "the true number"
 
     @property
@@ -230,7 +252,7 @@ class PredictionIntervals(Covering):
         """Mean width, and the narrowest and widest."""
         width = self.width
         return [
-            f"intervals at coverage {percent(self.coverage)}: {width.mean():.4g} wide on average, from "
+            f"intervals at coverage {_share(self.coverage)}: {width.mean():.4g} wide on average, from "
             f"{width.min():.4g} to {width.max():.4g}"
         ]
 
