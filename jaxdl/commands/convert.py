@@ -10,7 +10,7 @@ import tyro
 from jaxdl.cli_options import Debug, ModelArguments, NewCheckpoint, option, parse_arguments
 from jaxdl.commands.console import console, errors
 from jaxdl.errors import InputError
-from jaxdl.weights.checkpoint import save
+from jaxdl.weights.checkpoint import Checkpoint, save
 from jaxdl.weights.convert import Converted, convert
 from jaxdl.weights.files import check_free
 from jaxdl.weights.hub_config import CONFIG
@@ -59,6 +59,8 @@ def convert_command(
     model: Annotated[str | None, option("NAME")] = None,
     layout: Annotated[str | None, option("LAYOUT")] = None,
     class_names: Annotated[Path | None, option("FILE")] = None,
+    weights: Annotated[str | None, option("ema|model")] = None,
+    without_head: bool = False,
     published: tyro.conf.OmitArgPrefixes[Published] = Published(),
     channels: tyro.conf.OmitArgPrefixes[Channels] = Channels(),
     model_arguments: ModelArguments = (),
@@ -67,11 +69,15 @@ def convert_command(
     """Make a checkpoint of published weights, with their preprocessing and classes.
 
     Args:
-      source: a .safetensors, .pth, .pt, .th, .bin or .npz file, or hf:OWNER/NAME[@REVISION] on Hugging Face's hub.
+      source: a .safetensors, .npz, .pth, .pt, .th, .bin, .ckpt or .pth.tar file, such as a training script writes, or
+        hf:OWNER/NAME[@REVISION] on Hugging Face's hub.
       out: folder for the new checkpoint; it must not exist yet, or be empty.
       model: name of the model (see jaxdl models); needed where neither a config.json nor the file's name gives it.
       layout: whose names the tensors have, such as torchvision, timm, huggingface; by default whose fit best.
       class_names: text file of the classes' names, a line each; by default as published.
+      weights: which weights of a training's checkpoint: averaged over steps (ema, the default if there are some) or of
+        the last step (model).
+      without_head: leave the head out, as of a backbone; training makes a new one.
       published: how images are prepared for the network; by default as published.
       channels: for images whose channels are not the network's.
       model_arguments: arguments of the model, where they differ from what the name stands for.
@@ -85,6 +91,8 @@ def convert_command(
         layout=layout,
         names=None if class_names is None else _lines(class_names),
         preprocessing={name: value for name, value in vars(published).items() if value is not None},
+        weights=weights,
+        without_head=without_head,
         **vars(channels),
     )
     save(converted.checkpoint, out)
@@ -105,21 +113,30 @@ def _tell(converted: Converted, out: Path) -> None:
     by_reason = defaultdict(list)
     for tensor, reason in converted.dropped.items():
         by_reason[reason].append(tensor)
+    for note in converted.notes:
+        errors.print(note, soft_wrap=True, highlight=False, markup=False)
     for reason, tensors in by_reason.items():
-        errors.print(f"left out {len(tensors)} tensors ({tensors[0]}, …): {reason}", soft_wrap=True, highlight=False)
+        some = f"1 tensor ({tensors[0]})" if len(tensors) == 1 else f"{len(tensors)} tensors ({tensors[0]}, …)"
+        errors.print(f"left out {some}: {reason}", soft_wrap=True, highlight=False, markup=False)
     if source["preprocessing"] not in (source["published"], CONFIG):
         errors.print(
             f"the preprocessing of {source['file']} is not known; that of {source['preprocessing']} is used",
             soft_wrap=True,
             highlight=False,
         )
-    own, task = checkpoint.card.preprocessing, checkpoint.card.task
+    own = checkpoint.card.preprocessing
     shape = "×".join(map(str, own.input_shape))
     for line in (
         f"{converted.name} from {source['file']} ({converted.layout}'s names, sha256 {source['sha256'][:12]}…), "
         f"licence {source['licence'] or 'unknown'}",
-        f"input {shape}, {own.interpolation}, crop {own.crop_fraction:.3g}; "
-        + (f"{checkpoint.model.num_outputs} outputs, classes unknown" if task is None else task.describe()),
+        f"input {shape}, {own.interpolation}, crop {own.crop_fraction:.3g}; " + _outputs_said(checkpoint),
     ):
         console.print(line, soft_wrap=True, highlight=False)
     console.print(f"checkpoint in {out}", soft_wrap=True)
+
+
+def _outputs_said(checkpoint: Checkpoint) -> str:
+    card = checkpoint.card
+    if card.source["without_head"]:
+        return "no head: training makes one"
+    return f"{checkpoint.model.num_outputs} outputs, classes unknown" if card.task is None else card.task.describe()

@@ -37,7 +37,7 @@ class TensorBoard:
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
-            raise InputError("--tensorboard needs tensorboardX: pip install 'jaxdl[tensorboard]'") from error
+            raise InputError("--tensorboard needs tensorboardX: pip install tensorboardX") from error
         self._open, self._run = SummaryWriter, run
         self._writers: dict[Any, Any] = {}
 
@@ -77,7 +77,7 @@ class WeightsAndBiases:
         try:
             import wandb
         except ImportError as error:
-            raise InputError("--wandb needs the package wandb: pip install 'jaxdl[wandb]'") from error
+            raise InputError("--wandb needs the package wandb: pip install wandb") from error
         self._wandb, self._project, self._run, self._options = wandb, project, run, options
         self._logged: Any = None
         if os.environ.get("WANDB_MODE", "online") == "online":

@@ -9,6 +9,7 @@ from typing import Any
 from jaxdl.errors import InputError, nearest
 
 GRAMMAR = "tfds:NAME[/CONFIG][:VERSION][:SPLIT]"
+READ = "pip install tensorflow-datasets importlib_resources array_record"
 VERSION = re.compile(r"\d+\.\d+\.\d+")
 
 
@@ -43,8 +44,8 @@ def import_tfds(spec: str) -> Any:
 
 def missing(spec: str, error: ImportError) -> InputError:
     return InputError(
-        f"reading '{spec}' takes packages that are not installed ({error}): pip install 'jaxdl[tfds-read]', or "
-        "'jaxdl[tfds]' to prepare data sets, too"
+        f"reading '{spec}' takes packages that are not installed ({error}): {READ}. Preparing a data set "
+        "takes tensorflow, too"
     )
 
 
@@ -103,7 +104,7 @@ def _versions(path: Path) -> list[str]:
 
 def how_to_prepare(said: Spec, data_dir: Path) -> str:
     return (
-        "  pip install 'jaxdl[tfds]'\n"
+        f"  {READ} tensorflow\n"
         f"  python -c \"import tensorflow_datasets as tfds; tfds.builder('{said.full_name}', data_dir='{data_dir}', "
         "file_format='array_record').download_and_prepare()\""
     )

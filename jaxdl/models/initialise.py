@@ -1,5 +1,6 @@
 """Fresh variables: of a whole model, or of a new head on a body that is trained."""
 
+import math
 from functools import reduce
 from operator import getitem
 from typing import Any
@@ -12,7 +13,8 @@ from jaxdl.models.compiled import compiled
 from jaxdl.models.flax_layers import COLLECTIONS
 from jaxdl.models.roles import KERNELS, leaf_name
 from jaxdl.models.staged import HEAD, Staged, tied_paths
-from jaxdl.models.variables import Variables
+from jaxdl.models.variables import Variables, walk_shapes
+from jaxdl.parallel.memory import free_memory, in_words
 
 # By which the kernels of a fresh head on a pretrained body are smaller than in a fresh network. Nearly zero, as in
 # Goyal et al. 2017 (arXiv:1706.02677, 5.1), so that a head which knows nothing does not pull the body away: fine-tuned
@@ -35,7 +37,23 @@ def _fresh_variables(model: Staged, start: str | None, key: jax.Array, x: Any, t
     """
     leaves, tree = jax.tree.flatten((x, tied or {}))
     shapes = tuple(jax.ShapeDtypeStruct(leaf.shape, leaf.dtype) for leaf in leaves)
-    return compiled(_draw_variables, model, start=start, shapes=shapes, tree=tree)(key)
+    draw = compiled(_draw_variables, model, start=start, shapes=shapes, tree=tree)
+    if not isinstance(key, jax.core.Tracer):  # they are made, not only described
+        check_memory(model, draw.eval_shape(key))
+    return draw(key)
+
+
+def check_memory(model: Staged, shapes: Variables) -> None:
+    """Raises InputError if variables of these shapes take more memory than this host has left."""
+    needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
+    free = free_memory()
+    if free is not None and needed > free:
+        largest, leaf = max(walk_shapes(shapes), key=lambda one: math.prod(one[1].shape))
+        raise InputError(
+            f"the parameters of this {type(model).__name__} take {in_words(needed)}, of which {largest} alone has the "
+            f"shape {list(leaf.shape)}; {in_words(free)} of memory are free. Make it smaller, by its arguments "
+            "(--model-arguments)"
+        )
 
 
 def _draw_variables(

@@ -13,7 +13,7 @@ from jaxdl.data.preprocessing import Constants, Preprocessing
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.identity import key_of
-from jaxdl.models.initialise import init_variables, variable_shapes
+from jaxdl.models.initialise import check_memory, init_variables, variable_shapes
 from jaxdl.models.staged import Staged, tied_paths
 from jaxdl.models.variables import Variables, join_variables, partition, split_variables
 from jaxdl.tasks import Task
@@ -153,7 +153,11 @@ def _starting_variables(
     if isinstance(init, Checkpoint):
         return variables_for(init, preprocessing)
     spec = preprocessing.spec()  # both check that the model can take such data
-    return init_variables(model, jax.random.key(seed), spec) if needed else variable_shapes(model, spec)
+    if needed:
+        return init_variables(model, jax.random.key(seed), spec)
+    shapes = variable_shapes(model, spec)
+    check_memory(model, shapes)  # each training makes its own
+    return shapes
 
 
 def _tied(model: Staged, prefix: Variables, stage: str) -> Variables:

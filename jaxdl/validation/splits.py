@@ -12,6 +12,7 @@ import numpy as np
 from jaxdl.data.content import hash_indices, hash_values
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError, nearest
+from jaxdl.parallel.memory import free_memory
 from jaxdl.shown import Shown
 from jaxdl.tasks import Task, choose_task
 from jaxdl.validation.given_folds import GIVEN, Pair, are_folds, check_folds
@@ -229,6 +230,7 @@ def load_split(path: str | Path) -> Split:
         sizes, given = held["train_sizes"], held["train"]
         parts = iter(np.split(given, np.cumsum(sizes[sizes != REST])[:-1]))
         count = manifest["examples"]
+        _check_count(count, int((sizes == REST).sum()))
         train = [_rest(part, count) if size == REST else next(parts) for size, part in zip(sizes, test, strict=True)]
         known = {name: manifest[name] for name in MANIFEST} | {name: held.get(name) for name in PER_EXAMPLE}
         known |= {name: manifest.get(name) for name in ("like", "fingerprint")}  # older files have neither
@@ -239,6 +241,13 @@ def load_split(path: str | Path) -> Split:
         if split.sha256 != manifest["sha256"]:
             raise ValueError("its indices are not those that its hash is of")
     return split
+
+
+def _check_count(count: int, parts: int) -> None:
+    """Raises ValueError unless there can be as many examples: `parts` parts are all of them but a few."""
+    free = free_memory()
+    if type(count) is not int or count < 0 or (free is not None and 8 * count * parts > free):
+        raise ValueError(f"it says that there are {count!r:.50} examples")
 
 
 def auto_splitter(source: Source, strata: np.ndarray | None) -> str:

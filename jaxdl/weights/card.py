@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from jaxdl.errors import InputError
 from jaxdl.models.staged import Staged
 from jaxdl.tasks import Regression, Task, parse_task, task_of
 from jaxdl.tasks.classification import of_classes
-from jaxdl.weights.files import read_json, reading
+from jaxdl.weights.files import check_regular, read_json, reading
 
 FORMAT = 1
 CARD, ARRAYS = "card.json", "variables"
@@ -67,6 +68,11 @@ class Card:
         """Raises InputError, with `advice`, if the network called `name` has seen no examples."""
         if not self.preprocessing.fitted:
             raise InputError(f"{name} was never trained: its card has no mean and std", advice)
+        if (self.source or {}).get("without_head") and self.data is None:
+            raise InputError(
+                f"{name} was converted without a head, and so predicts nothing yet",
+                advice or "train one on it: jaxdl finetune --init CKPT, or jaxdl cross-validate",
+            )
 
     def target_constants(self) -> dict[str, np.ndarray]:
         """`targets` as float32 arrays. Raises InputError if the task needs more than there is to predict."""
@@ -102,6 +108,9 @@ def read_card(path: Path) -> tuple[Card, dict[str, Any]]:
     """
     if not path.exists():
         raise InputError(f"there is no checkpoint '{path}'")
+    for file in path.glob("*"):
+        if not file.is_dir():
+            check_regular(file)
     if (path / ENSEMBLE).is_file():
         raise InputError(
             f"'{path}' is an ensemble of several networks, which only predicts; expected a checkpoint of one, such as "
@@ -139,7 +148,11 @@ def _about_list(hashes: bytes) -> dict[str, Any]:
 
 
 def _read_list(file: Path, listed: Mapping[str, Any]) -> bytes:
-    if not file.is_file() or _about_list(hashes := file.read_bytes()) != listed:
+    hashes = None
+    if file.is_file():
+        with reading(file):
+            hashes = file.read_bytes()
+    if hashes is None or _about_list(hashes) != listed or len(hashes) % 8:
         raise InputError(
             f"'{file}', which lists examples that the checkpoint was trained on or tested by, is missing or not that "
             "of its card. Take it from the same copy of the checkpoint"
@@ -184,6 +197,8 @@ def _task_of(plain: Mapping[str, Any]) -> Task:
     names = plain.get("names", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"the names of its task are no list of names: {str(names)[:50]}")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"its task has the name '{twice[0]}' twice")
     task = parse_task(plain)
     if unknown := plain.keys() - task.plain().keys():
         raise TypeError(f"its task has what no {task.name} has: {', '.join(sorted(unknown))}")
@@ -191,7 +206,10 @@ def _task_of(plain: Mapping[str, Any]) -> Task:
 
 
 def _numbers(name: str, values: Any) -> tuple[float, ...]:
-    if not isinstance(values, list) or not np.isfinite(numbers := tuple(map(float, values))).all():
+    numbers = tuple(map(float, values)) if isinstance(values, list) else ()
+    with np.errstate(over="ignore"):  # they are used as float32
+        finite = bool(np.isfinite(np.float32(numbers)).all())
+    if not isinstance(values, list) or not finite:
         raise ValueError(f"what is known of its targets are no finite numbers: {name} is {str(values)[:50]}")
     return numbers
 

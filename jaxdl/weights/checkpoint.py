@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 import json
 import platform
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
@@ -27,7 +27,16 @@ from jaxdl.parallel.devices import device_kinds, first_device
 from jaxdl.shown import Shown
 from jaxdl.tasks import Task, task_of
 from jaxdl.weights.card import ARRAYS, CARD, FORMAT, LISTS, Card, lists_of, plain_card, read_card
-from jaxdl.weights.files import AGAIN, check_free, first_line, plain_path, read_json_lines, reading, written_whole
+from jaxdl.weights.files import (
+    AGAIN,
+    check_free,
+    check_regular,
+    first_line,
+    plain_path,
+    read_json_lines,
+    reading,
+    written_whole,
+)
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -131,6 +140,24 @@ def fingerprint(variables: Variables) -> str:
         digest.update(f"{name} {array.dtype} {np.shape(leaf)}\n".encode())
         digest.update(array.reshape(-1).view(np.uint8))
     return digest.hexdigest()
+
+
+def check_finite(leaves: Iterable[tuple[str, Any]], where: str) -> None:
+    """Raises InputError, naming the arrays and how many numbers, if some of `leaves` are NaN or infinite."""
+    bad = []
+    for name, leaf in leaves:
+        if np.issubdtype((array := np.asarray(leaf)).dtype, np.integer):
+            continue
+        # bfloat16 is no kind of numpy's, for which isfinite is slow
+        finite = np.isfinite(array.astype(np.float32) if array.dtype.itemsize == 2 else array)
+        if not finite.all():
+            bad.append(f"{name} ({int((~finite).sum())} of {array.size})")
+    if bad:
+        more = f" and {len(bad) - 5} more" if len(bad) > 5 else ""
+        raise InputError(
+            f"{where} holds numbers that are not finite (NaN or infinity): {', '.join(bad[:5])}{more}. The training "
+            "that made these weights diverged, or the file is damaged: use an earlier save of it"
+        )
 
 
 @check_arguments
@@ -253,6 +280,7 @@ def read_arrays(
     """
     import orbax.checkpoint as ocp
 
+    check_regular(path / ARRAYS)
     try:
         with ocp.StandardCheckpointer() as checkpointer:
             stored = checkpointer.metadata(path / ARRAYS).item_metadata
@@ -281,6 +309,7 @@ def read_arrays(
             f"the arrays of the checkpoint '{path}' are not those that its card was written for: they were exchanged "
             "or damaged. Take arrays and card from the same copy of the checkpoint"
         )
+    check_finite(found.items(), f"the checkpoint '{path}'")
     # numpy: arrays bound to a device would make the first step compile twice
     read = nest({new: np.asarray(found[old]) for old, new in kept.items()})
     return {collection: read.get(collection, {}) for collection in expected}

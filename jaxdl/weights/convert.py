@@ -1,32 +1,40 @@
 """Published weights into a checkpoint, and a checkpoint back into the names of other libraries."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxdl.checks import check_arguments
 from jaxdl.data.preprocessing import ImagePreprocessing
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import MODELS, create, describe
+from jaxdl.models.initialise import batch_of, init_head
 from jaxdl.models.staged import Staged
+from jaxdl.models.variables import Variables, join_variables, nest, walk_shapes
 from jaxdl.tasks import task_of
 from jaxdl.weights import hub
 from jaxdl.weights.adapt import CHANNEL_MODES, has_adapter, merge_adapter, reverse_channels, with_channels
 from jaxdl.weights.card import Card
-from jaxdl.weights.checkpoint import Checkpoint
+from jaxdl.weights.checkpoint import Checkpoint, check_finite
 from jaxdl.weights.class_names import class_names
 from jaxdl.weights.families import KEYS
 from jaxdl.weights.files import check_free, written_whole
 from jaxdl.weights.hub_config import CONFIG, Described, read_config, to_timm
-from jaxdl.weights.keys import Keys, Renamed, fill, rename, to_tensors
+from jaxdl.weights.keys import Keys, Renamed, body_mismatches, fill, listed, rename, to_tensors
+from jaxdl.weights.networks import find_network
+from jaxdl.weights.networks import without_head as without_head_rows
 from jaxdl.weights.published import IMAGENET, TORCHVISION, Published, images, published
 from jaxdl.weights.read import check_digest, read_weights, sha256_of
+from jaxdl.weights.recognise import looks_like
 from jaxdl.weights.stablehlo import PROGRAM, write_program
 
 BIAS = "params/head/dense/bias"
+UNKNOWN = 2  # outputs of a head that knows nothing, which training replaces
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -38,12 +46,24 @@ class Converted:
       name: of the model.
       layout: whose names the tensors had.
       dropped: names of the tensors left out, with the reasons.
+      notes: what else was chosen or left out, in words.
     """
 
     checkpoint: Checkpoint
     name: str
     layout: str
     dropped: Mapping[str, str]
+    notes: tuple[str, ...] = ()
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class _Taken:
+    """A file's network under the names of leaves; `dropped` are names in the file."""
+
+    renamed: Renamed
+    layout: str
+    dropped: Mapping[str, str]
+    note: str
 
 
 def convert(
@@ -57,6 +77,8 @@ def convert(
     channels: int | None = None,
     channel_mode: str = "sum",
     channel_order: str = "rgb",
+    weights: str | None = None,
+    without_head: bool = False,
 ) -> Converted:
     """A checkpoint of published weights. Strict: every tensor and every array of the model is accounted for.
 
@@ -71,36 +93,45 @@ def convert(
       channels: of the images, if not the network's own; see `adapt.with_channels` for this and `channel_mode`.
       channel_mode: ``"sum"`` or ``"repeat"``.
       channel_order: ``"bgr"`` for a network that was trained on images with blue first; the checkpoint takes ``"rgb"``.
+      weights: of a training's checkpoint that holds several networks: ``"ema"`` for the weights averaged over steps
+        (the default where there are some), ``"model"`` for those of the last step, or with what their names begin.
+      without_head: leave the head out; the checkpoint gets one that knows nothing, which training replaces.
 
     Raises:
-      InputError: if the source cannot be had or read, or listing all that does not fit the model.
+      InputError: if the source cannot be had or read, holds numbers that are not finite, or is of another model:
+        saying which it looks like, or listing what does not fit.
     """
     check_choice("channel_mode", channel_mode, CHANNEL_MODES)
     check_choice("channel_order", channel_order, ("rgb", "bgr"))
     if hub.is_hub(source):
-        found = hub.find(str(source))
-        path = hub.fetch(str(source), found)
-        origin = {"repository": found.repository, "revision": found.revision, "licence": found.licence}
+        hub_found = hub.find(str(source))
+        path = hub.fetch(str(source), hub_found)
+        origin = {"repository": hub_found.repository, "revision": hub_found.revision, "licence": hub_found.licence}
     else:
         path, origin = Path(source).expanduser(), {}
-    tensors = read_weights(path)
+    held = read_weights(path)
     digest = sha256_of(path)
     check_digest(path, digest)
     described = read_config(path.parent) if path.name in hub.WEIGHTS else None
-    name = _name(model, described, path)
+    name = _name(model, described, path, held.tensors, weights)
     row = _published(name, source if origin else path.name)
     like = row or _usual(name)
     if described is not None and described.model != name:
         described = None  # it speaks of another network
     arguments = {**(row.arguments if row else {}), **(described.arguments if described else {}), **(arguments or {})}
-    renamed, layout = _rename(tensors, name, create(name, 1, **arguments), layout)
+    taken = _take(held.tensors, name, create(name, 1, **arguments), layout, weights, without_head)
+    leaves, layout = taken.renamed.leaves, taken.layout
     arguments = {**_keys(name).arguments.get(layout, {}), **arguments}
-    network = create(name, int(renamed.leaves[BIAS].shape[0]), **arguments)
-    prepared = _preprocessing(name, network, renamed.leaves, _said(name, described, like), preprocessing or {})
+    network = create(name, int(leaves[BIAS].shape[0]) if BIAS in leaves else UNKNOWN, **arguments)
+    with _or_another(held.tensors, name, weights):
+        prepared = _preprocessing(name, network, leaves, _said(name, described, like), preprocessing or {})
+        variables = _fill(taken.renamed, network, prepared, without_head)
+    check_finite(walk_shapes(variables), f"'{path}'")
     licences = (origin.get("licence"), described and described.licence, row and row.licence)
+    class_names = () if without_head else _class_names(names, described, like, network.num_outputs)
     card = Card(
         prepared,
-        task_of(network, _class_names(names, described, like, network.num_outputs)),
+        task_of(network, class_names),
         source={
             **origin,
             "file": path.name,
@@ -109,19 +140,24 @@ def convert(
             "licence": next(filter(None, licences), None),
             "published": row and row.source,
             "preprocessing": CONFIG if described and described.preprocessing else like and like.source,
-            "dropped": sorted(renamed.dropped),
+            "dropped": sorted(taken.dropped),
+            "without_head": without_head,
         },
     )
-    variables = fill(renamed, network, prepared.spec())
     checkpoint = Checkpoint(network, variables, card)
     if channel_order == "bgr":
         checkpoint = reverse_channels(checkpoint)
     if channels is not None:
         checkpoint = with_channels(checkpoint, channels, channel_mode)
-    return Converted(checkpoint, name, layout, renamed.dropped)
+    notes = [taken.note] if taken.note else []
+    if held.beside:
+        notes.append(f"left out what is no weights: {', '.join(held.beside)}")
+    return Converted(checkpoint, name, layout, taken.dropped, tuple(notes))
 
 
-def _name(model: str | None, described: Described | None, path: Path) -> str:
+def _name(
+    model: str | None, described: Described | None, path: Path, tensors: Mapping[str, np.ndarray], weights: str | None
+) -> str:
     """Which model it is: as asked for, as described, or as the file was published."""
     if model is not None:
         check_choice("model", model, MODELS)
@@ -136,7 +172,9 @@ def _name(model: str | None, described: Described | None, path: Path) -> str:
     for name in MODELS:
         if any(row.file == path.name for row in published(name)):
             return name
-    raise InputError(f"which model are the weights '{path}' of? Name it: --model NAME (jaxdl models lists them)")
+    known = looks_like(tensors, weights)
+    look = "jaxdl models lists them" if known is None else f"they look like {known}: --model {known}"
+    raise InputError(f"which model are the weights '{path}' of? Name it: --model NAME ({look})")
 
 
 def _published(name: str, source: str | Path) -> Published | None:
@@ -163,23 +201,57 @@ def _keys(name: str) -> Keys:
     return KEYS[family]
 
 
-def _rename(tensors: Mapping[str, np.ndarray], name: str, network: Staged, layout: str | None) -> tuple[Renamed, str]:
-    """The tensors under the names of the network's leaves, its head among them, and whose names they had."""
-    layouts = _keys(name).layouts
-    if layout is None:
-        counts = {known: _taken(tensors, table(network)) for known, table in layouts.items()}
-        layout = max(counts, key=counts.get)  # the first of the best
-    else:
-        check_choice(f"layout of '{name}'", layout, layouts)
-    renamed = rename(tensors, layouts[layout](network))
-    if BIAS not in renamed.leaves:
-        known = len(tensors) - len(renamed.problems)
-        raise InputError(
-            f"the weights do not fit the model '{name}': of {len(tensors)} tensors {known} are known by the names of "
-            f"{layout}, and none is the head's bias ({BIAS}). Are they another model's, or without a head?"
-            + "".join(f"\n  {problem}" for problem in renamed.problems[:20])
-        )
-    return renamed, layout
+def _take(
+    tensors: Mapping[str, np.ndarray],
+    name: str,
+    network: Staged,
+    layout: str | None,
+    weights: str | None,
+    headless: bool,
+) -> _Taken:
+    """The tensors under the names of the network's leaves, and whose names they had."""
+    keys = _keys(name)
+    if layout is not None:
+        check_choice(f"layout of '{name}'", layout, keys.layouts)
+    tables = {known: make(network) for known, make in keys.layouts.items() if layout in (None, known)}
+    found = find_network(tensors, tables, keys.stem, weights)
+    table = tables[found.layout]
+    renamed = rename(found.tensors, without_head_rows(table) if headless else table)
+    dropped = {**found.dropped, **{found.tensors.names[tensor]: why for tensor, why in renamed.dropped.items()}}
+    return _Taken(renamed, found.layout, dropped, found.note)
+
+
+@contextmanager
+def _or_another(tensors: Mapping[str, np.ndarray], name: str, weights: str | None) -> Iterator[None]:
+    """Says of weights that do not fit the model called `name` which they look like, where they look like another."""
+    try:
+        yield
+    except InputError as error:
+        other = looks_like(tensors, weights)
+        if other in (None, name):
+            raise
+        raise InputError(f"the weights look like {other}, not like {name}: --model {other}") from error
+
+
+def _fill(renamed: Renamed, network: Staged, prepared: ImagePreprocessing, headless: bool) -> Variables:
+    """The variables of the network, every leaf of which is filled once; with `headless` the head's are fresh.
+
+    Raises:
+      InputError: listing what does not fit.
+    """
+    if not headless:
+        if BIAS not in renamed.leaves and not body_mismatches(renamed, network, prepared.spec()):
+            raise InputError(
+                "the weights have no head: they are a network's body alone. Convert them with --without-head (in "
+                "Python without_head=True), and train a head on them: jaxdl finetune --init CKPT"
+            )
+        return fill(renamed, network, prepared.spec())
+    if problems := body_mismatches(renamed, network, prepared.spec()):
+        raise InputError(f"the weights do not fit the model ({len(problems)} mismatches):{listed(problems)}")
+    body = nest(renamed.leaves)
+    body = {"params": body["params"], "batch_stats": body.get("batch_stats", {})}
+    head = init_head(network, jax.random.key(0), body, batch_of(prepared.spec()))
+    return jax.tree.map(np.asarray, join_variables(body, head))
 
 
 def _preprocessing(
@@ -207,11 +279,6 @@ def _preprocessing(
     elif size is not None:
         height = width = size
     return dataclasses.replace(said, input_shape=(height, width, channels), **given)
-
-
-def _taken(tensors: Mapping[str, np.ndarray], table: tuple) -> int:
-    """How many tensors find a row that fills something."""
-    return sum(any(row.leaves_of(name) for row in table) for name in tensors)
 
 
 def _said(name: str, described: Described | None, like: Published | None) -> ImagePreprocessing:

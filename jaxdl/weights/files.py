@@ -72,6 +72,13 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def check_regular(path: Path) -> None:
+    """Raises InputError for what is neither a file nor a folder: opening a pipe or a device may never end."""
+    for one in (path, *(path.rglob("*") if path.is_dir() else ())):
+        if one.exists() and not one.is_file() and not one.is_dir():
+            raise InputError(f"'{one}' is a pipe, a socket or a device; expected a file: it is not opened")
+
+
 @contextmanager
 def reading(file: Path, advice: str = AGAIN) -> Iterator[None]:
     """Whatever a file that is cut, damaged or gone leads to becomes one InputError, which names it.
@@ -80,6 +87,7 @@ def reading(file: Path, advice: str = AGAIN) -> Iterator[None]:
       file: whose content is read, parsed or used inside.
       advice: what to do.
     """
+    check_regular(file)
     try:
         yield
     except InputError as error:  # of a task, for example, which does not know of any file
@@ -123,7 +131,11 @@ def read_npz(file: Path, advice: str = AGAIN) -> dict[str, np.ndarray]:
             if not zipfile.is_zipfile(opened):
                 raise ValueError("it is no whole .npz archive")
         with np.load(file, allow_pickle=False) as held:
-            return {name: held[name] for name in held.files}
+            arrays = {name: held[name] for name in held.files}
+        for name, array in arrays.items():
+            if not isinstance(array, np.ndarray) or not all(type(size) is int for size in array.shape):
+                raise ValueError(f"'{name}' is no array")
+        return arrays
 
 
 def check_format(written: Any, newest: int) -> None:

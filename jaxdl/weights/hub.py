@@ -25,9 +25,18 @@ def is_hub(source: str | os.PathLike) -> bool:
 
 def parse(source: str) -> tuple[str, str]:
     """``OWNER/NAME`` and revision of ``hf:OWNER/NAME[@REVISION]``. Raises InputError."""
+    from huggingface_hub.errors import HFValidationError
+    from huggingface_hub.utils import validate_repo_id
+
     found = re.fullmatch(rf"{PREFIX}([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", source)
-    if found is None:
-        raise InputError(f"'{source}' is no source on the hub; expected hf:OWNER/NAME or hf:OWNER/NAME@REVISION")
+    try:
+        if found is None or ".." in source:
+            raise HFValidationError("it has another form")
+        validate_repo_id(found[1])
+    except HFValidationError as error:
+        raise InputError(
+            f"'{source}' is no source on the hub; expected hf:OWNER/NAME or hf:OWNER/NAME@REVISION"
+        ) from error
     return found[1], found[2] or "main"
 
 

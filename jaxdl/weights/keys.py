@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 from typing import Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from jaxdl.errors import InputError
 from jaxdl.models.initialise import variable_shapes
-from jaxdl.models.staged import Staged
+from jaxdl.models.staged import HEAD, Staged
 from jaxdl.models.variables import Variables, walk_shapes
 
 Arrays = tuple[np.ndarray, ...]
@@ -191,6 +191,9 @@ def rename(tensors: Mapping[str, np.ndarray], table: Table) -> Renamed:
             dropped[name] = row.why
         else:
             tensor = tensors[name]
+            if tensor.dtype.kind not in "fiu" and tensor.dtype.name != "bfloat16":
+                problems.append(f"{name} {tensor.shape}: of type {tensor.dtype}; expected numbers")
+                continue
             try:
                 changed = row.change.to_ours(tensor)
             except ValueError:  # it has not the axes that are to be moved
@@ -200,7 +203,8 @@ def rename(tensors: Mapping[str, np.ndarray], table: Table) -> Renamed:
                 if leaf in leaves:
                     problems.append(f"{name}: {leaf} is filled already, by {origin[leaf]}")
                 else:
-                    leaves[leaf] = np.ascontiguousarray(value, dtype=np.float32)
+                    with np.errstate(over="ignore"):  # whoever uses the leaves checks that they are finite
+                        leaves[leaf] = np.ascontiguousarray(value, dtype=np.float32)
                     origin[leaf] = name
     return Renamed(leaves, origin, dropped, tuple(problems))
 
@@ -212,13 +216,23 @@ def _row_of(tensor: str, table: Table) -> tuple[Row | None, tuple[str, ...]]:
     return None, ()
 
 
+SHOWN = 20  # mismatches in a message
+
+
 def fill(renamed: Renamed, model: Staged, spec: Any) -> Variables:
     """The variables of `model`, every leaf filled once.
 
     Raises:
-      InputError: listing all that does not match, on either side.
+      InputError: listing what does not match, on either side.
     """
     like = variable_shapes(model, spec)
+    if problems := mismatches(renamed, like):
+        raise InputError(f"the weights do not fit the model ({len(problems)} mismatches):{listed(problems)}")
+    return jax.tree.unflatten(jax.tree.structure(like), [renamed.leaves[name] for name, _ in walk_shapes(like)])
+
+
+def mismatches(renamed: Renamed, like: Variables) -> list[str]:
+    """All that keeps the leaves from being variables of the shapes `like`, in words."""
     want = {name: leaf.shape for name, leaf in walk_shapes(like)}
     have, origin = renamed.leaves, renamed.origin
     problems = list(renamed.problems)
@@ -227,10 +241,19 @@ def fill(renamed: Renamed, model: Staged, spec: Any) -> Variables:
             problems.append(f"{origin[leaf]} {value.shape}: would become {leaf}, which the model has not")
         elif value.shape != want[leaf]:
             problems.append(f"{origin[leaf]}: becomes {leaf} of shape {value.shape}, the model's has {want[leaf]}")
-    problems += [f"{leaf} {want[leaf]}: no tensor fills it" for leaf in sorted(want.keys() - have.keys())]
-    if problems:
-        raise InputError(f"the weights do not fit the model ({len(problems)} mismatches):\n  " + "\n  ".join(problems))
-    return jax.tree.unflatten(jax.tree.structure(like), [have[name] for name in want])
+    return problems + [f"{leaf} {want[leaf]}: no tensor fills it" for leaf in sorted(want.keys() - have.keys())]
+
+
+def body_mismatches(renamed: Renamed, model: Staged, spec: Any) -> list[str]:
+    """As `mismatches`, of all stages of `model` but the head."""
+    like = variable_shapes(model, spec)
+    return mismatches(renamed, {kind: {k: v for k, v in held.items() if k != HEAD} for kind, held in like.items()})
+
+
+def listed(problems: Sequence[str]) -> str:
+    """The first of many, a line each."""
+    more = [f"… and {len(problems) - SHOWN} more"] if len(problems) > SHOWN else []
+    return "".join(f"\n  {problem}" for problem in [*problems[:SHOWN], *more])
 
 
 def to_tensors(variables: Variables, table: Table) -> Iterator[tuple[str, np.ndarray]]:

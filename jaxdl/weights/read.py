@@ -1,7 +1,9 @@
 """Files of weights, tensors by name. None of them may execute anything."""
 
+import dataclasses
 import hashlib
 import re
+import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -9,20 +11,73 @@ from typing import Any
 import numpy as np
 
 from jaxdl.errors import InputError
-from jaxdl.weights.files import first_line, read_npz
+from jaxdl.weights.files import check_regular, first_line, read_npz
 
-TORCH = (".pth", ".pt", ".th", ".bin")
+TORCH = (".pth", ".pt", ".th", ".bin", ".ckpt", ".pth.tar")
 SUFFIXES = (".safetensors", *TORCH, ".npz")
-# under which a training script keeps the weights of its checkpoint, in the order in which they are looked for
-NESTED = ("model_ema", "state_dict_ema", "state_dict", "model", "model_state_dict", "net")
+# what training scripts store beside the weights, by the names under which pickle looks for them
+BESIDE = (
+    "argparse.Namespace",
+    "types.SimpleNamespace",
+    "builtins.dict",
+    "builtins.list",
+    "builtins.slice",
+    "datetime.datetime",
+    "datetime.timedelta",
+    *(f"{module}.{kind}" for module in ("pathlib", "pathlib._local") for kind in ("Path", "PosixPath", "WindowsPath")),
+    *(f"{core}.multiarray.{name}" for core in ("numpy.core", "numpy._core") for name in ("scalar", "_reconstruct")),
+    "numpy.ndarray",
+    "numpy.dtype",
+    *(f"numpy.dtypes.{kind}DType" for kind in ("Bool", "Int32", "Int64", "UInt8", "UInt32", "Float32", "Float64")),
+    *(f"numpy.{kind}" for kind in ("float64", "float32", "int64", "int32", "bool_", "bool")),
+)
+DICTS = (
+    "collections.defaultdict",
+    "lightning.fabric.utilities.data.AttributeDict",
+    "lightning_fabric.utilities.data.AttributeDict",
+    "pytorch_lightning.utilities.parsing.AttributeDict",
+)
 
 
-def read_weights(path: str | Path) -> Mapping[str, np.ndarray]:
+@dataclasses.dataclass(frozen=True, eq=False)
+class WeightFile:
+    """What a file of weights holds.
+
+    Attributes:
+      tensors: by name; the names of nested dicts are joined by dots, ``"state_dict.conv1.weight"``.
+      beside: names of what is no weights and was left out: the optimizer's state, the options, the epoch.
+    """
+
+    tensors: Mapping[str, np.ndarray]
+    beside: tuple[str, ...] = ()
+
+
+class Inert:
+    """Stands for an object of `BESIDE`: takes what pickle gives to it, and does nothing."""
+
+    def __new__(cls, *arguments: Any) -> "Inert":
+        return super().__new__(cls)
+
+    def __init__(self, *arguments: Any):
+        """Nothing is kept."""
+
+    def __setstate__(self, state: Any) -> None:
+        """Nothing is kept."""
+
+
+class PlainDict:
+    """Stands for a kind of dict of `DICTS`: what is made is a dict, of which torch lets pickle fill no other kind."""
+
+    def __new__(cls, *arguments: Any) -> dict:
+        return {}
+
+
+def read_weights(path: str | Path) -> WeightFile:
     """Tensors by name; of a ``.safetensors`` file each is read when it is asked for.
 
     Args:
-      path: a ``.safetensors``, ``.npz``, ``.pth``, ``.pt``, ``.th`` or ``.bin`` file. Of PyTorch's files the tensors
-        alone are read, by its weights-only reader; it needs the extra ``[torch]``.
+      path: a ``.safetensors``, ``.npz``, ``.pth``, ``.pt``, ``.th``, ``.bin``, ``.ckpt`` or ``.pth.tar`` file. Of
+        PyTorch's files the tensors alone are read, by its weights-only reader; it needs the package torch.
 
     Raises:
       InputError: if there is no such file, or it is damaged, of another kind, or holds code.
@@ -30,15 +85,17 @@ def read_weights(path: str | Path) -> Mapping[str, np.ndarray]:
     path = Path(path).expanduser()
     if path.is_dir():
         raise InputError(f"'{path}' is a folder; expected a file of weights ({', '.join(SUFFIXES)})")
-    if not path.is_file():
+    if not path.exists():
         raise InputError(f"there is no weight file '{path}'")
-    if path.suffix not in SUFFIXES:
+    check_regular(path)
+    suffix = next((known for known in SUFFIXES if path.name.endswith(known)), None)
+    if suffix is None:
         raise InputError(f"'{path}' is no file of weights: its name must end in {', '.join(SUFFIXES)}")
     if path.stat().st_size == 0:
         raise InputError(f"the weight file '{path}' is empty: fetch it again")
-    if path.suffix == ".npz":
-        return read_npz_weights(path)
-    return _read_safetensors(path) if path.suffix == ".safetensors" else _read_torch(path)
+    if suffix == ".npz":
+        return WeightFile(read_npz_weights(path))
+    return WeightFile(_read_safetensors(path)) if suffix == ".safetensors" else _read_torch(path)
 
 
 def read_npz_weights(path: str | Path) -> dict[str, np.ndarray]:
@@ -70,7 +127,18 @@ class _Safetensors(Mapping[str, np.ndarray]):
         return iter(self.names)
 
     def __getitem__(self, name: str) -> np.ndarray:
-        return self.file.get_tensor(name)
+        kind = self.file.get_slice(name).get_dtype()
+        if kind.startswith(("F8", "F4", "F6_", "E8")):
+            raise InputError(
+                f"'{self.path}' holds '{name}' in {kind}: numbers of 8 bits or fewer, made for a program that knows "
+                "their scales. Use the file of the same weights in float32, float16 or bfloat16"
+            )
+        try:
+            return self.file.get_tensor(name)
+        except Exception as error:  # of the library, for a type that numpy has not
+            raise InputError(
+                f"'{name}' of '{self.path}' cannot be read ({first_line(error)}); fetch it again"
+            ) from error
 
 
 def _read_safetensors(path: Path) -> Mapping[str, np.ndarray]:
@@ -83,42 +151,63 @@ def _read_safetensors(path: Path) -> Mapping[str, np.ndarray]:
         ) from error
 
 
-def _read_torch(path: Path) -> dict[str, np.ndarray]:
+def _read_torch(path: Path) -> WeightFile:
     try:
         import torch
     except ImportError as error:
         raise InputError(
-            f"'{path}' is a file of PyTorch's, which needs torch to be read: pip install 'jaxdl[torch]', or convert "
-            "the .safetensors file of the same weights"
+            f"'{path}' is a file of PyTorch's, which needs torch to be read: pip install torch, or convert the "
+            ".safetensors file of the same weights"
         ) from error
+    _check_no_program(path)
     try:
-        held = torch.load(path, map_location="cpu", weights_only=True)
+        inert = [*((Inert, name) for name in BESIDE), *((PlainDict, name) for name in DICTS)]
+        with torch.serialization.safe_globals(inert):
+            held = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch, zipfile and pickle raise many kinds
         if code := re.search(r"GLOBAL ([\w.]+)", str(error)):
             raise InputError(
                 f"'{path}' holds more than tensors (it calls {code[1]}): reading it would run code, which is refused. "
-                "Use a file of weights alone: a state_dict or .safetensors"
+                "Use a file of weights alone: a state_dict or .safetensors. Whoever trusts the file writes one by: "
+                "torch.save(torch.load('FILE', weights_only=False)['state_dict'], 'weights.pth'), or of a whole "
+                "network .state_dict() in place of ['state_dict']"
             ) from error
         raise InputError(
             f"'{path}' cannot be read as a file of PyTorch's ({first_line(error)}): it is damaged, cut short, or of "
             "another kind. Fetch it again"
         ) from error
-    tensors = {name: tensor for name, tensor in _weights_in(held, path).items() if isinstance(tensor, torch.Tensor)}
+    if not isinstance(held, Mapping):
+        raise InputError(f"'{path}' holds a {type(held).__name__}; expected a state_dict: tensors by name")
+    tensors = dict(_flat(held, torch.Tensor))
     if not tensors:
         raise InputError(f"'{path}' holds no tensors by name; expected a state_dict")
-    prefix = "module."  # DistributedDataParallel's
-    if all(name.startswith(prefix) for name in tensors):
-        tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+    used = {name.partition(".")[0] for name in tensors}
+    beside = tuple(str(key) for key in held if str(key).partition(".")[0] not in used)
     whole = lambda t: t.float() if t.is_floating_point() else t  # numpy knows no bfloat16  # noqa: E731
-    return {name: whole(tensor.detach()).numpy() for name, tensor in tensors.items()}
+    return WeightFile({name: whole(t.detach().to_dense()).numpy() for name, t in tensors.items()}, beside)
 
 
-def _weights_in(held: Any, path: Path) -> Mapping[str, Any]:
-    """The mapping of names to tensors in what a file holds."""
-    if isinstance(held, Mapping):
-        nested = next((held[key] for key in NESTED if isinstance(held.get(key), Mapping)), None)
-        return held if nested is None else nested
-    raise InputError(f"'{path}' holds a {type(held).__name__}; expected a state_dict: tensors by name")
+def _check_no_program(path: Path) -> None:
+    """Raises InputError for a TorchScript archive, whose weights only its own reader finds."""
+    if not zipfile.is_zipfile(path):
+        return
+    with zipfile.ZipFile(path) as archive:
+        script = any(name.rsplit("/", 1)[-1] == "constants.pkl" for name in archive.namelist())
+    if script:
+        raise InputError(
+            f"'{path}' is a TorchScript program, not a file of weights. Where it may run, write its weights by: "
+            f"python -c \"import torch; torch.save(torch.jit.load('{path}', 'cpu').state_dict(), 'weights.pth')\", "
+            "then convert weights.pth"
+        )
+
+
+def _flat(held: Mapping[Any, Any], kind: type, before: str = "") -> Iterator[tuple[str, Any]]:
+    """The tensors in nested dicts, names joined by dots; not those under a number, as an optimizer has them."""
+    for name, value in held.items():
+        if isinstance(name, str) and isinstance(value, kind):
+            yield before + name, value
+        elif isinstance(name, str) and isinstance(value, Mapping) and not any(isinstance(k, int) for k in value):
+            yield from _flat(value, kind, f"{before}{name}.")
 
 
 def sha256_of(path: str | Path) -> str:

@@ -120,10 +120,38 @@ def _around_blocks(model: ViT) -> Table:
 
 
 def google(model: ViT) -> Table:
-    """google-research/vision_transformer's ``.npz`` files, whose attention keeps the heads apart."""
+    """The ``.npz`` files of google-research's vision_transformer and big_vision, whose attention keeps the heads apart.
+
+    Flax numbers the layers of a block through in the older files, and each kind of layer by itself in big_vision's.
+    """
     theirs = "Transformer/encoderblock_{i}"
-    attention = f"{theirs}/MultiHeadDotProductAttention_1"
-    heads = model.num_heads
+    rows: Table = ()
+    for attention, norm, mlp in ((1, 2, 3), (0, 1, 0)):
+        rows += _google_attention(f"{theirs}/MultiHeadDotProductAttention_{attention}", model.num_heads)
+        rows += _same(f"{theirs}/LayerNorm_{norm}", f"{OURS}/norm2", "scale")
+        rows += _same(f"{theirs}/MlpBlock_{mlp}/Dense_0", f"{OURS}/mlp1")
+        rows += _same(f"{theirs}/MlpBlock_{mlp}/Dense_1", f"{OURS}/mlp2")
+
+    def with_tokens(position: np.ndarray) -> tuple[np.ndarray, ...]:
+        """big_vision adds positions before the class token comes: that of the token is 0."""
+        if position.ndim != 3 or math.isqrt(position.shape[1]) ** 2 != position.shape[1]:
+            return (position,)
+        return (np.pad(position, ((0, 0), (len(model.tokens), 0), (0, 0))),)
+
+    return (
+        *_same("embedding", "embed/patch"),
+        Row("cls", "params/embed/class_token"),
+        Row("Transformer/posembed_input/pos_embedding", "params/embed/position"),
+        Row("pos_embedding", "params/embed/position", Change(with_tokens, lambda leaf: leaf)),
+        *_same(f"{theirs}/LayerNorm_0", f"{OURS}/norm1", "scale"),
+        *rows,
+        *_same("Transformer/encoder_norm", "pool/norm", "scale"),
+        *_same("pre_logits", "pool/representation"),
+        *_same("head", "head/dense"),
+    )
+
+
+def _google_attention(theirs: str, heads: int) -> Table:
     joined = Change(  # [width, heads, head width]
         lambda tensor: (tensor.reshape(len(tensor), -1),), lambda leaf: leaf.reshape(len(leaf), heads, -1)
     )
@@ -135,24 +163,14 @@ def google(model: ViT) -> Table:
         row
         for name in ("query", "key", "value")
         for row in (
-            Row(f"{attention}/{name}/kernel", f"params/{ATTENTION}/{name}/kernel", joined),
-            Row(f"{attention}/{name}/bias", f"params/{ATTENTION}/{name}/bias", joined_bias),
+            Row(f"{theirs}/{name}/kernel", f"params/{ATTENTION}/{name}/kernel", joined),
+            Row(f"{theirs}/{name}/bias", f"params/{ATTENTION}/{name}/bias", joined_bias),
         )
     )
     return (
-        *_same("embedding", "embed/patch"),
-        Row("cls", "params/embed/class_token"),
-        Row("Transformer/posembed_input/pos_embedding", "params/embed/position"),
-        *_same(f"{theirs}/LayerNorm_0", f"{OURS}/norm1", "scale"),
         *projections,
-        Row(f"{attention}/out/kernel", f"params/{ATTENTION}/out/kernel", joined_out),
-        Row(f"{attention}/out/bias", f"params/{ATTENTION}/out/bias"),
-        *_same(f"{theirs}/LayerNorm_2", f"{OURS}/norm2", "scale"),
-        *_same(f"{theirs}/MlpBlock_3/Dense_0", f"{OURS}/mlp1"),
-        *_same(f"{theirs}/MlpBlock_3/Dense_1", f"{OURS}/mlp2"),
-        *_same("Transformer/encoder_norm", "pool/norm", "scale"),
-        *_same("pre_logits", "pool/representation"),
-        *_same("head", "head/dense"),
+        Row(f"{theirs}/out/kernel", f"params/{ATTENTION}/out/kernel", joined_out),
+        Row(f"{theirs}/out/bias", f"params/{ATTENTION}/out/bias"),
     )
 
 

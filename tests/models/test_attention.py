@@ -70,7 +70,7 @@ def test_plain_attention_is_that_of_jax(qkv, mask):
 
 
 def test_plain_attention_is_that_of_torch(qkv, mask):
-    torch = pytest.importorskip("torch", reason="the PyTorch reference needs torch: pip install jaxdl[torch]")
+    torch = pytest.importorskip("torch", reason="the PyTorch reference needs torch: pip install torch")
     theirs = torch.nn.functional.scaled_dot_product_attention(
         *(torch.tensor(array).transpose(1, 2) for array in qkv), attn_mask=None if mask is None else torch.tensor(mask)
     )

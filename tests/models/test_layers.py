@@ -181,7 +181,7 @@ def test_batch_norm_keeps_float32_statistics_in_bfloat16(batch):
 
 
 def test_batch_norm_as_in_torch(batch):
-    torch = pytest.importorskip("torch", reason="the PyTorch reference needs torch: pip install jaxdl[torch]")
+    torch = pytest.importorskip("torch", reason="the PyTorch reference needs torch: pip install torch")
     x, variables = batch
     theirs = torch.nn.BatchNorm2d(5, eps=EPSILON, momentum=1 - MOMENTUM)
     with torch.no_grad():

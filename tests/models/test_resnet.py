@@ -161,7 +161,7 @@ def _from_torch(net):
 
 @pytest.mark.parametrize("kind", ["basic", "bottleneck", "bottleneck_small"])
 def test_logits_and_statistics_are_those_of_torch(kind):
-    torch = pytest.importorskip("torch", reason="the PyTorch reference needs torch: pip install jaxdl[torch]")
+    torch = pytest.importorskip("torch", reason="the PyTorch reference needs torch: pip install torch")
     model, like, x = _case(kind)
     torch.manual_seed(0)
     net = _torch_resnet(torch, model)

@@ -46,7 +46,7 @@ def test_grad_cam_behind_average_pooling_is_the_class_activation_map():
 
 
 def test_grad_cam_before_fully_connected_layers_equals_torchs_gradients():
-    torch = pytest.importorskip("torch", reason="the PyTorch reference needs torch: pip install jaxdl[torch]")
+    torch = pytest.importorskip("torch", reason="the PyTorch reference needs torch: pip install torch")
     model, variables, x = made("cnn", features=(4, 5), hidden=(7,), norm="none")
     classes = np.array([2, 2, 0])
     maps = torch.tensor(np.asarray(model.apply(variables, x, stop="dense1")), requires_grad=True)

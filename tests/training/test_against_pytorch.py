@@ -12,7 +12,7 @@ from jaxdl.models.variables import walk_shapes
 from jaxdl.tasks import Classification
 from jaxdl.weights.card import Card
 
-torch = pytest.importorskip("torch", reason="the PyTorch reference needs torch: pip install jaxdl[torch]")
+torch = pytest.importorskip("torch", reason="the PyTorch reference needs torch: pip install torch")
 nn = torch.nn
 
 CLASSES, SIDE, WIDTH, BATCH, EPOCHS, SEED = ("ant", "bee", "wasp"), 8, 4, 8, 3, 5

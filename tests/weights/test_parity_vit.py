@@ -20,6 +20,7 @@ from jaxdl.errors import InputError
 from jaxdl.models import MODELS, create, describe
 from jaxdl.models.initialise import init_variables
 from jaxdl.models.vit import ViT
+from jaxdl.weights.convert import convert
 from jaxdl.weights.hub_config import timm_of_model
 from jaxdl.weights.keys import fill, rename, to_tensors
 from jaxdl.weights.vit import KEYS, image_size, resample_positions
@@ -177,6 +178,27 @@ def test_googles_files_are_read_as_timm_reads_them(tmp_path):
     network = _made("vit_b_16", "timm", 48, 10, **SMALL)
     network.load_pretrained(str(tmp_path / "vit.npz"))
     _same_logits(model, variables, network)
+
+
+def test_big_visions_files_are_read_as_timm_reads_them(tmp_path):
+    """There each kind of layer of a block is numbered by itself, and the class token comes after the positions."""
+    model, variables = _drawn()
+    table = KEYS.layouts["google"](model)
+    renamed = {"MultiHeadDotProductAttention_1": "MultiHeadDotProductAttention_0", "MlpBlock_3": "MlpBlock_0"}
+    renamed |= {"LayerNorm_2": "LayerNorm_1", "Transformer/posembed_input/pos_embedding": "pos_embedding"}
+    tensors = {}
+    for name, tensor in to_tensors(variables, table):
+        for theirs, newer in renamed.items():
+            name = name.replace(theirs, newer)
+        tensors[f"params/{name}"] = tensor[:, 1:] if name == "pos_embedding" else tensor
+    np.savez(tmp_path / "vit.npz", **tensors, **{"opt/0/count": np.array(3)})
+    made = convert(tmp_path / "vit.npz", "vit_b_16", arguments=SMALL)
+    assert list(made.dropped) == ["opt/0/count"]
+    network = library("timm").models.vision_transformer.VisionTransformer(
+        48, 16, num_classes=10, embed_dim=48, depth=2, num_heads=3, mlp_ratio=2, no_embed_class=True
+    )
+    network.load_pretrained(str(tmp_path / "vit.npz"))
+    _same_logits(model, made.checkpoint.variables, network)
 
 
 @pytest.mark.parametrize("changes", [{}, {"representation": 24}, {"pool": "mean"}])

@@ -55,6 +55,10 @@ def check(mean: tuple[float, ...] | None, std: tuple[float, ...] | None, channel
             raise InputError(f"{what} is {values}; expected {channels} numbers, one per channel")
     if std is not None and min(std) <= 0:
         raise InputError(f"std is {std}; expected numbers above 0")
+    with np.errstate(all="ignore"):  # in the precision in which they are used
+        used = [1 / np.float32(std), np.float32(mean) / np.float32(std)] if std is not None else []
+    if not np.isfinite(used).all():
+        raise InputError(f"mean is {mean} and std {std}: dividing by that std in float32 gives no finite numbers")
 
 
 class Standardised(Preprocessing):

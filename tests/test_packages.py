@@ -1,0 +1,24 @@
+"""What messages tell people to install: the packages themselves, under the names that the extras here require."""
+
+import configparser
+import re
+from pathlib import Path
+
+HOME = Path(__file__).parents[1]
+
+
+def test_messages_name_packages_that_the_extras_require():
+    """Never ``jaxdl[…]``: the index has another project of that name."""
+    setup = configparser.ConfigParser()
+    setup.read(HOME / "setup.cfg")
+    wanted = "\n".join(setup["options.extras_require"].values())
+    known = set(re.findall(r"^([A-Za-z][\w-]*)", wanted, re.MULTILINE))
+    assert {"torch", "wandb", "tensorboardX", "tensorflow-datasets"} <= known
+    told = []
+    for file in (HOME / "jaxdl").rglob("*.py"):
+        for line in file.read_text(encoding="utf-8").splitlines():
+            for named in re.findall(r"pip install ((?:[\w'\[\]-]+ ?)+)", line):
+                told += [(file.name, package) for package in named.split()]
+    assert len(told) >= 5
+    sentences = {"or"}  # words of the message that follow
+    assert {package for _, package in told if package not in known} <= sentences, told
