@@ -282,7 +282,7 @@ def test_hidden_labels_are_none():
         ("tfds:cifar01", "'cifar01'.*'cifar10'"),
         (
             "tfds:mnist",
-            r"'mnist' is not prepared: there is no '.*mnist/VERSION'.*\n  pip install tensorflow-datasets .* tensorflow\n",
+            r"'mnist' is not prepared: there is no '.*mnist/VERSION'.*\n  pip install .* tensorflow\n",
         ),
         ("tfds:mnist:3.0.1:train", r"tfds.builder\('mnist:3.0.1', data_dir='.*', file_format='array_record'\)"),
         ("tfds:digits_small:2.0.0:train", r"1\.0\.0, 1\.10\.0 .*2\.0\.0"),
