@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from jaxdl.validation.learning_curve import learning_curve, load_learning_curve
     from jaxdl.validation.probes.frozen import extract_features, probe_checkpoint, with_head
     from jaxdl.validation.probes.probe import Probing, probe
+    from jaxdl.validation.recommend.recommend import Recommending, recommend
     from jaxdl.validation.result import load_result
     from jaxdl.validation.search.result import load_search
     from jaxdl.validation.search.search import Searching, search
@@ -50,6 +51,7 @@ __all__ = [
     "MultiLabel",
     "Plan",
     "Probing",
+    "Recommending",
     "Regression",
     "RunFolder",
     "Searching",
@@ -83,6 +85,7 @@ __all__ = [
     "pretrain",
     "probe",
     "probe_checkpoint",
+    "recommend",
     "register_model",
     "register_task",
     "replace_head",
@@ -137,6 +140,8 @@ _PUBLIC = {
     "probe": "jaxdl.validation.probes.probe",
     "probe_checkpoint": "jaxdl.validation.probes.frozen",
     "Probing": "jaxdl.validation.probes.probe",
+    "recommend": "jaxdl.validation.recommend.recommend",
+    "Recommending": "jaxdl.validation.recommend.recommend",
     "register_model": "jaxdl.models",
     "register_task": "jaxdl.tasks",
     "Regression": "jaxdl.tasks",

@@ -28,6 +28,7 @@ from jaxdl.commands.models import models_command
 from jaxdl.commands.other_names import check_names
 from jaxdl.commands.predict import predict_command
 from jaxdl.commands.probe import probe_command
+from jaxdl.commands.recommend import recommend_command
 from jaxdl.commands.report import report_command
 from jaxdl.commands.run import INTERRUPTED, TERMINATED, Terminated, command_line
 from jaxdl.commands.search import search_command
@@ -41,6 +42,7 @@ from jaxdl.weights.files import cache_folder
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
+    "recommend": recommend_command,
     "pretrain": pretrain_command,
     "finetune": finetune_command,
     "split": split_command,

@@ -13,6 +13,7 @@ from jaxdl.errors import InputError
 from jaxdl.tasks import TASKS
 from jaxdl.training.plan import Plan
 from jaxdl.training.plan_parts import ClassWeights
+from jaxdl.validation.recommend.recommend import Recommending
 from jaxdl.validation.search.search import Searching
 from jaxdl.validation.search.selection import Criterion, Selection
 from jaxdl.validation.splitters import Splitter, Splitting
@@ -43,6 +44,7 @@ METAVARS = {
     "test_groups": "INT",
     "test_fraction": "FLOAT",
     "trials": "INT",
+    "methods": "METHOD ...",
 }
 
 
@@ -238,6 +240,7 @@ Attributes:
   nested: leave out the inner folds: the score is then of the folds that chose, and too good.
   seeds: trainings of each configuration, over which scores are averaged.
 """
+Trying = _options(Recommending, epochs=Annotated[int | None, option("INT")])
 SPLITTER = "auto (by classes and groups), a name (some need groups or times), or the folds of a split.npz."
 Division = _options(Splitting, splitter=Annotated[Splitter, tyro.conf.arg(help=SPLITTER)])
 
@@ -264,6 +267,7 @@ RunningSearchOptions = tyro.conf.OmitArgPrefixes[RunningSearch]
 TrainingOptions = tyro.conf.OmitArgPrefixes[Training]
 ChoosingOptions = tyro.conf.OmitArgPrefixes[Choosing]
 DivisionOptions = tyro.conf.OmitArgPrefixes[Division]
+RecommendingOptions = tyro.conf.OmitArgPrefixes[Trying]
 DividingOptions = tyro.conf.OmitArgPrefixes[Dividing]
 
 

@@ -8,7 +8,7 @@ import tyro
 
 from jaxdl.cli_options import AllowOption, Debug, option
 from jaxdl.commands.console import console, errors
-from jaxdl.demo import DigitsTour, PhotoTour, photo_tour, tell
+from jaxdl.demo import Demo, DigitsTour, PhotoTour, photo_tour, tell
 from jaxdl.errors import InputError
 from jaxdl.report.table import baseline_rows, print_table, results_table
 from jaxdl.tasks.metric import percent
@@ -37,21 +37,33 @@ def demo_command(
         say = lambda text: status.update(f"{time.perf_counter() - begin:3.0f} s  {text}")  # noqa: E731
         found = tell(out, tour, allow=allow, say=say)
     console.print(
-        f"{found.material.lead} with {len(found.labelled)} labelled images; {tour.folds}-fold cross-validation. Unseen "
-        f"is the truth: refitted on all of these, scored on {len(found.unseen)} images that no fold has seen.",
+        f"{found.material.lead} with {len(found.labelled)} labelled images; {tour.folds}-fold cross-validation. "
+        f"Unseen: refitted on all of these, scored on {len(found.unseen)} images that no fold has seen.",
         highlight=False,
     )
     print_table(console, results_table(found.results, found.truth), baseline_rows(found.results))
-    best, truth = found.results[found.best], found.truth[found.best]
-    console.print(
-        f"Best: {found.best}. Cross-validation said {percent(best.mean)}, the truth is {percent(truth)}. (The best of "
-        "several is chosen partly by luck, so its own mean leans upwards.)"
-    )
+    for line in _conclusions(found):
+        console.print(line, highlight=False)
     for method, why in found.material.left_out.items():
         console.print(f"Left out, {method}: {why}.", soft_wrap=True)
     parts = ", ".join(f"{name} {seconds:.1f} s" for name, seconds in found.seconds.items())
     console.print(f"Time: {parts}; {time.perf_counter() - begin:.1f} s in all.")
     console.print(f"Pictures: {out / 'report.html'}", soft_wrap=True)
+
+
+def _conclusions(found: Demo) -> list[str]:
+    """What there is to learn, in sentences."""
+    best, (low, high) = found.best, found.reach[found.best]
+    said = [
+        f"Best: {best}. Cross-validation said {percent(found.results[best].mean)}; on unseen images it is right for "
+        f"{percent(found.truth[best])} (95 % interval {percent(low)} to {percent(high)}). (The best of several is "
+        "chosen partly by luck, so its own mean leans upwards.)"
+    ]
+    if best in found.gain:
+        gain, low, high = (f"{100 * value:+.1f}" for value in found.gain[best])
+        helps = "What it knew is worth" if found.gain[best][1] > 0 else "Not shown to help: what it knew is worth"
+        said.append(f"{helps} {gain} points against training from scratch (95 % interval {low} to {high}).")
+    return said
 
 
 def _choose(photos: Path | None, init: Path | None, out: Path, allow: tuple[str, ...]) -> DigitsTour | PhotoTour:

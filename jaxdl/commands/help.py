@@ -50,6 +50,16 @@ FIRST: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "--seed": ("0", "of the shuffling"),
         "--out": ("folds", "folder for a table, a picture, and the folds for --splitter of other commands"),
     },
+    "recommend": DATA
+    | INIT
+    | RUN
+    | {
+        "--minutes": ("10", "time for all of it; what does not fit is left out, with what it would take"),
+        "--methods": ("probe frozen full", "what to try; by default all that apply"),
+    }
+    | EPOCHS
+    | FOLDS
+    | METRIC,
     "search": DATA
     | INIT
     | RUN

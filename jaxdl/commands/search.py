@@ -1,9 +1,8 @@
 """``jaxdl search``."""
 
-import dataclasses
 import shlex
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import tyro
 
@@ -23,19 +22,18 @@ from jaxdl.cli_options import (
     TrainingOptions,
     splitting_of,
 )
+from jaxdl.commands.by_hand import words_of_examples, words_of_plan, words_of_start
 from jaxdl.commands.console import console
 from jaxdl.commands.run import Begun, open_run
-from jaxdl.models import describe
 from jaxdl.report.search import choice, search_rows, seeds_said, stability, verdict
 from jaxdl.training.plan import Plan
-from jaxdl.training.setup import Init
 from jaxdl.training.transfer import train
 from jaxdl.validation.result import RESULT
 from jaxdl.validation.search.result import SearchResult
 from jaxdl.validation.search.search import Searching, search
 from jaxdl.validation.search.space import parse_space
 from jaxdl.validation.splits import SPLIT, split_source
-from jaxdl.weights.checkpoint import Checkpoint, save
+from jaxdl.weights.checkpoint import save
 
 FINAL = "final"  # the checkpoint of --finetune, in the run's folder
 
@@ -101,35 +99,8 @@ def _train_final(found: SearchResult, begun: Begun) -> None:
 def finetune_arguments(found: SearchResult, subject: Subject) -> list[str]:
     """What follows ``jaxdl finetune`` to train the final configuration; what is as by default is left out."""
     values, start = found.configurations[found.final]["values"], found.final_init
-    given = ["--data", subject.data, "--out", FINAL, *_start_arguments(start, values.get("init", subject.init))]
-    for field in dataclasses.fields(Plan):
-        value = getattr(found.final_plan, field.name)
-        default = field.default_factory() if field.default is dataclasses.MISSING else field.default
-        if value != default:
-            given += _as_option(field.name, value)
-    given += ["--task", subject.task] if subject.task != "auto" else []
-    given += ["--metric", subject.metric] if subject.metric else []
-    for name in ("image_size", "classes", "void", "tile", "group"):
-        if (value := getattr(subject, name)) is not None:
-            given += _as_option(name, value)
-    return given
-
-
-def _start_arguments(start: Init, init: Any) -> list[str]:
-    if isinstance(start, Checkpoint):
-        return ["--init", str(init)]
-    name, arguments = describe(start)
-    words = [f"{k}={list(v) if isinstance(v, tuple) else v}".replace(" ", "") for k, v in arguments.items()]
-    return ["--model", name, *(["--model-arguments", *words] if words else [])]
-
-
-def _as_option(name: str, value: Any) -> list[str]:
-    flag = f"--{name.replace('_', '-')}"
-    if isinstance(value, bool):
-        return [flag if value else f"--no-{flag[2:]}"]
-    if isinstance(value, dict):
-        return [flag, *(f"{key}={factor}" for key, factor in value.items())]
-    return [flag, *map(str, value)] if isinstance(value, tuple) else [flag, str(value)]
+    words = [*words_of_start(start, values.get("init", subject.init)), *words_of_plan(found.final_plan)]
+    return [*words_of_examples(subject), "--out", FINAL, *words]
 
 
 def _tell(found: SearchResult, out: Path) -> None:

@@ -17,6 +17,7 @@ from jaxdl.training.plan import BODY, Plan
 from jaxdl.training.transfer import hold_out
 from jaxdl.validation.leakage.checks import check_validation
 from jaxdl.validation.probes.probe import Probing
+from jaxdl.validation.recommend.methods import last_frozen
 from jaxdl.weights.checkpoint import Checkpoint
 from jaxdl.weights.pretrained import load_pretrained
 
@@ -84,14 +85,6 @@ def photo_methods(parent: Checkpoint, epochs: int = EPOCHS) -> dict[str, Method]
         "full fine-tuning": Plan(**tuned),
         SCRATCH: Plan(epochs=epochs, learning_rate=3e-3, warmup_epochs=1, weight_decay=5e-4),
     }
-
-
-def last_frozen(parent: Checkpoint) -> str | None:
-    """The stage through which to freeze so that the last third of the body is trained; None in a body of one stage."""
-    names, params = parent.model.stage_names, parent.variables["params"]
-    body = [name for name in names[:-1] if params.get(name)]  # others, such as pooling, have nothing to train
-    first = body[-max(1, len(body) // 3)] if len(body) > 1 else names[0]
-    return names[names.index(first) - 1] if first != names[0] else None
 
 
 def photo_tour(

@@ -7,12 +7,16 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from statistics import NormalDist
 from typing import Any, Protocol
+
+import numpy as np
 
 from jaxdl.data.source import Source
 from jaxdl.demo.methods import SCRATCH, Method, begin_method
 from jaxdl.report.page import write_page
 from jaxdl.report.table import results_table
+from jaxdl.tasks.metric import percent
 from jaxdl.training.execution import Execution
 from jaxdl.training.features import DataStore
 from jaxdl.training.predict import predict
@@ -90,6 +94,9 @@ class Demo:
     Attributes:
       results: the cross-validation of each method, on the labelled examples.
       truth: accuracy of each method, refitted on all of these, on examples that no fold has seen.
+      reach: of each method ends of the 95 % interval of its `truth`, which these examples estimate.
+      gain: by method other than ``"from scratch"``: by how much its `truth` is above that of this one, and ends of the
+        paired 95 % interval of the difference; none where nothing was trained from scratch.
       best: the method with the highest mean over folds; of equal ones that with the smallest loss.
       checkpoint: of that method, refitted.
       seconds: by part.
@@ -98,6 +105,8 @@ class Demo:
 
     results: Mapping[str, Result]
     truth: Mapping[str, float]
+    reach: Mapping[str, tuple[float, float]]
+    gain: Mapping[str, tuple[float, float, float]]
     best: str
     checkpoint: Checkpoint
     seconds: Mapping[str, float]
@@ -118,6 +127,8 @@ class Demo:
                 "mean": r.mean,
                 "std": r.std,
                 "truth": self.truth[name],
+                "truth_interval": list(self.reach[name]),
+                "gain": list(self.gain[name]) if name in self.gain else None,
                 "seconds": r.seconds,
                 "fold_strategy": dict(r.fold_strategy),
             }
@@ -150,7 +161,7 @@ def tell(out: str | Path, tour: Tour, *, allow: Iterable[str] = (), say: Say = l
     execution = Execution(progress=False, allow=allow, store=DataStore(batch_size=32))
     out, clock = _make_room(Path(out).expanduser().absolute()), Stopwatch()
     made = tour.prepare(out, clock, say)
-    results, refitted, truth = {}, {}, {}
+    results, refitted, right = {}, {}, {}
     for name, method in tour.methods.items():
         init, how = made.parent, execution
         if name == SCRATCH:
@@ -162,7 +173,9 @@ def tell(out: str | Path, tour: Tour, *, allow: Iterable[str] = (), say: Say = l
         say(f"{name}: refit on all {len(made.labelled)}, score on {len(made.unseen)} unseen images")
         with clock.measure("refit and score"):
             refitted[name] = refit()
-            truth[name] = predict(refitted[name], made.unseen).accuracy
+            right[name] = predict(refitted[name], made.unseen).predicted == made.unseen.targets()
+    truth = {name: float(hits.mean()) for name, hits in right.items()}
+    reach = {name: share_interval(hits) for name, hits in right.items()}
     best = next(row["method"] for row in results_table(results) if row["best"])
     save(refitted[best], out / "best")
 
@@ -170,12 +183,31 @@ def tell(out: str | Path, tour: Tour, *, allow: Iterable[str] = (), say: Say = l
     with clock.measure("report"):
         intro = (
             f"{made.intro} Each method was cross-validated on these alone, then refitted on all of them and scored on "
-            f"{len(made.unseen)} images that no fold has seen: the truth that the estimate can be compared with."
+            f"{len(made.unseen)} images that no fold has seen: what the estimate can be compared with. (That is an "
+            f"estimate, too: {percent(reach[best][0])} to {percent(reach[best][1])} for {best}, a 95 % interval.)"
         )
         write_page(out / "report.html", made.title, results, source=made.labelled, intro=intro, truth=truth)
-    found = Demo(results, truth, best, refitted[best], clock.parts, made)
+    gain = {name: paired_gain(hits, right[SCRATCH]) for name, hits in right.items() if SCRATCH in right}
+    gain.pop(SCRATCH, None)
+    found = Demo(results, truth, reach, gain, best, refitted[best], clock.parts, made)
     _write_summary(out, found.as_dict())
     return found
+
+
+def share_interval(right: np.ndarray) -> tuple[float, float]:
+    """Ends of the 95 % interval of an accuracy, by Wilson (1927), for ``bool[n]``: the network is taken as it is."""
+    count, z = len(right), NormalDist().inv_cdf(0.975)
+    share, square = float(np.mean(right)), z**2 / count
+    centre = (share + square / 2) / (1 + square)
+    half = np.sqrt(square * share * (1 - share) + square**2 / 4) / (1 + square)
+    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
+
+
+def paired_gain(right: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:
+    """By how much one accuracy is above another on the same ``bool[n]`` examples, and ends of its 95 % interval."""
+    ahead = right.astype(float) - other.astype(float)
+    half = NormalDist().inv_cdf(0.975) * float(ahead.std(ddof=1)) / np.sqrt(len(ahead))
+    return float(ahead.mean()), float(ahead.mean() - half), float(ahead.mean() + half)
 
 
 def _make_room(out: Path) -> Path:

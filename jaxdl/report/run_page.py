@@ -59,8 +59,8 @@ def write_run_report(
     Where the run did not keep something, or it is not there any more, a sentence says so.
 
     Args:
-      run: folder of a cross-validation, search, learning curve, variance or probe, or of a checkpoint that pretraining
-        or fine-tuning made.
+      run: folder of a cross-validation, search, learning curve, variance, probe or recommendation, or of a checkpoint
+        that pretraining or fine-tuning made.
       source: the examples that the run was made on; by default those that its ``run.json`` names, if they are there.
       out: the file; by default ``report.html`` in the folder of the run. A report that is there is replaced at once or
         not at all, another file is left as it is.

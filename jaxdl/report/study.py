@@ -9,12 +9,16 @@ from jaxdl.report.answer import show_facts, show_scores
 from jaxdl.report.learning_curve import curve_rows, draw_learning_curve, meaning, outlook
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
 from jaxdl.report.probe import draw_grid, head_rows
+from jaxdl.report.recommend import left_out_said, luck_said, table_of, verdict, words_said
+from jaxdl.report.sections import task_sections
+from jaxdl.report.shown import Shown
 from jaxdl.report.table import baseline_rows, describe_environment, flat_plan, how_made, left_out, plain, uneven
 from jaxdl.report.uncertainty import show_uncertainty
-from jaxdl.report.units import measure
+from jaxdl.report.units import measure, score_metric
 from jaxdl.report.variance import advice, component_rows, draw_variance, repeat_rows
 from jaxdl.validation.learning_curve import CURVE, LearningCurve, load_learning_curve
 from jaxdl.validation.probes.result import PROBE
+from jaxdl.validation.recommend.recommend import METHODS, RECOMMENDATION, read_recommendation
 from jaxdl.validation.result import Result, load_result
 from jaxdl.validation.told import ProbeTold
 from jaxdl.validation.variance import VARIANCE, load_variance
@@ -122,6 +126,32 @@ def _probe(path: Path) -> Study:
     return Study(f"Heads on {told['data']}", _lead(results[name].init), sections)
 
 
+def _recommendation(path: Path) -> Study:
+    told, results = read_recommendation(path)
+    headers, lines = table_of(told, results)
+    chosen, names = told["chosen"], list(results)
+    lines = [[escaped(cell) for cell in line] for line in lines]
+    lines[names.index(chosen)][0] += ' <span class="tag">recommended</span>'
+    table = make_table([escaped(h) for h in headers], lines, "numbers answer", names.index(chosen))
+    said = f"<p><b>{escaped(verdict(told, results))}</b></p><p>{escaped(luck_said(told, results))}</p>"
+    how = note(
+        f"{words_said(score_metric(results[chosen]))} A method beats another where this interval leaves out zero. "
+        f"Each is a result of its own: jaxdl report RUN/{METHODS}/NAME makes its page."
+    )
+    sections = [Section("The answer", in_scroll(table, "The answer") + said + how)]
+    if left_out := left_out_said(told):
+        listed = "".join(f"<li>{escaped(one)}</li>" for one in left_out)
+        sections.append(Section("What was left out", f"<ul>{listed}</ul>"))
+    if lines := told.get("by_hand"):
+        code = "\n\n".join(map(escaped, lines))
+        sections.append(Section("The same by hand", f"<pre><code>{code}</code></pre>"))
+    result = results[chosen]
+    sections += [show_scores(results, {}), _titled(f"How sure is the number of {chosen}?", result)]
+    sections += task_sections(Shown(result.asked, chosen, result))
+    sections.append(show_facts(how_made(results)))
+    return Study(f"Recommendation for {result.data['name']}", _lead(result.init), sections)
+
+
 def _with_grid(told: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     return {name: one for name, one in told["heads"].items() if len(one["grid"]) > 1}
 
@@ -139,4 +169,9 @@ def _lead(init: Mapping[str, Any]) -> str:
     return f"{init['model']}, starting from {start}."
 
 
-STUDIES: Mapping[str, Callable[[Path], Study]] = {CURVE: _learning_curve, VARIANCE: _variance, PROBE: _probe}
+STUDIES: Mapping[str, Callable[[Path], Study]] = {
+    CURVE: _learning_curve,
+    VARIANCE: _variance,
+    PROBE: _probe,
+    RECOMMENDATION: _recommendation,
+}

@@ -7,12 +7,14 @@ import json
 import numpy as np
 import pytest
 from rich.console import Console
+from scipy.stats import binomtest, ttest_rel
 
 import jaxdl
 from jaxdl.data.builtin import digits
-from jaxdl.demo import DigitsTour, tell
+from jaxdl.demo import DigitsTour, tell, two_tasks
 from jaxdl.demo.digits import PLANS, SHOTS
 from jaxdl.demo.methods import FOLDS
+from jaxdl.demo.story import paired_gain
 from jaxdl.errors import InputError
 from jaxdl.report.table import print_table, results_table
 from jaxdl.training.plan import Plan
@@ -30,7 +32,7 @@ SHORT = {
 def short(*methods):
     """A tour with a small network, three folds and short plans."""
     plans = {method: SHORT[method] for method in methods or METHODS}
-    return DigitsTour(jaxdl.create("mlp", 5, hidden=(16,)), Plan(epochs=2), plans, folds=3)
+    return DigitsTour(jaxdl.create("mlp", 10, hidden=(16,)), Plan(epochs=2), plans, folds=3)
 
 
 def seen(folder):
@@ -61,15 +63,15 @@ def test_files(tour):
     for name in METHODS:
         held = load_result(out / "runs" / name.replace(" ", "-"))
         assert held.as_dict() == json.loads(json.dumps(found.results[name].as_dict()))
-    assert jaxdl.restore(out / "pretrained").card.class_names == tuple("01234")
-    assert jaxdl.restore(out / "best").card.class_names == tuple("56789")
+    assert jaxdl.restore(out / "pretrained").card.class_names == tuple("0123456789")
+    assert jaxdl.restore(out / "best").card.class_names == ("even", "odd")
 
 
 def test_the_summary_is_what_was_found(tour):
     out, found = tour
     summary = json.loads((out / "summary.json").read_text())
     assert summary["finished"] is True
-    assert (summary["labelled"], summary["unseen"]) == (150, 746)
+    assert (summary["labelled"], summary["unseen"]) == (60, 839)
     assert list(summary["methods"]) == list(METHODS)
     for name, row in summary["methods"].items():
         result = found.results[name]
@@ -77,6 +79,7 @@ def test_the_summary_is_what_was_found(tour):
         assert (row["std"], row["seconds"], row["truth"]) == (result.std, result.seconds, found.truth[name])
         assert row["fold_strategy"] == result.fold_strategy
         assert result.plan == SHORT[name].as_dict()
+        assert tuple(row["truth_interval"]) == found.reach[name]
     assert summary["best"] == found.best
     assert summary["methods"][found.best]["mean"] == max(row["mean"] for row in summary["methods"].values())
     assert summary["seconds"] == dict(found.seconds)
@@ -98,15 +101,42 @@ def test_the_report_shows_every_method(tour):
     assert "http" not in page.replace("http://www.w3.org", "")  # self-contained
 
 
-def test_truth_is_measured_on_images_that_no_fold_has_seen(tour):
+def test_truth_is_measured_on_images_that_nothing_was_trained_on(tour):
     _, found = tour
-    labelled, unseen, target = found.labelled, found.unseen, digits(range(5, 10))
+    labelled, unseen, (known, others) = found.labelled, found.unseen, two_tasks()
     in_order = lambda x: sorted(image.tobytes() for image in x)  # noqa: E731
-    assert in_order(np.concatenate([labelled.x, unseen.x])) == in_order(target.x)
-    assert not set(in_order(labelled.x)) & set(in_order(unseen.x))
-    np.testing.assert_array_equal(np.bincount(labelled.targets()), [30] * 5)
+    assert in_order(np.concatenate([labelled.x, unseen.x, known.x])) == in_order(digits().x)
+    assert len(known) + len(others) == len(digits())
+    for one, two in ((labelled, unseen), (labelled, known), (unseen, known)):
+        assert not set(in_order(one.x)) & set(in_order(two.x))
+    np.testing.assert_array_equal(np.bincount(labelled.targets()), [30] * 2)
     for result in found.results.values():
-        np.testing.assert_array_equal(np.sort(result.out_of_fold.index), np.arange(150))
+        np.testing.assert_array_equal(np.sort(result.out_of_fold.index), np.arange(60))
+
+
+def test_the_new_question_is_whether_the_digit_is_even(tour):
+    every = digits()
+    digit = {image.tobytes(): int(label) for image, label in zip(every.x, every.labels, strict=True)}
+    for source in (tour[1].labelled, tour[1].unseen):
+        names = [source.class_names[label] for label in source.targets()]
+        assert names == [("even", "odd")[digit[image.tobytes()] % 2] for image in source.x]
+
+
+def test_the_truth_has_an_interval_and_a_gain(tour):
+    """Wilson's interval against SciPy's, the gain against the paired t-test's."""
+    _, found = tour
+    count = len(found.unseen)
+    for name, truth in found.truth.items():
+        expected = binomtest(round(truth * count), count).proportion_ci(0.95, method="wilson")
+        np.testing.assert_allclose(found.reach[name], expected, rtol=1e-6)
+    assert set(found.gain) == set(METHODS[1:])
+    for name, (gain, low, high) in found.gain.items():
+        assert gain == pytest.approx(found.truth[name] - found.truth["from scratch"])
+        assert low < gain < high
+    random = np.random.default_rng(0)
+    right, other = random.random(500) < 0.9, random.random(500) < 0.8
+    expected = ttest_rel(right.astype(float), other.astype(float)).confidence_interval(0.95)
+    np.testing.assert_allclose(paired_gain(right, other)[1:], expected, rtol=5e-3)
 
 
 def test_truth_is_that_of_the_saved_network(tour):
@@ -144,7 +174,7 @@ def test_a_second_run_replaces_the_first(tour, tmp_path):
     first = seen(out)
     (out / "notes.txt").write_text("mine")
     found = tell(out, short("frozen features"))
-    assert "pretrain a small CNN on the digits 0 to 4" in steps
+    assert "pretrain a small CNN to name the ten digits" in steps
     assert max(map(len, steps)) <= 72  # fits a line of a terminal, with the time before it
     assert found.best == "frozen features"
     assert [p.name for p in (out / "runs").iterdir()] == ["frozen-features"]

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdl.checks import check_arguments
 from jaxdl.data.content import hash_indices
-from jaxdl.data.source import Source, arrange_columns, check_source
+from jaxdl.data.source import Source, arrange_columns, check_source, subset
 from jaxdl.errors import InputError
 from jaxdl.models import describe, is_own
 from jaxdl.models.unet import without_skips
@@ -194,12 +194,7 @@ def with_head(
     source = arrange_columns(source, checkpoint.card.columns)
     classes = question.num_outputs if question.PROBED == "classes" else 0
     features = extract_features(checkpoint, source, execution=execution)
-    had = checkpoint.variables["params"].get("head", {})
-    width = features.shape[1]
-    layer, leaves = next(iter(had.items()), ("", None))
-    linear = len(had) == 1 and isinstance(leaves, dict) and set(leaves) == {"kernel", "bias"}
-    if not linear or leaves["kernel"].shape[0] != width or not _is_linear(checkpoint, leaves, features[:8]):
-        raise InputError(f"the head of {type(checkpoint.model).__name__} is more than a linear map; use finetune")
+    layer, leaves = _dense_of_head(checkpoint, features)
     targets = source.targets()
     kernel, bias = _fit(features, targets, classes, head, penalty, standardise)
     constants = question.fit(targets)
@@ -222,6 +217,23 @@ def with_head(
     ).with_seen(source.hashes())
     model = checkpoint.model.clone(num_outputs=question.num_outputs)
     return Checkpoint(model, jax.tree.map(np.asarray, join_variables(body, fresh)), card)
+
+
+def check_head(checkpoint: Checkpoint, source: Source, execution: Execution = Execution()) -> None:  # noqa: B008
+    """Raises InputError unless `with_head` can put a head into the checkpoint: a few examples tell it."""
+    few = subset(arrange_columns(source, checkpoint.card.columns), range(min(8, len(source))))
+    _dense_of_head(checkpoint, extract_features(checkpoint, few, batch_size=8, execution=execution))
+
+
+def _dense_of_head(checkpoint: Checkpoint, features: np.ndarray) -> tuple[str, Any]:
+    """Name and leaves of the layer that is the whole head. Raises InputError where the head is more than that."""
+    had = checkpoint.variables["params"].get("head", {})
+    layer, leaves = next(iter(had.items()), ("", None))
+    linear = len(had) == 1 and isinstance(leaves, dict) and set(leaves) == {"kernel", "bias"}
+    width = features.shape[1]
+    if not linear or leaves["kernel"].shape[0] != width or not _is_linear(checkpoint, leaves, features[:8]):
+        raise InputError(f"the head of {type(checkpoint.model).__name__} is more than a linear map; use finetune")
+    return layer, leaves
 
 
 def _is_linear(checkpoint: Checkpoint, leaves: Any, features: np.ndarray) -> bool:

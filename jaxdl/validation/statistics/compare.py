@@ -13,13 +13,13 @@ from jaxdl.errors import InputError, check_choice
 from jaxdl.shown import Shown
 from jaxdl.tasks.metric import Metric
 from jaxdl.validation.result import Result
-from jaxdl.validation.statistics.pair_tests import corrected_t, mcnemar, paired_bootstrap
+from jaxdl.validation.statistics.pair_tests import corrected_t, mcnemar, out_of_fold, paired_bootstrap
 from jaxdl.validation.statistics.sample import Sample
 
 if TYPE_CHECKING:
     import pandas as pd
 
-Test = Literal["corrected-t", "mcnemar", "bootstrap"]
+Test = Literal["corrected-t", "out-of-fold", "mcnemar", "bootstrap"]
 TESTS = get_args(Test)
 POWER = 0.8  # of the difference that the data could have shown, see `Pair.detectable`
 
@@ -116,10 +116,12 @@ def compare(
       metric: see `Result.sample`; by default that of the first result. All results are scored by it, from their
         held-out predictions.
       test: ``corrected-t``: the t-test of the differences fold by fold, whose variance is corrected for training parts
-        that overlap (Nadeau & Bengio 2003). ``mcnemar``: of accuracies, exact, on the examples that one gets right and
-        the other wrong (McNemar 1947), in whole groups where there are groups: see `mcnemar`. ``bootstrap``: examples
-        are drawn again, or groups where there are groups, with all their rows in both results. The latter two take the
-        trained networks as given, and say nothing of other training examples.
+        that overlap (Nadeau & Bengio 2003). ``out-of-fold``: of the held-out examples, paired, with an allowance for
+        training parts that overlap, see `pair_tests.out_of_fold`; with few folds it tells more. ``mcnemar``: of
+        accuracies, exact, on the examples that one gets right and the other wrong (McNemar 1947), in whole groups where
+        there are groups: see `mcnemar`. ``bootstrap``: examples are drawn again, or groups where there are groups, with
+        all their rows in both results. The last two take the trained networks as given, and say nothing of other
+        training examples.
       alpha: level of the letters, for all pairs together (Holm 1979).
       seed: of the bootstrap.
 
@@ -167,7 +169,7 @@ def _tested(samples: Sequence[tuple[str, Sample]], test: str, alpha: float, seed
     if test == "bootstrap":
         found = paired_bootstrap(every, places, alpha, seed)
     else:
-        judge = corrected_t if test == "corrected-t" else mcnemar
+        judge = {"corrected-t": corrected_t, "out-of-fold": out_of_fold, "mcnemar": mcnemar}[test]
         found = [judge(every[one], every[other], alpha) for one, other in places]
     adjusted = holm([p for _, p, *_ in found])
     degrees = (len(every[0].test) if test == "corrected-t" else every[0].units) - 1

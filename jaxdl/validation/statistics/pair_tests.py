@@ -6,7 +6,7 @@ import numpy as np
 
 from jaxdl.errors import InputError
 from jaxdl.tasks.metric import Mean, NoInterval
-from jaxdl.validation.statistics.intervals import expanded_p, percentiles
+from jaxdl.validation.statistics.intervals import OVERLAP, expanded_p, percentiles
 from jaxdl.validation.statistics.sample import Sample, scores_of_draws
 
 DRAWS = 4000  # of the paired bootstrap, at least
@@ -49,6 +49,30 @@ def corrected_t(first: Sample, second: Sample, alpha: float = 0.05) -> Found:
     error = float(np.sqrt((1 / k + np.mean(first.test / first.train)) * variance))
     half = float(t.ppf(1 - alpha / 2, k - 1)) * error
     return mean, float(2 * t.sf(abs(mean) / error, k - 1)), mean - half, mean + half
+
+
+def out_of_fold(first: Sample, second: Sample, alpha: float = 0.05) -> Found:
+    """Difference of the pooled scores and Student's test, over test examples that are paired.
+
+    As for the interval ``out-of-fold`` of a single score, the variance over test units is multiplied by 1 + ρ · share
+    for training parts that are others and overlap; the K differences of folds, which are few, have no part in it. That
+    tells more than `corrected_t` with few folds: with 3 of them its quantile is 4.3.
+
+    Args:
+      first, second: of the same folds.
+      alpha: one less the level of the interval.
+    """
+    from scipy.stats import t
+
+    difference = float(first.pooled_score - second.pooled_score)
+    if first.units < 2:
+        return difference, 1.0, None, None
+    share = len(np.unique(first.index)) / float(first.train.mean())
+    error = float(np.sqrt((1 + OVERLAP * share) * difference_variance(first, second, difference)))
+    if not error > 0:  # the same predictions, or no score
+        return difference, 1.0, None, None
+    half = float(t.ppf(1 - alpha / 2, first.units - 1)) * error
+    return difference, float(2 * t.sf(abs(difference) / error, first.units - 1)), difference - half, difference + half
 
 
 def difference_variance(first: Sample, second: Sample, difference: float) -> float:

@@ -1,0 +1,98 @@
+"""What a recommendation says, for the terminal and for a page: the table, the choice, what was left out."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from jaxdl.report.units import in_percent, measure, score_metric
+from jaxdl.tasks import Metric
+from jaxdl.tasks.metric import percent
+from jaxdl.validation.recommend.choice import LEVEL
+from jaxdl.validation.result import Result
+
+Told = Mapping[str, Any]  # as of `Recommendation.as_dict`
+
+
+def table_of(told: Told, results: Mapping[str, Result]) -> tuple[list[str], list[list[str]]]:
+    """Headers and cells: a line for each method that was tried, from the simplest. Shares are in percent."""
+    level = percent(LEVEL, decimals=0)
+    headers = ["method", told["metric"], f"{level} interval", "difference to the best", "seconds"]
+    lines = []
+    for row in told["methods"]:
+        metric, found = score_metric(results[row["name"]]), row["interval"]
+        ends = "–" if found is None else f"{_number(metric, found['low'])} to {_number(metric, found['high'])}"
+        seconds = f"{row['seconds']:.1f}" if row["seconds"] < 100 else f"{row['seconds']:.0f}"
+        difference = difference_said(metric, row["difference"])
+        lines.append([row["name"], measure(metric, row["mean"], row["std"]), ends, difference, seconds])
+    return headers, lines
+
+
+def difference_said(metric: Metric, difference: Told | None) -> str:
+    """A difference with its interval; of shares in points of a percentage."""
+    if difference is None:
+        return "(the best)"
+    said, *ends = (
+        None if difference[key] is None else _number(metric, difference[key], "+") for key in ("value", "low", "high")
+    )
+    return said if None in ends else f"{said} ({' to '.join(ends)})"
+
+
+def _number(metric: Metric, value: float, sign: str = "") -> str:
+    return f"{100 * value:{sign}.1f}" if in_percent(metric) else f"{value:{sign}.3g}"
+
+
+def verdict(told: Told, results: Mapping[str, Result]) -> str:
+    """Which method is recommended, and why, in two sentences."""
+    chosen, best = told["chosen"], told["best"]
+    if len(results) == 1:
+        return f"Recommended: {chosen}, the only method that was tried."
+    if chosen == best:
+        return (
+            f"Recommended: {chosen}. It has the best score, and every simpler method is shown to be worse than another."
+        )
+    row = next(row for row in told["methods"] if row["name"] == chosen)
+    metric = score_metric(results[best])
+    return (
+        f"Recommended: {chosen}, the simplest method that no other is shown to beat. The best score is that of {best}; "
+        f"the difference of {chosen} to it is {difference_said(metric, row['difference'])}: no difference shown."
+    )
+
+
+def words_said(metric: Metric) -> str:
+    """What names and numbers of the table mean."""
+    unit = "in points of a percentage" if in_percent(metric) else f"of the {metric.name}"
+    return (
+        "A head alone is fitted or trained on the frozen body; partial trains the last third of the stages, too, LoRA "
+        "small additions to all stages, full the whole network. at: the peak of the learning rate. Differences are "
+        f"{unit}, with their paired 95 % interval."
+    )
+
+
+def luck_said(told: Told, results: Mapping[str, Result]) -> str:
+    """How much too good the best score is, for having been chosen by the folds that gave it; "" for one method."""
+    if len(results) < 2:
+        return ""
+    said = (
+        f"The same folds scored these {len(results)} methods and chose among them, so that the best score is a little "
+        "too good"
+    )
+    if told["without_luck"] is None:
+        return f"{said}."
+    best = results[told["best"]]
+    metric = score_metric(best)
+    found, expected = (measure(metric, value) for value in (best.sample().pooled_score, told["without_luck"]))
+    return (
+        f"{said}: {found} of all held-out examples together, where {expected} is to be expected without that luck "
+        "(BBC-CV, Tsamardinos et al. 2018). A simpler method that was chosen for not being beaten is affected less."
+    )
+
+
+def left_out_said(told: Told) -> list[str]:
+    """A sentence for each method that was left out, with what it would take."""
+    return [f"Left out, {one['name']}: {one['why']}{_time_said(one['seconds'])}." for one in told["left_out"]]
+
+
+def _time_said(seconds: float | None) -> str:
+    if seconds is None:
+        return ""
+    about = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
+    return f" (about {about})"

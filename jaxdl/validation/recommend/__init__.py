@@ -1,0 +1,1 @@
+"""Which use of a pretrained network suits given examples?"""
