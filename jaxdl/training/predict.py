@@ -20,6 +20,7 @@ from jaxdl.shown import ROWS, Shown
 from jaxdl.tasks import Task
 from jaxdl.tasks.columns import Top, frame_columns
 from jaxdl.training.execution import Execution
+from jaxdl.training.finite import check_outputs, finite_rows
 from jaxdl.training.tiles import needs_tiles, predict_tiled
 from jaxdl.weights.checkpoint import Checkpoint
 
@@ -211,7 +212,8 @@ def predict(
       execution: whether they are read batch by batch, and by how many processes.
 
     Raises:
-      InputError: if the examples are of another kind or shape than the network takes.
+      InputError: if the examples are of another kind or shape than the network takes, or what it says of some is not
+        finite.
     """
     if not isinstance(checkpoint, Checkpoint):
         raise InputError(
@@ -228,15 +230,21 @@ def predict(
         kept = predict_tiled(checkpoint, source, batch_size)
     else:
         executor = over_data()
-        program = executor.forward(checkpoint.prediction())
+        program = executor.forward(checkpoint.prediction(_with_finite))
         variables = executor.place_variables(checkpoint.variables)  # there once
         feed = stored_batches(source, preprocessing, batch_size, execution)
         made = [jax.tree.map(np.asarray, program(variables, x)) for x in feed]
-        kept = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(source)], *made)
+        kept, finite = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(source)], *made)
+        check_outputs(finite, source)
     targets = match_targets(checkpoint.task, source)
     known = targets is not None and card.trained_on is not None
     seen = np.isin(source.hashes(), card.seen) if known else None
     return Predictions(kept, checkpoint.task, targets, names_of(source), seen)
+
+
+def _with_finite(task: Task, outputs: Any, constants: Any) -> Any:
+    kept = task.predict(outputs, constants)
+    return kept, finite_rows((outputs, kept))
 
 
 def stored_batches(

@@ -13,6 +13,7 @@ from jaxdl.data.preprocessing.image import in_channels
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.parallel.executor import over_data
+from jaxdl.training.finite import check_outputs
 from jaxdl.weights.checkpoint import Checkpoint
 
 OVERLAP = 0.25  # of a tile's side, that neighbours have in common at least
@@ -33,7 +34,7 @@ def predict_tiled(checkpoint: Checkpoint, source: Source, batch_size: int) -> An
     Probabilities are averaged where tiles overlap, with weights that fall linearly from a tile's middle to its border.
 
     Raises:
-      InputError: if an image has another number of channels, or the network's outputs are no maps.
+      InputError: if an image has another number of channels, or the network's outputs are no maps, or not finite.
     """
     card, executor = checkpoint.card, over_data()
     height, width, channels = card.preprocessing.input_shape
@@ -42,7 +43,7 @@ def predict_tiled(checkpoint: Checkpoint, source: Source, batch_size: int) -> An
     variables = executor.place_variables(checkpoint.variables)
     constants = card.target_constants()
     finish = jax.jit(lambda total: checkpoint.task.predict(jnp.log(total[..., :-1] / total[..., -1:])[None], constants))
-    made = []
+    made, finite = [], []
     for i in range(len(source)):
         image = np.asarray(source[i]["x"])
         if image.ndim != 3 or image.dtype != np.uint8:
@@ -63,6 +64,8 @@ def predict_tiled(checkpoint: Checkpoint, source: Source, batch_size: int) -> An
                 total = _added(total, one, jnp.asarray(corner))
         kept = jax.tree.map(lambda leaf: np.asarray(leaf)[0], finish(total[: image.shape[0], : image.shape[1]]))
         made.append(kept)
+        finite.append(bool(jnp.isfinite(total).all()))
+    check_outputs(np.array(finite), source)
     return together(made)
 
 
@@ -73,7 +76,8 @@ def together(made: list[Any]) -> Any:
 
 
 def _probabilities(task: Any, outputs: Any, constants: Any) -> jax.Array:
-    return jax.nn.softmax(outputs.astype(jnp.float32))
+    finite = jnp.isfinite(outputs).all(-1, keepdims=True)  # an infinite logit may else become a probability of 1
+    return jnp.where(finite, jax.nn.softmax(outputs.astype(jnp.float32)), jnp.nan)
 
 
 def corners(side: int, tile: int) -> list[int]:

@@ -22,6 +22,7 @@ from jaxdl.parallel.executor import over_data
 from jaxdl.shown import Shown
 from jaxdl.tasks import Task
 from jaxdl.training.execution import Execution
+from jaxdl.training.finite import check_outputs, finite_rows
 from jaxdl.training.predict import match_targets, names_of, stored_batches
 from jaxdl.training.runners import prefers_scan
 from jaxdl.training.tiles import needs_tiles, predict_tiled, together
@@ -222,17 +223,19 @@ class EnsembleCheckpoint(Shown):
         constants = jax.tree.map(lambda *each: np.stack(each), *constants)
         apply = _apply_members(self.model, preprocessing, self.task, (self.variables, *constants))
         combine = over_data().forward(lambda _, both: self.task.combine(*both), rows_in=1)
-        made, each, done = [], [], 0
+        made, each, finite, done = [], [], [], 0
         for x in stored_batches(source, preprocessing, batch_size, execution):
             rows = len(jax.tree.leaves(x)[0])
             part = np.ones((len(self.cards), rows), np.float32)  # also for rows that only pad
             count = min(rows, len(source) - done)
             part[:, :count] = weights[:, done : done + count]
             done += count
-            said = apply(x)
+            said, fine = apply(x)
+            finite.append(np.asarray(fine).all(0))
             made.append(jax.tree.map(np.asarray, combine((), (said, part))))
             if self.held_out is not None:
                 each.append(jax.tree.map(np.asarray, said))
+        check_outputs(np.concatenate(finite)[: len(source)], source)
         kept = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(source)], *made)
         return kept, jax.tree.map(lambda *parts: np.concatenate(parts, 1)[:, : len(source)], *each) if each else None
 
@@ -259,7 +262,9 @@ def _is_rows(value: Any) -> bool:
 def _apply_members(
     model: Staged, preprocessing: Preprocessing, task: Task, members: tuple[Variables, Any, Any]
 ) -> Callable[[Any], Any]:
-    """``x -> kept[members, batch, …]``; `members` are the variables, and the constants of inputs and targets of all.
+    """``x -> (kept[members, batch, …], finite[members, batch])``.
+
+    `members` are the variables, and the constants of inputs and targets of all.
 
     One program mapped over members; where convolutions of several networks at once are slow (on the CPU they become
     grouped ones), one after the other.
@@ -267,7 +272,9 @@ def _apply_members(
 
     def one(member: tuple[Variables, Any, Any], x: Any) -> Any:
         variables, inputs, targets = member
-        return task.predict(model.apply(variables, preprocessing.on_device(x, inputs)), targets)
+        outputs = model.apply(variables, preprocessing.on_device(x, inputs))
+        kept = task.predict(outputs, targets)
+        return kept, finite_rows((outputs, kept))
 
     executor = over_data()
     members = executor.place_variables(members)  # to the devices once
