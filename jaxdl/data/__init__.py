@@ -10,7 +10,7 @@ from jaxdl.data.folder_layout import SPLIT_NAMES
 from jaxdl.data.image_file import SUFFIXES, begins_as_image, printable
 from jaxdl.data.masks import VOID, MaskOptions, mask_splits, masks, masks_of
 from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing, RawPreprocessing, TablePreprocessing
-from jaxdl.data.source import Arrays, Source, subset, with_groups
+from jaxdl.data.source import Arrays, Source, subset, with_groups, with_weights
 from jaxdl.data.table import TASKS, arrays, npz, wants_masks
 from jaxdl.data.tfds import from_tfds
 from jaxdl.errors import InputError, check_choice, nearest
@@ -41,6 +41,7 @@ __all__ = [
     "splits_of",
     "subset",
     "with_groups",
+    "with_weights",
 ]
 
 

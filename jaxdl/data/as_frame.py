@@ -11,7 +11,8 @@ def as_frame(source: Any) -> pd.DataFrame:
     targets = source.targets()
     columns: dict[str, Any] = {} if source.names is None else {"name": list(source.names)}
     columns |= {} if targets is None else _targets(targets, source.class_names)
-    for name, values in (("group", source.groups), ("time", source.times), ("text", source.texts)):
+    for name in ("group", "time", "weight", "text"):
+        values = getattr(source, f"{name}s")
         columns |= {} if values is None else {name: list(values)}
     x = source.stacked() if source.columns else None
     if x is not None and getattr(x, "ndim", 0) == 2:

@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclasses.dataclass(frozen=True)
 class Batches:
-    """Indices into the data, and a weight of 0 where a row only pads. Shape ``[steps, batch]`` both."""
+    """Indices into the data, and the weight of each row, 0 where it only pads. Shape ``[steps, batch]`` both."""
 
     indices: np.ndarray
     weights: np.ndarray
@@ -37,7 +37,12 @@ def spread(examples: np.ndarray, steps: int, width: int) -> Batches:
 
 
 def training_batches(
-    parts: list[np.ndarray], batch_size: int, seed: int, folds: list[int], epoch: int
+    parts: list[np.ndarray],
+    batch_size: int,
+    seed: int,
+    folds: list[int],
+    epoch: int,
+    sample_weights: np.ndarray | None = None,
 ) -> list[Batches]:
     """One epoch of each training part, shuffled from (seed, fold, epoch); all of one shape.
 
@@ -47,6 +52,7 @@ def training_batches(
       seed: of the run.
       folds: for which of the parts to make batches.
       epoch: counted from 0.
+      sample_weights: of all examples, above 0 in the parts; by default 1.
     """
     sizes = [len(part) for part in parts]
     steps = steps_per_epoch(sizes, batch_size)
@@ -54,7 +60,11 @@ def training_batches(
     made = []
     for fold in folds:
         order = np.random.default_rng((seed, fold, epoch)).permutation(parts[fold])
-        made.append(spread(order, steps, width))
+        batches = spread(order, steps, width)
+        if sample_weights is not None:
+            weighted = batches.weights * sample_weights[batches.indices].astype(np.float32)
+            batches = dataclasses.replace(batches, weights=weighted)
+        made.append(batches)
     return made
 
 

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 Tree = Any  # a pytree: an array, or dicts, lists and tuples of arrays
+PER_EXAMPLE = ("groups", "times", "names", "texts", "weights")  # attributes of a source with a value for each example
 
 
 class Source(Shown):
@@ -33,6 +34,8 @@ class Source(Shown):
       groups: one hashable value per example; examples of one group never stand on both sides of a split. Or None.
       times: one sortable value per example, or None.
       names: what to call each example in a table (a file's name), or None.
+      weights: how much each example counts in the training loss, numbers of 0 or more ``[n]``; see `with_weights`. None
+        where all count alike.
       texts: what each example is or was computed from, such as the sentence of an embedding: copies are looked for
         among them. Or None.
       columns: names of a table's features in order, or None.
@@ -45,6 +48,7 @@ class Source(Shown):
     groups: np.ndarray | None = None
     times: np.ndarray | None = None
     names: Sequence[str] | None = None
+    weights: np.ndarray | None = None
     texts: Sequence[str] | None = None
     columns: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
@@ -121,7 +125,7 @@ class Source(Shown):
         return hashes, targets
 
     def fingerprint(self) -> str:
-        """sha256 of the content: of every ``x`` and ``y`` in their order, of class names, groups and times.
+        """sha256 of the content: of every ``x`` and ``y`` in their order, of class names, groups, times and weights.
 
         It does not depend on where the examples are stored, nor on how a path to them is written.
         """
@@ -137,6 +141,8 @@ class Source(Shown):
             if array.dtype.kind in "OUS":  # as a list: the width of numpy's strings depends on the longest
                 array = np.frombuffer(repr(array.tolist()).encode(errors="surrogateescape"), np.uint8)
             hash_leaves(digest, array)
+        if self.weights is not None:
+            hash_leaves(digest, np.asarray(self.weights, np.float64))
         return digest.hexdigest()
 
     def take(self, indices: np.ndarray) -> "Source":
@@ -146,6 +152,10 @@ class Source(Shown):
     def with_groups(self, groups: np.ndarray) -> "Source":
         """The same examples with other groups, one value each."""
         return Subset(self, np.arange(len(self)), groups)
+
+    def with_weights(self, weights: np.ndarray) -> "Source":
+        """The same examples with other weights; the function `with_weights` checks them first."""
+        return Subset(self, np.arange(len(self)), None, weights)
 
     def with_columns(self, columns: tuple[str, ...]) -> "Source":
         """A table's features in another order; `arrange_columns` checks the names first."""
@@ -159,8 +169,9 @@ class Source(Shown):
         return Joined(self, other, targets)
 
     def to_frame(self) -> "pd.DataFrame":
-        """A row for each example: ``name``, ``target`` (``target:NAME`` where it has several), ``group``, ``time``.
+        """A row for each example: ``name``, ``target`` (``target:NAME`` where it has several), ``group``, …
 
+        Also ``time``, ``weight`` and ``text``.
         Columns that the source does not have are left out. A table's features follow; pictures, and targets that are
         maps, have no column.
         """
@@ -176,6 +187,9 @@ class Source(Shown):
             "classes": listed(self.class_names),
             "columns": listed(self.columns or ()),
             "groups": None if self.groups is None else len(set(np.asarray(self.groups).tolist())),
+            "weights": f"{min(self.weights):.4g} to {max(self.weights):.4g}"
+            if self.weights is not None and len(self)
+            else None,
             "times": f"{min(self.times)} to {max(self.times)}" if self.times is not None and len(self) else None,
         }
 
@@ -240,6 +254,7 @@ class Arrays(Source):
     columns: tuple[str, ...] | None = None
     texts: Sequence[str] | None = None
     notes: tuple[str, ...] = ()
+    weights: np.ndarray | None = None
 
     @property
     def in_memory(self) -> bool:
@@ -265,12 +280,15 @@ class Arrays(Source):
         return {jax.tree.leaves(self.x)[0].shape[1:]}
 
     def take(self, indices: np.ndarray) -> "Arrays":
-        chosen = {name: pick(getattr(self, name), indices) for name in ("groups", "times", "names", "texts")}
+        chosen = {name: pick(getattr(self, name), indices) for name in PER_EXAMPLE}
         x, labels = (jax.tree.map(lambda a: np.asarray(a)[indices], tree) for tree in (self.x, self.labels))
         return dataclasses.replace(self, x=x, labels=labels, **chosen)
 
     def with_groups(self, groups: np.ndarray) -> "Arrays":
         return dataclasses.replace(self, groups=groups)
+
+    def with_weights(self, weights: np.ndarray) -> "Arrays":
+        return dataclasses.replace(self, weights=weights)
 
     def with_columns(self, columns: tuple[str, ...]) -> "Arrays":
         return dataclasses.replace(self, x=self.x[:, [self.columns.index(name) for name in columns]], columns=columns)
@@ -285,7 +303,7 @@ class Arrays(Source):
             return Joined(self, other, targets)
         x = jax.tree.map(lambda a, b: np.concatenate([a, b]), self.x, theirs)
         both = Joined(self, other, targets)
-        kept = {name: getattr(both, name) for name in ("groups", "times", "names", "texts")}
+        kept = {name: getattr(both, name) for name in PER_EXAMPLE}
         notes = tuple(dict.fromkeys((*self.notes, *other.notes)))
         return Arrays(x, targets, self.class_names, name=self.name, columns=self.columns, notes=notes, **kept)
 
@@ -298,11 +316,12 @@ class Arrays(Source):
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Subset(Source):
-    """The examples `indices` of another source, in that order, with other groups where `regrouped` has them."""
+    """The examples `indices` of another source, in that order, with other groups and weights where these are given."""
 
     source: Source
     indices: np.ndarray
     regrouped: np.ndarray | None = None
+    reweighted: np.ndarray | None = None
 
     name = property(lambda self: self.source.name)
     class_names = property(lambda self: self.source.class_names)
@@ -317,6 +336,10 @@ class Subset(Source):
     @property
     def groups(self) -> np.ndarray | None:
         return pick(self.source.groups, self.indices) if self.regrouped is None else self.regrouped
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        return pick(self.source.weights, self.indices) if self.reweighted is None else self.reweighted
 
     def stacked(self) -> Tree | None:
         return jax.tree.map(lambda array: array[self.indices], self.source.stacked())
@@ -344,13 +367,17 @@ class Subset(Source):
         return self.source.hashes()[self.indices]
 
     def take(self, indices: np.ndarray) -> "Subset":
-        return Subset(self.source, self.indices[indices], pick(self.regrouped, indices))
+        chosen = pick(self.regrouped, indices), pick(self.reweighted, indices)
+        return Subset(self.source, self.indices[indices], *chosen)
 
     def with_groups(self, groups: np.ndarray) -> "Subset":
-        return Subset(self.source, self.indices, groups)
+        return dataclasses.replace(self, regrouped=groups)
+
+    def with_weights(self, weights: np.ndarray) -> "Subset":
+        return dataclasses.replace(self, reweighted=weights)
 
     def with_columns(self, columns: tuple[str, ...]) -> "Subset":
-        return Subset(self.source.with_columns(columns), self.indices, self.regrouped)
+        return dataclasses.replace(self, source=self.source.with_columns(columns))
 
     def __len__(self) -> int:
         return len(self.indices)
@@ -377,6 +404,15 @@ class Joined(Source):
     times = property(lambda self: self._both("times"))
     names = property(lambda self: self._both("names"))
     texts = property(lambda self: self._both("texts"))
+
+    @property
+    def weights(self) -> np.ndarray | None:
+        """Of both; 1 for the examples of a source without."""
+        given = [source.weights for source in (self.one, self.two)]
+        if all(one is None for one in given):
+            return None
+        counts = len(self.one), len(self.two)
+        return np.concatenate([np.ones(n) if w is None else w for w, n in zip(given, counts, strict=True)])
 
     def _both(self, what: str) -> Any:
         """One value per example of both; None where either has none."""
@@ -457,6 +493,39 @@ def with_groups(source: Source, groups: np.ndarray) -> Source:
     if len(groups) != len(source):
         raise InputError(f"{source.name} has {len(source)} examples, but groups has {len(groups)}; they must match")
     return source.with_groups(groups)
+
+
+def with_weights(source: Source, weights: np.ndarray) -> Source:
+    """`source` with weights, by which its examples count in training.
+
+    The loss of a batch is the weighted mean of its examples' losses, and what is fitted to a training part (mean and
+    standard deviation of inputs and of numbers to predict, the balance of classes) is weighted, too: with whole batches
+    a weight of 2 is what the example twice would be, and an example of weight 0 is left out. Scores are not weighted:
+    each tested example counts once.
+
+    Args:
+      source: the examples.
+      weights: numbers of 0 or more ``[n]``, not all 0. Only their ratios matter.
+
+    Raises:
+      InputError: for other weights.
+    """
+    return source.with_weights(check_weights(weights, len(source), source.name))
+
+
+def check_weights(weights: Any, count: int, name: str) -> np.ndarray:
+    """``float64[count]`` of `weights`. Raises InputError, naming the examples, for what cannot be weights."""
+    weights = np.asarray(weights)
+    if weights.dtype.kind not in "uifb" or weights.shape != (count,):
+        raise InputError(
+            f"{name}: weights are {weights.dtype}{list(weights.shape)}; expected a number for each of {count} examples"
+        )
+    bad = np.flatnonzero(~(np.isfinite(weights) & (weights >= 0)))
+    if len(bad):
+        raise InputError(f"{name}: the weight at index {bad[0]} is {weights[bad[0]]}; expected a number of 0 or more")
+    if not weights.any():
+        raise InputError(f"{name}: all weights are 0; expected one or more above 0")
+    return weights.astype(np.float64)
 
 
 def arrange_columns(source: Source, columns: Sequence[str] | None) -> Source:

@@ -34,9 +34,11 @@ class TrainingOrder:
     batch_size: int
     seed: int
     fold: int = 0
+    sample_weights: np.ndarray | None = None
 
     def __call__(self, epoch: int) -> Batches:
-        return training_batches(list(self.parts), self.batch_size, self.seed, [self.fold], epoch)[0]
+        parts, fold = list(self.parts), [self.fold]
+        return training_batches(parts, self.batch_size, self.seed, fold, epoch, self.sample_weights)[0]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 
 from jaxdl.data.masks_classes import array_masks
-from jaxdl.data.source import Arrays
+from jaxdl.data.source import Arrays, check_weights
 from jaxdl.errors import InputError, check_choice
 
 LABELS = ("auto", "classification", "multilabel", "regression")  # what a label of an example may be
 TASKS = (*LABELS, "segmentation")
 MASKS = ("mask", "masks", "labels")  # what a file may call the targets of a segmentation, beside y
-MEMBERS = ("x", "y", "groups", "times", "texts", "class_names")  # that a file may hold
+MEMBERS = ("x", "y", "groups", "times", "texts", "weights", "class_names")  # that a file may hold
 SEVERAL = "several columns are labels, 0 or 1 each; multi-output regression is not supported yet"
 ALONE = "leave out the task multilabel to learn one class or number per example"
 MOST_CLASSES = 20  # whole numbers of more different values than that are taken for amounts
@@ -28,6 +28,7 @@ def arrays(
     groups: Any = None,
     times: Any = None,
     texts: Sequence[str] | None = None,
+    weights: Any = None,
     name: str = "arrays",
     task: str = "auto",
 ) -> Arrays:
@@ -45,6 +46,7 @@ def arrays(
       times: when each was taken, for splitters that go forward in time.
       texts: what each row of numbers was computed from, such as the sentence of an embedding: copies on both sides of
         a split are found by it; see `validation.leakage.near_duplicate_texts`.
+      weights: how much each counts in training; see `with_weights`.
       name: where they came from, for messages and reports.
       task: what `y` is, see `to_labels`.
 
@@ -82,7 +84,9 @@ def arrays(
     for what, values in {"y": labels, **extra}.items():
         if values is not None and len(values) != len(x):
             raise InputError(f"{name}: x has {len(x)} examples but {what} has {len(values)}; they must match")
-    return Arrays(x, labels, names, name=name, texts=None if texts is None else _texts(texts, x, name), **extra)
+    extra["texts"] = None if texts is None else _texts(texts, x, name)
+    extra["weights"] = None if weights is None else check_weights(weights, len(x), name)
+    return Arrays(x, labels, names, name=name, **extra)
 
 
 def _texts(texts: Sequence[str], x: np.ndarray, name: str) -> tuple[str, ...]:

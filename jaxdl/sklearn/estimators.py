@@ -10,9 +10,10 @@ import numpy as np
 from sklearn.base import BaseEstimator, ClassifierMixin, RegressorMixin
 from sklearn.utils import Tags, check_random_state
 from sklearn.utils.multiclass import check_classification_targets
-from sklearn.utils.validation import check_is_fitted, validate_data
+from sklearn.utils.validation import _check_sample_weight, check_is_fitted, validate_data
 
 from jaxdl.data.preprocessing import Preprocessing
+from jaxdl.data.source import with_weights
 from jaxdl.data.table import arrays
 from jaxdl.errors import InputError
 from jaxdl.identity import remembered
@@ -58,6 +59,7 @@ class _Transfer(BaseEstimator):
         augment: str | Sequence[str] = (),
         early_stopping: int | None = None,
         plan_options: Mapping[str, Any] | None = None,
+        class_weight: Mapping[Any, float] | str | None = None,
         random_state: int | np.random.RandomState | None = 0,
     ):
         self.init = init
@@ -75,15 +77,17 @@ class _Transfer(BaseEstimator):
         self.augment = augment
         self.early_stopping = early_stopping
         self.plan_options = plan_options
+        self.class_weight = class_weight
         self.random_state = random_state
 
-    def _plan(self) -> Plan:
+    def _plan(self, class_weights: Mapping[str, float] | str | None) -> Plan:
         names = ("freeze_through", "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "weight_decay")
         own = {name: getattr(self, name) for name in (*names, "augment", "early_stopping")}
         seed = self.random_state
         if not isinstance(seed, int | np.integer):
             seed = check_random_state(seed).randint(2**31)
         more = dict(self.plan_options or {})
+        own |= {} if class_weights is None else {"class_weights": class_weights}
         if twice := (own.keys() | {"stage_lr", "seed"}) & more.keys():
             raise InputError(f"plan_options names {', '.join(sorted(twice))}; set these as parameters of their own")
         return Plan(**own, stage_lr=dict(self.stage_lr or {}), seed=int(seed), **more)
@@ -95,10 +99,20 @@ class _Transfer(BaseEstimator):
             return create(str(self.init), outputs, **(self.model_arguments or {}))
         return restore(self.init)
 
-    def _train(self, x: np.ndarray, y: np.ndarray, outputs: int, class_names: list[str] | None) -> None:
+    def _train(
+        self,
+        x: np.ndarray,
+        y: np.ndarray,
+        outputs: int,
+        class_names: list[str] | None,
+        sample_weight: Any,
+        class_weights: Mapping[str, float] | str | None = None,
+    ) -> None:
         source = arrays(x, y, class_names=class_names, name="X", task=self.TASK)
+        if sample_weight is not None:
+            source = with_weights(source, _check_sample_weight(sample_weight, x, dtype=np.float64))
         execution = Execution(image_size=self.image_size, progress=False)
-        start, plan = self._start(outputs), self._plan()
+        start, plan = self._start(outputs), self._plan(class_weights)
         self.checkpoint_ = finetune(start, source, plan, task=self.TASK, head=self.head, execution=execution)
         self.history_ = list(self.checkpoint_.history)
         self.n_iter_ = len(self.history_)
@@ -174,6 +188,8 @@ class TransferClassifier(ClassifierMixin, _Transfer):
       augment: see `Plan`.
       early_stopping: see `Plan`.
       plan_options: any other field of `Plan` by name.
+      class_weight: factors on the loss by label, 1 for the others; or ``"balanced"``: inverse to how often each label
+        occurs (or to the weight of its examples); None for none.
       random_state: of all random draws; the same number gives the same network. A generator is asked for one.
 
     ``X`` is a table ``[n, features]`` of numbers, or images ``[n, height, width, channels]`` of uint8 or float; ``y``
@@ -190,8 +206,8 @@ class TransferClassifier(ClassifierMixin, _Transfer):
 
     TASK = Classification.name
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Trains on ``X`` with the labels ``y[n]``.
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Trains on ``X`` with the labels ``y[n]``; `sample_weight` ``[n]`` as in `data.with_weights`.
 
         Raises:
           InputError: (a ValueError) if plan, model and data do not go together.
@@ -209,7 +225,8 @@ class TransferClassifier(ClassifierMixin, _Transfer):
         names = [str(label) for label in self.classes_.tolist()]
         if len(set(names)) < len(names):
             names = [str(place) for place in range(len(names))]
-        self._train(x, labels.astype(np.int32), len(names), names)
+        weights = _by_name(self.class_weight, self.classes_.tolist(), names)
+        self._train(x, labels.astype(np.int32), len(names), names, sample_weight, weights)
         return self
 
     def predict_proba(self, X: Any) -> np.ndarray:
@@ -223,19 +240,30 @@ class TransferClassifier(ClassifierMixin, _Transfer):
         return self.classes_[self._asked.predicted(kept)]
 
 
+def _by_name(class_weight: Any, labels: list[Any], names: list[str]) -> Any:
+    """`class_weight` with the names of classes in place of labels. Raises InputError for a label that is not there."""
+    if not isinstance(class_weight, Mapping):
+        return class_weight
+    if foreign := [label for label in class_weight if label not in labels]:
+        raise InputError(f"class_weight names {foreign[0]!r}, but y holds the labels {labels}")
+    return {names[labels.index(label)]: float(factor) for label, factor in class_weight.items()}
+
+
 class TransferRegressor(RegressorMixin, _Transfer):
     """Fine-tunes a network to predict a number; parameters and attributes as those of `TransferClassifier`."""
 
     TASK = Regression.name
 
-    def fit(self, X: Any, y: Any) -> Self:
-        """Trains on ``X`` with the numbers ``y[n]``.
+    def fit(self, X: Any, y: Any, sample_weight: Any = None) -> Self:
+        """Trains on ``X`` with the numbers ``y[n]``; `sample_weight` ``[n]`` as in `data.with_weights`.
 
         Raises:
           InputError: (a ValueError) if plan, model and data do not go together.
         """
         x, y = _checked(self, X, y, reset=True, numbers=True)
-        self._train(x, y.astype(np.float64), 1, None)
+        if self.class_weight is not None:
+            raise InputError("class_weight is for labels; numbers have none: leave it out, or give fit a sample_weight")
+        self._train(x, y.astype(np.float64), 1, None, sample_weight)
         return self
 
     def predict(self, X: Any) -> np.ndarray:

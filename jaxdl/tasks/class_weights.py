@@ -24,7 +24,7 @@ class ClassWeights(Task):
         """``class_weights``, ``float32[classes]``, where they are asked for.
 
         Args:
-          count: gives ``int[classes]``: of how many things to train on each class is.
+          count: gives ``[classes]``: of how many things to train on each class is, or what these weigh together.
           what: such a thing, in a word.
 
         Raises:
@@ -34,7 +34,8 @@ class ClassWeights(Task):
             return {}
         counts = count()
         if self.class_weights == "balanced":
-            return {"class_weights": np.float32(counts.sum() / (np.count_nonzero(counts) * np.maximum(counts, 1)))}
+            mean = counts.sum() / np.count_nonzero(counts)
+            return {"class_weights": np.float32(mean / np.where(counts > 0, counts, 1))}
         factors = np.float32([self.class_weights.get(name, 1.0) for name in self.names])
         if not factors[counts > 0].any():
             raise InputError(f"class_weights are 0 for every {what} to train on; give one class a factor above 0")

@@ -255,6 +255,10 @@ class Classification(ClassWeights):
         """``class_weights``, ``float32[classes]``, where they are asked for."""
         return self.factors(lambda: np.bincount(targets, minlength=len(self.names)), "example")
 
+    def fit_weighted(self, targets: np.ndarray, weights: np.ndarray) -> Constants:
+        """As `fit`; a class is as frequent as its examples weigh."""
+        return self.factors(lambda: np.bincount(targets, weights, len(self.names)), "example")
+
     def loss(
         self, outputs: Float[Array, "batch classes"], targets: Int[Array, " batch"], constants: Constants
     ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:

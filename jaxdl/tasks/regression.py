@@ -133,8 +133,14 @@ class Regression(Task):
 
     def fit(self, targets: np.ndarray) -> Constants:
         """``scaling``, ``float32[2]``: mean and standard deviation (1 for the latter if all are alike)."""
-        spread = float(np.std(targets.astype(np.float64)))
-        return {"scaling": np.float32([np.mean(targets.astype(np.float64)), spread if spread > 0 else 1.0])}
+        return self.fit_weighted(targets, np.ones(len(targets)))
+
+    def fit_weighted(self, targets: np.ndarray, weights: np.ndarray) -> Constants:
+        """As `fit`, with weighted moments."""
+        targets = targets.astype(np.float64)
+        mean = np.average(targets, weights=weights)
+        spread = float(np.sqrt(np.average(np.square(targets - mean), weights=weights)))
+        return {"scaling": np.float32([mean, spread if spread > 0 else 1.0])}
 
     def check_constants(self, held: Mapping[str, Sequence[float]]) -> None:
         if "scaling" in held:

@@ -239,6 +239,11 @@ class Segmentation(ClassWeights):
         """``class_weights``, ``float32[classes]``, where they are asked for."""
         return self.factors(lambda: _histogram(targets)[: len(self.names)], "pixel")
 
+    def fit_weighted(self, targets: np.ndarray, weights: np.ndarray) -> Constants:
+        """As `fit`; a pixel counts by the weight of its image."""
+        each = lambda: sum(w * _histogram(one) for w, one in zip(weights, targets, strict=True))  # noqa: E731
+        return self.factors(lambda: each()[: len(self.names)], "pixel")
+
     def loss(
         self,
         outputs: Float[Array, "batch height width classes"],

@@ -220,6 +220,10 @@ class Task:
         """What the loss needs to know of the targets of a training part, and of no others; float32 arrays."""
         return {}
 
+    def fit_weighted(self, targets: Tree, weights: np.ndarray) -> Constants:
+        """As `fit`, where examples count by ``weights[n]``; unless a task says how, each counts once."""
+        return self.fit(targets)
+
     def check_constants(self, held: Mapping[str, Sequence[float]]) -> None:
         """Raises ValueError if what a card says of `KEPT` cannot be; names that are left out are not yet known."""
 

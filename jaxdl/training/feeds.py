@@ -34,9 +34,9 @@ def side_by_side(batches: Sequence[Batches]) -> Batch:
 
 def epoch_batches(setup: Setup, runs: Sequence[BatchedRun], epoch: int) -> Batch:
     """Training batches of an epoch, ``[steps, runs, rows]``."""
-    draws = [(run.seed, run.fold) for run in runs]
+    draws, parts, weights = [(run.seed, run.fold) for run in runs], list(setup.parts), setup.sample_weights
     made = {
-        (seed, fold): training_batches(list(setup.parts), setup.plan.batch_size, seed, [fold], epoch)[0]
+        (seed, fold): training_batches(parts, setup.plan.batch_size, seed, [fold], epoch, weights)[0]
         for seed, fold in dict.fromkeys(draws)  # runs that differ in their numbers alone see the same batches
     }
     return side_by_side([made[draw] for draw in draws])
@@ -86,7 +86,7 @@ class StreamFeeds:
     def __init__(self, setup: Setup, run: BatchedRun, held_out: np.ndarray | None):
         self.setup = setup
         size, parts, fold = setup.plan.batch_size, tuple(setup.parts), run.fold
-        self._order = TrainingOrder(parts, size, run.seed, fold)
+        self._order = TrainingOrder(parts, size, run.seed, fold, setup.sample_weights)
         self._streams: dict[str, Iterator[dict[str, Any]]] = {}
         self._next = (0, 0)
         self._frozen: Any = None

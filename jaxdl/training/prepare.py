@@ -22,7 +22,7 @@ from jaxdl.training.features import activation_bytes, compute_features, in_parts
 from jaxdl.training.inner import divide_inner
 from jaxdl.training.labels import label_parameters
 from jaxdl.training.plan import Plan
-from jaxdl.training.setup import Init, Setup, choose_preprocessing
+from jaxdl.training.setup import Init, Setup, choose_preprocessing, fit_inputs, weighed
 from jaxdl.training.step import Shared
 from jaxdl.weights.adapt import for_task, variables_for
 from jaxdl.weights.checkpoint import Checkpoint, fingerprint
@@ -68,7 +68,7 @@ def prepare(
 
     if not streamed:
         x = kept(execution.store, lambda: ("examples", *given()), lambda: preprocessing.load(source))
-    inner = None
+    parts, inner = [weighed(source, part) for part in parts], None
     if plan.early_stopping:
         divided = [divide_inner(source, task, part, plan.inner_fraction, plan.seed) for part in parts]
         parts, inner = zip(*divided, strict=True)
@@ -91,7 +91,7 @@ def prepare(
     if cached:
         cached = activation_bytes(model, prefix, stage, spec, len(source)) <= memory_limit()
     if cached:
-        constants = preprocessing.constants if sums is None else preprocessing.fit(sums, parts[0])
+        constants = preprocessing.constants if sums is None else fit_inputs(preprocessing, sums, source, parts[0])
         size = plan.batch_size if execution.store is None else execution.store.batch_size
         if streamed:
             read = partial(_in_parts, source, preprocessing, size, execution.workers)

@@ -19,7 +19,7 @@ from jaxdl.training.feeds import make_feeds
 from jaxdl.training.plan import Plan
 from jaxdl.training.prepare import prepare
 from jaxdl.training.runners import make_runner
-from jaxdl.training.setup import Init
+from jaxdl.training.setup import Init, weighed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -91,7 +91,7 @@ def find_learning_rate(
         raise InputError(f"the rates run from {lowest} to {highest}; expected 0 < lowest < highest")
     if steps < 10:
         raise InputError(f"steps is {steps}; expected at least 10")
-    part = np.arange(len(source))
+    part = weighed(source, np.arange(len(source)))
     epoch_steps = len(training_batches([part], plan.batch_size, plan.seed, [0], 0)[0].indices)
     plan = dataclasses.replace(
         plan, epochs=-(-steps // epoch_steps), warmup_epochs=0.0, early_stopping=None, unfreeze_every=None, ema=0.0

@@ -15,6 +15,7 @@ from jaxdl.data.batches import steps_per_epoch
 from jaxdl.data.preprocessing import Constants, Preprocessing
 from jaxdl.data.preprocessing import choose_preprocessing as choose_for_source
 from jaxdl.data.source import Source
+from jaxdl.errors import InputError
 from jaxdl.models import image_size_of
 from jaxdl.models.initialise import batch_of, init_head, init_variables
 from jaxdl.models.staged import Staged
@@ -56,6 +57,23 @@ def choose_preprocessing(init: Init, source: Source, image_size: int | None = No
     else:
         own = choose_for_source(source, image_size, image_size_of(init))
     return own.for_targets(source)
+
+
+def fit_inputs(preprocessing: Preprocessing, sums: Any, source: Source, part: np.ndarray) -> Constants:
+    """What the preprocessing fits to a training part, by the weights of its examples where there are any."""
+    if source.weights is None:
+        return preprocessing.fit(sums, part)
+    return preprocessing.fit_weighted(sums, part, source.weights)
+
+
+def weighed(source: Source, part: np.ndarray) -> np.ndarray:
+    """The examples of a training part that have a weight above 0. Raises InputError if none has."""
+    if source.weights is None:
+        return part
+    left = part[source.weights[part] > 0]
+    if not len(left):
+        raise InputError(f"all {len(part)} examples of a training part of {source.name} have the weight 0")
+    return left
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,6 +132,12 @@ class Setup:
     def targets_of(self, indices: np.ndarray) -> Any:
         """Of some examples."""
         return jax.tree.map(lambda array: array[indices], self.targets)
+
+    @cached_property
+    def sample_weights(self) -> np.ndarray | None:
+        """Of every example, 1 on average: only their ratios matter."""
+        weights = self.source.weights
+        return None if weights is None else weights / weights.mean()
 
     @cached_property
     def steps(self) -> int:
@@ -236,11 +260,14 @@ class Setup:
         """Of the preprocessing: the checkpoint's, or from this fold's training part alone."""
         if self.sums is None:
             return self.preprocessing.constants
-        return self.preprocessing.fit(self.sums, self.parts[fold])
+        return fit_inputs(self.preprocessing, self.sums, self.source, self.parts[fold])
 
     def target_constants(self, fold: int) -> Constants:
         """Of the task: from this fold's training part alone, except what a kept head knows."""
-        return {**self.task.fit(self.targets_of(self.parts[fold])), **(self.kept_targets or {})}
+        part, weights = self.parts[fold], self.source.weights
+        targets = self.targets_of(part)
+        fitted = self.task.fit(targets) if weights is None else self.task.fit_weighted(targets, weights[part])
+        return {**fitted, **(self.kept_targets or {})}
 
     def variables(self, state: State) -> Variables:
         """The whole model's variables, from a trained state (its running mean, if any) and the frozen stages."""

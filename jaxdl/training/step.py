@@ -66,7 +66,7 @@ class Shared:
 
 @flax.struct.dataclass
 class Batch:
-    """Rows of a step: `indices` into the data and `weights`, 0 for rows that only pad; ``[batch]``."""
+    """Rows of a step: `indices` into the data and `weights` in the loss, 0 for rows that only pad; ``[batch]``."""
 
     indices: jax.Array
     weights: jax.Array
@@ -130,6 +130,7 @@ class Examples:
       partner_y: the target of the example that is mixed in.
       share: of the loss that belongs to `y`; the rest is `partner_y`'s. None where nothing is mixed.
       weights: as in `Batch`.
+      partner_weights: of the example that is mixed in.
     """
 
     x: Any
@@ -137,6 +138,7 @@ class Examples:
     partner_y: Any
     share: jax.Array | None
     weights: jax.Array
+    partner_weights: jax.Array | None = None
 
 
 def _rows(tree: Any, indices: jax.Array) -> Any:
@@ -152,7 +154,8 @@ def _training_examples(recipe: Recipe, key: jax.Array, state: State, batch: Batc
         return Examples(recipe.preprocessing.on_device(x, state.inputs), y, None, None, batch.weights)
     changed = recipe.preprocessing.augment(recipe.augmentation, x, y, key, batch.weights, state.inputs)
     partner = None if changed.partner is None else _rows(changed.y, changed.partner)
-    return Examples(changed.x, changed.y, partner, changed.share, batch.weights)
+    theirs = None if changed.partner is None else batch.weights[changed.partner] * (batch.weights > 0)
+    return Examples(changed.x, changed.y, partner, changed.share, batch.weights, theirs)
 
 
 def _divided(examples: Examples, parts: int) -> Examples:
@@ -169,11 +172,11 @@ def _divided(examples: Examples, parts: int) -> Examples:
 def _loss(task: Task, outputs: Any, examples: Examples, constants: Constants) -> tuple[jax.Array, jax.Array]:
     """Sums over the rows: of their losses, and of what these are divided by."""
     total, count = task.loss(outputs, examples.y, constants)
-    if examples.share is not None:
-        other, others = task.loss(outputs, examples.partner_y, constants)
-        total = examples.share * total + (1 - examples.share) * other
-        count = examples.share * count + (1 - examples.share) * others
-    return (examples.weights * total).sum(), (examples.weights * count).sum()
+    if examples.share is None:
+        return (examples.weights * total).sum(), (examples.weights * count).sum()
+    other, others = task.loss(outputs, examples.partner_y, constants)
+    own, theirs = examples.share * examples.weights, (1 - examples.share) * examples.partner_weights
+    return (own * total + theirs * other).sum(), (own * count + theirs * others).sum()
 
 
 def make_step(recipe: Recipe, axis_name: str | None = None) -> Step:
@@ -188,9 +191,9 @@ def make_step(recipe: Recipe, axis_name: str | None = None) -> Step:
       axis_name: the mapped axis over which a batch is divided, under pmap; None if the batch is whole.
 
     Returns:
-      ``step(state, batch, shared) -> (state, metrics)``; the metrics are ``loss`` and the task's scores (means over the
-      real examples, in training mode), ``count`` of these, ``weight`` that the loss is divided by, ``grad_norm``
-      before clipping, and ``stage_grad_norms`` by stage.
+      ``step(state, batch, shared) -> (state, metrics)``; the metrics are ``loss``, weighted, and the scores, means
+      over the real examples, each counted once (both in training mode); ``count`` of these, ``weight`` that the loss is
+      divided by, ``grad_norm`` before clipping, and ``stage_grad_norms`` by stage.
     """
 
     def add_up(value: Any) -> Any:
@@ -231,7 +234,7 @@ def make_step(recipe: Recipe, axis_name: str | None = None) -> Step:
             batch_stats = pick(changed.get("batch_stats", {}), batch_stats)
             total, weight = _loss(task, outputs, part, state.targets)
             record = task.record(task.keep(outputs, part.y, state.targets), part.y)
-            scores = {name: (value * part.weights).sum() for name, value in task.train_scores(record).items()}
+            scores = {name: (value * (part.weights > 0)).sum() for name, value in task.train_scores(record).items()}
             return total, (weight, scores, batch_stats)
 
         def part_of(batch_stats: Any, part: Examples, key: jax.Array) -> tuple[Any, Any]:
@@ -251,7 +254,7 @@ def make_step(recipe: Recipe, axis_name: str | None = None) -> Step:
             batch_stats, made = _add_parts(part_of, live, parts, keys, recipe.scan_parts)
         divisor = divisor_of(made[1])
         total, weight, scores, gradients = add_up(made)
-        count = add_up(batch.weights.sum())
+        count = add_up((batch.weights > 0).sum(dtype=jnp.float32))
         if recipe.accumulate > 1:
             gradients = jax.tree.map(lambda g: g / divisor.astype(g.dtype), gradients)
         updates, opt_state = optimizer.update(gradients, state.opt_state, trained)

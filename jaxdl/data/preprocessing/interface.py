@@ -110,6 +110,10 @@ class Preprocessing:
         """The constants from the examples `indices` alone."""
         return {}
 
+    def fit_weighted(self, sums: Tree, indices: np.ndarray, weights: np.ndarray) -> Constants:
+        """As `fit`, where examples count by ``weights[n]``; unless a preprocessing says how, each counts once."""
+        return self.fit(sums, indices)
+
     def on_device(self, x: Tree, constants: Constants) -> Tree:
         """What the network is fed, of a batch of stored examples."""
         return x

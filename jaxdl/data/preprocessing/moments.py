@@ -36,11 +36,15 @@ def sums(x: np.ndarray) -> dict[str, np.ndarray]:
     return {"total": total, "square": square, "positions": np.full(len(x), float(flat.shape[1]))}
 
 
-def fit(held: dict[str, np.ndarray], indices: np.ndarray) -> dict[str, np.ndarray]:
-    """``mean`` and ``std``, ``float32[channels]``, over the examples `indices` alone; `held` as `sums` gives it."""
-    count = held["positions"][indices].sum()
-    mean = held["total"][indices].sum(0) / count
-    var = held["square"][indices].sum(0) / count - np.square(mean)
+def fit(held: dict[str, np.ndarray], indices: np.ndarray, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
+    """``mean`` and ``std``, ``float32[channels]``, over the examples `indices` alone; `held` as `sums` gives it.
+
+    `weights` are those of all examples, ``[n]``; by default each counts once.
+    """
+    total = lambda values: (values[indices].T * (1.0 if weights is None else weights[indices])).T.sum(0)  # noqa: E731
+    count = total(held["positions"])
+    mean = total(held["total"]) / count
+    var = total(held["square"]) / count - np.square(mean)
     # a channel that never varies carries nothing: dividing by rounding noise would make it loud
     std = np.where(var > 1e-12 * np.square(mean), np.sqrt(np.maximum(var, 0)), 1.0)
     return {"mean": mean.astype(np.float32), "std": std.astype(np.float32)}
@@ -101,6 +105,9 @@ class Standardised(Preprocessing):
 
     def fit(self, sums: Any, indices: np.ndarray) -> Constants:
         return fit(sums, indices)
+
+    def fit_weighted(self, sums: Any, indices: np.ndarray, weights: np.ndarray) -> Constants:
+        return fit(sums, indices, weights)
 
     def instructions(self) -> dict[str, list[str]]:
         size = " × ".join(map(str, self.input_shape))

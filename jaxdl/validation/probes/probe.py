@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 import time
+import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -158,6 +159,8 @@ def probe_source(
     classes, seed = task.num_outputs if task.PROBED == "classes" else 0, probing.seed
     grids = probing.grids(source, task)
     splitter, repeats = _repeated(splitter, source, task)
+    if source.weights is not None:
+        warnings.warn(f"heads on features take no weights: those of {source.name} are left out", stacklevel=2)
     split = split_source(source, splitter, folds, seed, task)
     leaks = check(split) if check else ()
     single = all(len(test) == 1 for test in split.test)
