@@ -98,6 +98,7 @@ class Examples:
       tile: of masks: side in pixels of the tiles into which images are cut, each an example.
       group: of masks: images that belong together, by a regular expression found in their names, or frames:N for N
         consecutive frames.
+      drop_contradicting: leave out examples that are equal but labelled differently, such as one image in two classes.
     """
 
     data: Spec
@@ -107,6 +108,7 @@ class Examples:
     void: Annotated[str | None, option("NUMBER")] = None
     tile: SizeOption = None
     group: Annotated[str | None, option("REGEX|frames:N")] = None
+    drop_contradicting: Flag = False
 
     @property
     def masks(self) -> MaskOptions | None:
@@ -188,7 +190,7 @@ class Running:
       skip_broken: leave out image files that cannot be read, and list them in the result.
       tensorboard: write TensorBoard's event files below --out, too.
       wandb: project of Weights & Biases to log to, too.
-      allow: leaks to accept: groups, times, duplicates, near-duplicates, frames, parent; the result lists them.
+      allow: leaks to accept: labels, groups, times, duplicates, near-duplicates, frames, parent; the result lists them.
     """
 
     fold_strategy = "auto"  # an option of those below, as is memory

@@ -28,7 +28,7 @@ def demo_command(
       out: folder for report.html, the results and the checkpoints; new, or of an earlier demo.
       photos: folder of class folders of photographs, with train/ and val/ or without, in place of the digits.
       init: checkpoint that was pretrained on images, from which the tour of --photos starts, or published weights.
-      allow: leaks to accept: groups, times, duplicates, near-duplicates, frames, parent.
+      allow: leaks to accept: labels, groups, times, duplicates, near-duplicates, frames, parent.
       debug: show the traceback of an error.
     """
     begin = time.perf_counter()

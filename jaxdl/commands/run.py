@@ -7,7 +7,9 @@ from collections.abc import Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
-from typing import Any
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from jaxdl.cli_options import Examples, Running, Start, Subject, Untrained, parse_arguments
 from jaxdl.commands.console import check_outside, console, display, errors, say_notes
@@ -23,6 +25,7 @@ from jaxdl.training.execution import Execution
 from jaxdl.training.plan import Plan
 from jaxdl.training.resume import RUN, AlreadyFinished, Interrupted, RunFolder, set_aside
 from jaxdl.training.setup import Init
+from jaxdl.validation.leakage import drop_contradictions
 from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.weights.pretrained import load_pretrained
 
@@ -211,13 +214,21 @@ def load_subject(
     kind: str, subject: Subject | Untrained, running: Running
 ) -> tuple[Source, list[list[str]], Task, Init]:
     """The examples, the files that were left out, what is asked, and what training starts from."""
-    source, broken = without_broken(read_examples(subject), running.skip_broken)
+    source, broken = without_broken(_read(subject), running.skip_broken)
+    if subject.drop_contradicting:
+        source, dropped = without_contradictions(source)
+        broken += dropped.named
     task = choose_task(source, subject.task, subject.metric, purpose=kind)
     return source, broken, task, start_of(subject, task)
 
 
 def read_examples(subject: Examples) -> Source:
     """The examples that the options name; what was decided or left out when they were read is said."""
+    source = _read(subject)
+    return without_contradictions(source)[0] if subject.drop_contradicting else source
+
+
+def _read(subject: Examples) -> Source:
     source = load_examples(subject.data, subject.task, masks=subject.masks)
     say_notes(source)
     return source
@@ -245,6 +256,25 @@ def without_broken(source: Source, asked: bool) -> tuple[Source, list[list[str]]
     if broken:
         errors.print(f"{len(broken):,} of {count:,} examples skipped, {len(source):,} are left", highlight=False)
     return source, [list(pair) for pair in broken]
+
+
+class Dropped(NamedTuple):
+    """Examples that were left out: their indices, and the name of each with the reason."""
+
+    indices: np.ndarray
+    named: list[list[str]]
+
+
+def without_contradictions(source: Source) -> tuple[Source, Dropped]:
+    """`source` without equal examples whose labels differ, and what these are; they are said."""
+    kept, indices = drop_contradictions(source)
+    names = [str(i) if source.names is None else str(source.names[i]) for i in indices.tolist()]
+    reason = "equal to another example, but labelled differently"
+    for name in names:
+        errors.print(f"left out {name}: {reason}", soft_wrap=True, highlight=False)
+    if names:
+        errors.print(f"{len(names):,} of {len(source):,} examples left out, {len(kept):,} are left", highlight=False)
+    return kept, Dropped(indices, [[name, reason] for name in names])
 
 
 def make_loggers(run: RunFolder, running: Running, options: dict[str, Any]) -> Sequence[Logger]:

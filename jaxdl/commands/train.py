@@ -3,6 +3,8 @@
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
+
 from jaxdl import data as sources
 from jaxdl.cli_options import (
     Debug,
@@ -18,7 +20,7 @@ from jaxdl.cli_options import (
     UntrainedOptions,
 )
 from jaxdl.commands.console import console, say_notes, scores_said
-from jaxdl.commands.run import Begun, open_run, without_broken
+from jaxdl.commands.run import Begun, open_run, without_broken, without_contradictions
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.tasks.examples import load_examples
@@ -26,7 +28,8 @@ from jaxdl.training.plan import Plan
 from jaxdl.training.progress import without_prefix
 from jaxdl.training.resume import RunFolder
 from jaxdl.training.transfer import Trained, hold_out, train
-from jaxdl.validation.leakage.checks import check_validation
+from jaxdl.validation.leakage import contradictions
+from jaxdl.validation.leakage.checks import REMEDIES, check_validation, say_contradictions, together
 from jaxdl.weights.adapt import has_adapter, merge_adapter
 from jaxdl.weights.card import CARD
 from jaxdl.weights.checkpoint import Checkpoint, save
@@ -100,6 +103,9 @@ def _train(
         if validation is not None:
             for leak in check_validation(begun.network, source, validation, allow=begun.execution.allow):
                 console.print(f"Caution: {leak.said}", soft_wrap=True, highlight=False)
+        elif found := contradictions(source):
+            said, remedy = say_contradictions(source, found), REMEDIES["labels"]
+            console.print(f"Caution: {said}. {remedy}", soft_wrap=True, highlight=False)
         with begun.shown(plan.epochs, plan) as execution:
             trained = train(
                 begun.network, source, plan, task=begun.task, validation=validation, head=head, execution=execution
@@ -123,10 +129,23 @@ def _divided(begun: Begun, validation_fraction: float, seed: int) -> tuple[Sourc
         console.print(f"{given.name}: it measures the curves, and is not trained on", soft_wrap=True, highlight=False)
         validation, broken = without_broken(given, begun.running.skip_broken)
         begun.broken += broken
-        return begun.source, validation
+        return (
+            _without_contradictions(begun, validation)
+            if begun.subject.drop_contradicting
+            else (begun.source, validation)
+        )
     if validation_fraction:
         return hold_out(begun.source, validation_fraction, seed, begun.task)
     return begun.source, None
+
+
+def _without_contradictions(begun: Begun, validation: Source) -> tuple[Source, Source]:
+    """What is learned from and what measures, without what is equal in the two but labelled differently."""
+    count = len(begun.source)
+    _, dropped = without_contradictions(together(begun.source, validation))
+    begun.broken += dropped.named
+    kept = np.setdiff1d(np.arange(count + len(validation)), dropped.indices)
+    return sources.subset(begun.source, kept[kept < count]), sources.subset(validation, kept[kept >= count] - count)
 
 
 def _write(run: RunFolder, trained: Trained) -> None:

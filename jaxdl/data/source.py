@@ -402,7 +402,6 @@ class Joined(Source):
     in_memory = property(lambda self: self.one.in_memory or self.two.in_memory)
     groups = property(lambda self: self._both("groups"))
     times = property(lambda self: self._both("times"))
-    names = property(lambda self: self._both("names"))
     texts = property(lambda self: self._both("texts"))
 
     @property
@@ -413,6 +412,18 @@ class Joined(Source):
             return None
         counts = len(self.one), len(self.two)
         return np.concatenate([np.ones(n) if w is None else w for w, n in zip(given, counts, strict=True)])
+
+    @property
+    def names(self) -> Sequence[str] | None:
+        """Where either has none, what its examples come from with their number there; None where that is the same."""
+        parts = (self.one, self.two)
+        if all(part.names is None for part in parts) and self.one.name == self.two.name:
+            return None
+        return [
+            name
+            for part in parts
+            for name in (part.names if part.names is not None else [f"{part.name}[{i}]" for i in range(len(part))])
+        ]
 
     def _both(self, what: str) -> Any:
         """One value per example of both; None where either has none."""

@@ -10,18 +10,19 @@ from jaxdl.data.source import Source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.training.features import DataStore, kept
 from jaxdl.training.setup import Init
-from jaxdl.validation.leakage.duplicates import LARGEST, Copies, are_telling, find_copies
+from jaxdl.validation.leakage.duplicates import LARGEST, Copies, are_telling, contradictions, find_copies
 from jaxdl.validation.leakage.frames import Frames, frames_tested, measure_frames
 from jaxdl.validation.leakage.near_duplicate_images import holds_pictures
 from jaxdl.weights.checkpoint import Checkpoint
 
-LeakName = Literal["groups", "times", "duplicates", "near-duplicates", "frames", "parent"]
+LeakName = Literal["labels", "groups", "times", "duplicates", "near-duplicates", "frames", "parent"]
 LEAKS = get_args(LeakName)
 NEW = "\n  "
 FEW = (
     0.25  # share of the tested examples up to which neighbours in a sequence are a caution: blocks of frames have ends
 )
 SHOWN = 3  # examples that a message names
+LISTED = 10  # sets of equal examples with labels that contradict each other
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
 
@@ -48,6 +49,8 @@ class Leak:
 
 
 REMEDIES = {
+    "labels": "Of each of these keep one, with the right label (of image files: delete the others); or leave all of "
+    "them out: --drop-contradicting, from Python source, dropped = validation.leakage.drop_contradictions(source)",
     "groups": "Use the splitter 'stratified-group' or 'group' (one of your own must keep the groups together)",
     "times": "Use the splitter 'time-series' or 'purged'",
     "duplicates": "Remove the copies, or keep them on one side: --group-duplicates, from Python "
@@ -70,6 +73,8 @@ def check_leaks(
 ) -> list[Leak]:
     """Looks for all that would make the folds' scores too good, before anything is trained.
 
+    - ``labels``: examples are equal, but their labels differ: one image in two classes. A caution alone where no fold
+      trains on one and tests another, and where duplicates are allowed.
     - ``groups``: the source has groups, and a fold trains on some of a group and tests others of it.
     - ``times``: the source has times, and a fold tests examples that are older than some that it trains on. (Splitters
       that purge are made for this.)
@@ -107,6 +112,7 @@ def check_leaks(
         store, lambda: ("frames", source.fingerprint(), tuple(source.names or ())), lambda: measure_frames(source)
     )
     found = [
+        *_of_labels(source, parts, copies, caution="duplicates" in allow),
         *_of_groups(source, parts),
         *_of_times(source, parts, purged=split.purged),
         *_of_copies(source, parts, copies),
@@ -124,18 +130,19 @@ def check_validation(init: Init, source: Source, validation: Source, *, allow: I
 
     Groups are the same on both sides where they are called the same.
     """
-    count = len(source) + len(validation)
-    both = source.join(validation, _classes(source, validation))
-    train, test = np.split(np.arange(count), [len(source)])
-    return check_leaks(init, both, _Parts([train], [test], purged=True), allow=allow)
+    train, test = np.split(np.arange(len(source) + len(validation)), [len(source)])
+    return check_leaks(init, together(source, validation), _Parts([train], [test], purged=True), allow=allow)
 
 
-def _classes(*sources: Source) -> np.ndarray:
-    """The classes of the examples of all; zeros where they have none."""
-    targets = [source.targets() for source in sources]
-    if all(isinstance(one, np.ndarray) and one.ndim == 1 and one.dtype.kind in "iu" for one in targets):
-        return np.concatenate(targets)
-    return np.zeros(sum(map(len, sources)), np.int32)
+def together(source: Source, validation: Source) -> Source:
+    """Both parts as one source, with the classes of the first; zeros as labels where they have none."""
+    ours, theirs = source.targets(), validation.targets()
+    if not all(isinstance(y, np.ndarray) and y.ndim == 1 and y.dtype.kind in "iu" for y in (ours, theirs)):
+        return source.join(validation, np.zeros(len(source) + len(validation), np.int32))
+    names = list(source.class_names)
+    foreign = [name for name in validation.class_names if name not in names]
+    places = np.array([(names + foreign).index(name) for name in validation.class_names], np.int64)
+    return source.join(validation, np.concatenate([ours, places[theirs] if len(places) else theirs]))
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,15 +166,40 @@ def _refuse(source: Source, found: Sequence[Leak], allow: Sequence[str], *, held
         return list(found)
     names = [leak.name for leak in refused]
     listed = [leak.said for leak in refused]
-    remedies = ["Remove them, or give a part of your own to measure on"]
-    if not held_out:
-        remedies = list(dict.fromkeys(REMEDIES[name] for name in names))
+    apart = "Remove them, or give a part of your own to measure on"
+    remedies = list(dict.fromkeys(apart if held_out and name != "labels" else REMEDIES[name] for name in names))
     alone = len(refused) == 1
     raise InputError(
         f"the score on {source.name} would be too good{': ' if alone else ':' + NEW}{NEW.join(listed)}"
         f"{'. ' if alone else chr(10)}{'. '.join(remedies)}. To go on all the same: --allow {' '.join(names)}, from "
         f"Python allow=({', '.join(map(repr, names))},)"
     )
+
+
+def _of_labels(source: Source, folds: Folds, copies: Copies, *, caution: bool) -> Iterator[Leak]:
+    used = _union(part for fold in folds for part in fold)
+    found = [one for one in contradictions(source, copies) if np.isin(one, used).sum() > 1]
+    if found:
+        content = np.unique(copies.content[np.concatenate(found)])
+        apart = not any(
+            np.intersect1d(*(np.intersect1d(content, copies.content[p]) for p in fold)).size for fold in folds
+        )
+        said = f"labels: {say_contradictions(source, found)}"
+        yield Leak("labels", sum(map(len, found)), said, caution=caution or apart)
+
+
+def say_contradictions(source: Source, found: Sequence[np.ndarray]) -> str:
+    """How many examples are equal but labelled differently, and which."""
+    targets, names = source.targets(), source.class_names
+    count = sum(map(len, found))
+
+    def label(index: int) -> str:
+        value = targets[index]
+        return f" ({names[value]})" if value.ndim == 0 and value < len(names) else ""
+
+    sets = [" = ".join(f"{_name(source, i)}{label(i)}" for i in one.tolist()) for one in found[:LISTED]]
+    more = f", and {len(found) - LISTED} more" if len(found) > LISTED else ""
+    return f"{count} examples are equal to others but labelled differently: {', '.join(sets)}{more}"
 
 
 def _of_groups(source: Source, folds: Folds) -> Iterator[Leak]:
@@ -291,9 +323,12 @@ def _tested(leaked: np.ndarray) -> str:
 def _shown(source: Source, indices: Sequence[int], partners: Mapping[int, int] | None = None) -> str:
     """A few of the examples by name, each with its copy."""
     names = source.names
-
-    def name(index: int) -> str:
-        return str(int(index)) if names is None else str(names[index])
-
-    shown = [name(i) if partners is None else f"{name(i)} and {name(partners[i])}" for i in indices[:SHOWN]]
+    shown = [
+        _name(source, i) if partners is None else f"{_name(source, i)} and {_name(source, partners[i])}"
+        for i in indices[:SHOWN]
+    ]
     return ("" if names is not None else "numbers ") + ", ".join(shown) + (", …" if len(indices) > SHOWN else "")
+
+
+def _name(source: Source, index: int) -> str:
+    return str(int(index)) if source.names is None else str(source.names[index])

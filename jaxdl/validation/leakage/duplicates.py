@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxdl.data.source import Source, with_groups
+from jaxdl.data.source import Source, subset, with_groups
 from jaxdl.validation.leakage.near_duplicate_images import find_near_duplicate_images, holds_pictures, thumbnails
 from jaxdl.validation.leakage.near_duplicate_texts import find_near_duplicate_texts, long_enough
 
@@ -115,3 +115,33 @@ def duplicate_groups(source: Source, *, near: bool = True) -> Source:
     one, two = np.concatenate(edges).T
     labels = connected_components(coo_array((np.ones(len(one), bool), (one, two)), (n, n)), directed=False)[1]
     return with_groups(source, np.unique(labels[copies.content], return_inverse=True)[1])
+
+
+def contradictions(source: Source, copies: Copies | None = None) -> list[np.ndarray]:
+    """Equal examples whose labels differ, such as one image in two classes: ``int64[m]`` indices of each set of them.
+
+    Labels are classes, sets of labels or maps; numbers to regress on may differ between equal examples.
+
+    Args:
+      source: of the examples.
+      copies: of the source, if they are known already.
+    """
+    targets = source.targets()
+    if not isinstance(targets, np.ndarray) or targets.dtype.kind not in "iub":
+        return []
+    content = (find_copies(source, near=False) if copies is None else copies).content
+    order = np.argsort(content, kind="stable")
+    sets = np.split(order, np.flatnonzero(np.diff(content[order])) + 1)
+    return [one for one in sets if len(one) > 1 and (targets[one] != targets[one[0]]).any()]
+
+
+def drop_contradictions(source: Source) -> tuple[Source, np.ndarray]:
+    """`source` without examples that are equal but labelled differently, and their indices; see `contradictions`.
+
+    Nobody knows which of their labels is right: all of them are left out.
+    """
+    found = contradictions(source)
+    if not found:
+        return source, np.zeros(0, np.int64)
+    dropped = np.sort(np.concatenate(found))
+    return subset(source, np.setdiff1d(np.arange(len(source)), dropped)), dropped
