@@ -1,6 +1,10 @@
 """What a model learns from."""
 
 from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
 
 from jaxdl.data.broken import skip_broken
 from jaxdl.data.builtin import digits
@@ -10,7 +14,7 @@ from jaxdl.data.folder_layout import SPLIT_NAMES
 from jaxdl.data.image_file import SUFFIXES, begins_as_image, printable
 from jaxdl.data.masks import VOID, MaskOptions, mask_splits, masks, masks_of
 from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing, RawPreprocessing, TablePreprocessing
-from jaxdl.data.source import Arrays, Source, subset, with_groups, with_weights
+from jaxdl.data.source import Arrays, Source, check_source, subset, with_groups, with_weights
 from jaxdl.data.table import TASKS, arrays, npz, wants_masks
 from jaxdl.data.tfds import from_tfds
 from jaxdl.errors import InputError, check_choice, nearest
@@ -25,6 +29,7 @@ __all__ = [
     "Source",
     "TablePreprocessing",
     "arrays",
+    "as_source",
     "csv",
     "digits",
     "folder",
@@ -96,6 +101,27 @@ def load(
         f"there is no '{shown}'; expected 'digits', a folder of class folders of images, an image, or a file .npz or "
         ".csv." + nearest(spec, ["digits", *(f"{path}:{s}" for s in splits_of(path))])
     )
+
+
+def as_source(given: Any) -> Source:
+    """The examples that a user gives to be predicted, without labels unless they have some.
+
+    Args:
+      given: a `Source`; an array ``[n, …]``, as `arrays` takes it; paths of images; or a path or spec as `load` takes
+        it, of whose splits `part_to_predict` is taken.
+
+    Raises:
+      InputError: if it is none of that.
+    """
+    if isinstance(given, Source):
+        return given
+    if isinstance(given, str | Path):
+        return load(given, part_to_predict(given), labelled=False)
+    if isinstance(given, list | tuple) and given and all(isinstance(one, str | Path) for one in given):
+        return images(given)
+    if isinstance(given, np.ndarray | jax.Array | list):
+        return arrays(given)
+    return check_source(given)
 
 
 def has_masks(spec: str | Path, task: str) -> bool:

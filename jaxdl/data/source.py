@@ -191,6 +191,7 @@ class Source(Shown):
             if self.weights is not None and len(self)
             else None,
             "times": f"{min(self.times)} to {max(self.times)}" if self.times is not None and len(self) else None,
+            "notes": "; ".join(self.notes) or None,
         }
 
 

@@ -14,7 +14,8 @@ from jaxdl.errors import InputError, check_choice
 LABELS = ("auto", "classification", "multilabel", "regression")  # what a label of an example may be
 TASKS = (*LABELS, "segmentation")
 MASKS = ("mask", "masks", "labels")  # what a file may call the targets of a segmentation, beside y
-MEMBERS = ("x", "y", "groups", "times", "texts", "weights", "class_names")  # that a file may hold
+IMAGE_CHANNELS = (1, 3, 4)
+MEMBERS = ("x", "y", "channels", "groups", "times", "texts", "weights", "class_names")  # that a file may hold
 SEVERAL = "several columns are labels, 0 or 1 each; multi-output regression is not supported yet"
 ALONE = "leave out the task multilabel to learn one class or number per example"
 MOST_CLASSES = 20  # whole numbers of more different values than that are taken for amounts
@@ -29,6 +30,7 @@ def arrays(
     times: Any = None,
     texts: Sequence[str] | None = None,
     weights: Any = None,
+    channels: str = "auto",
     name: str = "arrays",
     task: str = "auto",
 ) -> Arrays:
@@ -47,6 +49,8 @@ def arrays(
       texts: what each row of numbers was computed from, such as the sentence of an embedding: copies on both sides of
         a split are found by it; see `validation.leakage.near_duplicate_texts`.
       weights: how much each counts in training; see `with_weights`.
+      channels: ``"first"`` or ``"last"``, where arrays ``[n, a, b, c]`` have them. ``"auto"`` is last, but first for
+        uint8 images whose second axis alone is 1, 3 or 4, such as ``[n, 3, 32, 32]``: the source's notes say so.
       name: where they came from, for messages and reports.
       task: what `y` is, see `to_labels`.
 
@@ -64,6 +68,7 @@ def arrays(
         raise InputError(f"{name}: x has the type {x.dtype}; expected uint8 images or floats of one shape")
     if x.ndim < 2 or 0 in x.shape[1:]:
         raise InputError(f"{name}: x has the shape {x.shape}; expected [n, features] or [n, height, width, channels]")
+    x, notes = _channels_last(x, channels, name)
     if x.dtype != np.uint8 or x.ndim not in (3, 4):  # only images stay bytes
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity
             x = x.astype(np.float32)
@@ -84,9 +89,40 @@ def arrays(
     for what, values in {"y": labels, **extra}.items():
         if values is not None and len(values) != len(x):
             raise InputError(f"{name}: x has {len(x)} examples but {what} has {len(values)}; they must match")
+    extra["notes"] = notes
     extra["texts"] = None if texts is None else _texts(texts, x, name)
     extra["weights"] = None if weights is None else check_weights(weights, len(x), name)
     return Arrays(x, labels, names, name=name, **extra)
+
+
+def _channels_last(x: np.ndarray, channels: str, name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    """``x[n, height, width, channels]`` where it has four axes, and how its axes were read where that is no matter of
+    course.
+
+    Raises:
+      InputError: for what may be a single image, or channels said of what has none.
+    """
+    check_choice("channels", channels, ("auto", "first", "last"))
+    shape, is_image = list(x.shape), x.dtype == np.uint8
+    if channels != "auto" and x.ndim != 4:
+        raise InputError(f"{name}: channels is '{channels}', but x has the shape {shape}; leave it out")
+    if x.ndim == 3 and is_image and x.shape[2] in (3, 4) and min(x.shape[:2]) > 4:
+        raise InputError(
+            f"{name}: x is uint8{shape}: is it a single image, or {x.shape[0]} grey ones that are {x.shape[2]} pixels "
+            "wide? Give x[None] for the former, x[..., None] for the latter"
+        )
+    if x.ndim != 4:
+        return x, ()
+    looks_first = x.shape[1] in IMAGE_CHANNELS and x.shape[3] not in IMAGE_CHANNELS
+    said = f"x is {x.dtype}{shape}: read as {{}} × {{}} pixels with {{}} channels"
+    if channels == "first" or (channels == "auto" and looks_first and is_image):
+        moved = np.moveaxis(x, 1, -1)
+        return moved, (f"{said.format(*moved.shape[1:])}, which come first; channels='last' reads it otherwise",)
+    if channels == "auto" and looks_first:
+        return x, (f"{said.format(*x.shape[1:])}, which come last; channels='first' reads it otherwise",)
+    if x.dtype.kind in "ui" and not is_image:
+        return x, (f"x is {x.dtype}{shape}: read as numbers, not as images of 8 bits (uint8)",)
+    return x, ()
 
 
 def _texts(texts: Sequence[str], x: np.ndarray, name: str) -> tuple[str, ...]:
@@ -205,8 +241,8 @@ def _numbers(y: np.ndarray, name: str) -> np.ndarray:
 
 
 def npz(path: str | Path, *, task: str = "auto", classes: Any = None, void: Any = "auto") -> Arrays:
-    """A source from an ``.npz`` file with ``x``, and optionally ``y``, ``groups``, ``times``, ``texts`` and
-    ``class_names``, each as in `arrays`; `task` says what ``y`` is.
+    """A source from an ``.npz`` file with ``x``, and optionally ``y``, ``channels``, ``groups``, ``times``, ``texts``
+    and ``class_names``, each as in `arrays`; `task` says what ``y`` is.
 
     Args:
       path: the file.
@@ -234,6 +270,8 @@ def npz(path: str | Path, *, task: str = "auto", classes: Any = None, void: Any 
         raise InputError(f"'{path}' cannot be read as an .npz archive ({reason}); is it whole?") from error
     if "x" not in held:
         raise InputError(f"'{path}' has no array 'x'; it holds: {', '.join(file.files) or 'nothing'}")
+    if "channels" in held:
+        held["channels"] = str(held["channels"])
     x, y, class_names = held.pop("x"), held.pop("y", None), held.pop("class_names", None)
     if not wants_masks(task):
         return arrays(x, y, class_names=class_names, name=str(path), task=task, **held)

@@ -10,10 +10,10 @@ import jax
 import numpy as np
 
 from jaxdl.checks import check_type
-from jaxdl.data import stream
+from jaxdl.data import as_source, stream
 from jaxdl.data.batches import evaluation_batches
 from jaxdl.data.preprocessing import Preprocessing
-from jaxdl.data.source import Source, arrange_columns, check_source
+from jaxdl.data.source import Source, arrange_columns
 from jaxdl.errors import InputError
 from jaxdl.parallel.executor import over_data
 from jaxdl.shown import ROWS, Shown
@@ -198,7 +198,7 @@ def _first(predictions: Predictions, count: int) -> Predictions:
 
 def predict(
     checkpoint: Checkpoint,
-    source: Source,
+    source: Source | Any,
     *,
     batch_size: int = 64,
     execution: Execution = Execution(),  # noqa: B008
@@ -207,7 +207,8 @@ def predict(
 
     Args:
       checkpoint: a trained network; its card says how to prepare the examples and what is asked.
-      source: with or without labels; classes are matched to the checkpoint's by name.
+      source: with or without labels; classes are matched to the checkpoint's by name. Also an array ``[n, …]``, a path
+        or a list of paths of images: see `data.as_source`.
       batch_size: examples at a time.
       execution: whether they are read batch by batch, and by how many processes.
 
@@ -223,7 +224,8 @@ def predict(
     check_type("execution", execution, Execution)
     card, preprocessing = checkpoint.card, checkpoint.card.preprocessing
     card.check_trained()
-    if len(check_source(source)) == 0:
+    source = as_source(source)
+    if len(source) == 0:
         raise InputError(f"{source.name} holds no examples")
     source = arrange_columns(source, card.columns)
     if needs_tiles(preprocessing, source):

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.checks import check_arguments
+from jaxdl.data import as_source
 from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.source import Source, arrange_columns
 from jaxdl.errors import InputError
@@ -129,7 +130,7 @@ class EnsembleCheckpoint(Shown):
     @check_arguments
     def predict(
         self,
-        source: Source,
+        source: Source | Any,
         *,
         batch_size: int = 64,
         execution: Execution = Execution(),  # noqa: B008
@@ -137,8 +138,8 @@ class EnsembleCheckpoint(Shown):
         """What the members say together of every example of `source`: see `tasks.Task.combine`.
 
         Args:
-          source: with or without labels. With labels the predictions have scores, unless a member was trained on an
-            example: then asking for a score raises InputError.
+          source: as `training.predict.predict` takes it. With labels the predictions have scores, unless a member was
+            trained on an example: then asking for a score raises InputError.
           batch_size: see `training.predict.predict`, as `execution`.
           execution: whether the examples are read batch by batch.
 
@@ -149,6 +150,7 @@ class EnsembleCheckpoint(Shown):
           InputError: if the examples are of another kind or shape than the networks take, or the task's predictions
             cannot be averaged.
         """
+        source = as_source(source)
         weights = np.ones((len(self.cards), len(source)), np.float32)
         kept, members = self._average(source, weights, batch_size, execution)
         made = self._predictions(source, kept, "" if source.targets() is None else self.refusal(source))
