@@ -23,13 +23,20 @@ from jaxdl.commands.console import console, say_notes, scores_said
 from jaxdl.commands.run import Begun, open_run, without_broken, without_contradictions
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
+from jaxdl.report.kept import held_out_scores, kept_of
+from jaxdl.report.table import baseline_rows, left_out, uneven
+from jaxdl.report.uncertainty import interval_said
 from jaxdl.tasks.examples import load_examples
+from jaxdl.tasks.metric import percent
 from jaxdl.training.plan import Plan
 from jaxdl.training.progress import without_prefix
 from jaxdl.training.resume import RunFolder
 from jaxdl.training.transfer import Trained, hold_out, train
+from jaxdl.validation.baselines import NO_TABLE
+from jaxdl.validation.held_out import HELD_OUT, LEVEL, held_out_result
 from jaxdl.validation.leakage import contradictions
 from jaxdl.validation.leakage.checks import REMEDIES, check_validation, say_contradictions, together
+from jaxdl.validation.result import Result
 from jaxdl.weights.adapt import has_adapter, merge_adapter
 from jaxdl.weights.card import CARD
 from jaxdl.weights.checkpoint import Checkpoint, save
@@ -113,9 +120,11 @@ def _train(
         if merges and has_adapter(trained.checkpoint):
             best = None if trained.best is None else merge_adapter(trained.best)
             trained = Trained(merge_adapter(trained.checkpoint), best, trained.best_epoch)
-        _write(begun.run, trained)
+        held_out = None if validation is None else held_out_result(begun.network, trained, source, validation)
+        _write(begun.run, trained, held_out)
+        begun.run.known["best_epoch"] = trained.best_epoch
         begun.finish()
-        _tell(trained, begun.run.path)
+        _tell(trained, held_out, plan.early_stopping is not None, begun.run.path)
 
 
 def _divided(begun: Begun, validation_fraction: float, seed: int) -> tuple[Source, Source | None]:
@@ -148,18 +157,42 @@ def _without_contradictions(begun: Begun, validation: Source) -> tuple[Source, S
     return sources.subset(begun.source, kept[kept < count]), sources.subset(validation, kept[kept >= count] - count)
 
 
-def _write(run: RunFolder, trained: Trained) -> None:
+def _write(run: RunFolder, trained: Trained, held_out: Result | None) -> None:
     """The checkpoints, each whole; the run's own card comes last, since it says that all is there."""
+    if held_out is not None:
+        made = run.fresh(HELD_OUT)
+        made.mkdir(parents=True)
+        held_out.write_to(made)
+        run.place_folder(made, HELD_OUT)
     if trained.best is not None:
         run.place_folder(save(trained.best, run.fresh("best")), "best")
     run.place(save(trained.checkpoint, run.fresh("result")), last=CARD)
 
 
-def _tell(trained: Trained, out: Path) -> None:
-    task, last = trained.checkpoint.card.task, trained.checkpoint.history[-1]
+def _tell(trained: Trained, held_out: Result | None, stopped: bool, out: Path) -> None:
+    """Scores of the network that is kept, with an interval and other models beside it, and where the best epoch is."""
+    task = trained.checkpoint.card.task
+    kept = kept_of(trained.checkpoint.history, trained.best_epoch, stopped)
     for what, begins in {"training": "train_", "held out": "test_"}.items():
-        if scores := without_prefix(last, begins):
-            console.print(f"{what}: {', '.join(sorted(scores_said(task, scores)))}")
+        if scores := without_prefix(kept.row, begins):
+            _print(f"{what}: {', '.join(sorted(scores_said(task, scores)))}")
+    if held_out is not None:
+        results = {"": held_out}
+        if held_out.interval:
+            _print(f"{percent(LEVEL, decimals=0)} interval: {''.join(interval_said(held_out))}")
+        for row in baseline_rows(results):
+            told = {task.metric: row["mean"], "loss": row["loss"]}
+            _print(f"{row['method']}: {', '.join(scores_said(task, {n: v for n, v in told.items() if v is not None}))}")
+        for said in (uneven(results), *left_out(results)):
+            if said and NO_TABLE not in said:
+                _print(said)
     if trained.best_epoch is not None:
-        console.print(f"best epoch: {trained.best_epoch}, in {out / 'best'}", soft_wrap=True)
-    console.print(f"checkpoint in {out}", soft_wrap=True)
+        _print(f"best epoch: {trained.best_epoch}, in {out / 'best'}")
+        if kept.best is not None and kept.best is not kept.row:
+            _print(f"held out, epoch {trained.best_epoch}: {', '.join(scores_said(task, held_out_scores(kept.best)))}")
+        _print(kept.said)
+    _print(f"checkpoint in {out}")
+
+
+def _print(line: str) -> None:
+    console.print(line, soft_wrap=True, highlight=False)

@@ -74,11 +74,14 @@ def outlook(curve: LearningCurve) -> str:
     shown = percent if shares else "{:.3g}".format
     points = " points" if shares else ""
     gain, low, high = (_value(curve, value) for value in (law.gain, law.gain_low, law.gain_high))
+    fitted, measured = curve.score_of(law(np.float64(largest))), curve.points[-1]["mean"]
     ends = sorted(curve.score_of(error) for error in (law.error_low, law.error_high))
+    reach = " to ".join(_value(curve, end) for end in ends)
     text = (
         f"With {law.doubled:.0f} training examples instead of {largest:.0f}: {curve.metric} about "
-        f"{shown(curve.score_of(law.error))} (95 % interval {' to '.join(_value(curve, end) for end in ends)}), a gain "
-        f"of {gain}{points} ({low} to {high}). The error follows {law.asymptote:.2g} + {law.scale:.3g} · "
+        f"{shown(curve.score_of(law.error))} (95 % interval {reach}). Measured with "
+        f"{largest:.0f}: {shown(measured)}. The fitted curve gives {shown(fitted)} there, so that along the curve "
+        f"the gain is {gain}{points} ({low} to {high}). The error follows {law.asymptote:.2g} + {law.scale:.3g} · "
         f"n^-{law.exponent:.2g}"
     )
     return text + ("; a gain of nothing is within the noise." if law.gain_low == 0 else ".")

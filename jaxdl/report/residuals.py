@@ -15,8 +15,8 @@ def show_residuals(result: Result) -> Section:
     error = predicted - target
     scatter, residuals = draw_regression(target, predicted)
     small = (
-        "Held-out predictions of all folds together. On the dashed lines a prediction equals the truth. Residuals that "
-        "bend or fan out along the prediction are structure that the model has missed."
+        "Held-out predictions, of all folds together. On the dashed lines a prediction equals the truth. Residuals "
+        "that bend or fan out along the prediction are structure that the model has missed."
     )
     worst = np.argsort(-np.abs(error), kind="stable")[:EXAMPLES]
     lines = [

@@ -14,6 +14,7 @@ from jaxdl.report.answer import check_source
 from jaxdl.tasks import Task
 from jaxdl.tasks.examples import load_examples
 from jaxdl.training.transfer import hold_out
+from jaxdl.validation.held_out import HELD_OUT
 from jaxdl.validation.result import RESULT, Result, load_result
 from jaxdl.validation.search.result import SEARCH
 from jaxdl.weights.card import CARD
@@ -37,6 +38,8 @@ class Run:
       parent: the checkpoint that training started from, or None.
       source: the examples of the run, or None.
       fresh: examples that a checkpoint did not train on, where they can be told apart, or None.
+      held_out: what a checkpoint of pretraining or fine-tuning scores on what was held out from it; None where nothing
+        was, or by an older release.
       missing: for ``"networks"``, ``"parent"`` and ``"source"`` a sentence on why it is not there.
     """
 
@@ -49,6 +52,7 @@ class Run:
     source: Source | None
     fresh: Source | None
     missing: Mapping[str, str]
+    held_out: Result | None = None
 
     @property
     def checkpoint(self) -> Checkpoint | None:
@@ -120,7 +124,8 @@ def load_run(path: str | Path, source: Source | None = None, models: OwnModels =
             source = _without(source, [name for name, _ in told.get("broken") or ()])
         if result:
             check_source(source, path.name, result)
-    return Run(path, kind, told, result, networks, parent, source, fresh, missing)
+    held_out = load_result(path / HELD_OUT) if not result and (path / HELD_OUT / RESULT).is_file() else None
+    return Run(path, kind, told, result, networks, parent, source, fresh, missing, held_out)
 
 
 class Told(TypedDict, total=False):
@@ -134,6 +139,7 @@ class Told(TypedDict, total=False):
     settings: Mapping[str, Any]
     broken: Sequence[Sequence[str]]
     finished: bool
+    best_epoch: int | None
 
 
 def read_told(path: Path) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.models import describe
 from jaxdl.report.answer import show_answer, show_curves, show_facts, show_scores
+from jaxdl.report.kept import held_out_scores, kept_of
 from jaxdl.report.markup import (
     GENERATOR,
     Section,
@@ -25,7 +26,17 @@ from jaxdl.report.search import show_search
 from jaxdl.report.sections import section, task_sections
 from jaxdl.report.shown import Shown
 from jaxdl.report.study import read_study
-from jaxdl.report.table import brief, describe_environment, flat_plan, how_made, plain, results_table
+from jaxdl.report.table import (
+    baseline_rows,
+    brief,
+    describe_environment,
+    flat_plan,
+    how_made,
+    left_out,
+    plain,
+    results_table,
+    uneven,
+)
 from jaxdl.report.uncertainty import show_uncertainty
 from jaxdl.report.units import LOSS, curve_metrics, find_metric, measure
 from jaxdl.tasks import Metric
@@ -118,8 +129,10 @@ def _method(result: Result) -> str:
 
 def _sections(run: Run) -> list[Section]:
     name = _method(run.result) if run.result else _model_name(run)
-    shown = Shown(run.task, name, run.result, run.source, run)
+    shown = Shown(run.task, name, run.result or run.held_out, run.source if run.result else run.fresh, run)
     first = _of_result(run, name) if run.result else [("The answer", lambda: _show_last(run))]
+    if run.held_out:
+        first.append(("How sure is the number?", lambda: show_uncertainty(run.held_out)))
     first.append(("Learning curves", lambda: show_curves({_model_name(run): run.history}, *_measured(run))))
     last: list[tuple[str, Callable[[], Section]]] = [
         ("Stages", lambda: show_stages(run)),
@@ -148,27 +161,32 @@ def _measured(run: Run) -> tuple[Mapping[str, Metric], Any]:
 
 
 def _show_last(run: Run) -> Section:
-    """What the last epoch of a training measured."""
+    """What the training measured in the epoch that the checkpoint is of, with other models beside it."""
     if not run.history:
         raise InputError("The checkpoint keeps no history of its training.")
-    last = run.history[-1]
-    measured = {
-        part: without_prefix(last, prefix) for part, prefix in (("training part", "train_"), ("held-out part", "test_"))
-    }
+    kept = kept_of(run.history, run.told.get("best_epoch"), run.plan.get("early_stopping") is not None)
+    measured = {"training part": without_prefix(kept.row, "train_"), "held-out part": held_out_scores(kept.row)}
+    if kept.best is not None and kept.best is not kept.row:
+        measured[f"held-out part, epoch {kept.best['epoch']}, in best"] = held_out_scores(kept.best)
     names = dict.fromkeys(name for values in measured.values() for name in values)
     names = sorted(names, key=lambda name: name != LOSS.name)  # the loss first, as in the curves
+    said = [f"After epoch {kept.row['epoch']}, step {kept.row.get('step', '–')}.", kept.said]
+    if any(measured.values()) and not measured["held-out part"]:
+        said.append("Nothing was held out: this says how well the training examples were learned, no more.")
+    else:
+        said.append("One held-out part is one sample: cross-validate says how much such a number varies.")
+    if run.held_out:
+        beside = {"": run.held_out}
+        for row in baseline_rows(beside):
+            measured[row["method"]] = row["means"] | {LOSS.name: row["loss"]}
+        said += [one for one in (uneven(beside), *left_out(beside)) if one]
     lines = [
-        [part, *(measure(find_metric(name, run.task), values.get(name)) for name in names)]
+        [escaped(part), *(measure(find_metric(name, run.task), values.get(name)) for name in names)]
         for part, values in measured.items()
         if values
     ]
-    said = f"After epoch {last['epoch']}, step {last.get('step', '–')}."
-    if len(lines) == 1:
-        said += " Nothing was held out, so that this says how well the training examples were learned, no more."
-    else:
-        said += " One held-out part is one sample: cross-validate says how much such a number varies."
     table = make_table(["", *map(escaped, names)], lines, "numbers")
-    return Section("The answer", in_scroll(table, "The answer") + f"<p>{escaped(said)}</p>")
+    return Section("The answer", in_scroll(table, "The answer") + f"<p>{escaped(' '.join(said))}</p>")
 
 
 def _facts(run: Run) -> dict[str, str]:

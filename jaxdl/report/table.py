@@ -62,6 +62,8 @@ def results_table(results: Mapping[str, Result], truth: Mapping[str, float] | No
 def baseline_rows(results: Mapping[str, Result]) -> list[dict[str, Any]]:
     """Rows in the form of `results_table` of other models on the same folds: those of the first result that has any.
 
+    They also have ``means`` over folds, by metric.
+
     None of what was left out, see `left_out`, nor where the results are of several splits.
     """
     if len({result.split["sha256"] for result in results.values()}) > 1:
@@ -72,9 +74,9 @@ def baseline_rows(results: Mapping[str, Result]) -> list[dict[str, Any]]:
 
 def _baseline_row(result: Result, told: BaselineTold) -> dict[str, Any]:
     task = result.asked
-    means = {name: mean_and_spread(folds) for name, folds in told["folds"].items()}
-    mean, std = means.get(result.metric, (None, None))
-    loss = means.get(task.LOSS, (None, None))[0]
+    means = {name: mean_and_spread(folds)[0] for name, folds in told["folds"].items()}
+    mean, std = mean_and_spread(told["folds"].get(result.metric, ()))
+    loss = means.get(task.LOSS)
     return {
         "method": told["name"],
         "task": result.task,
@@ -82,7 +84,8 @@ def _baseline_row(result: Result, told: BaselineTold) -> dict[str, Any]:
         "mean": mean,
         "std": std,
         "truth": None,
-        "others": {name: measure(find_metric(name, task), means.get(name, (None,))[0]) for name in _others(result)},
+        "others": {name: measure(find_metric(name, task), means.get(name)) for name in _others(result)},
+        "means": means,
         "loss": np.nan if loss is None else loss,
         "loss_word": loss_word(find_metric(LOSS.name, task)),
         "seconds": told.get("seconds"),

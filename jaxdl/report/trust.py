@@ -25,7 +25,8 @@ def show_confusion(method: str, result: Result) -> Section:
     check_classes(result.out_of_fold, result.asked)
     counts = result.confusion_matrix()
     names = [escaped(name) for name in result.asked.names]
-    said = f"Held-out predictions of “{escaped(method)}”, all folds together: blue are right, orange wrong."
+    together = ", all folds together" if len(result.folds) > 1 else ""
+    said = f"Held-out predictions of “{escaped(method)}”{together}: blue are right, orange wrong."
     picture = in_scroll(draw_confusion(method, result), "Picture of the confusion matrix")
     pairs_table = ""
     wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)

@@ -32,6 +32,7 @@ METHODS = {
     "wider": "the wider of the corrected resampled t (Nadeau & Bengio 2003) and a bootstrap of held-out predictions",
     "corrected-t": "the corrected resampled t (Nadeau & Bengio 2003)",
     "bootstrap": "a bootstrap of held-out predictions",
+    "held-out": "the spread of held-out predictions, of this network alone",
     "nested": "nested cross-validation (Bates, Hastie & Tibshirani 2024)",
 }
 
@@ -57,10 +58,12 @@ def _interval(result: Result) -> str:
         return "<p>There are too few independent examples to make an interval of.</p>"
     ends, rest = interval_said(result)
     said = f"<p>{percent(found['level'], decimals=0)} interval: <b>{ends}</b>{escaped(rest)}.</p>"
-    small = (
-        f"Method: {METHODS[found['method']]}. The spread of the folds divided by √K would be narrower, and would miss "
-        "the truth several times as often as it claims, because the folds' training parts overlap."
-    )
+    small = f"Method: {METHODS[found['method']]}."
+    if len(result.folds) > 1:
+        small += (
+            " The spread of the folds divided by √K would be narrower, and would miss the truth several times as often "
+            "as it claims, because the folds' training parts overlap."
+        )
     caution = f"<p><b>Caution</b>: {escaped(result.caution)}</p>" if result.caution else ""
     return caution + said + note(" ".join([small, *apart(result)]))
 
@@ -92,13 +95,18 @@ def apart(result: Result) -> list[str]:
 
 
 def _metrics(found: dict[str, Any], title: str) -> str:
-    lines = []
+    lines, several = [], False
     for name, pooled in found["pooled"].items():
         folds = [value for value in found["folds"][name] if value is not None]
         ends = [f"{value:.4g}" for value in (min(folds), max(folds))] if folds else ["–", "–"]
+        several |= len(found["folds"][name]) > 1
         lines.append([escaped(word(name)), "–" if pooled is None else f"{pooled:.4g}", *ends])
-    table = make_table(["metric", "all held-out predictions", "lowest fold", "highest fold"], lines, "numbers")
+    headers = ["metric", "all held-out predictions", "lowest fold", "highest fold"]
+    if not several:
+        headers, lines = headers[:2], [line[:2] for line in lines]
+    table = make_table(headers, lines, "numbers")
     why = "".join(note(f"{word(name)}: {reason}.") for name, reason in found["undefined"].items())
+    why += "".join(note(f"{word(name)}: {said}") for name, said in found.get("notes", {}).items())
     return in_scroll(table, title) + why + (note(found["left_out"]) if "left_out" in found else "")
 
 

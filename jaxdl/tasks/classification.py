@@ -109,6 +109,14 @@ CONFORMAL = {
     # larger where the network is unsure, and never empty: fairer to what is hard
     "adaptive": SetScore("adaptive", lambda logits: cumulative_probability(probabilities(logits))),
 }
+BRIER = (
+    "As scikit-learn's brier_score_loss: with two classes the mean squared error of the probability of one class, from "
+    "0 to 1; with more classes the sum of this over all of them, from 0 to 2 (Brier 1950)."
+)
+CALIBRATION = (
+    "Few predictions make it too large, by chance, in every fold. All held-out predictions are more, so that their "
+    "value can lie below that of every fold; errors of different folds can also cancel."
+)
 COUNTS = dict(columns=_counts, reads=("target", "predicted", "right"))
 LOSS = dict(higher_is_better=False, best=0.0, scale="distance")
 METRICS: Mapping[str, Metric] = {
@@ -130,7 +138,7 @@ METRICS: Mapping[str, Metric] = {
         ),
         class_auc(),
         Mean("log_loss", value="nats", bounds=(0.0, MOST_NATS), **LOSS),
-        Mean("brier", value="brier", bounds=(0.0, 2.0), **LOSS),
+        Mean("brier", value="brier", bounds=(0.0, 2.0), note=BRIER, **LOSS),
         NoInterval(
             "expected_calibration_error",
             measure=_calibration_error,
@@ -138,6 +146,7 @@ METRICS: Mapping[str, Metric] = {
             bounds=(0.0, 1.0),
             best=0.0,
             reads=("confidence", "right"),
+            note=CALIBRATION,
         ),
     )
 }
@@ -285,8 +294,8 @@ class Classification(ClassWeights):
           targets: ``int[n]``.
 
         Returns:
-          ``target``, ``predicted``, ``right`` (1 or 0), ``nats`` (cross-entropy, cut at `MOST_NATS`), ``brier`` (sum
-          over classes, from 0 to 2), ``confidence`` (of the predicted class), ``scores`` (log-odds, to `TIES` decimals:
+          ``target``, ``predicted``, ``right`` (1 or 0), ``nats`` (cross-entropy, cut at `MOST_NATS`), ``brier`` (see
+          `BRIER`), ``confidence`` (of the predicted class), ``scores`` (log-odds, to `TIES` decimals:
           of two classes the difference of the logits ``[n]``, else each class against the rest ``[n, classes]``),
           ``probabilities`` and ``decision`` (as scikit-learn's ``decision_function``).
         """
@@ -305,7 +314,7 @@ class Classification(ClassWeights):
             "predicted": predicted,
             "right": (predicted == targets).astype(logits.dtype),
             "nats": xp.minimum(nats, MOST_NATS),
-            "brier": xp.square(p - is_target).sum(-1),
+            "brier": xp.square(p - is_target).sum(-1) / (2 if len(classes) == 2 else 1),
             "confidence": p.max(-1),
             "scores": xp.round(_log_odds(xp, logits) if difference is None else difference, TIES),
             "probabilities": p,

@@ -34,6 +34,7 @@ class Metric:
       averaged: whether the score of a cross-validation is the mean over folds; else the rows of all folds are pooled.
       undefined: why a score can be NaN.
       reads: keys of the record that it needs; empty if it may read all of them.
+      note: a sentence that a reader of its values needs, such as the convention of a score that has several.
     """
 
     name: str
@@ -45,6 +46,7 @@ class Metric:
     averaged: bool = False
     undefined: str = "the score is not defined for these examples"
     reads: tuple[str, ...] = ()
+    note: str = ""
 
     @property
     def sign(self) -> int:

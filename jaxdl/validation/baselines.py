@@ -5,7 +5,7 @@ Both are fitted to a fold's training part alone, so that a result can be read be
 
 import dataclasses
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -14,7 +14,6 @@ import numpy as np
 from jaxdl.data.source import Source
 from jaxdl.tasks import Task
 from jaxdl.validation.result import LOGITS, Result, finite
-from jaxdl.validation.splits import Split
 from jaxdl.validation.told import BaselineTold
 
 TREES = "gradient-boosted trees"
@@ -84,15 +83,21 @@ def _rows(source: Source) -> np.ndarray:
     return np.concatenate([np.asarray(a, np.float64).reshape(len(source), -1) for a in jax.tree.leaves(whole)], 1)
 
 
-def with_baselines(result: Result, targets: Any, split: Split, trees: Trees) -> Result:
-    """The result with what both models score on its held-out rows; `targets` are those of every example."""
+def with_baselines(result: Result, targets: Any, train: Sequence[np.ndarray], trees: Trees) -> Result:
+    """The result with what both models score on its held-out rows.
+
+    Args:
+      result: without them.
+      targets: of every example.
+      train: indices of the training part of each fold of the result.
+      trees: of the same folds.
+    """
     task = result.asked
-
-    def guesses(row: Mapping[str, Any]) -> Any:
-        part = split.train[row["fold"]]
-        return task.baseline(jax.tree.map(lambda array: array[part], targets), row["test"])
-
-    constant = _scored_as(result, [guesses(row) for row in result.folds])
+    guesses = [
+        task.baseline(jax.tree.map(lambda array, part=part: array[part], targets), row["test"])
+        for part, row in zip(train, result.folds, strict=True)
+    ]
+    constant = _scored_as(result, guesses)
     names = dict.fromkeys((result.metric, task.LOSS))
     pooled = {name: constant.sample(name).pooled_score for name in names if _can(constant, name)}
     told = [_told(task.BASELINE, constant)]

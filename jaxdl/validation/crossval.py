@@ -123,8 +123,8 @@ def run_folds(asked: Folds, execution: Execution) -> Result:
     elif method != "auto":
         check_method(method, count)
     result = train_folds(asked, execution)
-    rows = [[part[row["fold"]] for row in result.folds] for part in (split.train, split.test)]
-    result = with_baselines(result, source.targets(), split, grow_trees(source, result.asked, *rows))
+    train, test = ([part[row["fold"]] for row in result.folds] for part in (split.train, split.test))
+    result = with_baselines(result, source.targets(), train, grow_trees(source, result.asked, train, test))
     if method != "nested":
         return summarised(result, source.groups, method)
 

@@ -84,6 +84,7 @@ class MetricsTold(TypedDict):
     pooled: Mapping[str, float | None]
     folds: Mapping[str, Sequence[float | None]]
     undefined: Mapping[str, str]
+    notes: NotRequired[Mapping[str, str]]
 
 
 class CalibrationTold(TypedDict):

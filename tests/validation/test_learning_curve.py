@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ from jaxdl.report.learning_curve import outlook
 from jaxdl.tasks import choose_task
 from jaxdl.training.resume import Interrupted, RunFolder
 from jaxdl.validation.learning_curve import load_learning_curve
+from jaxdl.validation.power_law import PowerLaw
 from jaxdl.validation.splits import split_source
 from jaxdl.validation.statistics.intervals import interval
 from jaxdl.validation.training_sizes import nested_parts, resolve_sizes
@@ -175,6 +177,19 @@ def test_an_interrupted_curve_goes_on_to_the_same_numbers(curve, tmp_path):
 def test_too_few_sizes_foretell_nothing(curve):
     assert curve.law is None
     assert "there are 3 sizes" in outlook(curve)
+
+
+def test_a_gain_is_told_along_the_curve_with_the_measured_score_beside_it(curve):
+    """The curve misses the measured score at the largest size: both are named, and the gain is of which is said."""
+    size = curve.points[-1]["size"]
+    law = PowerLaw(0.1, 2.0, 1.0, 2 * size, 0.1 + 1 / size, 0.1, 0.3, 1 / size, 0.0, 2 / size)
+    measured, fitted, doubled = curve.points[-1]["mean"], 0.9 - 2 / size, 0.9 - 1 / size
+    assert measured != pytest.approx(fitted, abs=0.01)
+    said = outlook(dataclasses.replace(curve, law=law))
+    told = [float(number) for number in re.findall(r"(-?\d+\.\d) %", said)]
+    assert told == pytest.approx([100 * doubled, 100 * measured, 100 * fitted], abs=0.051)
+    gain = float(re.search(r"gain is (-?[\d.]+) points", said)[1])
+    assert gain == pytest.approx(100 * (doubled - fitted), abs=0.051)
 
 
 @pytest.mark.slow

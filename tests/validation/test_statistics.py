@@ -350,7 +350,7 @@ def test_metrics_are_scikit_learns(classes):
     assert found["pooled"]["auc"] == pytest.approx(np.mean(areas))  # ranks of different networks share no scale
     assert found["folds"]["auc"] == pytest.approx(areas)
     brier = (
-        2 * sk.brier_score_loss(label, chances[:, 1])
+        sk.brier_score_loss(label, chances[:, 1])
         if classes == 2
         else np.square(chances - np.eye(3)[label]).sum(1).mean()
     )

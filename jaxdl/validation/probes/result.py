@@ -193,7 +193,7 @@ class ProbeResult(Shown, Saved):
             question=task.plain(),
             own=task,
         )
-        return with_baselines(result, self.labels, self.split, self.trees)
+        return with_baselines(result, self.labels, self.split.train, self.trees)
 
     def as_dict(self) -> dict[str, Any]:
         """Grids, scores and choices of all heads, for JSON."""

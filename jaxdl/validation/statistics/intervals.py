@@ -37,6 +37,7 @@ ABOUT = {
         "{metric} on new examples of the same kind, of the very networks that were trained here; other training "
         "examples are not allowed for"
     ),
+    "held-out": "{metric} of this very network, trained on {train} examples, on new examples of the same kind",
     "nested": "{metric} on new examples of the same kind, of a network trained on all {train} examples",
 }
 

@@ -22,7 +22,8 @@ def measure(result: Result) -> dict[str, Any]:
 
     Returns:
       ``pooled``: by name, over all out-of-fold rows, or for a metric that is averaged the mean over folds; ``folds``:
-      by name a list with the value of each fold; ``undefined``: by name why a value is None. What needs probabilities
+      by name a list with the value of each fold; ``undefined``: by name why a value is None; ``notes``: by name what a
+      reader of a value needs to know, such as a convention. What needs probabilities
       is left out where there are none, and ``left_out`` says why.
     """
     sample = result.sample()
@@ -34,6 +35,7 @@ def measure(result: Result) -> dict[str, Any]:
     return {
         "pooled": pooled,
         "folds": folds,
+        "notes": {name: every[name].note for name in pooled if every[name].note},
         "undefined": {name: every[name].undefined for name in pooled if None in (pooled[name], *folds[name])},
         **({"left_out": NO_PROBABILITIES} if len(known) < len(every) else {}),
     }

@@ -1,0 +1,103 @@
+"""What a single training scores on examples that were held out from it, with all that is said of a cross-validation."""
+
+import dataclasses
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdl.data.content import hash_indices
+from jaxdl.data.source import Source, arrange_columns
+from jaxdl.models import describe
+from jaxdl.tasks.metric import NoInterval
+from jaxdl.training.execution import Execution
+from jaxdl.training.predict import predict
+from jaxdl.training.setup import Init
+from jaxdl.training.transfer import Trained, validation_targets
+from jaxdl.validation.baselines import grow_trees, with_baselines
+from jaxdl.validation.crossval import describe_init
+from jaxdl.validation.result import OutOfFold, Result, finite
+from jaxdl.validation.statistics.intervals import POOLED, made_interval, out_of_fold
+from jaxdl.validation.statistics.metrics import measure
+from jaxdl.weights.checkpoint import environment
+
+HELD_OUT = "held_out"  # the folder of the result in that of the run, and the kind of its split
+LEVEL = 0.95
+
+
+def held_out_result(
+    init: Init,
+    trained: Trained,
+    source: Source,
+    validation: Source,
+    batch_size: int = 64,
+    execution: Execution = Execution(),  # noqa: B008
+) -> Result | None:
+    """The result of a training as one of a single fold: its checkpoint on what was held out.
+
+    Args:
+      init: what training started from.
+      trained: of `training.transfer.train`; it is its `checkpoint` that is scored, and not `best`, which was chosen by
+        these examples.
+      source: what it was trained on.
+      validation: what was held out.
+      batch_size: examples at a time.
+      execution: whether they are read batch by batch.
+
+    Returns:
+      The result, with an interval for this very network (`held_out_interval`); None where what is predicted has no form
+      that can be kept, as maps of several sizes.
+    """
+    made, task = trained.checkpoint, trained.checkpoint.card.task
+    source, validation = (arrange_columns(one, made.card.columns) for one in (source, validation))
+    predicted = predict(made, validation, batch_size=batch_size, execution=execution)
+    targets = validation_targets(task, source, validation)
+    count = len(validation)
+    if not all(isinstance(leaf, np.ndarray) and len(leaf) == count for leaf in _leaves((predicted.outputs, targets))):
+        return None
+    scores = finite(task.evaluate(predicted.outputs, targets))
+    groups = None if validation.groups is None else np.unique(validation.groups, return_inverse=True)[1]
+    name, arguments = describe(made.model)
+    result = Result(
+        task=task.name,
+        metric=task.metric,
+        mean=scores.get(task.metric),
+        std=None,
+        folds=[{"fold": 0, "train": len(source), "test": count, **scores}],
+        fold_strategy={"name": HELD_OUT, "reason": "a single part was held out"},
+        split={"kind": HELD_OUT, "k": 1, "seed": None, "sha256": hash_indices([validation.hashes().view(np.int64)])},
+        init=describe_init(init),
+        model={"name": name, "arguments": arguments},
+        plan=made.card.plan or {},
+        data={"name": validation.name, "examples": count, "class_names": list(task.names)},
+        cached=False,
+        environment=environment(),
+        seconds=0.0,
+        out_of_fold=OutOfFold(np.arange(count), np.zeros(count, int), targets, predicted.outputs, groups),
+        curves=[{"fold": 0, **row} for row in made.history],
+        question=task.plain(),
+        own=task,
+    )
+    joined = jax.tree.map(lambda one, two: np.concatenate([one, two]).astype(one.dtype), source.targets(), targets)
+    both, train = source.join(validation, joined), np.arange(len(source))
+    trees = grow_trees(both, task, [train], [np.arange(len(source), len(both))])
+    result = with_baselines(result, joined, [train], trees)
+    return dataclasses.replace(result, interval=held_out_interval(result), metrics=measure(result))
+
+
+def _leaves(tree: Any) -> list[Any]:
+    return jax.tree.leaves(tree, is_leaf=lambda value: isinstance(value, list))
+
+
+def held_out_interval(result: Result) -> dict[str, Any] | None:
+    """For the score of this very network on new examples of the same kind; None where there is nothing to make it from.
+
+    As `statistics.intervals.out_of_fold` without what it adds for other training parts: of a share Wilson's interval.
+    """
+    sample = result.sample()
+    if isinstance(sample.metric, NoInterval) or sample.units < 2 or not np.isfinite(sample.pooled_score):
+        return None
+    ends = out_of_fold(sample.metric, sample.pooled_score, sample.variance, sample.units, 0.0, LEVEL)
+    if not np.isfinite(ends).all():
+        return None
+    return made_interval(sample, ends, LEVEL, "held-out", sample.pooled_score, POOLED).as_dict()
