@@ -74,7 +74,7 @@ def test_a_regression_is_trained_and_predicts_numbers(tmp_path):
 
     said = jaxdl_command(f"predict --checkpoint priced --data houses.csv:price --out {tmp_path / 'p.csv'}")
     rows = read_csv(tmp_path / "p.csv")
-    assert list(rows[0]) == ["example", "predicted", "label"]
+    assert list(rows[0]) == ["example", "predicted", "label", "trained on"]
     assert [row["example"] for row in rows] == [str(i) for i in range(48)]
     told, found = ([float(row[name]) for row in rows] for name in ("label", "predicted"))
     np.testing.assert_allclose(told, prices, rtol=1e-6)
@@ -207,7 +207,7 @@ def test_images_of_a_table_are_predicted_by_name(tmp_path):
     said = jaxdl_command(f"predict --checkpoint {tmp_path / 'new'} --data scans.csv --out {tmp_path / 'p.csv'}")
     rows = read_csv(tmp_path / "p.csv")
     assert [row["example"] for row in rows] == [row["file"] for row in read_csv("scans.csv")]
-    assert list(rows[0]) == ["example", "predicted", "confidence", "label", "p:sick", "p:well"]
+    assert list(rows[0]) == ["example", "predicted", "confidence", "label", "trained on", "p:sick", "p:well"]
     accuracy = np.mean([row["label"] == row["predicted"] for row in rows])
     assert f"accuracy {accuracy:.4f}, loss " in said
 
