@@ -78,7 +78,7 @@ def test_a_regression_is_trained_and_predicts_numbers(tmp_path):
     assert [row["example"] for row in rows] == [str(i) for i in range(48)]
     told, found = ([float(row[name]) for row in rows] for name in ("label", "predicted"))
     np.testing.assert_allclose(told, prices, rtol=1e-6)
-    measured = dict(re.findall(r"(\w+) ([-\d.e+]+)", said.splitlines()[-1]))
+    measured = dict(re.findall(r"(\w+) ([-\d.e+]+)", said.splitlines()[-1].partition(": ")[2]))
     assert set(measured) == {"r2", "mse", "mae"}
     assert float(measured["r2"]) == pytest.approx(r2_score(told, found), abs=1e-4)
     assert float(measured["mse"]) == pytest.approx(mean_squared_error(told, found), rel=1e-3)
