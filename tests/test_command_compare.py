@@ -4,6 +4,7 @@ import json
 
 import pytest
 from command_line import jaxdl_command, refused
+from report.parsed_page import read_page
 
 ARGUMENTS = "cross-validate --model mlp --model-arguments hidden=[8] --data digits:0-2 --folds 3"
 
@@ -26,6 +27,17 @@ def test_it_tells_which_runs_differ_and_writes_both_files(runs, tmp_path):
     assert found["letters"] == {f"{runs}/long": "a", f"{runs}/short": "b"}
     jaxdl_command(f"compare {runs}/short {runs}/long --out {tmp_path}/picture.png")
     assert (tmp_path / "picture.png").read_bytes()[:4] == b"\x89PNG"
+    jaxdl_command(f"compare {runs}/short {runs}/long --out {tmp_path}/page.html")
+    page = read_page(tmp_path / "page.html")
+    scores, pairs = page.cells(0), page.cells(1)
+    for row, (name, mean) in zip(scores[1:], found["scores"].items(), strict=False):
+        assert (row[0], row[1], row[-1]) == (name, f"{100 * mean:.1f} %", found["letters"][name])
+    (pair,) = found["pairs"]
+    assert pairs[1][1:3] == [
+        f"{100 * pair['difference']:+.1f}",
+        f"{100 * pair['low']:+.1f} to {100 * pair['high']:+.1f}",
+    ]
+    assert len(page.all("svg")) == 2
 
 
 @pytest.mark.parametrize(

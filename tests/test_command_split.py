@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from command_line import jaxdl_command, read_csv, refused
 from PIL import Image
+from report.parsed_page import read_page
 
 from jaxdl import data
 from jaxdl.report.split import PURGED, TEST, TRAIN, UNUSED, fold_rows, roles
@@ -29,7 +30,12 @@ def _here(tmp_path, monkeypatch):
 def test_table_picture_and_folds_are_written_and_used_again(tmp_path):
     said = jaxdl_command("split --data plain.npz --splitter repeated-stratified --folds 4 --repeats 2 --out shown")
     assert "Every example is tested twice." in said
-    assert sorted(path.name for path in Path("shown").iterdir()) == ["folds.csv", "folds.png", "split.npz"]
+    assert sorted(path.name for path in Path("shown").iterdir()) == [
+        "folds.csv",
+        "folds.html",
+        "folds.png",
+        "split.npz",
+    ]
     split, y = load_split("shown"), np.load("plain.npz")["y"]
     rows = read_csv("shown/folds.csv")
     assert len(rows) == len(split) == 8
@@ -39,6 +45,12 @@ def test_table_picture_and_folds_are_written_and_used_again(tmp_path):
             assert [int(row[f"{side}:{name}"]) for name in ("no", "yes")] == np.bincount(y[part]).tolist()
     assert np.ptp(np.asarray(Image.open("shown/folds.png").convert("RGB")), axis=(0, 1)).min() > 100
     assert split.sha256 in said
+    page = read_page(Path("shown/folds.html"))
+    assert split.sha256 in page.text()
+    assert "Every example is tested twice." in page.text()
+    headers, *lines = page.cells()
+    assert headers[:3] == ["fold", "train", "test"]
+    assert [line[:3] for line in lines] == [[row["fold"], row["train"], row["test"]] for row in rows]
 
     run = "cross-validate --model mlp --data plain.npz --epochs 1 --model-arguments hidden=[4] --fold-strategy vmap"
     jaxdl_command(f"{run} --splitter shown --out one")

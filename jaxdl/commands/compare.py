@@ -12,11 +12,12 @@ from jaxdl.cli_options import Debug, MetricOption, option
 from jaxdl.commands.console import console, print_wide, score
 from jaxdl.errors import InputError
 from jaxdl.report.compare import draw_comparison, explained
+from jaxdl.report.compare_page import write_comparison_page
 from jaxdl.tasks.metric import percent
 from jaxdl.validation.result import load_result
 from jaxdl.validation.statistics.compare import Comparison, Test, compare
 
-PICTURE, NUMBERS = ".png", ".json"
+PICTURE, NUMBERS, PAGE = ".png", ".json", ".html"
 
 
 def compare_command(
@@ -41,15 +42,16 @@ def compare_command(
         bootstrap).
       alpha: chance of finding a difference anywhere where there is none; Holm's correction keeps it.
       seed: of the bootstrap.
-      out: file for a picture (.png) or the numbers (.json); it must not exist yet.
+      out: file for a page (.html), a picture (.png) or the numbers (.json); it must not exist yet.
       debug: show the traceback of an error.
     """
-    if out is not None and (out.suffix not in (PICTURE, NUMBERS) or out.exists()):
-        raise InputError(f"--out is '{out}'; expected the name of a new {PICTURE} or {NUMBERS} file")
+    if out is not None and (out.suffix not in (PICTURE, NUMBERS, PAGE) or out.exists()):
+        raise InputError(f"--out is '{out}'; expected the name of a new {PAGE}, {PICTURE} or {NUMBERS} file")
     names = [str(run) for run in runs]
     if len(set(names)) < len(names):
         raise InputError("a run is named twice; expected different ones")
-    found = compare({name: load_result(name) for name in names}, metric=metric, test=test, alpha=alpha, seed=seed)
+    results = {name: load_result(name) for name in names}
+    found = compare(results, metric=metric, test=test, alpha=alpha, seed=seed)
     if metric is None and found.other_metrics:
         others = ", ".join(f"{name} by {own}" for name, own in found.other_metrics.items())
         console.print(
@@ -62,6 +64,8 @@ def compare_command(
     _tell(found)
     if out is not None and out.suffix == PICTURE:
         draw_comparison(found, out)
+    elif out is not None and out.suffix == PAGE:
+        write_comparison_page(out, found, results)
     elif out is not None:
         out.write_text(json.dumps(found.as_dict(), indent=1) + "\n")
     if out is not None:

@@ -12,13 +12,14 @@ from jaxdl.commands.console import check_outside, console, print_wide
 from jaxdl.commands.run import read_examples
 from jaxdl.data.source import Source
 from jaxdl.report.split import as_csv, as_text, fold_rows, say_split
+from jaxdl.report.split_page import write_split_page
 from jaxdl.report.split_picture import write_split_picture
 from jaxdl.tasks import Task, choose_task
 from jaxdl.validation.splits import SPLIT, Split, split_source
 from jaxdl.weights.files import check_free, write_text, written_whole
 
 LISTED = 20  # folds; of more, the first ones
-TABLE, PICTURE = "folds.csv", "folds.png"
+TABLE, PICTURE, PAGE = "folds.csv", "folds.png", "folds.html"
 
 
 def split_command(
@@ -33,7 +34,7 @@ def split_command(
 
     Args:
       subject: what is divided.
-      out: new folder for the table (folds.csv), a picture (folds.png) and the folds themselves (split.npz).
+      out: new folder for a page (folds.html), its table (folds.csv) and picture (folds.png), and the folds (split.npz).
       dividing: how the examples are divided.
       seed: of the shuffling; cross-validate makes the same folds with the same one.
       debug: show the traceback of an error.
@@ -57,6 +58,7 @@ def split_command(
     console.print(f"{split.kind}, {len(split)} folds, sha256 {split.sha256}", soft_wrap=True, highlight=False)
     if out is not None:
         _write(out, split, rows, source, asked)
+        console.print(f"page: {out / PAGE}", soft_wrap=True)
         console.print(f"table, picture and {SPLIT} in {out}; --splitter {out} gives the same folds", soft_wrap=True)
 
 
@@ -69,4 +71,5 @@ def _write(out: Path, split: Split, rows: list[dict], source: Source, task: Task
     with written_whole(out) as work:
         split.save(work / SPLIT, source)
         write_text(work / TABLE, text.getvalue())
-        write_split_picture(work / PICTURE, split, source, task)
+        picture = write_split_picture(work / PICTURE, split, source, task)
+        write_split_page(work / PAGE, split, source, task, picture)

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
+from jaxdl.report.search_picture import draw_parallel, draw_settings
 from jaxdl.report.units import find_metric, measure, score_metric
 from jaxdl.validation.search.result import SearchResult, load_search
 
@@ -95,4 +96,22 @@ def show_search(run: Path) -> Section:
         f"The best {len(lines)} of {len(found.configurations)} configurations on all examples; the final one is "
         f"marked. {choice(found)}"
     )
-    return Section("The search", said + in_scroll(table, "The best configurations") + marked)
+    return Section("The search", said + in_scroll(table, "The best configurations") + marked + _pictures(found))
+
+
+def _pictures(found: SearchResult) -> str:
+    """Scores along each setting, and all settings at once."""
+    along = draw_settings(found)
+    if not along:
+        return ""
+    early = found.selection["strategy"] == "halving"
+    said = (
+        f"Each dot is a configuration: its value and its inner {found.criterion} on all examples. The ring marks the "
+        "final one." + (" Hollow dots were stopped before the last epoch." if early else "")
+    )
+    grid = "".join(f"<div>{picture}</div>" for picture in along)
+    made = f'<h3>Along each setting</h3><div class="grid wide">{grid}</div>{note(said)}'
+    if (parallel := draw_parallel(found)) is not None:
+        how = "A line for each configuration, the darker the better its inner value; the final one is the black line."
+        made += f"<h3>All settings at once</h3>{in_scroll(parallel, 'Parallel coordinates')}{note(how)}"
+    return made
