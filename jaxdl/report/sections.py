@@ -6,6 +6,7 @@ import jax
 import numpy as np
 
 from jaxdl.errors import InputError
+from jaxdl.report.coverage import INTERVALS, SETS, show_intervals, show_sets
 from jaxdl.report.examples import EXAMPLES, list_examples
 from jaxdl.report.labels import TITLE as LABELS
 from jaxdl.report.labels import show_labels
@@ -41,6 +42,20 @@ def reliability(shown: Shown) -> list[Section]:
     if not shown.run:
         return []
     return [section("Can the probabilities be believed?", lambda: show_reliability(shown.predictions))]
+
+
+def sets(shown: Shown) -> list[Section]:
+    """The classes that may be true of each example; a page that compares several methods has none of them."""
+    if not shown.run:
+        return []
+    return [section(SETS, lambda: show_sets(shown.predictions, shown.source))]
+
+
+def intervals(shown: Shown) -> list[Section]:
+    """The numbers that may be true of each example; as `sets`."""
+    if not shown.run:
+        return []
+    return [section(INTERVALS, lambda: show_intervals(shown.predictions, shown.source))]
 
 
 def wrong(shown: Shown) -> list[Section]:
@@ -85,6 +100,8 @@ def overlays(shown: Shown) -> list[Section]:
 SECTIONS: dict[str, Callable[[Shown], Sequence[Section]]] = {
     "confusion": confusion,
     "reliability": reliability,
+    "sets": sets,
+    "intervals": intervals,
     "wrong": wrong,
     "residuals": residuals,
     "labels": labels,

@@ -174,7 +174,7 @@ class Classification(ClassWeights):
     RANKED = True
     CONFORMAL = CONFORMAL
     SHOWN = ("accuracy",)
-    SECTIONS = ("confusion", "reliability", "wrong", "saliency")
+    SECTIONS = ("confusion", "reliability", "sets", "wrong", "saliency")
     OPTIONS = ("label_smoothing", "class_weights")
     ANSWERS_WHOLE = True
     PREDICTS = "a logit for each name of the task, in that order: softmax gives probabilities, the largest is predicted"

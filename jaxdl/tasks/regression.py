@@ -69,7 +69,7 @@ class Regression(Task):
     PROBED = "numbers"
     CONFORMAL = CONFORMAL
     SHOWN = ("r2", "mse", "mae")
-    SECTIONS = ("residuals", "wrong")
+    SECTIONS = ("residuals", "intervals", "wrong")
     KEPT = ("scaling",)
     ANSWERS_WHOLE = True
     PREDICTS = "the number in its own units; the scaling of the targets is undone inside"

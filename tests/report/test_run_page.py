@@ -33,6 +33,7 @@ EVERYTHING = (
     "Which classes are confused",
     "Class by class",
     "Can the probabilities be believed?",
+    "Sets that hold the true class",
     "Most confidently wrong",
     "Least certain",
     "Where it looked",
@@ -269,7 +270,7 @@ def test_regression_is_shown_as_numbers(from_scratch, tmp_path):
     result = from_scratch("mlp", source, dataclasses.replace(PLAN, epochs=5), hidden=(8,))
     page = read_page(write_run_report(written(result, tmp_path / "run"), source))
     titles = [h["text"] for h in page.all("h2")]
-    assert "Predicted and true" in titles
+    assert {"Predicted and true", "Intervals that hold the true number"} <= set(titles)
     assert not {"Class by class", "Which classes are confused", "Most confidently wrong"} & set(titles)
     error = result.out_of_fold.kept[:, 0] - result.out_of_fold.target
     shown = sections(page)["predicted-and-true"]

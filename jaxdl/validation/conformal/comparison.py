@@ -165,8 +165,7 @@ def check_enough(units: int, coverage: float, what: str, more: str = "") -> None
         return
     most = math.floor(1e4 * units / (units + 1)) / 1e4
     lower = f"ask for a coverage of at most {most:g}" if most else "give more examples"
-    there = f"there {'is' if units == 1 else 'are'} {units}"
     raise InputError(
-        f"a coverage of {coverage:g} needs at least {needed} {what}, but {there}: every set would hold everything; "
-        f"{lower}{f', {more}' if more else ''}"
+        f"a coverage of {coverage:g} needs at least {needed} {what}, but there {'is' if units == 1 else 'are'} {units}",
+        f"every set would hold everything: {lower}{f', {more}' if more else ''}",
     )

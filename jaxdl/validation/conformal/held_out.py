@@ -22,6 +22,10 @@ from jaxdl.validation.result import DECISION_VALUES, OutOfFold, Result
 from jaxdl.validation.splitters import is_timed
 
 BY = ("example", "class", "group")
+OTHERWISE = {
+    "class": "or leave out the coverage by class",
+    "group": "or ask for it by example, which is about examples of the same groups",
+}
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -193,7 +197,7 @@ def _basis_of_folds(result: Result, coverage: float, by: str | None) -> tuple[Ba
     for _, others in _parts(rows, unit):  # what is left without the fold must be enough, too
         basis = dataclasses.replace(basis, plus=False)
         least, what = _fewest(unit[others], rows.target[others], result.asked, basis.by, basis.unit)
-        check_enough(least, coverage, f"{what} outside each fold")
+        check_enough(least, coverage, f"{what} outside each fold", OTHERWISE.get(basis.by, ""))
         basis = dataclasses.replace(basis, units=min(basis.units, least))
     return basis, unit
 
@@ -215,11 +219,7 @@ def _basis(held: HeldOut, task: Task, coverage: float, by: str | None, folds: in
     unit = rows.index if by == "example" or not grouped else rows.group
     word = "example" if by == "example" or not grouped else "group"
     least, what = _fewest(unit, rows.target, task, by, word)
-    more = {
-        "class": "or leave out the coverage by class",
-        "group": "or ask for it by example, which is about examples of the same groups",
-    }.get(by, "")
-    check_enough(least, coverage, what, more)
+    check_enough(least, coverage, what, OTHERWISE.get(by, ""))
     cautions = held.cautions
     if grouped and by == "example":
         cautions += ("Examples of a group are alike: this is about the groups that were there, not about new groups.",)

@@ -1,14 +1,13 @@
 """Prediction sets and intervals: what they hold, how large they are, and how often they hold the truth."""
 
 import dataclasses
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
 from jaxdl.tasks.columns import distinct
 from jaxdl.tasks.metric import percent
-from jaxdl.validation.conformal.comparison import guaranteed
+from jaxdl.validation.conformal.comparison import check_coverage, check_enough, choose, guaranteed
 
 LEVEL = 0.95  # of the interval of an observed coverage
 
@@ -188,6 +187,12 @@ class PredictionSets(Covering):
         names, order = distinct(self.names), np.argsort(-self.p_values, axis=1, kind="stable")
         return [[names[c] for c in row if holds[c]] for row, holds in zip(order, self.holds, strict=True)]
 
+    def at(self, coverage: float) -> "PredictionSets":
+        """The sets at another coverage. Raises InputError if there are too few calibration examples for it."""
+        check_coverage(coverage)
+        check_enough(self.basis.units, coverage, f"calibration {self.basis.unit}s")
+        return dataclasses.replace(self, coverage=coverage, holds=choose(self.p_values, coverage))
+
     def _held(self) -> np.ndarray:
         targets = np.asarray(self.targets)  # -1 for a class that is not known, which no set holds
         return (targets >= 0) & self.holds[np.arange(len(targets)), targets]
@@ -216,8 +221,8 @@ class PredictionSets(Covering):
         said = [f"sets at coverage {_share(self.coverage)}: {mean}; {', '.join(shares)}"]
         if counts[0]:
             said.append(
-                "An empty set: the network gives each class a lower probability than is usual for a true class. The "
-                "score 'adaptive' makes no empty sets."
+                "A set is empty where no class is as probable as is usual for a true one. A higher coverage makes "
+                "fewer of them, the score 'adaptive' none."
             )
         return said
 
@@ -255,9 +260,3 @@ class PredictionIntervals(Covering):
             f"intervals at coverage {_share(self.coverage)}: {width.mean():.4g} wide on average, from "
             f"{width.min():.4g} to {width.max():.4g}"
         ]
-
-
-def shares_by(covering: Covering, part: Sequence[Any] | np.ndarray) -> list[tuple[Any, Observed]]:
-    """The observed coverage of each part, such as a class or group: ``(value, Observed)``; the truth must be known."""
-    part = np.asarray(part)
-    return [(value, observe(covering.covered[part == value])) for value in np.unique(part)]
