@@ -79,7 +79,8 @@ def _how(what: str) -> str:
         f"These {what} are of the held-out examples: what a fold says of an example is compared with what the other "
         "folds held out. The share of all of them that hold the truth is close to what was asked by construction; look "
         "at its parts. New examples are predicted by all folds together (CV+, Barber et al. 2021): jaxdl ensemble RUN "
-        "--out ENSEMBLE, then jaxdl predict --checkpoint ENSEMBLE --coverage 0.9. The 95 % intervals are binomial."
+        "--out ENSEMBLE, then jaxdl predict --checkpoint ENSEMBLE --coverage 0.9. The 95 % intervals are "
+        "binomial, and too narrow where examples come in groups."
     )
 
 

@@ -1,13 +1,17 @@
 """Prediction sets and intervals: what they hold, how large they are, and how often they hold the truth."""
 
 import dataclasses
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from jaxdl.shown import Shown
 from jaxdl.tasks.columns import distinct
 from jaxdl.tasks.metric import percent
 from jaxdl.validation.conformal.comparison import check_coverage, check_enough, choose, guaranteed
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 LEVEL = 0.95  # of the interval of an observed coverage
 
@@ -96,8 +100,8 @@ def observe(covered: np.ndarray) -> Observed:
     return Observed(held / count, count, float(ends.low), float(ends.high))
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
-class Covering:
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Covering(Shown):
     """What sets and intervals have in common.
 
     Attributes:
@@ -143,7 +147,30 @@ class Covering:
                 f"{int(self.seen.sum())} of the {len(self.seen)} examples were trained on by a member of the ensemble: "
                 "theirs are too small, and are not counted."
             )
+        if self.basis.unit == "group" and self.observed is not None:
+            found.append(
+                "The binomial interval takes examples for independent; those of a group are not: it is too narrow."
+            )
         return found
+
+    def columns(self) -> dict[str, list[Any]]:
+        """Columns of a table, by name."""
+        raise NotImplementedError
+
+    def to_frame(self) -> "pd.DataFrame":
+        """A row for each example: `columns` and, where the truth is known, whether it is held (``covered``)."""
+        import pandas as pd
+
+        return pd.DataFrame(self.columns() | ({} if self.covered is None else {"covered": self.covered}))
+
+    def _facts(self) -> dict[str, Any]:
+        observed = self.observed
+        share = None if observed is None else f"{observed.share:.4g} of {observed.count}"
+        size = ", ".join(self.sizes_said()[:1]).partition(": ")[2]
+        return {"coverage": self.coverage, "by": self.basis.by, "observed": share, "size": size}
+
+    def _preview(self) -> "pd.DataFrame":
+        return self.to_frame()
 
     def _held(self) -> np.ndarray:
         raise NotImplementedError
@@ -158,7 +185,7 @@ class Covering:
         raise NotImplementedError
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class PredictionSets(Covering):
     """Of each example the classes that may be true.
 
@@ -227,7 +254,7 @@ class PredictionSets(Covering):
         return said
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class PredictionIntervals(Covering):
     """Of each example the numbers that may be true.
 

@@ -73,6 +73,15 @@ def test_sets_are_those_of_a_plain_loop_over_the_members(result, said, score, by
     assert [set(filter(None, cell.split("|"))) for cell in found.columns()["set"]] == names
 
 
+def test_sets_show_themselves(said):
+    found = said.sets(0.8)
+    frame = found.to_frame()
+    np.testing.assert_array_equal(frame["set_size"], found.size)
+    np.testing.assert_array_equal(frame["covered"], found.covered)
+    assert "coverage 0.8" in repr(found)
+    assert len(repr(found).splitlines()) == 1
+
+
 def test_more_coverage_means_larger_sets(said):
     small, large = said.sets(0.6), said.sets(0.95)
     assert (large.holds >= small.holds).all()
