@@ -166,6 +166,7 @@ def open_run(
     with contextlib.ExitStack() as signals:
         stop = signals.enter_context(stop_by_signal())
         run = RunFolder(out, about, save_every=running.save_every, should_stop=stop)
+        signals.callback(run.release)
         if run.begun and not run.known["finished"]:
             errors.print(f"going on with the run in {run.path}", soft_wrap=True)
         begun = None

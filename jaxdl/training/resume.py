@@ -1,23 +1,26 @@
 """What is kept of a run under way, so that it can go on after whatever stopped it."""
 
 import contextlib
-import dataclasses
 import json
 import shutil
-import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypedDict
 
-import numpy as np
-
 from jaxdl.errors import InputError
-from jaxdl.weights.files import check_free, first_line, plain_path, read_json, write_text, written_whole
+from jaxdl.training.lock import lock, unlock
+from jaxdl.training.saves import RESTART, Saves
+from jaxdl.weights.files import (
+    LOCK,
+    check_free,
+    read_json,
+    write_text,
+    written_whole,
+)
 
 RUN, STATE, MADE = "run.json", "state", ".made"
 FORMAT = 1
-RESTART = "start again with --restart, which first moves the folder aside"  # where what is kept of a run is damaged
 SAVE_EVERY = 60.0  # seconds: a save costs far less, and a minute's work is soon done again
 
 
@@ -37,95 +40,6 @@ class Interrupted(Exception):
 
 class AlreadyFinished(InputError):
     """The folder holds this very run, and it came to its end."""
-
-
-@dataclasses.dataclass(frozen=True)
-class Saved:
-    """One save: arrays by name, and plain values."""
-
-    arrays: Mapping[str, np.ndarray]
-    progress: Mapping[str, Any]
-
-
-class Saves:
-    """The saves of one training: the newest two, each whole or not there at all.
-
-    Orbax writes them beside the training and renames each when it is complete.
-    """
-
-    def __init__(self, folder: Path, every: float, should_stop: Callable[[], bool]):
-        self.folder, self.every, self.should_stop = folder, every, should_stop
-        self._manager: Any = None
-        self._plain = contextlib.ExitStack()  # holds the plain name of the folder
-        self._last = time.monotonic()
-
-    def due(self) -> bool:
-        """Whether it is time to save."""
-        return self.should_stop() or time.monotonic() - self._last >= self.every
-
-    def latest(self) -> Saved | None:
-        """The newest save that can be read, None if there is none."""
-        if not self.folder.is_dir():
-            return None
-        import orbax.checkpoint as ocp
-
-        with self._explained(f"read: its files are damaged or missing; {RESTART}"):
-            manager = self._open()
-            for number in sorted(manager.all_steps(), reverse=True):
-                with contextlib.suppress(FileNotFoundError):  # it was removed while the process was killed
-                    args = ocp.args.Composite(arrays=ocp.args.StandardRestore(), progress=ocp.args.JsonRestore())
-                    found = manager.restore(number, args=args)
-                    return Saved({k: np.asarray(v) for k, v in found.arrays.items()}, found.progress)
-        return None
-
-    def save(self, number: int, arrays: Mapping[str, np.ndarray], progress: Mapping[str, Any]) -> None:
-        """Begins to write; `arrays` must not be changed afterwards. A save of the same number is not made twice.
-
-        Raises:
-          InputError: if this or the save before it cannot be written.
-        """
-        import orbax.checkpoint as ocp
-
-        with self._explained():
-            manager = self._open()
-            if number not in manager.all_steps():
-                args = ocp.args.Composite(
-                    arrays=ocp.args.StandardSave(dict(arrays)), progress=ocp.args.JsonSave(dict(progress))
-                )
-                manager.save(number, args=args)
-        self._last = time.monotonic()
-
-    def close(self) -> None:
-        """Lets go of the folder; a save that is under way is finished first."""
-        if self._manager is not None:
-            manager, self._manager = self._manager, None
-            with self._explained():
-                manager.close()
-            self._plain.close()
-
-    def _open(self) -> Any:
-        if self._manager is None:
-            import orbax.checkpoint as ocp
-
-            self.folder.mkdir(parents=True, exist_ok=True)
-            folder = self._plain.enter_context(plain_path(self.folder))
-            options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True, cleanup_tmp_directories=True)
-            self._manager = ocp.CheckpointManager(folder, options=options)
-        return self._manager
-
-    @contextlib.contextmanager
-    def _explained(self, why: str | None = None) -> Iterator[None]:
-        """`why` the state cannot be read; by default it cannot be written, for which the library has a reason."""
-        try:
-            yield
-        except InputError:
-            raise
-        except Exception as error:  # Orbax and TensorStore raise many kinds for a full disk or a damaged file
-            why = why or (
-                f"written: {first_line(error)}. Earlier saves are whole: remove the cause (is the disk full?) and "
-                "start the same command again, or start again with --restart"
-            )
-            raise InputError(f"the state of the run in '{self.folder}' cannot be {why}") from error
 
 
 class RunFolder:
@@ -152,7 +66,9 @@ class RunFolder:
         path = Path(path).expanduser().absolute()
         self.save_every, self.should_stop, self.about = save_every, should_stop, dict(about or {})
         self.known = _read_run(path)
-        self.path = path.resolve() if self.known else check_free(path)
+        # a process that was killed as it began leaves its lock alone
+        begun = self.known or (path.is_dir() and [one.name for one in path.iterdir()] == [LOCK])
+        self.path = path.resolve() if begun else check_free(path)
 
     @property
     def begun(self) -> bool:
@@ -171,6 +87,17 @@ class RunFolder:
           InputError: listing every setting that differs.
         """
         settings, environment = (json.loads(json.dumps(value)) for value in (settings, environment))
+        self.path.mkdir(parents=True, exist_ok=True)
+        new = lock(self.path)
+        try:
+            self._claim(settings, environment)
+        except InputError:
+            if new:
+                unlock(self.path)
+            raise
+
+    def _claim(self, settings: dict[str, Any], environment: dict[str, Any]) -> None:
+        self.known = _read_run(self.path)  # another process may have begun or ended it in the meantime
         if self.known is None:
             self.known = {"format": FORMAT, **self.about, "settings": settings, "environment": environment}
             self._write(finished=False)
@@ -192,10 +119,17 @@ class RunFolder:
             )
         if self.known["finished"]:
             raise AlreadyFinished(f"the run in '{self.path}' is finished; its results are there")
+        if self.about.get("data") not in (None, self.known.get("data")):  # the same examples, named from elsewhere
+            self.known["data"] = self.about["data"]
+            self._write(finished=False)
         if changed := list(_differences(self.known["environment"], environment)):
             warnings.warn(
                 "the run goes on in another environment, its last bits may differ: " + "; ".join(changed), stacklevel=3
             )
+
+    def release(self) -> None:
+        """Lets other processes work in the folder; a run that has ended does so itself."""
+        unlock(self.path)
 
     def part(self, name: str) -> Saves:
         """Where the training called `name` keeps its state."""
@@ -247,15 +181,17 @@ class RunFolder:
         self.known |= facts
         self._write(finished=True)
         shutil.rmtree(self.path / STATE, ignore_errors=True)
+        unlock(self.path)
 
     def abandon(self, *folders: str) -> None:
         """Removes what a run left that did not come as far as its first save; also `folders` of it, by name."""
         if self.known is not None and not self.known["finished"] and not self._has_progress():
-            if {path.name for path in self.path.iterdir()} - {RUN, STATE, *folders}:
+            if {path.name for path in self.path.iterdir()} - {RUN, STATE, LOCK, *folders}:
                 return  # results were being placed: the same command places them again
             for name in (STATE, *folders):
                 shutil.rmtree(self.path / name, ignore_errors=True)
             (self.path / RUN).unlink(missing_ok=True)
+            unlock(self.path)
             with contextlib.suppress(OSError):  # a link to a folder
                 self.path.rmdir()
 
@@ -276,10 +212,17 @@ def note_finished(path: Path, about: Mapping[str, Any]) -> None:
 
 
 def set_aside(path: str | Path) -> Path | None:
-    """Renames what is at `path` to ``path.old-1``, or the first number that is free; None if nothing is there."""
+    """Renames what is at `path` to ``path.old-1``, or the first number that is free; None if nothing is there.
+
+    Raises:
+      InputError: if another process is working there.
+    """
     path = Path(path).expanduser().absolute()
     if not path.exists():
         return None
+    if path.is_dir():
+        lock(path)  # or the process at work there would go on in a folder of another name
+        unlock(path)
     number = 1
     while (aside := path.with_name(f"{path.name}.old-{number}")).exists():
         number += 1
@@ -294,7 +237,10 @@ def _read_run(path: Path) -> dict[str, Any] | None:
 
 def _differences(then: Any, now: Any, name: str = "") -> Iterator[str]:
     if isinstance(then, dict) and isinstance(now, dict):
+        same = then.get("sha256") is not None and then.get("sha256") == now.get("sha256")
         for key in sorted(then.keys() | now.keys()):
+            if same and key == "name":
+                continue  # the same examples: how their folder was written says nothing
             yield from _differences(then.get(key), now.get(key), f"{name}.{key}" if name else key)
     elif then != now:
         yield f"{name}: {then} then, {now} now"

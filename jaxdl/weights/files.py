@@ -4,7 +4,9 @@ import dataclasses
 import json
 import os
 import re
+import secrets
 import shutil
+import stat
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -18,6 +20,7 @@ from jaxdl.checks import check_fields, check_type
 from jaxdl.errors import InputError
 
 T = TypeVar("T")
+LOCK = ".lock"  # in the folder of a run: held by the process that works in it; see `training.lock`
 AGAIN = "restore it from a copy, or make it again (with --restart, or in a new folder)"
 
 
@@ -43,16 +46,39 @@ def check_free(path: str | Path) -> Path:
 def written_whole(path: Path) -> Iterator[Path]:
     """A folder to write in that becomes `path` when all is written, and vanishes if something fails."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    work.chmod(0o755)
+    work = _beside(path)
+    work.mkdir()
     try:
         yield work
-        if path.is_dir():
-            path.rmdir()  # empty: check_free saw to it
-        work.rename(path)
+        _let_umask_decide(work)
+        try:
+            if path.is_dir():
+                path.rmdir()  # empty: check_free saw to it
+            work.rename(path)
+        except OSError as error:
+            if not path.exists():
+                raise
+            raise InputError(
+                f"'{path}' was made by another program in the meantime; it was left as it is. Name another --out"
+            ) from error
     except BaseException:
         shutil.rmtree(work, ignore_errors=True)
         raise
+
+
+def _beside(path: Path) -> Path:
+    """A name in the same folder that nobody can foresee, for what becomes `path` when it is whole."""
+    return path.with_name(f".{path.name}-{secrets.token_hex(8)}")
+
+
+def _let_umask_decide(folder: Path) -> None:
+    """Gives all files and folders the modes of new ones: some libraries make theirs for their owner alone."""
+    (probe := _beside(folder / "probe")).touch()  # the umask is of the whole process, and reading it would set it
+    files, folders = (stat.S_IMODE(one.stat().st_mode) for one in (probe, folder))
+    probe.unlink()
+    for one in folder.rglob("*"):
+        if not one.is_symlink():
+            one.chmod(folders if one.is_dir() else files)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -63,9 +89,10 @@ def write_text(path: Path, text: str) -> None:
 def write_bytes(path: Path, content: bytes) -> None:
     """As `write_text`."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    work = path.with_name(f".{path.name}-{os.getpid()}")
+    work = _beside(path)
     try:
-        work.write_bytes(content)
+        with work.open("xb") as file:  # never through a link that somebody put there
+            file.write(content)
         work.replace(path)
     except BaseException:
         work.unlink(missing_ok=True)
