@@ -8,8 +8,8 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tyro
 
-from jaxdl.data import MaskOptions, has_masks
-from jaxdl.errors import InputError
+from jaxdl.data import MaskOptions, TableOptions, has_masks, is_table
+from jaxdl.errors import InputError, check_choice
 from jaxdl.tasks import TASKS
 from jaxdl.training.plan import Plan
 from jaxdl.training.plan_parts import ClassWeights
@@ -71,6 +71,7 @@ def _options(kind: type, **types: Any) -> type:
     return made
 
 
+HEADERS = {"auto": None, "yes": True, "no": False}
 Spec = Annotated[str, tyro.conf.arg(metavar="SPEC")]
 NewRun = Annotated[Path, tyro.conf.arg(metavar="RUN")]
 NewCheckpoint = Annotated[Path, tyro.conf.arg(metavar="CKPT")]
@@ -88,7 +89,7 @@ class Examples:
 
     Attributes:
       data: digits[:5-9], a folder of class folders, or of images/ and masks/ (of splits its train/), FILE.npz,
-        FILE.csv[:TARGET] (or :A,B,C for several labels), tfds:NAME.
+        a table FILE.csv, .tsv, .data, .txt or .parquet[:TARGET] (or :A,B,C for several labels), tfds:NAME.
       image_size: side in pixels that images are resized to; by default the checkpoint's, or the images' own.
       task: one class for each example, any number of labels, a number, or a class for each pixel (segmentation: a
         folder of images/ and masks/, or FILE.npz); auto looks at the targets.
@@ -96,8 +97,13 @@ class Examples:
         colours; by default classes.txt in the folder, or else their numbers.
       void: of masks: number, colour R,G,B or class of the pixels that nobody knows; none for none, 255 by default.
       tile: of masks: side in pixels of the tiles into which images are cut, each an example.
-      group: of masks: images that belong together, by a regular expression found in their names, or frames:N for N
-        consecutive frames.
+      group: of a table: column of what belongs together, such as patients; of masks: images that belong together, by a
+        regular expression found in their names, or frames:N for N consecutive frames.
+      target: of a table: column to learn, or several (labels); by default one called target, label, class or y.
+      time: of a table: column of numbers or dates that the rows are in the order of.
+      drop: of a table: columns to leave out.
+      feature: of a table: columns to learn from although they look like an identity, a time or a copy of the target.
+      header: of a table: whether its first line holds the names of the columns.
       drop_contradicting: leave out examples that are equal but labelled differently, such as one image in two classes.
     """
 
@@ -107,13 +113,37 @@ class Examples:
     classes: Annotated[Path | None, option("FILE")] = None
     void: Annotated[str | None, option("NUMBER")] = None
     tile: SizeOption = None
-    group: Annotated[str | None, option("REGEX|frames:N")] = None
+    group: Annotated[str | None, option("COLUMN|REGEX|frames:N")] = None
+    target: Annotated[tuple[str, ...], option("COLUMN ...")] = ()
+    time: Annotated[str | None, option("COLUMN")] = None
+    drop: Annotated[tuple[str, ...], option("COLUMN ...")] = ()
+    feature: Annotated[tuple[str, ...], option("COLUMN ...")] = ()
+    header: Literal["auto", "yes", "no"] = "auto"
     drop_contradicting: Flag = False
+
+    @property
+    def table(self) -> TableOptions | None:
+        """What the columns of a table are for; None where there is none.
+
+        Raises:
+          InputError: for an option that is of tables alone.
+        """
+        check_choice("header", self.header, HEADERS)
+        given = {name: getattr(self, name) for name in ("target", "time", "drop", "feature")}
+        if is_table(self.data):
+            header = HEADERS[self.header]
+            return TableOptions(**given | {"target": self.target or None}, group=self.group, header=header)
+        for name, value in (given | {"header": HEADERS[self.header]}).items():
+            if value not in (None, ()):
+                raise InputError(f"--{name} is for tables, but {self.data} is none; leave it out")
+        return None
 
     @property
     def masks(self) -> MaskOptions | None:
         """How masks are read; None where there are none. Raises InputError for an option that is of masks alone."""
         given = {name: getattr(self, name) for name in ("classes", "void", "tile", "group")}
+        if is_table(self.data):
+            del given["group"]  # a column of it
         if has_masks(self.data, self.task):
             void = {} if self.void is None else {"void": parse_void(self.void)}
             return MaskOptions(**given | {"void": "auto"} | void, size=self.image_size)
@@ -190,7 +220,8 @@ class Running:
       skip_broken: leave out image files that cannot be read, and list them in the result.
       tensorboard: write TensorBoard's event files below --out, too.
       wandb: project of Weights & Biases to log to, too.
-      allow: leaks to accept: labels, groups, times, duplicates, near-duplicates, frames, parent; the result lists them.
+      allow: leaks to accept: labels, groups, times, duplicates, near-duplicates, frames, parent, identity-columns,
+        time-columns, target-columns; the result lists them.
     """
 
     fold_strategy = "auto"  # an option of those below, as is memory

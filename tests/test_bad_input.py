@@ -54,7 +54,7 @@ def write_strange_images(home):
 def write_tables(home):
     for name, text in {
         "table": "rooms,price,colour\n1,2.5,red\n2,3.5,blue\n",
-        "gaps": "a,y\n1,0\n,1\n",
+        "gaps": "a,y\n1,0\n2,\n",
         "ragged": "a,y\n1,0\n1\n",
         "twice": "file,y\nphotos/a/0.png,0\nphotos/b/0.png,1\nphotos/a/0.png,1\n",
         "gone": "file,y\nphotos/a/0.png,0\ngone.png,1\n",
@@ -266,7 +266,7 @@ MISTAKES = [
     ("pretrain --model mlp --data table.csv:pries", "table.csv", "pries", "price"),
     ("pretrain --model mlp --data table.csv", "table.csv:COLUMN"),
     ("pretrain --model mlp --data table.csv:rooms", "colour", "table.csv", "red"),
-    ("pretrain --model mlp --data gaps.csv", "'a'", "gaps.csv", "line 3"),
+    ("pretrain --model mlp --data gaps.csv", "'y'", "gaps.csv", "line 3"),
     ("pretrain --model mlp --data ragged.csv", "ragged.csv", "line 3"),
     ("pretrain --model cnn --data twice.csv", "'file'", "twice.csv", "line 2", "line 4"),
     ("pretrain --model cnn --data gone.csv", "gone.csv", "gone.png", "line 3"),
@@ -320,8 +320,11 @@ MISTAKES = [
 @pytest.mark.parametrize(("line", "names"), [(line, names) for line, *names in MISTAKES])
 def test_a_mistake_is_explained(refused, line, names):
     said = refused(f"{line} --out new")
-    assert said.startswith("jaxdl: error: ")
-    assert said.count("jaxdl: error") == said.count("\n") == 1
+    notes, begins, error = said.partition("jaxdl: error: ")
+    assert all(".csv: " in note for note in notes.splitlines())  # what was read
+    assert begins
+    assert "jaxdl: error" not in error
+    assert error.count("\n") == 1
     assert all(name in said for name in names), said
 
 

@@ -93,7 +93,7 @@ def test_predictions_follow_the_names_of_columns(tmp_path):
     assert (tmp_path / "moved.csv").read_text() == (tmp_path / "house.csv").read_text()
     said = jaxdl_command(f"predict --checkpoint priced --data new.csv --out {tmp_path / 'new.csv'}")
     assert "2 predictions in " in said
-    assert said.count("\n") == 2
+    assert said.count("\n") == 3
     assert list(read_csv(tmp_path / "new.csv")[0]) == ["example", "predicted"]
     said = refused(f"predict --checkpoint priced --data stars.csv --out {tmp_path / 'no.csv'}")
     assert "age, area, rooms" in said

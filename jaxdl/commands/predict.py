@@ -137,8 +137,9 @@ def _read(network: Any, data: Sequence[str], out: Path, classes: Path | None, vo
         _masks(network, "several images", classes, void)  # which have none
         return sources.images(data)
     (spec,), task = data, network.task.name
-    split = sources.part_to_predict(spec, task)
-    return load_examples(spec, task, labelled=False, split=split, masks=_masks(network, spec, classes, void))
+    split, masks = sources.part_to_predict(spec, task), _masks(network, spec, classes, void)
+    card = network.cards[0] if isinstance(network, EnsembleCheckpoint) else network.card
+    return load_examples(spec, task, labelled=False, split=split, masks=masks, like=card)
 
 
 def _masks(network: Any, spec: str, classes: Path | None, void: str | None) -> MaskOptions | None:

@@ -99,7 +99,8 @@ def probe_command(
       dividing: how the outer folds are divided; leave-one-out suits ridge, whose closed form is exact, knn and ncm.
       chosen: which heads are fitted, and how the best of each is chosen.
       save_best: put the better of ridge and logistic, fitted to all examples, into the checkpoint and save it there.
-      allow: leaks to accept: labels, groups, times, duplicates, near-duplicates, frames, parent; the result lists them.
+      allow: leaks to accept: labels, groups, times, duplicates, near-duplicates, frames, parent, identity-columns,
+        time-columns, target-columns; the result lists them.
       debug: show the traceback of an error.
     """
     out = check_free(out)
@@ -134,7 +135,7 @@ def probe_command(
             execution=execution.replace(progress=lambda row: status.update(f"fitting {row['head']}")),
         )
     found.save(out)
-    about = about_command(PROBED, subject.init, subject.data, subject.task, subject.masks)
+    about = about_command(PROBED, subject.init, subject)
     for folder in (out, *(out / name for name in found.heads)):
         note_finished(folder, about)
     write_run_report(out)

@@ -14,7 +14,7 @@ import numpy as np
 from jaxdl.cli_options import Examples, Running, Start, Subject, Untrained, parse_arguments
 from jaxdl.commands.console import check_outside, console, display, errors, say_notes
 from jaxdl.commands.loggers import TENSORBOARD, WANDB, Logger, TensorBoard, WeightsAndBiases
-from jaxdl.data import MaskOptions, skip_broken
+from jaxdl.data import skip_broken
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import create
@@ -162,7 +162,7 @@ def open_run(
     execution = execution_of(subject, running)
     if running.restart and (out.expanduser() / RUN).exists() and (aside := set_aside(out)):  # never somebody's photos
         errors.print(f"the old {out} is now {aside}", soft_wrap=True)
-    about = about_command(kind, subject.init, subject.data, subject.task, subject.masks)
+    about = about_command(kind, subject.init, subject)
     with contextlib.ExitStack() as signals:
         stop = signals.enter_context(stop_by_signal())
         run = RunFolder(out, about, save_every=running.save_every, should_stop=stop)
@@ -184,11 +184,15 @@ def open_run(
             raise
 
 
-def about_command(kind: str, init: Any, spec: str, task: str, masks: MaskOptions | None = None) -> dict[str, Any]:
+def about_command(kind: str, init: Any, subject: Examples) -> dict[str, Any]:
     """What a run's folder says of the command that made it."""
-    about = {"kind": kind, "command": ["jaxdl", *command_line.get()], "data": spec, "task": task}
+    about = {"kind": kind, "command": ["jaxdl", *command_line.get()], "data": subject.data, "task": subject.task}
     about["init"] = None if init is None else str(init)
-    return about if masks is None else {**about, "masks": masks.plain()}
+    if subject.masks is not None:
+        about["masks"] = subject.masks.plain()
+    if subject.table is not None and (said := subject.table.plain()):
+        about["table"] = said
+    return about
 
 
 def execution_of(subject: Examples, running: Running) -> Execution:
@@ -230,7 +234,7 @@ def read_examples(subject: Examples) -> Source:
 
 
 def _read(subject: Examples) -> Source:
-    source = load_examples(subject.data, subject.task, masks=subject.masks)
+    source = load_examples(subject.data, subject.task, masks=subject.masks, table=subject.table)
     say_notes(source)
     return source
 

@@ -1,5 +1,6 @@
 """What a model learns from."""
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
@@ -8,25 +9,35 @@ import numpy as np
 
 from jaxdl.data.broken import skip_broken
 from jaxdl.data.builtin import digits
-from jaxdl.data.csv_table import csv
+from jaxdl.data.csv_table import csv, read_table
 from jaxdl.data.folder import folder, images, parts_to_predict, splits_of
 from jaxdl.data.folder_layout import SPLIT_NAMES
 from jaxdl.data.image_file import SUFFIXES, begins_as_image, printable
 from jaxdl.data.masks import VOID, MaskOptions, mask_splits, masks, masks_of
-from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing, RawPreprocessing, TablePreprocessing
+from jaxdl.data.preprocessing import (
+    ColumnsPreprocessing,
+    ImagePreprocessing,
+    Preprocessing,
+    RawPreprocessing,
+    TablePreprocessing,
+)
 from jaxdl.data.source import Arrays, Source, check_source, subset, with_groups, with_weights
 from jaxdl.data.table import TASKS, arrays, npz, wants_masks
+from jaxdl.data.table_file import SUFFIXES as TABLES
+from jaxdl.data.table_roles import TableOptions
 from jaxdl.data.tfds import from_tfds
 from jaxdl.errors import InputError, check_choice, nearest
 
 __all__ = [
     "VOID",
     "Arrays",
+    "ColumnsPreprocessing",
     "ImagePreprocessing",
     "MaskOptions",
     "Preprocessing",
     "RawPreprocessing",
     "Source",
+    "TableOptions",
     "TablePreprocessing",
     "arrays",
     "as_source",
@@ -37,6 +48,7 @@ __all__ = [
     "from_tfds",
     "has_masks",
     "images",
+    "is_table",
     "load",
     "masks",
     "npz",
@@ -57,19 +69,24 @@ def load(
     labelled: bool = True,
     task: str = "auto",
     masks: MaskOptions | None = None,
+    table: TableOptions | None = None,
+    like: Any = None,
 ) -> Source:
     """The source that a `SPEC` of the command line names.
 
     Args:
       spec: ``digits``, ``digits:5-9`` or ``digits:1,7``; a folder, with ``:train``, ``:val``, ``:test`` or ``:all``
-        behind it where it has splits; an image file; a file ``.npz``; or a table ``.csv``, with ``:COLUMN`` behind it
-        for the target, or ``:A,B,C`` for the labels of a multi-label task; or ``tfds:NAME``, see `from_tfds`.
+        behind it where it has splits; an image file; a file ``.npz``; or a table ``.csv``, ``.tsv``, ``.data``,
+        ``.txt`` or ``.parquet``, with ``:COLUMN`` behind it for the target, or ``:A,B,C`` for the labels of a
+        multi-label task; or ``tfds:NAME``, see `from_tfds`.
       split: taken where a folder or data set has it and the spec does not say one.
       labelled: see `folder` and `masks`.
       task: ``"auto"``, ``"classification"``, ``"multilabel"``, ``"regression"`` or ``"segmentation"``: what the labels
         of a ``.csv`` or ``.npz`` are, see `csv` and `arrays`, and whether a folder is one of images with masks, which
         auto sees by its folders: see `masks`. The other sources know their labels.
       masks: how masks are read.
+      table: what the columns of a table are for.
+      like: of a table, the card of the checkpoint whose columns it should have; see `csv`.
 
     Raises:
       InputError: if there is no such thing, or its labels do not fit the task.
@@ -80,9 +97,11 @@ def load(
         return digits(_digit_classes(spec))
     if spec.startswith("tfds:"):
         return from_tfds(spec, split)
-    table, colon, target = spec.partition(".csv:")
-    if colon and not Path(spec).exists():
-        return csv(f"{table}.csv", target or None, labelled=labelled, task=task)
+    if (named := _table_spec(spec)) is not None:
+        return _table(*named, table or TableOptions(), labelled, task, like)
+    if table is not None and table.plain():
+        name, value = next(iter(table.plain().items()))
+        raise InputError(f"{name} {value} is for tables, but {spec} is none; leave it out")
     path, colon, said = spec.rpartition(":")
     if colon and said in ("all", *SPLIT_NAMES) and not Path(spec).exists():
         return _folder(path, (SPLIT_NAMES.get(said, said), None), labelled, task, masks)
@@ -90,25 +109,26 @@ def load(
         return _folder(spec, (None, split), labelled, task, masks)
     if spec.endswith(".npz"):
         return _npz(spec, task, masks)
-    if spec.endswith(".csv"):
-        return csv(spec, labelled=labelled, task=task)
     if (Path(spec).suffix.lower() in SUFFIXES and Path(spec).exists()) or begins_as_image(Path(spec)):
         return images([spec])
     shown = printable(spec)
     if Path(spec).exists():
-        raise InputError(f"'{shown}' is neither a folder of class folders, nor an image, nor a file .npz or .csv")
+        raise InputError(
+            f"'{shown}' is neither a folder of class folders, nor an image, nor a file .npz or {', '.join(TABLES)}"
+        )
     raise InputError(
         f"there is no '{shown}'; expected 'digits', a folder of class folders of images, an image, or a file .npz or "
         ".csv." + nearest(spec, ["digits", *(f"{path}:{s}" for s in splits_of(path))])
     )
 
 
-def as_source(given: Any) -> Source:
+def as_source(given: Any, like: Any = None) -> Source:
     """The examples that a user gives to be predicted, without labels unless they have some.
 
     Args:
       given: a `Source`; an array ``[n, …]``, as `arrays` takes it; paths of images; or a path or spec as `load` takes
         it, of whose splits `part_to_predict` is taken.
+      like: the card of the checkpoint that predicts; see `csv`.
 
     Raises:
       InputError: if it is none of that.
@@ -116,12 +136,36 @@ def as_source(given: Any) -> Source:
     if isinstance(given, Source):
         return given
     if isinstance(given, str | Path):
-        return load(given, part_to_predict(given), labelled=False)
+        return load(given, part_to_predict(given), labelled=False, like=like)
     if isinstance(given, list | tuple) and given and all(isinstance(one, str | Path) for one in given):
         return images(given)
     if isinstance(given, np.ndarray | jax.Array | list):
         return arrays(given)
     return check_source(given)
+
+
+def is_table(spec: str | Path) -> bool:
+    """Whether `load` reads a spec as a table."""
+    return _table_spec(str(spec)) is not None
+
+
+def _table_spec(spec: str) -> tuple[str, str | None] | None:
+    """The file of a table and the target behind it; None where a spec names no table."""
+    if spec.lower().endswith(TABLES) and not Path(spec).is_dir():
+        return spec, None
+    ends = [f"{suffix}:" for suffix in TABLES if f"{suffix}:" in spec]
+    if not ends or Path(spec).exists():
+        return None
+    cut = min(spec.index(end) + len(end) for end in ends)
+    return spec[: cut - 1], spec[cut:] or None
+
+
+def _table(path: str, target: str | None, options: TableOptions, labelled: bool, task: str, like: Any) -> Source:
+    if target is not None and options.target is not None:
+        raise InputError(f"the target of '{path}' is named twice: {target}, and {', '.join(options.target)}")
+    if target is not None:
+        options = dataclasses.replace(options, target=(target,))
+    return read_table(path, options, task, labelled, like)
 
 
 def has_masks(spec: str | Path, task: str) -> bool:

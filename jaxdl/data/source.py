@@ -39,6 +39,8 @@ class Source(Shown):
       texts: what each example is or was computed from, such as the sentence of an embedding: copies are looked for
         among them. Or None.
       columns: names of a table's features in order, or None.
+      declared: of these, the features that were named as such: nobody asks whether they are an identity or a leak.
+      target: names of the columns of a table that the targets come from, or None.
       notes: what was decided or left out when the examples were read, in words.
       preprocessing: what brings its examples to a network (`data.preprocessing`); None to choose it by their shape.
     """
@@ -51,6 +53,8 @@ class Source(Shown):
     weights: np.ndarray | None = None
     texts: Sequence[str] | None = None
     columns: tuple[str, ...] | None = None
+    declared: frozenset[str] = frozenset()
+    target: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     preprocessing: Any = None
 
@@ -162,6 +166,15 @@ class Source(Shown):
         raise InputError(
             f"{self.name} has its columns in another order than {', '.join(columns)}, and a {type(self).__name__} "
             "cannot put them into it: define with_columns"
+        )
+
+    def with_levels(self, levels: Sequence[Sequence[str]]) -> "Source":
+        """A table's categories as places in other lists of levels, one for each column; empty ones mean numbers."""
+        if not any(levels):
+            return self
+        raise InputError(
+            f"{self.name} is a {type(self).__name__} of numbers, but the network was trained on a table with "
+            "categories; data.csv reads one"
         )
 
     def join(self, other: "Source", targets: Tree) -> "Source":
@@ -327,6 +340,8 @@ class Subset(Source):
     name = property(lambda self: self.source.name)
     class_names = property(lambda self: self.source.class_names)
     columns = property(lambda self: self.source.columns)
+    declared = property(lambda self: self.source.declared)
+    target = property(lambda self: self.source.target)
     preprocessing = property(lambda self: self.source.preprocessing)
     notes = property(lambda self: self.source.notes)
     in_memory = property(lambda self: self.source.in_memory)
@@ -380,6 +395,9 @@ class Subset(Source):
     def with_columns(self, columns: tuple[str, ...]) -> "Subset":
         return dataclasses.replace(self, source=self.source.with_columns(columns))
 
+    def with_levels(self, levels: Sequence[Sequence[str]]) -> "Subset":
+        return dataclasses.replace(self, source=self.source.with_levels(levels))
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -398,6 +416,8 @@ class Joined(Source):
     name = property(lambda self: self.one.name)
     class_names = property(lambda self: self.one.class_names)
     columns = property(lambda self: self.one.columns)
+    declared = property(lambda self: self.one.declared)
+    target = property(lambda self: self.one.target)
     preprocessing = property(lambda self: self.one.preprocessing)
     notes = property(lambda self: (*self.one.notes, *self.two.notes))
     in_memory = property(lambda self: self.one.in_memory or self.two.in_memory)
@@ -460,6 +480,9 @@ class Joined(Source):
 
     def with_columns(self, columns: tuple[str, ...]) -> "Joined":
         return Joined(self.one.with_columns(columns), self.two.with_columns(columns), self.labels)
+
+    def with_levels(self, levels: Sequence[Sequence[str]]) -> "Joined":
+        return Joined(self.one.with_levels(levels), self.two.with_levels(levels), self.labels)
 
     def _where(self, index: int) -> tuple[Source, int]:
         index, first = range(len(self))[index], len(self.one)  # which counts -1 from the end
@@ -540,25 +563,31 @@ def check_weights(weights: Any, count: int, name: str) -> np.ndarray:
     return weights.astype(np.float64)
 
 
-def arrange_columns(source: Source, columns: Sequence[str] | None) -> Source:
-    """`source` with its features in the order of `columns`, those that a network was trained on.
+def arrange_columns(source: Source, like: Any) -> Source:
+    """`source` with its features in the order, and its categories in the levels, that a network was trained on.
 
     Where either has no names there is nothing to arrange.
+
+    Args:
+      source: to be arranged.
+      like: what has ``columns`` and ``preprocessing``: the card of a checkpoint, or the source that was trained on.
 
     Raises:
       InputError: if the features are others.
     """
-    had = source.columns
-    if columns is None or had is None or had == tuple(columns):
+    columns, had = like.columns, source.columns
+    if columns is None or had is None:
         return source
     if sorted(had) != sorted(columns):
         missing, foreign = sorted(set(columns) - set(had)), sorted(set(had) - set(columns))
         raise InputError(
             f"{source.name} has other columns than the network was trained on: it lacks "
             f"{', '.join(missing) or 'none'}, and {', '.join(foreign) or 'none'} are not known to it. (A target column "
-            "of another name than target, label, class or y is named behind the file: FILE.csv:COLUMN)"
+            "of another name than target, label, class or y is named behind the file: FILE.csv:COLUMN. From Python "
+            "data.csv(path, like=checkpoint.card) reads the columns that the network knows)"
         )
-    return source.with_columns(tuple(columns))
+    arranged = source if had == tuple(columns) else source.with_columns(tuple(columns))
+    return arranged.with_levels(getattr(like.preprocessing, "levels", None) or [()] * len(columns))
 
 
 def describe_content(source: Source) -> Mapping[str, Any]:

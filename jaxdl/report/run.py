@@ -213,7 +213,7 @@ def _find_data(
         return None, None
     try:
         source = _without(
-            load_examples(spec, told.get("task", "auto"), masks=_masks(told)),
+            load_examples(spec, told.get("task", "auto"), **_how_read(told)),
             [name for name, _ in told.get("broken") or ()],
         )
         if result:
@@ -236,15 +236,17 @@ def _without(source: Source, broken: Sequence[str]) -> Source:
     return subset(source, np.array([i for i, name in enumerate(names) if str(name) not in left_out], np.int64))
 
 
-def _masks(told: Mapping[str, Any]) -> data.MaskOptions | None:
-    return None if (held := told.get("masks")) is None else data.MaskOptions.parse(held)
+def _how_read(told: Mapping[str, Any]) -> dict[str, Any]:
+    """The options of masks or of a table, as the command had them."""
+    kinds = {"masks": data.MaskOptions, "table": data.TableOptions}
+    return {name: kind.parse(told[name]) for name, kind in kinds.items() if told.get(name) is not None}
 
 
 def _held_out(told: Mapping[str, Any], source: Source, checkpoint: Checkpoint) -> Source | None:
     """What `pretrain` and `finetune` measured their curves on, if anything."""
     spec, task = told["data"], told.get("task", "auto")
     if "val" in data.parts_of(spec, task):
-        return load_examples(f"{spec}:val", task, masks=_masks(told))
+        return load_examples(f"{spec}:val", task, **_how_read(told))
     if not (held := (told.get("settings") or {}).get("held_out")):
         return None
     fraction = (held - 0.5) / len(source)  # rounded up, this is as many again

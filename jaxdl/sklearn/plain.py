@@ -25,7 +25,8 @@ def to_plain(value: Any) -> Any:
         return value
     model = to_plain(value.model)
     card = {**plain_card(value.card), **{key: model[key] for key in ("model", "arguments", "num_outputs")}}
-    card["columns"] = None if value.card.columns is None else list(value.card.columns)
+    for key in ("columns", "target"):
+        card[key] = None if card[key] is None else list(card[key])
     return model | {
         "variables": value.variables,
         "card": card,

@@ -1,7 +1,9 @@
 """The examples that a task is asked of, as a command line names them."""
 
+from typing import Any
+
 from jaxdl import data
-from jaxdl.data import MaskOptions
+from jaxdl.data import MaskOptions, TableOptions
 from jaxdl.data.source import Source
 from jaxdl.data.table import TASKS as READ_AS
 from jaxdl.errors import InputError, check_choice
@@ -15,6 +17,8 @@ def load_examples(
     labelled: bool = True,
     split: str | None = "train",
     masks: MaskOptions | None = None,
+    table: TableOptions | None = None,
+    like: Any = None,
 ) -> Source:
     """The examples that `spec` names, with targets as `task` needs them; see `data.load`.
 
@@ -23,7 +27,7 @@ def load_examples(
     """
     check_choice("task", task, ("auto", *TASKS))
     how = task if task in READ_AS else "auto"  # a user's own task takes the targets as they are
-    return data.load(spec, split=split, labelled=labelled, task=how, masks=masks)
+    return data.load(spec, split=split, labelled=labelled, task=how, masks=masks, table=table, like=like)
 
 
 def describe_examples(source: Source) -> str:

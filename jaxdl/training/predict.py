@@ -224,10 +224,10 @@ def predict(
     check_type("execution", execution, Execution)
     card, preprocessing = checkpoint.card, checkpoint.card.preprocessing
     card.check_trained()
-    source = as_source(source)
+    source = as_source(source, card)
     if len(source) == 0:
         raise InputError(f"{source.name} holds no examples")
-    source = arrange_columns(source, card.columns)
+    source = arrange_columns(source, card)
     if needs_tiles(preprocessing, source):
         kept = predict_tiled(checkpoint, source, batch_size)
     else:

@@ -111,9 +111,8 @@ def train(
     check_source(source)
     asked = choose_task(source, task, metrics, purpose="training")
     check_choice("head", head, ("auto", "fresh", "keep"))
-    columns = init.card.columns if isinstance(init, Checkpoint) else source.columns
-    source = arrange_columns(source, columns)
-    validation = None if validation is None else arrange_columns(validation, columns)
+    source = arrange_columns(source, init.card) if isinstance(init, Checkpoint) else source
+    validation = None if validation is None else arrange_columns(validation, source)
     keep = _keeps_head(init, asked, source, head)
     both, train_part, held_out = _with_validation(asked, source, validation)
     work = execution.work
@@ -364,6 +363,7 @@ def trained_checkpoint(
         source=None if before is None else before.source,
         targets={name: tuple(map(float, constants[name])) for name in setup.task.KEPT if name in constants},
         columns=setup.source.columns,
+        target=setup.source.target,
         trained_on=None if before is None else before.trained_on,
     )
     shaped_by = [setup.parts[fold], *([] if setup.inner is None else [setup.inner[fold]])]

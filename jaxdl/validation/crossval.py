@@ -144,7 +144,7 @@ def train_folds(asked: Folds, execution: Execution) -> Result:
     init, plan, split = asked.init, asked.plan, asked.split
     check_choice("fold strategy", execution.fold_strategy, STRATEGIES)
     allow = check_allowed(execution.allow)
-    source = arrange_columns(asked.source, init.card.columns) if isinstance(init, Checkpoint) else asked.source
+    source = arrange_columns(asked.source, init.card) if isinstance(init, Checkpoint) else asked.source
     chosen = _chosen(asked)
     for fold in chosen:
         asked.task.check_test(len(split.test[fold]), "cross-validation")

@@ -150,7 +150,7 @@ class EnsembleCheckpoint(Shown):
           InputError: if the examples are of another kind or shape than the networks take, or the task's predictions
             cannot be averaged.
         """
-        source = as_source(source)
+        source = as_source(source, self.cards[0])
         weights = np.ones((len(self.cards), len(source)), np.float32)
         kept, members = self._average(source, weights, batch_size, execution)
         made = self._predictions(source, kept, "" if source.targets() is None else self.refusal(source))
@@ -217,7 +217,7 @@ class EnsembleCheckpoint(Shown):
         """
         if len(source) == 0:
             raise InputError(f"{source.name} holds no examples")
-        source = arrange_columns(source, self.cards[0].columns)
+        source = arrange_columns(source, self.cards[0])
         preprocessing = self.cards[0].preprocessing
         if needs_tiles(preprocessing, source):
             return self._average_tiled(source, weights, batch_size), None

@@ -177,7 +177,7 @@ def variance(
         if not isinstance(value, int) or value < 1:
             raise InputError(f"{name} is {value!r}; expected a whole number of at least 1")
     if isinstance(init, Checkpoint):
-        source = arrange_columns(source, init.card.columns)
+        source = arrange_columns(source, init.card)
     made = configure(_values(configurations, init, plan), init, plan, source, question, execution.image_size)
     if splits < 2 or seeds * len(made) < 2:
         raise InputError(

@@ -38,6 +38,7 @@ class Card:
       source: file and sha256 of converted weights, or None.
       targets: what the task fitted to the targets and predictions need, numbers by name; empty for nothing.
       columns: names of the features of a table, in order; None where they have none.
+      target: names of the columns of a table that the targets came from; None where they have none.
       trained_on: hashes (`data.Source.hashes`) of all examples that the weights were shaped by, those of the
         parents included where their cards list them: 8 bytes each, in rising order (see `seen`). None if unknown.
       tested: of a fold's network the hashes of its test part in the same form; None of any other.
@@ -52,6 +53,7 @@ class Card:
     source: Mapping[str, Any] | None = None
     targets: Mapping[str, tuple[float, ...]] = dataclasses.field(default_factory=dict)
     columns: tuple[str, ...] | None = None
+    target: tuple[str, ...] | None = None
     trained_on: bytes | None = dataclasses.field(default=None, repr=False)
     tested: bytes | None = dataclasses.field(default=None, repr=False)
 
@@ -164,10 +166,11 @@ def parse_card(held: Mapping[str, Any]) -> Card:
     """The card of a file's plain values, without its `LISTS`; what is wrong comes as one of many kinds of errors."""
     _check_kinds(held)
     fields = {name: held[name] for name in ("parent", "data", "split", "plan", "source")}
-    if (columns := held.get("columns")) is not None:
-        if not isinstance(columns, list) or not all(isinstance(name, str) for name in columns):
-            raise TypeError(f"columns is {str(columns)[:50]}")
-        fields["columns"] = tuple(columns)
+    for key in ("columns", "target"):  # older cards have neither
+        if (named := held.get(key)) is not None:
+            if not isinstance(named, list) or not all(isinstance(name, str) for name in named):
+                raise TypeError(f"{key} is {str(named)[:50]}")
+            fields[key] = tuple(named)
     fields["preprocessing"] = parse_preprocessing(held["preprocessing"])
     fields["task"], fields["targets"] = _parse_task(held)
     task = fields["task"]

@@ -11,7 +11,6 @@ from sklearn.datasets import load_diabetes, load_iris
 
 import jaxdl
 from jaxdl import data
-from jaxdl.data import csv_table
 from jaxdl.data.folder import ImageFiles
 from jaxdl.data.source import Arrays
 from jaxdl.errors import InputError
@@ -111,15 +110,14 @@ def test_quoted_names_and_classes_of_any_script(tmp_path):
     np.testing.assert_array_equal(source.x, [[1, 2], [3, 4], [5, 6]])
 
 
-def test_a_table_in_many_blocks_is_as_pandas_wrote_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(csv_table, "FIELDS", 4000)  # ten blocks
+def test_a_long_table_is_as_pandas_wrote_it(tmp_path):
     random = np.random.default_rng(0)
     table = pd.DataFrame(
         {
             "u": random.normal(size=10_001) * 10.0 ** random.integers(-20, 20, 10_001),
             "group": [f"g{i}" for i in range(10_001)],
             "y": random.choice(["red", "green", "blue"], 10_001),
-            "v": [i if i % 2 else i / 3 for i in range(10_001)],  # in some blocks whole numbers alone
+            "v": [i if i % 2 else i / 3 for i in range(10_001)],
             "w": [str(i % 7) for i in range(10_001)],
         }
     )
@@ -131,7 +129,6 @@ def test_a_table_in_many_blocks_is_as_pandas_wrote_it(tmp_path, monkeypatch):
     assert source.columns == ("u", "v", "w")
     np.testing.assert_array_equal(source.groups, table["group"])
     table.loc[8_999, "w"] = "many"
-    table.loc[9_500, "u"] = np.nan
     table.to_csv(tmp_path / "t.csv", index=False)
     refused(lambda: data.csv(tmp_path / "t.csv"), tmp_path / "t.csv", "'w'", "'many'", "line 9001")
 
@@ -177,14 +174,14 @@ def test_many_different_whole_numbers_are_amounts(tmp_path, different, classes):
 def test_groups_and_times(tmp_path):
     rows = [["b", "time", "Group", "a", "y"]]
     rows += [[i, f"2024-0{5 - i}-01T0{i}:30", f"p{i % 2}", -i, "uv"[i % 2]] for i in range(4)]
-    source = data.csv(written(tmp_path / "t.csv", rows))
+    source = data.csv(written(tmp_path / "t.csv", rows))  # Group holds words, time dates
     np.testing.assert_array_equal(source.x, [[i, -i] for i in range(4)])
     assert list(source.groups) == ["p0", "p1", "p0", "p1"]
     expected = [datetime.datetime(2024, 5 - i, 1, i, 30) for i in range(4)]
     assert source.times.astype("datetime64[us]").tolist() == expected
     assert np.argsort(source.times).tolist() == [3, 2, 1, 0]
     rows = [["b", "time", "Group", "a", "y"], *([i, 7, 8, -i, "uv"[i % 2]] for i in range(4))]
-    source = data.csv(written(tmp_path / "t.csv", rows), group="b", time="a")
+    source = data.csv(written(tmp_path / "t.csv", rows), group="b", time="a", feature=["time", "Group"])
     assert list(source.groups) == ["0", "1", "2", "3"]
     np.testing.assert_array_equal(source.times, [0, -1, -2, -3])
     np.testing.assert_array_equal(source.x, [[7, 8]] * 4)  # columns like any other now
@@ -201,7 +198,7 @@ def test_groups_and_times(tmp_path):
 )
 def test_times_have_an_order(tmp_path, times, order):
     rows = [["x", "time", "y"], *([i, time, i] for i, time in enumerate(times))]
-    assert np.argsort(data.csv(written(tmp_path / "t.csv", rows)).times).tolist() == order
+    assert np.argsort(data.csv(written(tmp_path / "t.csv", rows), time="time").times).tolist() == order
 
 
 def test_a_table_without_a_target(table):
@@ -223,7 +220,9 @@ WIDE = ",".join(f"c{i}" for i in range(50))
         (" \n\n", {}, ["empty"]),
         ('""\n', {}, ["column 1"]),
         ("a,y\n", {}, ["no rows"]),
-        (",a,y\n0,1,2\n", {}, ["column 1", "index=False"]),
+        ("a,,y\n0,1,2\n", {}, ["column 2", "index=False"]),
+        (",,y\n0,1,2\n", {}, ["column 2", "index=False"]),
+        ("5.1,3.5,setosa\n4.9,3.0,setosa\n", {}, ["5.1, 3.5, setosa", "--header no", "header=False"]),
         ("a,b,y,b\n1,2,3,4\n", {}, ["two columns", "'b'"]),
         ("a,y\n1,2\n3\n", {}, ["line 3", "1 fields", "2 columns"]),
         ("a,y\n1,2\n3,\n", {}, ["'y'", "no value", "line 3"]),
@@ -239,9 +238,8 @@ WIDE = ",".join(f"c{i}" for i in range(50))
         (b"\xef\xbb\xbfa,y\n1,\xff\n", {}, ["UTF-8", "byte 9"]),
         ("a,y\n1,2\n".encode("utf-16"), {}, ["UTF-8", "byte 0"]),
         (b"PK\x03\x04\xff\x00\x80", {}, ["UTF-8", "byte 4"]),
-        ("a|y\n1|2\n", {}, ["a|y"]),
-        ("a|y\n1|2\n", {"labelled": False}, ["'a|y'", "'1|2'"]),
-        ("y\n1\n2\n", {}, ["no columns to learn from", "commas, semicolons or tabs"]),
+        ("a/y\n1/2\n", {}, ["a/y"]),
+        ("y\n1\n2\n", {}, ["no columns to learn from", "commas, semicolons, tabs, bars or spaces"]),
         # columns that are not there
         ("size,weight,price\n1,2,3\n", {"target": "pice"}, ["'pice'", "size, weight", "Did you mean 'price'?"]),
         ("a,price\n1,2\n", {}, ["t.csv:COLUMN", "a, price"]),
@@ -252,15 +250,13 @@ WIDE = ",".join(f"c{i}" for i in range(50))
         (f"{WIDE}\n{WIDE}\n", {"target": "d"}, ["'d'", "c19, …", "50 in all"]),
         # features that are no numbers
         ("a,b,y\n1,2,0\n3,red,1\n", {}, ["'b'", "'red'", "line 3"]),
-        ("a,b,y\n1,,0\n,2,1\n", {}, ["'b'", "no value", "line 2"]),
-        ("a,b,y\n1,N/A,0\n", {}, ["'b'", "no value", "'N/A'", "line 2"]),
-        ("a,b,y\n1,nan,0\n", {}, ["'b'", "no value", "'nan'", "line 2"]),
+        ("a,b,y\n1,N/A,0\n2,,0\n", {}, ["'b'", "no value at all", "--drop b"]),
         ("a,b,y\n1,-inf,0\n", {}, ["'b'", "-inf", "finite", "line 2"]),
         ("a,b,y\n1,1e39,0\n", {}, ["'b'", "1e39", "finite", "line 2"]),
         (f"a,b,y\n1,{'9' * 5000},0\n", {}, ["'b'", "99999", "line 2"]),
-        ("a;b;y\n1;2,5;0\n", {}, ["'b'", "'2,5'", "line 2"]),
+        ('a,b,y\n1,"2,5",0\n', {}, ["'b'", "'2,5'", "line 2"]),
+        ("a,b,y\n1,5 %,0\n", {}, ["'b'", "'5 %'", "line 2"]),
         ("a,b,y\n1,1_000,0\n", {}, ["'b'", "'1_000'", "line 2"]),
-        ("a,b,y\n1,True,0\n2,False,1\n", {}, ["'b'", "'True'", "line 2"]),
         ("a,b,y\n1,1\0" + "5,0\n", {}, ["'b'", "line 2"]),
         # targets
         ("a,y\n1,b\n2,nan\n", {}, ["'y'", "no value", "'nan'", "line 3"]),
@@ -270,7 +266,16 @@ WIDE = ",".join(f"c{i}" for i in range(50))
         ("a,y\n1,cat\n", {"task": "regression"}, ["'y'", "'cat'", "line 2"]),
         ("a,y\n1,1\n1,1\n1,1\n2,inf\n", {}, ["'y'", "inf", "finite", "line 5"]),
         ("a,y\n1,1\n2,1e39\n", {"task": "regression"}, ["'y'", "1e39", "finite", "line 3"]),
+        ("a,y\n" + "".join(f'{i / 7},"{i},5"\n' for i in range(60)), {}, ["60 different texts", "classification"]),
         # groups and times
+        ("a,group,y\n" + "1,2,0\n" * 9, {}, ["'group'", "--group group", "--feature group", "--drop group", "drop=["]),
+        ("a,time,y\n" + "".join(f"1,{i},0\n" for i in range(20)), {}, ["'time'", "--time time", "feature=['time']"]),
+        ("a,seen,y\n1,2024-05-31,0\n2,2024-06-01,1\n", {}, ["'seen'", "dates", "'2024-05-31'", "--time seen"]),
+        ("a,b,y\n1,2,3\n", {"group": "b", "drop": ["b"]}, ["'b'", "both group and drop"]),
+        ("a,b,y\n1,2,3\n", {"drop": ["y"]}, ["t.csv:COLUMN"]),
+        ("a,b,y\n1,2,3\n", {"drop": ["c"]}, ["'c'", "a, b, y"]),
+        # texts that are no categories
+        ("a,b,y\n" + "".join(f"1,name {i},0\n" for i in range(50)), {}, ["'b'", "50 different texts", "--drop b"]),
         ("a,group,y\n1,,0\n", {}, ["'group'", "no value", "line 2"]),
         ("a,time,y\n1,31.5.2024,0\n", {}, ["'time'", "'31.5.2024'", "line 2", "ISO"]),
         ("a,time,y\n1,2024-05-31,0\n1,7,0\n", {}, ["'time'", "'7'", "line 3"]),
@@ -306,7 +311,7 @@ def test_several_target_columns_are_labels(tmp_path, task, write):
     truth = np.random.default_rng(0).integers(0, 2, (30, 3))
     table = pd.DataFrame({name: [write(v) for v in truth[:, i]] for i, name in enumerate(["sea", "sky", "red sun"])})
     table.insert(1, "a", np.arange(30) / 7)
-    table["y"] = range(30)  # a feature like any other
+    table["y"] = range(30, 0, -1)  # a feature like any other
     path = tmp_path / "t.csv"
     table.to_csv(path, index=False)
     sources = (
@@ -483,3 +488,159 @@ def test_columns_in_another_order_are_put_in_the_networks_own(tmp_path):
     np.testing.assert_array_equal(*same)
     tuned = [jaxdl.predict(jaxdl.finetune(parent, s, plan), abc).logits for s in (abc, cab)]
     np.testing.assert_array_equal(*tuned)
+
+
+# What columns are taken for
+
+ROWS = 40
+
+
+def columns_of(path, **columns):
+    pd.DataFrame(columns).to_csv(path, index=False)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".tsv", ".data", ".txt"])
+@pytest.mark.parametrize("separator", list(",;\t| "))
+def test_the_separator_is_found_by_content(tmp_path, suffix, separator):
+    random = np.random.default_rng(0)
+    table = pd.DataFrame({"a": random.normal(size=ROWS), "b": random.normal(size=ROWS), "y": random.normal(size=ROWS)})
+    path = tmp_path / f"t{suffix}"
+    table.to_csv(path, index=False, sep=separator)
+    for source in (data.csv(path), data.load(path), data.load(f"{path}:y")):
+        np.testing.assert_array_equal(source.x, table[["a", "b"]].to_numpy(np.float32))
+        np.testing.assert_array_equal(source.labels, table["y"].to_numpy(np.float32))
+
+
+@pytest.mark.parametrize("separator", ";\t")
+def test_a_comma_before_the_decimals_is_read_where_it_separates_nothing(tmp_path, separator):
+    random = np.random.default_rng(0)
+    table = pd.DataFrame({"a": random.normal(size=60), "k": random.integers(0, 9, 60), "y": random.normal(size=60)})
+    table.to_csv(tmp_path / "t.csv", index=False, sep=separator, decimal=",")
+    source = data.csv(tmp_path / "t.csv")
+    np.testing.assert_array_equal(source.x, table[["a", "k"]].to_numpy(np.float32))
+    np.testing.assert_array_equal(source.labels, table["y"].to_numpy(np.float32))
+    assert choose_task(source, purpose="training").name == "regression"
+
+
+def test_a_table_in_parquet(tmp_path):
+    pytest.importorskip("pyarrow")
+    random = np.random.default_rng(0)
+    table = pd.DataFrame(
+        {
+            "a": np.where(random.random(ROWS) < 0.2, np.nan, random.normal(size=ROWS)),
+            "on": random.random(ROWS) < 0.5,
+            "city": random.choice(["Oslo", "Rome"], ROWS),
+            "y": random.choice(["u", "v"], ROWS),
+        }
+    )
+    table.to_parquet(tmp_path / "t.parquet")
+    table.to_csv(tmp_path / "t.csv", index=False)
+    held, written_out = data.load(f"{tmp_path}/t.parquet:y"), data.csv(tmp_path / "t.csv")
+    np.testing.assert_array_equal(held.x, written_out.x)
+    np.testing.assert_array_equal(held.labels, written_out.labels)
+    assert held.class_names == ("u", "v")
+    assert held.levels == written_out.levels == ((), (), ("Oslo", "Rome"))
+    table.loc[3, "y"] = None
+    table.to_parquet(tmp_path / "t.parquet")
+    refused(lambda: data.csv(tmp_path / "t.parquet"), "'y'", "no value", "row 4")
+    (tmp_path / "t.parquet").write_bytes(b"PAR1 no")
+    refused(lambda: data.csv(tmp_path / "t.parquet"), "t.parquet", "Parquet")
+
+
+def test_classes_are_called_as_they_are_written(tmp_path):
+    for texts in (["01", "02", "10"], ["007", "7"], ["1e2", "100"], ["yes", "no"], ["1", "2", "x"]):
+        y = (texts * ROWS)[:ROWS]
+        source = data.csv(columns_of(tmp_path / "t.csv", a=np.linspace(0, 1, ROWS), y=y))
+        assert [source.class_names[label] for label in source.labels] == y
+
+
+def test_true_and_false_are_numbers_and_words_are_categories(tmp_path):
+    on, size = np.arange(ROWS) % 3 == 0, np.array(["S", "L", "M"])[np.arange(ROWS) % 3]
+    source = data.csv(columns_of(tmp_path / "t.csv", on=on, size=size, y=np.linspace(0, 1, ROWS)))
+    np.testing.assert_array_equal(source.x[:, 0], on)
+    assert source.levels == ((), ("L", "M", "S"))
+    assert [source.levels[1][int(code)] for code in source.x[:, 1]] == size.tolist()
+
+
+@pytest.mark.parametrize("name", ["Unnamed: 0", "", "number", "id"])
+@pytest.mark.parametrize("begin", [0, 1])
+def test_a_column_that_numbers_the_rows_is_left_out_and_said(tmp_path, name, begin):
+    table = {name: np.arange(ROWS) + begin, "a": np.linspace(0, 1, ROWS), "y": np.arange(ROWS) // 20}
+    source = data.csv(columns_of(tmp_path / "t.csv", **table))
+    assert source.columns == ("a",)
+    (note,) = source.notes
+    assert (name or "Unnamed: 0") in note
+    if name:
+        assert data.csv(tmp_path / "t.csv", feature=name).columns == (name, "a")
+        turned = columns_of(tmp_path / "t.csv", **table | {name: np.arange(ROWS)[::-1]})
+        assert data.csv(turned).columns == (name, "a")
+
+
+def test_one_line_says_what_each_column_is(tmp_path):
+    table = {
+        "a": [*np.linspace(0, 1, ROWS - 2), np.nan, np.nan],
+        "size": np.array(["S", "L"])[np.arange(ROWS) % 2],
+        "patient": np.arange(ROWS) // 4,
+        "day": np.arange(ROWS) // 2,
+        "note": [f"text {i}" for i in range(ROWS)],
+        "price": np.linspace(3, 4, ROWS),
+    }
+    path = columns_of(tmp_path / "t.csv", **table)
+    source = data.csv(path, "price", group="patient", time="day", drop="note")
+    (note,) = source.notes
+    wanted = ["target price", "1 number a", "size (2)", "a (2)", "groups patient", "times day", "dropped note"]
+    assert [one for one in wanted if one not in note] == []
+    assert "\n" not in note
+    assert source.columns == ("a", "size")
+    np.testing.assert_array_equal(source.groups, np.arange(ROWS).astype(str).reshape(-1)[np.arange(ROWS) // 4])
+    np.testing.assert_array_equal(source.times, table["day"])
+
+
+def test_what_is_declared_is_obeyed(tmp_path):
+    table = {"time": np.arange(ROWS) % 7, "group": np.arange(ROWS) // 8, "y": np.linspace(0, 1, ROWS)}
+    path = columns_of(tmp_path / "t.csv", **table)
+    for options, columns in (
+        ({"feature": ["time", "group"]}, ("time", "group")),
+        ({"feature": ["time"], "group": "group"}, ("time",)),
+        ({"time": "time", "feature": "group"}, ("group",)),
+        ({"drop": ["time"], "feature": "group"}, ("group",)),
+    ):
+        source = data.csv(path, **options)
+        assert source.columns == columns
+        assert (source.groups is not None, source.times is not None) == ("group" in options, "time" in options)
+
+
+def test_names_without_suffix_beside_their_images(tmp_path):
+    for i in range(30):
+        Image.new("RGB", (4, 4), (i, 0, 0)).save(tmp_path / f"img_{i:03}.png")
+    names = [f"img_{i:03}" for i in range(30)]
+    for column in ("id", "image_path", "file_name"):
+        path = columns_of(tmp_path / "t.csv", **{column: names, "y": np.arange(30) % 2})
+        refused(lambda path=path: data.csv(path), f"'{column}'", "img_000.png")
+        path = columns_of(tmp_path / "t.csv", **{column: [f"{name}.png" for name in names], "y": np.arange(30) % 2})
+        source = data.csv(path)
+        assert isinstance(source, ImageFiles)
+        assert int(source[7]["x"][0, 0, 0]) == 7
+    path = columns_of(tmp_path / "t.csv", one=["img_000.png"], two=["img_001.png"], y=[0])
+    refused(lambda: data.csv(path), "one, two", "--drop two")
+
+
+def test_a_table_is_read_like_another(tmp_path):
+    random = np.random.default_rng(0)
+    code = random.choice(["1", "2", "x"], ROWS)
+    size = np.array(["S", "M", "L"])[np.arange(ROWS) % 3]
+    first = columns_of(
+        tmp_path / "a.csv", a=random.normal(size=ROWS), code=code, size=size, price=np.linspace(0, 1, ROWS)
+    )
+    known = data.csv(first, "price", feature="code")
+    second = columns_of(tmp_path / "b.csv", other=["?"] * 3, size=["L", "XL", "S"], a=[1, 2, None], code=[1, 2, 1])
+    source = data.csv(second, like=known, labelled=False)
+    assert (source.columns, source.levels, source.labels) == (known.columns, known.levels, None)
+    np.testing.assert_array_equal(source.x, [[1, 0, 0], [2, 1, -1], [np.nan, 0, 2]])
+    assert any("'size'" in note and "XL" in note for note in source.notes)
+    third = columns_of(tmp_path / "c.csv", size=["L"], a=[1])
+    refused(lambda: data.csv(third, like=known), "lacks code")
+    labelled = data.csv(first, like=known)
+    np.testing.assert_array_equal(labelled.labels, known.labels)
+    assert labelled.target == ("price",)

@@ -11,6 +11,7 @@ from source_contract import Own, assert_trees_equal, row
 from jaxdl import data
 from jaxdl.data.preprocessing import (
     PREPROCESSINGS,
+    ColumnsPreprocessing,
     ImagePreprocessing,
     RawPreprocessing,
     TablePreprocessing,
@@ -27,6 +28,9 @@ IMAGES = RNG.integers(0, 256, (COUNT, 6, 8, 3), dtype=np.uint8)
 NUMBERS = RNG.normal(3, 2, (COUNT, 5))
 Y = np.arange(COUNT, dtype=np.int32) % 2
 TOKENS = {"ids": RNG.integers(0, 99, (COUNT, 7)), "about": {"mask": RNG.random((COUNT, 7)) > 0.5}}
+
+
+COLUMNS = ColumnsPreprocessing(tuple("abcde"), ((),) * 5, (False,) * 5)
 
 
 def own(x, name="own"):
@@ -53,6 +57,7 @@ KINDS = {
     "numbers in memory": lambda _: (data.arrays(NUMBERS, Y), TablePreprocessing((5,))),
     "one's own numbers": lambda _: (own(NUMBERS), TablePreprocessing((5,))),
     "one's own whole numbers": lambda _: (own((NUMBERS * 9).astype(np.int64)), TablePreprocessing((5,))),
+    "columns": lambda _: (data.arrays(NUMBERS, Y), COLUMNS),
     "maps of floats": lambda _: (data.arrays(IMAGES / 255, Y), TablePreprocessing((6, 8, 3))),
     "dicts in memory": lambda _: (data.Arrays(TOKENS, Y), RawPreprocessing.of(own(TOKENS))),
     "one's own dicts": lambda _: (own(TOKENS), RawPreprocessing.of(own(TOKENS))),

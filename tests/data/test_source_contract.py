@@ -68,6 +68,13 @@ def as_table(folder):
     Path(folder).mkdir(parents=True)
     rows = ["a,b,label,group,time,text", *(f"{i},{i / 3},{'uv'[i % 2]},g{i // 2},{-i},says {i}" for i in range(6))]
     (Path(folder) / "t.csv").write_text("\n".join(rows))
+    return data.csv(Path(folder) / "t.csv", time="time")
+
+
+def as_mixed_table(folder):
+    Path(folder).mkdir(parents=True)
+    rows = ["a,size,label", *(f"{i / 3 if i % 4 else ''},{'SML'[i % 3]},{'uv'[i % 2]}" for i in range(6))]
+    (Path(folder) / "t.csv").write_text("\n".join(rows))
     return data.csv(Path(folder) / "t.csv")
 
 
@@ -93,6 +100,7 @@ MAKE = {
     "a folder": as_folder,
     "images by table": as_files,
     "a table": as_table,
+    "a table with categories and gaps": as_mixed_table,
     "a part": lambda folder: Subset(as_own(folder), np.array([5, 1, 1, 3])),
     "a part whose first shape is another one": lambda _: Own([{"x": np.zeros(i)} for i in range(1, 6)]).take(
         np.array([3, 1, 2])
@@ -210,7 +218,7 @@ def _npz(folder):
     [
         (as_folder, data.folder),
         (as_files, lambda folder: data.csv(Path(folder) / "t.csv")),
-        (as_table, lambda folder: data.csv(Path(folder) / "t.csv")),
+        (as_table, lambda folder: data.csv(Path(folder) / "t.csv", time="time")),
         (lambda folder: as_masks(folder, tile=3), lambda folder: data.masks(folder, tile=3)),
         (_npz, lambda folder: data.npz(Path(folder) / "t.npz")),
     ],

@@ -10,7 +10,7 @@ import pytest
 from checkpoints import CARD, PREPROCESSING, edit_card, made, put, put_in, without
 
 import jaxdl
-from jaxdl.data.preprocessing import ImagePreprocessing, RawPreprocessing, TablePreprocessing
+from jaxdl.data.preprocessing import ColumnsPreprocessing, ImagePreprocessing, RawPreprocessing, TablePreprocessing
 from jaxdl.errors import InputError
 from jaxdl.tasks import TASKS, Classification, MultiLabel, Regression, Segmentation, Task, register_task
 from jaxdl.tasks.regression import METRICS
@@ -91,7 +91,7 @@ def test_a_task_whose_targets_nobody_saw_predicts_nothing():
 @pytest.mark.parametrize("name", TASKS)
 def test_every_task_comes_back(tmp_path, name):
     task, targets = ASKED[name]
-    original = _asked(task, targets, columns=("one", "two"))
+    original = _asked(task, targets, columns=("one", "two"), target=("three",))
     restored = restore(save(original, tmp_path / "c"))
     assert restored.card == original.card
     assert type(restored.card.task) is TASKS[name]
@@ -153,6 +153,8 @@ def test_of_an_unknown_task_the_outputs_are_numbered_classes(tmp_path):
         TablePreprocessing((5,), (0.1, 2, -3, 1e-7, 1e7), (1 / 3, 1, 1e-9, 2, 1e9)),
         TablePreprocessing((8, 8, 2)),
         RawPreprocessing((("", (3, 4), "float32"),)),
+        ColumnsPreprocessing(("a", "été"), ((), ("S", "M")), (True, False)),
+        ColumnsPreprocessing(("a", "b"), ((), ("S", "M")), (True, False), (1 / 3, 1), (5, 0), (1e-7, 1), (1, 0)),
     ],
 )
 def test_every_preprocessing_comes_back(tmp_path, preprocessing):

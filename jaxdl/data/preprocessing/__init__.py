@@ -6,6 +6,7 @@ from typing import Any
 import jax
 import numpy as np
 
+from jaxdl.data.preprocessing.columns import ColumnsPreprocessing
 from jaxdl.data.preprocessing.image import ImagePreprocessing
 from jaxdl.data.preprocessing.interface import Augmented, Constants, Preprocessing, nbytes
 from jaxdl.data.preprocessing.moments import normalise, to_unit
@@ -17,6 +18,7 @@ from jaxdl.errors import InputError, check_choice
 __all__ = [
     "PREPROCESSINGS",
     "Augmented",
+    "ColumnsPreprocessing",
     "Constants",
     "ImagePreprocessing",
     "Preprocessing",
@@ -30,7 +32,7 @@ __all__ = [
 ]
 
 PREPROCESSINGS: dict[str, type[Preprocessing]] = {
-    kind.modality: kind for kind in (ImagePreprocessing, TablePreprocessing, RawPreprocessing)
+    kind.modality: kind for kind in (ImagePreprocessing, TablePreprocessing, ColumnsPreprocessing, RawPreprocessing)
 }
 
 

@@ -53,9 +53,25 @@ class TablePreprocessing(Standardised):
         x = x.astype(np.float32, copy=False)
         if x.shape != self.input_shape:
             raise InputError(f"{what} has the shape {list(x.shape)}; the network takes {list(self.input_shape)}")
+        if np.isnan(x).any():
+            raise InputError(f"{what} has values missing, and the network was trained on examples without; fill them")
         return {**example, "x": x}
 
     def load(self, source: Source) -> np.ndarray:
         self.check(source)
         held = source.stacked()
-        return super().load(source) if held is None else np.asarray(held, np.float32)
+        if held is None:
+            return super().load(source)
+        held = np.asarray(held, np.float32)
+        if np.isnan(held).any():
+            _refuse_missing(source, held)
+        return held
+
+
+def _refuse_missing(source: Source, held: np.ndarray) -> None:
+    row, *where = np.argwhere(np.isnan(held))[0].tolist()
+    what = f"column '{source.columns[where[0]]}'" if source.columns and len(where) == 1 else f"place {where}"
+    raise InputError(
+        f"{source.name} has no value in {what} of example {row}, and the network was trained on examples of which "
+        "nothing is missing: fill it, or remove the example"
+    )

@@ -10,12 +10,24 @@ from jaxdl.data.source import Source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.training.features import DataStore, kept
 from jaxdl.training.setup import Init
+from jaxdl.validation.leakage.columns import identity_columns, target_columns, time_columns
 from jaxdl.validation.leakage.duplicates import LARGEST, Copies, are_telling, contradictions, find_copies
 from jaxdl.validation.leakage.frames import Frames, frames_tested, measure_frames
 from jaxdl.validation.leakage.near_duplicate_images import holds_pictures
 from jaxdl.weights.checkpoint import Checkpoint
 
-LeakName = Literal["labels", "groups", "times", "duplicates", "near-duplicates", "frames", "parent"]
+LeakName = Literal[
+    "labels",
+    "groups",
+    "times",
+    "duplicates",
+    "near-duplicates",
+    "frames",
+    "parent",
+    "identity-columns",
+    "time-columns",
+    "target-columns",
+]
 LEAKS = get_args(LeakName)
 NEW = "\n  "
 FEW = (
@@ -60,6 +72,15 @@ REMEDIES = {
     "parent": "Take examples that the checkpoint has never seen, or one that was trained on others",
 }
 REMEDIES["near-duplicates"] = REMEDIES["duplicates"]
+COLUMNS = {  # remedies that the examples' division has no part in
+    "identity-columns": "Say what such a column is: --group COLUMN (rows of one value stay together), --feature COLUMN "
+    "(learn from it) or --drop COLUMN; from Python data.csv(path, group=…, feature=[…], drop=[…])",
+    "time-columns": "Say what such a column is: --time COLUMN (with --splitter time-series the past predicts the "
+    "future), --feature COLUMN (learn from it) or --drop COLUMN; from Python data.csv(path, time=…, feature=[…], "
+    "drop=[…])",
+    "target-columns": "Leave out what is not known before the target is: --drop COLUMN; if it is known by then, "
+    "--feature COLUMN; from Python data.csv(path, drop=[…], feature=[…])",
+}
 
 
 def check_leaks(
@@ -86,6 +107,11 @@ def check_leaks(
     - ``frames``: a fold tests images next to which, in a sequence by their names, it trains on others; refused if
       neighbours are much more alike than others of the sequence, and these are more than `FEW` of the tested examples,
       else a caution if they are more alike at all; see `frames`.
+    - ``identity-columns``: a feature is called like an identity (subject, patient, site, batch, id, …) and takes few
+      values, many times each, and a fold trains on values that it tests; or another one in each row.
+    - ``time-columns``: a feature is called like a time, and the source has no times.
+    - ``target-columns``: a feature alone nearly gives the target; see `columns.target_columns`. These three are not
+      asked of features that are declared as such.
     - ``parent``: a fold tests an example that the weights it starts from were trained on, by the list that the
       checkpoint's card holds. Of a checkpoint without one nothing is known.
 
@@ -118,6 +144,7 @@ def check_leaks(
         *_of_copies(source, parts, copies),
         *_of_frames(source, parts, frames),
         *_of_parent(init, source, parts, copies),
+        *_of_columns(source, parts),
     ]
     if copies.alike is None and (holds_pictures(source) or source.texts is not None):
         why = "allowed" if "near-duplicates" in allow else f"there are more than {LARGEST:,} images"
@@ -167,7 +194,9 @@ def _refuse(source: Source, found: Sequence[Leak], allow: Sequence[str], *, held
     names = [leak.name for leak in refused]
     listed = [leak.said for leak in refused]
     apart = "Remove them, or give a part of your own to measure on"
-    remedies = list(dict.fromkeys(apart if held_out and name != "labels" else REMEDIES[name] for name in names))
+    of_rows = [name for name in names if name not in COLUMNS]
+    remedies = [apart if held_out and name != "labels" else REMEDIES[name] for name in of_rows]
+    remedies = list(dict.fromkeys([*remedies, *(COLUMNS[name] for name in names if name in COLUMNS)]))
     alone = len(refused) == 1
     raise InputError(
         f"the score on {source.name} would be too good{': ' if alone else ':' + NEW}{NEW.join(listed)}"
@@ -294,6 +323,38 @@ def _of_frames(source: Source, folds: Folds, frames: Frames) -> Iterator[Leak]:
             f"{100 * frames.likeness:.0f} % of {frames.pairs} comparisons, unrelated images in 50 %",
             caution=not frames.alike or len(leaked) <= FEW * tested,
         )
+
+
+def _of_columns(source: Source, folds: Folds) -> Iterator[Leak]:
+    """Features that look like an identity, a time or the target; a leak for each kind, with all its columns."""
+    tested = len(_union(test for _, test in folds))
+    x = source.stacked() if source.columns is not None else None
+    for name, found, why in (
+        (
+            "identity-columns",
+            identity_columns(source),
+            "called like an identity, by which a network knows examples again",
+        ),
+        ("time-columns", time_columns(source), "called like a time; what comes later tells of what came before"),
+        ("target-columns", target_columns(source), "that nearly give the target"),
+    ):
+        held, count = list(found), tested
+        if name == "identity-columns" and x is not None:
+            shared = {
+                one: _union(test[_shared(x[:, one.column], train, test)] for train, test in folds) for one in held
+            }
+            held = [one for one in held if len(shared[one])]
+            count = max((len(shared[one]) for one in held), default=0)
+        if held:
+            listed = ", ".join(f"'{one.name}' {one.why}" for one in held[:SHOWN]) + (", …" if len(held) > SHOWN else "")
+            yield Leak(name, count, f"{name}: {len(held)} feature{'s' if len(held) > 1 else ''} {why}: {listed}")
+
+
+def _shared(values: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """``bool[len(test)]``: whether the value occurs in the training part; all where no value occurs twice."""
+    if len(np.unique(values)) == len(values):
+        return np.ones(len(test), bool)
+    return np.isin(values[test], values[train])
 
 
 def _of_parent(init: Init, source: Source, folds: Folds, copies: Copies) -> Iterator[Leak]:

@@ -129,7 +129,7 @@ def probe_checkpoint(
     question = (places or question).scored_by(metrics)
     probing.grids(source, question)  # what does not go together is refused before the network runs
     allow = check_allowed(execution.allow)
-    source = arrange_columns(source, checkpoint.card.columns)
+    source = arrange_columns(source, checkpoint.card)
     begin = time.perf_counter()
     drawn = None
     if places is None:
@@ -191,7 +191,7 @@ def with_head(
         raise InputError(f"the head '{head}' is no linear map to put into a checkpoint; expected {', '.join(PUT_BACK)}")
     question = choose_task(check_source(source), task, purpose="fitting a head")
     Probing(heads=(head,)).heads_for(question)  # refuses what it is not for
-    source = arrange_columns(source, checkpoint.card.columns)
+    source = arrange_columns(source, checkpoint.card)
     classes = question.num_outputs if question.PROBED == "classes" else 0
     features = extract_features(checkpoint, source, execution=execution)
     layer, leaves = _dense_of_head(checkpoint, features)
@@ -214,6 +214,7 @@ def with_head(
         plan={"head": head, "penalty": float(penalty), "standardise": standardise},
         targets={name: tuple(map(float, constants[name])) for name in question.KEPT if name in constants},
         columns=source.columns,
+        target=source.target,
     ).with_seen(source.hashes())
     model = checkpoint.model.clone(num_outputs=question.num_outputs)
     return Checkpoint(model, jax.tree.map(np.asarray, join_variables(body, fresh)), card)

@@ -126,7 +126,7 @@ def search(
     allow = check_allowed(execution.allow)
     outer = split_source(source, splitter, folds, plan.seed, question)
     if isinstance(init, Checkpoint):
-        source = arrange_columns(source, init.card.columns)
+        source = arrange_columns(source, init.card)
     dimensions = make_space(space, model_of(init))
     drawn = propose(dimensions, searching.strategy, searching.trials, plan.seed)
     configurations = configure(drawn, init, plan, source, question, execution.image_size)

@@ -1,0 +1,268 @@
+"""What each column of a table is for: feature, target, group, time, file, text, or nothing."""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdl.data.image_file import SUFFIXES
+from jaxdl.data.table_file import TableFile, to_number
+from jaxdl.errors import InputError, nearest
+
+TARGETS = ("target", "label", "class", "y")
+FILES = ("file", "filename", "path", "image")
+PARTS = ("split", "fold")  # columns that say which examples are tested together
+ROW_NUMBERS = ("unnamed: 0", "index", "row", "row_number", "rownumber", "row_id", "rowid", "id")
+FEWEST = 10  # rows from which numbers in order are the numbers of the rows, whatever their column is called
+
+
+@dataclasses.dataclass(frozen=True)
+class TableOptions:
+    """What the columns of a table are for, as far as it is said.
+
+    Attributes:
+      target: column to learn, or several: the labels of a multi-label task.
+      group: column of what belongs together.
+      time: column of numbers or ISO dates.
+      drop: columns that are left out.
+      feature: columns to learn from, whatever they look like.
+      text: column of what the numbers were computed from.
+      header: whether the first line holds the names of the columns; None to see.
+    """
+
+    target: tuple[str, ...] | None = None
+    group: str | None = None
+    time: str | None = None
+    drop: tuple[str, ...] = ()
+    feature: tuple[str, ...] = ()
+    text: str | None = None
+    header: bool | None = None
+
+    def plain(self) -> dict[str, Any]:
+        """Those that are given, as plain values for JSON."""
+        held = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
+        return {name: value for name, value in held.items() if value not in (None, [])}
+
+    @classmethod
+    def parse(cls, plain: Mapping[str, Any]) -> "TableOptions":
+        """From `plain`'s values."""
+        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()})
+
+
+@dataclasses.dataclass(frozen=True)
+class Roles:
+    """Which column is what. Every column of a table is in one of these, but for further ones of a table of images.
+
+    Attributes:
+      targets: columns to learn.
+      features: columns to learn from, in order.
+      group, time, file, text: a column each, or None.
+      dropped: columns that are left out because that was said.
+      index: columns that are left out because they only number the rows.
+      declared: features that were named as such.
+    """
+
+    targets: tuple[str, ...]
+    features: tuple[str, ...]
+    group: str | None = None
+    time: str | None = None
+    file: str | None = None
+    text: str | None = None
+    dropped: tuple[str, ...] = ()
+    index: tuple[str, ...] = ()
+    ignored: tuple[str, ...] = ()
+    declared: frozenset[str] = frozenset()
+
+    @property
+    def as_text(self) -> tuple[str, ...]:
+        """Columns whose fields are read as they are written."""
+        return (*self.targets, *(name for name in (self.group, self.time, self.file, self.text) if name))
+
+
+def roles_by_name(table: TableFile, options: TableOptions, *, labelled: bool) -> Roles:
+    """What the options and the names of the columns say, before more than the first rows is read.
+
+    Raises:
+      InputError: for a column that is not there, or has two roles; naming the columns.
+    """
+    names, path = table.names, table.path
+    one_each = {"group": options.group, "time": options.time, "text": options.text}
+    said: dict[str, str] = {}
+    for role, found in [
+        *((role, name) for role, name in one_each.items() if name is not None),
+        *(("drop", name) for name in options.drop),
+        *(("feature", name) for name in options.feature),
+    ]:
+        if found not in names:
+            raise no_column(table, found)
+        if said.setdefault(found, role) != role:
+            raise InputError(f"the column '{found}' of '{path}' cannot be both {said[found]} and {role}")
+    targets = _targets(table, options.target, labelled, said)
+    for name in targets:
+        if name in said:
+            raise InputError(f"the column '{name}' of '{path}' cannot be both {said[name]} and target")
+    free = [name for name in names if name not in said and name not in targets]
+    file = _file_column(table, free)
+    free = [name for name in free if name != file]
+    group, time, text = one_each["group"], one_each["time"], one_each["text"]
+    group = group or next((name for name in free if name.lower() == "group" and (file or _worded(table, name))), None)
+    time = time or next((name for name in free if name.lower() == "time" and (file or _worded(table, name))), None)
+    if text is None and not file:
+        text = next((name for name in free if name.lower() == "text" and _worded(table, name)), None)
+    if text and file:
+        raise InputError(f"'{path}' names images ('{file}'), which have no texts; leave out the option text")
+    rest = tuple(name for name in free if name not in (group, time, text))
+    features = () if file else tuple(n for n in names if n in rest or said.get(n) == "feature")
+    if not file and not features:
+        raise InputError(
+            f"'{path}' has no columns to learn from; it has: {listed(names)}. Columns are divided by commas, "
+            "semicolons, tabs, bars or spaces"
+        )
+    return Roles(
+        targets=targets,
+        features=features,
+        group=group,
+        time=time,
+        file=file,
+        text=text,
+        dropped=tuple(options.drop),
+        ignored=rest if file else (),
+        declared=frozenset(options.feature),
+    )
+
+
+def roles_like(table: TableFile, options: TableOptions, like: Any) -> Roles:
+    """The columns that `like` has, and its target if the file has it; all others are ignored.
+
+    Raises:
+      InputError: naming the columns that are not there.
+    """
+    features, names = tuple(like.columns), table.names
+    missing = [name for name in features if name not in names]
+    if missing:
+        others = [name for name in names if name not in (*features, *(getattr(like, "target", None) or ()))]
+        raise InputError(
+            f"'{table.path}' has other columns than the network was trained on: it lacks {listed(sorted(missing))}, "
+            f"and {listed(others) or 'none'} are not known to it"
+        )
+    known = [name for name in getattr(like, "target", None) or () if name in names]
+    if options.target is None and not known:
+        known = [name for name in names if name.lower() in TARGETS and name not in features][:1]
+    targets = tuple(known) if options.target is None else _targets(table, options.target, True, {})
+    if clash := [name for name in targets if name in features]:
+        raise InputError(f"the column '{clash[0]}' of '{table.path}' is one that the network learned from, no target")
+    used = {*features, *targets}
+    return Roles(targets, features, ignored=tuple(n for n in names if n not in used), declared=frozenset(features))
+
+
+def settle(table: TableFile, roles: Roles) -> Roles:
+    """The roles after a look at the columns' values: what only numbers the rows is left out.
+
+    Raises:
+      InputError: for a column called ``time`` or ``group`` of plain numbers that nothing is said about.
+    """
+    if roles.file:
+        return roles
+    asked = [name for name in roles.features if name not in roles.declared and name.lower() in ("group", "time")]
+    open_to = [name for name in roles.features if name not in (*asked, *roles.declared)]
+    index = tuple(name for name in open_to if _numbers_rows(table, name))
+    if len(index) == len(roles.features):
+        index = ()  # a table of it alone is to be learned from
+    features = tuple(name for name in roles.features if name not in index)
+    for name in asked:
+        role = name.lower()
+        if table.numbers(name) is not None:
+            meanings = {"group": "says which rows belong together", "time": "says when each row was taken"}
+            raise InputError(
+                f"the column '{name}' of '{table.path}' holds numbers: it may be a feature, or it {meanings[role]}. "
+                f"Say which: {ways(name)}"
+            )
+    return dataclasses.replace(roles, features=features, index=index)
+
+
+def ways(name: str) -> str:
+    """How to say what a doubtful column is for."""
+    word = quoted(name)
+    return (
+        f"--group {word} (its rows stay together), --time {word} (rows are in its order), --feature {word} (learn from "
+        f"it) or --drop {word}; from Python group={name!r}, time={name!r}, feature=[{name!r}] or drop=[{name!r}]"
+    )
+
+
+def quoted(name: str) -> str:
+    """As one word of a shell."""
+    return name if re.fullmatch(r"[\w.:@%+=,/-]+", name) else "'" + name.replace("'", "'\\''") + "'"
+
+
+def listed(names: Sequence[str], most: int = 20) -> str:
+    """The names, the first ones of many."""
+    return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
+
+
+def no_column(table: TableFile, name: str) -> InputError:
+    """The error for a column that is not there."""
+    return InputError(
+        f"'{table.path}' has no column '{name}'; it has: {listed(table.names)}.{nearest(name, table.names)}"
+    )
+
+
+def _worded(table: TableFile, name: str) -> bool:
+    """Whether a column begins with text, not with a number."""
+    return bool(np.isnan(to_number(table.first[table.names.index(name)], table.comma)))
+
+
+def _numbers_rows(table: TableFile, name: str) -> bool:
+    """Whether a column holds 0, 1, 2, … or 1, 2, 3, …, in this order."""
+    values = table.numbers(name)
+    if values is None or len(values) < (1 if name.lower() in ROW_NUMBERS else FEWEST):
+        return False
+    return values[0] in (0, 1) and bool((np.diff(values) == 1).all())
+
+
+def _targets(
+    table: TableFile, target: Sequence[str] | None, labelled: bool, said: Mapping[str, str]
+) -> tuple[str, ...]:
+    names, path = table.names, table.path
+    if target is None:
+        found = [name for name in names if name.lower() in TARGETS and said.get(name) not in ("drop", "feature")]
+        if len(found) > 1:
+            raise InputError(f"'{path}' has the columns {', '.join(found)}; say which is the target: {path}:{found[0]}")
+        if not found and labelled:
+            raise InputError(
+                f"'{path}' has no column called {', '.join(TARGETS[:-1])} or {TARGETS[-1]}; name the target column, as "
+                f"in {path}:COLUMN. It has: {listed(names)}"
+            )
+        return tuple(found)
+    if len(target) == 1 and target[0] not in names:
+        target = [name.strip() for name in target[0].split(",")]
+    if "" in target:
+        kept = ",".join(name for name in target if name) or names[-1]
+        raise InputError(
+            f"the target '{','.join(target)}' of '{path}' has a comma with no name beside it; expected for example "
+            f"{path}:{kept}"
+        )
+    for name in target:
+        if name not in names:
+            raise no_column(table, name)
+    if not target or len(set(target)) < len(target):
+        raise InputError(f"target names {', '.join(target) or 'no column'} of '{path}'; expected each column once")
+    return tuple(target)
+
+
+def _file_column(table: TableFile, free: Sequence[str]) -> str | None:
+    """The column of a table of images that names them: called so, or by the suffix of its first entry."""
+    first = dict(zip(table.names, table.first, strict=True))
+    for wanted in FILES:
+        for name in free:
+            if name.lower() == wanted and _worded(table, name):
+                return name
+    found = [name for name in free if Path(first[name]).suffix.lower() in SUFFIXES]
+    if len(found) > 1:
+        raise InputError(
+            f"'{table.path}' names images in the columns {', '.join(found)}; leave out all but one, such as --drop "
+            f"{quoted(found[1])} (from Python drop=[{found[1]!r}])"
+        )
+    return found[0] if found else None

@@ -1,0 +1,190 @@
+"""Columns of a table that make a score too good: identities, times, and what nearly is the target."""
+
+import itertools
+import re
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxdl.data.source import Source
+
+# Words that end the name of an identity, and what may stand behind them: subject#, patient_id, site no 2.
+_WORDS = """subject patient participant person individual user customer client account animal donor family household
+author speaker writer rater site hospital center centre clinic school batch plate slide scanner device sensor machine
+station session group id ids uid uuid identifier identity"""
+IDENTITIES = frozenset(_WORDS.split())
+BEHIND = frozenset(("id", "no", "nr", "num", "number", "code", "key", "name", "label"))
+TIMES = frozenset(("time", "date", "datetime", "timestamp", "year"))
+ORDERED_TIMES = frozenset(("month", "week", "day", "hour", "minute", "visit"))  # only where the rows are in their order
+TOO_GOOD = 0.95  # R² or AUC of one feature alone from which it nearly is the target
+MOST_ROWS = 20_000  # that a feature alone is scored on
+FEWEST = 10  # rows, and examples of two classes, below which such a score is chance
+ALONE = 5  # examples of a class
+
+
+class Suspect(NamedTuple):
+    """A column that may be a leak.
+
+    Attributes:
+      column: its place.
+      name: as the table calls it.
+      why: in words, behind its name.
+    """
+
+    column: int
+    name: str
+    why: str
+
+
+def suspects(source: Source) -> list[tuple[int, str, np.ndarray, int]]:
+    """Place, name, values and number of levels (0 of numbers) of each feature that nobody declared one."""
+    if source.columns is None:
+        return []
+    x = source.stacked()
+    x = np.stack([source[i]["x"] for i in range(len(source))]) if x is None else x
+    levels = getattr(source.preprocessing, "levels", None) or ((),) * len(source.columns)
+    return [
+        (place, name, np.asarray(x[:, place], np.float64), len(levels[place]))
+        for place, name in enumerate(source.columns)
+        if name not in source.declared
+    ]
+
+
+def identity_columns(source: Source) -> Iterator[Suspect]:
+    """Columns called like an identity, of few values that occur many times each, or of one for each row."""
+    for place, name, values, _ in suspects(source):
+        known = values[np.isfinite(values)]
+        if not _named(name, IDENTITIES) or not len(known) or (known != np.round(known)).any():
+            continue
+        different = len(np.unique(known))
+        if different == len(known) > 1:
+            yield Suspect(place, name, f"has another value in each of {len(known)} rows")
+        elif 2 <= different <= len(known) / 2:
+            yield Suspect(
+                place, name, f"has {different} values, each in {len(known) / different:.0f} of {len(known)} rows"
+            )
+
+
+def time_columns(source: Source) -> Iterator[Suspect]:
+    """Columns called like a time; where the rows are in their order also those called day, week and the like.
+
+    Where the source has times there is nothing to ask.
+    """
+    if source.times is not None:
+        return
+    for place, name, values, levels in suspects(source):
+        known = values[np.isfinite(values)]
+        if levels or len(np.unique(known)) < 3:
+            continue
+        ordered = _named(name, ORDERED_TIMES) and bool((np.diff(known) >= 0).all())
+        if _named(name, TIMES) or ordered:
+            yield Suspect(place, name, f"runs from {known.min():g} to {known.max():g}")
+
+
+def target_columns(source: Source) -> Iterator[Suspect]:
+    """Columns that alone give an R² or AUC above `TOO_GOOD`.
+
+    Of a number the better of R² and that of the ranks, or the AUC between classes: of more than two the lowest between
+    neighbours, in the order of their means. Of a category the same of what its levels' means in one half of the rows
+    say of the other half. Where values are missing, that they are is looked at, too.
+    """
+    targets = source.targets()
+    if not isinstance(targets, np.ndarray) or targets.ndim not in (1, 2) or len(targets) < FEWEST:
+        return
+    rows = np.arange(len(targets))
+    random = np.random.default_rng(0)
+    if len(rows) > MOST_ROWS:
+        rows = random.choice(rows, MOST_ROWS, replace=False)
+    columns = targets.reshape(len(targets), -1)[rows]
+    for place, name, values, levels in suspects(source):
+        values = values[rows]
+        missing = np.isnan(values)
+        found = [score_alone(values[~missing], y[~missing], categories=bool(levels)) for y in columns.T]
+        if missing.any():
+            found += [score_alone(missing.astype(float), y) for y in columns.T]
+        best = max((one for one in found if one), default=None, key=lambda one: one[1])
+        if best is not None and best[1] > TOO_GOOD:
+            yield Suspect(place, name, f"alone gives {best[0]} {best[1]:.3f}")
+
+
+def score_alone(values: np.ndarray, targets: np.ndarray, *, categories: bool = False) -> tuple[str, float] | None:
+    """What one feature says of the targets without any other: ``("R²", …)`` or ``("AUC", …)``.
+
+    Args:
+      values: ``float64[n]``, or codes of categories.
+      targets: floats, or classes from 0.
+      categories: whether the values are codes.
+
+    Returns:
+      None where there are too few examples to say.
+    """
+    if len(values) < FEWEST or len(np.unique(values)) < 2:
+        return None
+    if categories:
+        half = np.random.default_rng(0).permutation(len(values)) < len(values) // 2
+    if targets.dtype.kind == "f":
+        y = targets.astype(np.float64)
+        if not y.std():
+            return None
+        if categories:
+            said = _level_means(values[half], y[half], values[~half])
+            rest = y[~half]
+            spread = np.square(rest - rest.mean()).sum()
+            return None if not spread else ("R²", 1 - float(np.square(rest - said).sum() / spread))
+        return "R²", max(_squared_correlation(values, y), _squared_correlation(_ranks(values), _ranks(y)))
+    classes, counts = np.unique(targets, return_counts=True)
+    classes = classes[counts >= ALONE]
+    if len(classes) < 2:
+        return None
+    if categories:
+        found = [
+            _auc(_level_means(values[half], targets[half] == c, values[~half]), targets[~half] == c) for c in classes
+        ]
+        return "AUC", min(found)
+    ordered = sorted(classes, key=lambda c: values[targets == c].mean())
+    pairs = [np.isin(targets, both) for both in itertools.pairwise(ordered)]
+    found = [_auc(values[rows], targets[rows] == two) for rows, two in zip(pairs, ordered[1:], strict=True)]
+    return "AUC", min(max(one, 1 - one) for one in found)
+
+
+def _level_means(codes: np.ndarray, y: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """The mean of `y` over the rows of each level, for the levels `asked`; of an unknown one the mean of all."""
+    levels, place = np.unique(codes, return_inverse=True)
+    means = np.bincount(place, y) / np.bincount(place)
+    at = np.searchsorted(levels, asked).clip(max=len(levels) - 1)
+    return np.where(levels[at] == asked, means[at], y.mean())
+
+
+def _ranks(values: np.ndarray) -> np.ndarray:
+    from scipy.stats import rankdata
+
+    return rankdata(values)
+
+
+def _squared_correlation(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a - a.mean(), b - b.mean()
+    spread = np.square(a).sum() * np.square(b).sum()
+    return float(np.square(a @ b) / spread) if spread > 0 else 0.0
+
+
+def _auc(scores: np.ndarray, positive: np.ndarray) -> float:
+    """Area under the ROC curve, from the ranks (Mann and Whitney); 0.5 with one class alone."""
+    hits = int(positive.sum())
+    misses = len(positive) - hits
+    if not hits or not misses:
+        return 0.5
+    return float((_ranks(scores)[positive].sum() - hits * (hits + 1) / 2) / (hits * misses))
+
+
+def words_of(name: str) -> Sequence[str]:
+    """The words of a column's name: ``SubjectID``, ``subject_id`` and ``subject#`` begin with the same one."""
+    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
+
+
+def _named(name: str, words: frozenset[str]) -> bool:
+    """Whether a name ends with one of these words, or with one and what may stand behind an identity."""
+    held = [word[:-1] if word.endswith("s") and word[:-1] in words else word for word in words_of(name)]
+    while len(held) > 1 and held[-1] in BEHIND and held[-1] not in words:
+        held = held[:-1]
+    return bool(held) and held[-1] in words
