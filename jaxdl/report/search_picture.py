@@ -9,6 +9,7 @@ from jaxdl.report.svg import HELD_OUT, INK, drawing, new_figure, percent_axis, s
 from jaxdl.report.units import find_metric, in_percent, measure
 from jaxdl.tasks import Metric
 from jaxdl.validation.search.result import SearchResult
+from jaxdl.validation.search.space import Uniform
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -21,24 +22,26 @@ NAME = 18  # letters of a value
 class Setting:
     """The values of one setting over configurations, as places on an axis.
 
+    The axis of numbers is logarithmic where they were drawn so, or were given and lie far apart.
+
     Attributes:
       name: of the setting.
       places: ``float[configurations]``: the value, its logarithm, or the number of its word.
       ticks: places with their texts.
     """
 
-    def __init__(self, name: str, values: Sequence[Any]):
+    def __init__(self, name: str, values: Sequence[Any], kind: str | None = None):
         self.name = name
         numbers = all(isinstance(v, int | float) and not isinstance(v, bool) for v in values)
         if numbers and len(set(values)) > 1:
             low, high = min(values), max(values)
-            logs = low > 0 and high / low >= TIMES
+            logs = kind != Uniform.__name__ and low > 0 and high / low >= TIMES
             place = np.log10 if logs else np.asarray
             self.places = np.array(place(np.array(values, float)))
             shown = sorted(set(values)) if len(set(values)) <= 5 else [low, high]
             self.ticks = [(float(place(value)), f"{value:.3g}") for value in shown]
         else:
-            words = list(dict.fromkeys(map(_word, values)))
+            words = sorted(set(map(_word, values)))
             self.places = np.array([words.index(_word(value)) for value in values], float)
             self.ticks = [(float(i), shortened(word, NAME)) for i, word in enumerate(words)]
 
@@ -61,7 +64,10 @@ def _scores(found: SearchResult) -> tuple[list[int], np.ndarray, np.ndarray, Met
 def settings_of(found: SearchResult, numbers: Sequence[int]) -> list[Setting]:
     """The settings that differ between configurations, by the values that `numbers` have."""
     values = [found.configurations[number]["values"] for number in numbers]
-    made = [Setting(name, [one[name] for one in values]) for name in (values[0] if values else ())]
+    made = [
+        Setting(name, [one[name] for one in values], found.space.get(name, {}).get("kind"))
+        for name in (values[0] if values else ())
+    ]
     return [setting for setting in made if len(setting.ticks) > 1]
 
 
@@ -123,7 +129,7 @@ def draw_parallel(found: SearchResult) -> str | None:
                 axes.annotate(
                     text,
                     (place, float(_unit(setting, np.array([at]))[0])),
-                    (5, 0),
+                    (5, 6),
                     textcoords="offset points",
                     va="center",
                     fontsize=10.5,

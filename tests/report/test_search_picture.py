@@ -41,8 +41,9 @@ def test_values_have_places_by_their_kind():
     np.testing.assert_allclose(powers.places, [-4, -2, -3])
     assert [text for _, text in powers.ticks] == ["0.0001", "0.001", "0.01"]
     np.testing.assert_allclose(Setting("layers", [1, 3, 2]).places, [1, 3, 2])
+    np.testing.assert_allclose(Setting("dropout", [0.01, 0.5], "Uniform").places, [0.01, 0.5])
     words = Setting("clip", [None, 1.0, None])
-    assert (words.places.tolist(), [text for _, text in words.ticks]) == ([0, 1, 0], ["none", "1"])
+    assert (words.places.tolist(), [text for _, text in words.ticks]) == ([1, 0, 1], ["1", "none"])
 
 
 def test_what_does_not_differ_has_no_picture(found):
