@@ -290,8 +290,16 @@ class Task:
         Raises:
           InputError: where there is none, with the reason.
         """
+        stated, predicting = (
+            next(kind for kind in type(self).__mro__ if name in vars(kind)) for name in ("CONFORMAL", "predict")
+        )
         if not self.CONFORMAL:
             raise InputError(f"there are no prediction sets or intervals for {self.name}: {self.NOT_CONFORMAL}")
+        if not issubclass(stated, predicting):  # it may keep something else than what the scores were written for
+            raise InputError(
+                f"there are no prediction sets or intervals for {self.name}: {predicting.__name__} has a predict of "
+                f"its own, and the scores are those of {stated.__name__}; let it state its own CONFORMAL"
+            )
         if name is not None:
             check_choice("score", name, self.CONFORMAL)
         return self.CONFORMAL[name or next(iter(self.CONFORMAL))]

@@ -34,3 +34,16 @@ def test_tasks_without_a_score_say_why():
     with pytest.raises(InputError, match=r"unknown score 'adaptve'.*'adaptive'"):
         Classification(("a", "b")).conformal("adaptve")
     assert all(kind.CONFORMAL or kind.NOT_CONFORMAL for kind in TASKS.values())
+
+
+def test_a_task_that_predicts_otherwise_states_its_own_scores():
+    class Scaled(Regression):
+        def predict(self, outputs, constants):
+            return {"number": outputs}
+
+    class Stated(Scaled):
+        CONFORMAL = Regression.CONFORMAL
+
+    with pytest.raises(InputError, match="Scaled has a predict of its own"):
+        Scaled().conformal()
+    assert Stated().conformal() is Regression().conformal()

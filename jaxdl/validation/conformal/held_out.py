@@ -186,7 +186,7 @@ def _score_of(task: Task, score: str | None, kind: type[SetScore] | type[Interva
     found = task.conformal(score)
     if kind is not None and not isinstance(found, kind):
         right, wrong = ("sets", "intervals") if isinstance(found, SetScore) else ("intervals", "sets")
-        raise InputError(f"there are no {wrong} for {task.name}, whose answers are no such thing; ask for {right}")
+        raise InputError(f"{task.name} has prediction {right}, and no {wrong}; ask for {right}")
     return found
 
 

@@ -145,7 +145,7 @@ class Covering(Shown):
         if self.seen is not None and self.seen.any():
             found.append(
                 f"{int(self.seen.sum())} of the {len(self.seen)} examples were trained on by a member of the ensemble: "
-                "theirs are too small, and are not counted."
+                f"their {self.WHAT} are too small, and are not counted."
             )
         if self.basis.unit == "group" and self.observed is not None:
             found.append(

@@ -152,7 +152,7 @@ def held_by_intervals(random, n, k, coverage, features, unit=None):
     return found
 
 
-@pytest.mark.parametrize(("n", "k", "features"), [(100, 5, 3), (40, 8, 5)])
+@pytest.mark.parametrize(("n", "k", "features"), [(100, 5, 3), pytest.param(40, 8, 5, marks=pytest.mark.slow)])
 def test_intervals_hold_the_truth_as_often_as_they_say(n, k, features):
     random = np.random.default_rng(0)
     held = [held_by_intervals(random, n, k, 0.9, features) for _ in range(120)]
@@ -183,6 +183,7 @@ def test_the_worst_model_keeps_the_bound():
     assert guaranteed(0.8, 9, 9) == pytest.approx(0.6)
 
 
+@pytest.mark.slow
 def test_unstable_models_keep_the_bound():
     """As many features as training examples: least squares at its most unstable."""
     random = np.random.default_rng(0)

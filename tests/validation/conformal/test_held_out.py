@@ -208,6 +208,7 @@ def test_an_example_that_several_folds_tested_counts_once():
     assert result.sets(0.9).basis.units == 60  # neither repeat's own rows stand beside an example
 
 
+@pytest.mark.slow
 def test_folds_by_time_come_with_a_caution():
     timed = dataclasses.replace(DIGITS, times=np.arange(len(DIGITS))).take(ORDER[:90])
     found = jaxdl.ensemble(cross_validated(timed, "time-series")).predict(NEW).sets(0.8)
