@@ -138,6 +138,15 @@ def test_the_frame_of_a_source_has_what_is_known_of_each_example(table):
     np.testing.assert_array_equal(several["target:bee"], TARGETS)
 
 
+def test_the_frame_of_a_table_has_the_texts_of_categories(tmp_path):
+    (tmp_path / "t.csv").write_text("colour,size,target\n" + "red,1,a\nblue,2.5,b\n,3,a\n" * 4)
+    frame = data.csv(tmp_path / "t.csv").to_frame()
+    assert frame.colour[:2].tolist() == ["red", "blue"]
+    assert frame.colour.isna()[:3].tolist() == [False, False, True]
+    assert frame["size"][:3].tolist() == [1, 2.5, 3]
+    assert frame.target[:3].tolist() == ["a", "b", "a"]
+
+
 def test_the_frame_of_a_result_gives_its_score(shown):
     result = shown["Result"]
     frame = result.to_frame()

@@ -16,8 +16,16 @@ def as_frame(source: Any) -> pd.DataFrame:
         columns |= {} if values is None else {name: list(values)}
     x = source.stacked() if source.columns else None
     if x is not None and getattr(x, "ndim", 0) == 2:
-        columns |= {name: x[:, i] for i, name in enumerate(source.columns) if name not in columns}
+        levels = getattr(source, "levels", [()] * len(source.columns))  # of categories
+        for i, name in enumerate(source.columns):
+            values = np.array([*levels[i], None], object)[_places(x[:, i])] if levels[i] else x[:, i]
+            columns.setdefault(name, values)
     return pd.DataFrame(columns, index=pd.RangeIndex(len(source), name="example"))
+
+
+def _places(column: np.ndarray) -> np.ndarray:
+    """Places of levels, -1 for what is missing or not among them."""
+    return np.nan_to_num(column, nan=-1).astype(int)
 
 
 def _targets(targets: Any, names: tuple[str, ...]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from jaxdl.data.table_roles import listed
 from jaxdl.errors import InputError
 
 
-@dataclasses.dataclass(frozen=True, eq=False)
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
 class Table(Arrays):
     """Rows of a table, ``x`` float32[n, columns]; attributes as in `Arrays`.
 
