@@ -3,9 +3,11 @@
 import os
 import signal
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from logging import getLogger
+from typing import Any
 
 import jax
 import tyro
@@ -37,6 +39,7 @@ from jaxdl.commands.split import split_command
 from jaxdl.commands.train import finetune_command, pretrain_command
 from jaxdl.commands.variance import variance_command
 from jaxdl.errors import InputError, check_choice
+from jaxdl.parallel.devices import local_devices
 from jaxdl.training.resume import Interrupted
 from jaxdl.weights.files import cache_folder
 
@@ -86,6 +89,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if _helped(arguments[0], arguments[1:]):
                 return
             check_names(arguments[0], COMMANDS[arguments[0]], arguments[1:])
+            if "JAX_PLATFORMS" in os.environ:
+                local_devices()  # checks that there are some
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
             prog="jaxdl",
@@ -133,6 +138,11 @@ def _print_commands() -> None:
     )
 
 
+def say_warning(message: Warning | str, *_: Any) -> None:
+    """What is shown of a warning: what it says, without the line of code that gave it."""
+    errors.print(f"jaxdl: note: {message}", highlight=False, soft_wrap=True)
+
+
 def _leave(code: int, is_program: bool) -> None:
     """Ends with an exit code; a process of our own at once.
 
@@ -160,6 +170,7 @@ def _prepare_process(debug: bool) -> None:
         if hasattr(stream, "reconfigure"):  # not where output is captured
             stream.reconfigure(errors="replace")  # a file's name may not be text, a terminal may not know Unicode
     if not debug:  # of a damaged checkpoint our message is enough, without the log and late callbacks of Orbax
+        warnings.showwarning = say_warning
         logging.set_verbosity(logging.FATAL)
         getLogger("asyncio").setLevel("CRITICAL")
         sys.unraisablehook = lambda _: None

@@ -105,6 +105,7 @@ class Examples:
       feature: of a table: columns to learn from although they look like an identity, a time or a copy of the target.
       header: of a table: whether its first line holds the names of the columns.
       drop_contradicting: leave out examples that are equal but labelled differently, such as one image in two classes.
+      group_duplicates: keep copies of an example, and images that look the same, on one side of every split: as groups.
     """
 
     data: Spec
@@ -120,6 +121,7 @@ class Examples:
     feature: Annotated[tuple[str, ...], option("COLUMN ...")] = ()
     header: Literal["auto", "yes", "no"] = "auto"
     drop_contradicting: Flag = False
+    group_duplicates: Flag = False
 
     @property
     def table(self) -> TableOptions | None:
@@ -213,6 +215,7 @@ class Running:
     """How a run is carried out; none of it changes the numbers.
 
     Attributes:
+      report: do not write the page report.html; jaxdl report RUN writes it later.
       restart: start again from the beginning; what is in --out is first moved aside.
       save_every: seconds between saves of the state, from which the same command goes on after an interruption.
       stream: read the examples in each epoch instead of keeping them in memory; auto does if they do not fit.
@@ -227,6 +230,7 @@ class Running:
     fold_strategy = "auto"  # an option of those below, as is memory
     memory = None
 
+    report: Flag = True
     restart: Flag = False
     save_every: float = 60.0
     stream: Literal["auto", "always", "never"] = "auto"

@@ -1,7 +1,17 @@
 """Errors that a user can act on."""
 
 import difflib
+import re
 from collections.abc import Iterable
+
+COUNTED = (
+    "example fold group image file row column label mask network training configuration seed split size step epoch "
+    "tensor prediction channel name model entry argument value block stage layer part time point parameter number"
+)
+
+
+ONE = {f"{noun}s": noun for noun in COUNTED.split()} | {"classes": "class", "copies": "copy", "indices": "index"}
+MANY = re.compile(rf"(\bare )?(?<![\w.,+-])1 ({'|'.join(ONE)})\b")
 
 
 class InputError(ValueError):
@@ -19,8 +29,14 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str, advice: str = "") -> None:
-        super().__init__(f"{message}; {advice}" if advice else message)
+        message = singular(message)
+        super().__init__(f"{message}; {singular(advice)}" if advice else message)
         self.problem = message
+
+
+def singular(text: str) -> str:
+    """`text` with ``1 example`` in place of ``1 examples``, and so with whatever else is counted."""
+    return MANY.sub(lambda found: f"{'is ' if found[1] else ''}1 {ONE[found[2]]}", text)
 
 
 def nearest(value: object, choices: Iterable[object]) -> str:

@@ -8,6 +8,7 @@ import signal
 import struct
 import sys
 import types
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -37,8 +38,8 @@ def home(tmp_path_factory):
     np.savez(home / "plain.npz", x=x, y=(x[:, 0] > 0).astype(int), class_names=["no", "yes"])
     np.savez(home / "other.npz", x=x + 1, y=(x[:, 0] > 0).astype(int), class_names=["no", "yes"])
     with contextlib.chdir(home):
-        jaxdl_command(f"{PRETRAIN} --tensorboard --validation-fraction 0.25 --out made")
-        jaxdl_command(f"{CROSS} --tensorboard --out run")
+        for out, line in (("made", f"{PRETRAIN} --validation-fraction 0.25"), ("run", CROSS)):
+            home.joinpath(f"{out}.txt").write_text(jaxdl_command(f"{line} --tensorboard --out {out}"))
     return home
 
 
@@ -79,7 +80,7 @@ def crash():
 
 def test_the_folder_tells_what_was_run(home):
     for out, line, kind in (
-        ("made", f"{PRETRAIN} --tensorboard --validation-fraction 0.25 --out made", "pretrain"),
+        ("made", f"{PRETRAIN} --validation-fraction 0.25 --tensorboard --out made", "pretrain"),
         ("run", f"{CROSS} --tensorboard --out run", "cross-validate"),
     ):
         told = json.loads((home / out / "run.json").read_text())
@@ -93,13 +94,14 @@ def test_the_folder_tells_what_was_run(home):
 
 
 @pytest.mark.parametrize(("command", "out"), [(PRETRAIN + " --validation-fraction 0.25", "made"), (CROSS, "run")])
-def test_a_finished_run_is_left_as_it_is(home, command, out):
+def test_a_finished_run_is_left_as_it_is_and_told_again(home, command, out):
     """The options about how it is carried out change no number."""
     before = content(home / out)
     for options in ("", "--save-every 1 --stream always --workers 0 --tensorboard --augment none"):
         code, said, err = call(f"{command} {options} --out {out}")
         assert (code, err) == (0, "")
-        assert said == f"the run in '{home / out}' is finished; its results are there\n"
+        read, rest = said.split(f"the run in '{home / out}' is finished; its results are there\n")
+        assert read + rest == (home / f"{out}.txt").read_text()
     assert content(home / out) == before
 
 
@@ -380,6 +382,34 @@ def test_nothing_is_sent_of_the_run_before_its_first_row(tmp_path, wandb):
 
 
 # Reports
+
+
+def test_the_numbers_stand_before_the_page_is_drawn(tmp_path, monkeypatch):
+    """Whatever becomes of the page. The same command then draws it, and prints the numbers again."""
+
+    def stopped(*_):
+        raise InputError("no page today")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("jaxdl.commands.run.write_run_report", stopped)
+        code, said, err = call(f"{CROSS} --out {tmp_path / 'new'}")
+    assert (code, err) == (2, "jaxdl: error: no page today\n")
+    result = load_result(tmp_path / "new")
+    numbers = f"{100 * result.mean:.1f} ± {100 * result.std:.1f} %"
+    assert numbers in said
+    assert not (tmp_path / "new" / "report.html").exists()
+    again = jaxdl_command(f"{CROSS} --out {tmp_path / 'new'}")
+    assert numbers in again
+    address, place = re.search(r"file://(\S+)#(\S+)", again).groups()
+    assert f'id="{place}"' in Path(address).read_text()
+
+
+def test_no_page_where_none_is_wanted(tmp_path):
+    said = jaxdl_command(f"{CROSS} --no-report --out {tmp_path / 'new'}")
+    assert "report.html" not in said
+    assert "report.html" not in os.listdir(tmp_path / "new")
+    jaxdl_command(f"report {tmp_path / 'new'}")
+    assert "report.html" in os.listdir(tmp_path / "new")
 
 
 def test_a_report_of_a_cross_validation(home):

@@ -15,7 +15,7 @@ from jaxdl.commands.loggers import Logger
 from jaxdl.data import folder_of
 from jaxdl.data.image_file import printable, without_controls
 from jaxdl.data.source import Source
-from jaxdl.errors import InputError
+from jaxdl.errors import InputError, singular
 from jaxdl.tasks import Task
 from jaxdl.tasks.examples import describe_examples
 from jaxdl.training.display import Display, columns
@@ -26,6 +26,10 @@ class PlainConsole(Console):
 
     def __init__(self, **options: Any) -> None:
         super().__init__(markup=False, emoji=False, **options)
+
+    def print(self, *objects: Any, **options: Any) -> None:
+        """As rich's, with a count of 1 in the singular."""
+        super().print(*(singular(one) if isinstance(one, str) else one for one in objects), **options)
 
     def render_str(self, text: str, **options: Any) -> Text:
         """Every text that is printed passes here, also the cells of a table."""

@@ -6,7 +6,6 @@ from jaxdl.cli_options import (
     Debug,
     Dividing,
     DividingOptions,
-    Flag,
     NewRun,
     RunningFolds,
     RunningFoldsOptions,
@@ -18,14 +17,15 @@ from jaxdl.cli_options import (
 from jaxdl.commands.console import console, score
 from jaxdl.commands.run import Begun, open_run
 from jaxdl.errors import check_choice
+from jaxdl.report.markup import slug
+from jaxdl.report.run_page import PAGE
 from jaxdl.report.table import baseline_rows, print_table, results_table, uneven
-from jaxdl.report.uncertainty import apart, interval_said
+from jaxdl.report.uncertainty import HOW_SURE, apart, interval_said
 from jaxdl.report.underfit import underfit
 from jaxdl.tasks.metric import percent
 from jaxdl.training.plan import Plan
 from jaxdl.validation.crossval import cross_validate
-from jaxdl.validation.leakage import duplicate_groups
-from jaxdl.validation.result import RESULT, Result
+from jaxdl.validation.result import RESULT, Result, load_result
 from jaxdl.validation.splits import SPLIT, split_source
 from jaxdl.validation.statistics.intervals import Method
 from jaxdl.validation.statistics.nested import NESTED_REPEATS, extra_trainings
@@ -42,7 +42,6 @@ def cross_validate_command(
     training: TrainingOptions = Training(),  # noqa: B008
     running: RunningFoldsOptions = RunningFolds(),  # noqa: B008
     keep_models: Literal["auto", "always", "never"] = "auto",
-    group_duplicates: Flag = False,
     interval: Method = "auto",
     nested_repeats: int = NESTED_REPEATS,
     debug: Debug = False,
@@ -56,16 +55,14 @@ def cross_validate_command(
       training: how to train each fold.
       running: how the run is carried out.
       keep_models: save the network of each fold, too, below --out; auto does for up to 20 folds.
-      group_duplicates: keep copies of an example, and images that look the same, on one side: as groups.
       interval: how sure the score is, by which method; nested trains K(K-1)/2 more networks, --nested-repeats times.
       nested_repeats: how often nested divides the examples; each time but the first costs K networks more.
       debug: show the traceback of an error.
     """
     plan = Plan(**vars(training))
     check_choice("keep_models", keep_models, ("auto", "always", "never"))
-    with open_run(out, "cross-validate", subject, running) as begun:
-        if group_duplicates:
-            begun.source = duplicate_groups(begun.source)
+    again = lambda begun: _tell(load_result(begun.run.path), begun)  # noqa: E731
+    with open_run(out, "cross-validate", subject, running, tell=again) as begun:
         split = split_source(begun.source, splitting_of(dividing), dividing.folds, plan.seed, begun.task)
         count = len(split)
         trained = count + (extra_trainings(count, nested_repeats) if interval == "nested" else 0)
@@ -80,26 +77,26 @@ def cross_validate_command(
                 interval=(interval, nested_repeats) if interval == "nested" else interval,
                 execution=execution.replace(keep_models=keep),
             )
+        _tell(result, begun)
         with begun.result(RESULT) as made:
             result.write_to(made)
             split.save(made / SPLIT, begun.source)
             for fold, checkpoint in zip(result.folds, result.models or (), strict=False):
                 save(checkpoint, made / "folds" / str(fold["fold"]))
         begun.finish()
-        _tell(result, begun)
 
 
 def _tell(result: Result, begun: Begun) -> None:
     network, source = begun.network, begun.source
     name = "fine-tuning" if isinstance(network, Checkpoint) else "from scratch"
     results = {name: result}
-    print_table(console, results_table(results), baseline_rows(results))
+    print_table(console, results_table(results), baseline_rows(results), explained=result.std is None)
     if said := uneven(results):
         console.print(said)
     if result.interval:
         level, method = percent(result.interval["level"], decimals=0), result.interval["method"]
-        said = f"{level} interval ({method}): {''.join(interval_said(result))}."
-        console.print(" ".join([said, *apart(result)]))
+        said = f"{level} interval: {interval_said(result)[0]} ({method})."
+        console.print(" ".join([said, *apart(result)]), soft_wrap=True)
     for row in result.folds if len(result.folds) <= MOST_FOLDS else ():
         console.print(
             f"fold {row['fold']}: {result.metric} {score(row[result.metric], 3)}, loss {score(row['loss'], 3)} "
@@ -115,5 +112,7 @@ def _tell(result: Result, begun: Begun) -> None:
             f"Caution: the checkpoint was trained on {source.name} itself. If that holds these examples, the result is "
             "too good: the folds' test examples are not new to it."
         )
-    console.print(f"folds: {result.fold_strategy['name']} ({result.fold_strategy['reason']})")
-    console.print(f"results and report.html in {begun.run.path}", soft_wrap=True)
+    console.print(f"folds: {result.fold_strategy['name']} ({result.fold_strategy['reason']})", soft_wrap=True)
+    if begun.running.report:
+        place = f"{(begun.run.path / PAGE).absolute().as_uri()}#{slug(HOW_SURE)}"
+        console.print(f"About ± and the interval: {place}", soft_wrap=True, highlight=False)

@@ -19,9 +19,8 @@ from jaxdl.cli_options import (
 from jaxdl.commands.console import console
 from jaxdl.commands.run import open_run
 from jaxdl.report.learning_curve import outlook, print_curve, write_learning_curve
-from jaxdl.report.run_page import PAGE
 from jaxdl.training.plan import Plan
-from jaxdl.validation.learning_curve import CURVE, learning_curve
+from jaxdl.validation.learning_curve import CURVE, LearningCurve, learning_curve, load_learning_curve
 
 PICTURE = "learning_curve.png"
 
@@ -50,7 +49,9 @@ def learning_curve_command(
       debug: show the traceback of an error.
     """
     plan = Plan(**vars(training))
-    with open_run(out, "learning-curve", subject, running, logs=False) as begun:
+    again = lambda begun: _tell(load_learning_curve(begun.run.path))  # noqa: E731
+    kept = f"results, {PICTURE}"
+    with open_run(out, "learning-curve", subject, running, logs=False, tell=again, kept=kept) as begun:
         with begun.shown(dividing.folds * plan.epochs, plan) as execution:
             curve = learning_curve(
                 begun.network,
@@ -63,10 +64,13 @@ def learning_curve_command(
                 folds=dividing.folds,
                 execution=execution,
             )
+        _tell(curve)
         with begun.result(CURVE) as made:
             curve.write_to(made)
             write_learning_curve(made / PICTURE, curve)
         begun.finish()
-        print_curve(console, curve)
-        console.print(outlook(curve), soft_wrap=True)
-        console.print(f"results, {PICTURE} and {PAGE} in {begun.run.path}", soft_wrap=True)
+
+
+def _tell(curve: LearningCurve) -> None:
+    print_curve(console, curve)
+    console.print(outlook(curve), soft_wrap=True)

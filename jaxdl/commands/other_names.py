@@ -19,7 +19,7 @@ CALLED: Mapping[str, str] = {
     "--folds": "fold num-folds n-folds k cv n-splits num-splits k-folds kfold kfolds k-fold",
     "--init": "pretrained weights checkpoint ckpt load load-from model-path from-checkpoint finetune-from init-from",
     "--checkpoint": "init model weights ckpt run model-path",
-    "--from": "weights checkpoint init source file pretrained",
+    "--from": "checkpoint init source file pretrained",
     "--validation-fraction": "val-split validation-split val-size val-fraction val-ratio validation-size holdout",
     "--test-fraction": "test-size test-split test-ratio val-split validation-split val-fraction validation-fraction",
     "--num-outputs": "num-classes nb-classes n-classes classes",

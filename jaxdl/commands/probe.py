@@ -44,7 +44,7 @@ class ProbingOptions:
     """Which heads are fitted, and how the best of each is chosen.
 
     Attributes:
-      heads: of ridge, logistic, svm, knn, ncm, mlp; all but mlp if left out (of numbers ridge and knn).
+      heads: of ridge, logistic, svm, knn, ncm, mlp; all but mlp if left out, for numbers ridge and knn.
       penalties: numbers, or a range whose numbers are spaced by a factor: alpha of ridge, 1/C of logistic and svm.
       neighbours: how many, for knn; by default 1, 3, 5, 9, 17, 33 and 65 where there are examples enough.
       inner_folds: number of inner folds, which choose the penalty.
@@ -134,12 +134,13 @@ def probe_command(
             metrics=subject.metric,
             execution=execution.replace(progress=lambda row: status.update(f"fitting {row['head']}")),
         )
+    _tell(found)
     found.save(out)
     about = about_command(PROBED, subject.init, subject)
     for folder in (out, *(out / name for name in found.heads)):
         note_finished(folder, about)
-    write_run_report(out)
-    _tell(found)
+    with errors.status(f"drawing {PAGE}"):
+        write_run_report(out)
     if save_best is not None:
         best = max(_to_save(tuple(found.heads), task), key=lambda name: _mean(found, name))
         penalty = found.heads[best].best

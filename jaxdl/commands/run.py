@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import signal
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextvars import ContextVar
 from pathlib import Path
 from types import FrameType
@@ -25,7 +25,7 @@ from jaxdl.training.execution import Execution
 from jaxdl.training.plan import Plan
 from jaxdl.training.resume import RUN, AlreadyFinished, Interrupted, RunFolder, set_aside
 from jaxdl.training.setup import Init
-from jaxdl.validation.leakage import drop_contradictions
+from jaxdl.validation.leakage import drop_contradictions, duplicate_groups
 from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.weights.pretrained import load_pretrained
 
@@ -88,6 +88,8 @@ class Begun:
       subject, running: as given.
       execution: how it is executed.
       page: whether its folder gets a report.
+      tell: prints what a finished run has found, from its folder.
+      kept: what stands in the folder beside the report.
       source: the examples.
       broken: the files that were left out, with the reason.
       task: what is asked.
@@ -100,6 +102,8 @@ class Begun:
     running: Running
     execution: Execution
     page: bool
+    tell: Callable[["Begun"], None] | None
+    kept: str
     source: Source
     broken: list[list[str]]
     task: Task
@@ -123,20 +127,40 @@ class Begun:
         """All results are there: the state is removed, signals end the process at once again, the page is written."""
         self.run.finish(broken=self.broken)
         self.signals.close()
-        if self.page:
-            write_run_report(self.run.path, self.source)
+        self._draw()
 
     def finished_before(self, finished: AlreadyFinished) -> None:
-        """Says that there is nothing left to do, and writes the page if something stopped the run before it was."""
+        """Tells again what was found, and writes the page if something stopped the run before it was."""
         self.signals.close()
         console.print(str(finished), soft_wrap=True)
-        if self.page and not (self.run.path / PAGE).exists():
-            write_run_report(self.run.path, self.source)
+        if self.tell is not None:
+            self.tell(self)
+        if self.page:
+            self._draw()
+
+    def _draw(self) -> None:
+        """Writes the page, unless it is there; the numbers stand in the terminal by then."""
+        if not self.page:
+            return
+        if self.running.report and not (self.run.path / PAGE).exists():
+            with errors.status(f"drawing {PAGE}"):
+                write_run_report(self.run.path, self.source)
+        there = (self.run.path / PAGE).exists()
+        page = f" and {PAGE} in {self.run.path}" if there else f" in {self.run.path}; jaxdl report RUN draws the page"
+        console.print(f"{self.kept}{page}", soft_wrap=True)
 
 
 @contextlib.contextmanager
 def open_run(
-    out: Path, kind: str, subject: Subject | Untrained, running: Running, *, page: bool = True, logs: bool = True
+    out: Path,
+    kind: str,
+    subject: Subject | Untrained,
+    running: Running,
+    *,
+    page: bool = True,
+    logs: bool = True,
+    tell: Callable[[Begun], None] | None = None,
+    kept: str = "results",
 ) -> Iterator[Begun]:
     """The folder of a run, with all that is loaded for it; the body is left where the run is finished already.
 
@@ -149,6 +173,8 @@ def open_run(
       running: how.
       page: whether the folder gets a report.
       logs: whether curves may be sent elsewhere; False for a command that trains too many times.
+      tell: prints what a finished run has found, from its folder.
+      kept: what stands in the folder beside the report.
 
     Raises:
       InputError: if the folder holds something else, or another run that `running` does not say to move aside.
@@ -172,7 +198,7 @@ def open_run(
         begun = None
         try:
             loaded = load_subject(kind, subject, running)
-            begun = Begun(run, signals, subject, running, execution.replace(work=run), page, *loaded)
+            begun = Begun(run, signals, subject, running, execution.replace(work=run), page, tell, kept, *loaded)
             yield begun
         except AlreadyFinished as finished:
             begun.finished_before(finished)
@@ -223,6 +249,7 @@ def load_subject(
     if subject.drop_contradicting:
         source, dropped = without_contradictions(source)
         broken += dropped.named
+    source = _grouped(source, subject)
     task = choose_task(source, subject.task, subject.metric, purpose=kind)
     return source, broken, task, start_of(subject, task)
 
@@ -230,13 +257,18 @@ def load_subject(
 def read_examples(subject: Examples) -> Source:
     """The examples that the options name; what was decided or left out when they were read is said."""
     source = _read(subject)
-    return without_contradictions(source)[0] if subject.drop_contradicting else source
+    return _grouped(without_contradictions(source)[0] if subject.drop_contradicting else source, subject)
 
 
 def _read(subject: Examples) -> Source:
     source = load_examples(subject.data, subject.task, masks=subject.masks, table=subject.table)
     say_notes(source)
     return source
+
+
+def _grouped(source: Source, subject: Examples) -> Source:
+    """Not before files that cannot be read are left out: copies are found by their content."""
+    return duplicate_groups(source) if subject.group_duplicates else source
 
 
 def start_of(subject: Start | Untrained, task: Task) -> Init:

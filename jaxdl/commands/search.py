@@ -1,7 +1,6 @@
 """``jaxdl search``."""
 
 import shlex
-from pathlib import Path
 from typing import Annotated
 
 import tyro
@@ -29,7 +28,7 @@ from jaxdl.report.search import choice, search_rows, seeds_said, stability, verd
 from jaxdl.training.plan import Plan
 from jaxdl.training.transfer import train
 from jaxdl.validation.result import RESULT
-from jaxdl.validation.search.result import SearchResult
+from jaxdl.validation.search.result import SearchResult, load_search
 from jaxdl.validation.search.search import Searching, search
 from jaxdl.validation.search.space import parse_space
 from jaxdl.validation.splits import SPLIT, split_source
@@ -65,7 +64,8 @@ def search_command(
     """
     plan, dimensions = Plan(**vars(training)), parse_space(space)
     searching = Searching(**vars(choosing))
-    with open_run(out, "search", subject, running) as begun:
+    again = lambda begun: _tell(load_search(begun.run.path))  # noqa: E731
+    with open_run(out, "search", subject, running, tell=again) as begun:
         split = split_source(begun.source, splitting_of(dividing), dividing.folds, plan.seed, begun.task)
         with begun.shown(1, plan) as execution:
             found = search(
@@ -78,13 +78,13 @@ def search_command(
                 splitter=split,
                 execution=execution,
             )
+        _tell(found)
         if finetune:
             _train_final(found, begun)
         with begun.result(RESULT) as made:
             found.write_to(made)
             split.save(made / SPLIT, begun.source)
         begun.finish()
-        _tell(found, begun.run.path)
         if not finetune:
             line = shlex.join(["jaxdl", "finetune", *finetune_arguments(found, subject)])
             console.print(f"To train the final one on all examples: {line}", soft_wrap=True, highlight=False)
@@ -103,7 +103,7 @@ def finetune_arguments(found: SearchResult, subject: Subject) -> list[str]:
     return [*words_of_examples(subject), "--out", FINAL, *words]
 
 
-def _tell(found: SearchResult, out: Path) -> None:
+def _tell(found: SearchResult) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -128,4 +128,3 @@ def _tell(found: SearchResult, out: Path) -> None:
         console.print(
             f"{members} {many} of one program: {one['name']} ({one['reason']}){side}", highlight=False, soft_wrap=True
         )
-    console.print(f"results and report.html in {out}", soft_wrap=True)

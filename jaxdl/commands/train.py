@@ -36,10 +36,12 @@ from jaxdl.validation.baselines import NO_TABLE
 from jaxdl.validation.held_out import HELD_OUT, LEVEL, held_out_result
 from jaxdl.validation.leakage import contradictions
 from jaxdl.validation.leakage.checks import REMEDIES, check_validation, say_contradictions, together
-from jaxdl.validation.result import Result
+from jaxdl.validation.result import Result, load_result
 from jaxdl.weights.adapt import has_adapter, merge_adapter
 from jaxdl.weights.card import CARD
-from jaxdl.weights.checkpoint import Checkpoint, save
+from jaxdl.weights.checkpoint import Checkpoint, restore, save
+
+BEST = "best"  # below the folder of a training: the checkpoint of its best epoch
 
 
 def pretrain_command(
@@ -100,7 +102,9 @@ def _train(
     head: str = "auto",
     merges: bool = False,
 ) -> None:
-    with open_run(out, kind, subject, running, page=False) as begun:
+    stops = plan.early_stopping is not None
+    again = lambda begun: _tell(*_read(begun.run), stops, begun.run.path)  # noqa: E731
+    with open_run(out, kind, subject, running, page=False, tell=again) as begun:
         if merges and not plan.adapter and not (isinstance(begun.network, Checkpoint) and has_adapter(begun.network)):
             raise InputError(
                 "--merge-adapter finds no adapter to merge: the checkpoint has none, and none is asked for, such as "
@@ -124,7 +128,7 @@ def _train(
         _write(begun.run, trained, held_out)
         begun.run.known["best_epoch"] = trained.best_epoch
         begun.finish()
-        _tell(trained, held_out, plan.early_stopping is not None, begun.run.path)
+        _tell(trained, held_out, stops, begun.run.path)
 
 
 def _divided(begun: Begun, validation_fraction: float, seed: int) -> tuple[Source, Source | None]:
@@ -165,8 +169,15 @@ def _write(run: RunFolder, trained: Trained, held_out: Result | None) -> None:
         held_out.write_to(made)
         run.place_folder(made, HELD_OUT)
     if trained.best is not None:
-        run.place_folder(save(trained.best, run.fresh("best")), "best")
+        run.place_folder(save(trained.best, run.fresh(BEST)), BEST)
     run.place(save(trained.checkpoint, run.fresh("result")), last=CARD)
+
+
+def _read(run: RunFolder) -> tuple[Trained, Result | None]:
+    """What `_write` wrote."""
+    best = restore(run.path / BEST) if (run.path / BEST).exists() else None
+    held_out = load_result(run.path / HELD_OUT) if (run.path / HELD_OUT).exists() else None
+    return Trained(restore(run.path), best, run.known.get("best_epoch")), held_out
 
 
 def _tell(trained: Trained, held_out: Result | None, stopped: bool, out: Path) -> None:
@@ -187,7 +198,7 @@ def _tell(trained: Trained, held_out: Result | None, stopped: bool, out: Path) -
             if said and NO_TABLE not in said:
                 _print(said)
     if trained.best_epoch is not None:
-        _print(f"best epoch: {trained.best_epoch}, in {out / 'best'}")
+        _print(f"best epoch: {trained.best_epoch}, in {out / BEST}")
         if kept.best is not None and kept.best is not kept.row:
             _print(f"held out, epoch {trained.best_epoch}: {', '.join(scores_said(task, held_out_scores(kept.best)))}")
         _print(kept.said)

@@ -17,11 +17,10 @@ from jaxdl.cli_options import (
 )
 from jaxdl.commands.console import console
 from jaxdl.commands.run import open_run
-from jaxdl.report.run_page import PAGE
 from jaxdl.report.variance import print_variance, write_variance
 from jaxdl.training.plan import Plan
 from jaxdl.validation.search.space import parse_space
-from jaxdl.validation.variance import VARIANCE, variance
+from jaxdl.validation.variance import VARIANCE, load_variance, variance
 
 PICTURE = "variance.png"
 NONE = ("none",)
@@ -54,7 +53,9 @@ def variance_command(
     """
     plan = Plan(**vars(training))
     wanted = None if not configurations else [{}] if configurations == NONE else parse_space(configurations)
-    with open_run(out, "variance", subject, running, logs=False) as begun:
+    again = lambda begun: print_variance(console, load_variance(begun.run.path))  # noqa: E731
+    kept = f"results, {PICTURE}"
+    with open_run(out, "variance", subject, running, logs=False, tell=again, kept=kept) as begun:
         with begun.shown(1, plan) as execution:
             found = variance(
                 begun.network,
@@ -67,9 +68,8 @@ def variance_command(
                 splitter=splitting_of(division),
                 execution=execution,
             )
+        print_variance(console, found)
         with begun.result(VARIANCE) as made:
             found.write_to(made)
             write_variance(made / PICTURE, found)
         begun.finish()
-        print_variance(console, found)
-        console.print(f"results, {PICTURE} and {PAGE} in {begun.run.path}", soft_wrap=True)

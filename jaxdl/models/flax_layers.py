@@ -66,6 +66,23 @@ def batch_statistics(
     return mean, var, count
 
 
+def check_several(rows: int, places: int, axis_name: str | None, path: Path) -> None:
+    """Raises InputError where training would normalise single values: they all become 0, and nothing before it learns.
+
+    Args:
+      rows: of the batch, on this device.
+      places: of each example, such as pixels.
+      axis_name: the mapped axis over which the batch is divided; None if it is whole.
+      path: of the normalisation.
+    """
+    if rows * places * (jax.lax.axis_size(axis_name) if axis_name else 1) == 1:
+        raise InputError(
+            f"the batch normalisation {'/'.join(path)} would be trained on one value at a time (1 example, 1 place), "
+            "which it makes 0 whatever it is, so that nothing before it learns. Use a batch_size of at least 4 (each "
+            "part of accumulate), larger images, or a model without batch normalisation"
+        )
+
+
 def is_own_call(context: nn.module.InterceptorContext, *kinds: type[nn.Module]) -> bool:
     """Whether what is called is Flax's own `__call__` of one of `kinds`.
 
@@ -148,6 +165,8 @@ def _normalise(module: nn.BatchNorm, x: jax.Array, where: Any, mode: Any, path: 
     if mode.train and path not in mode.still:
         _check_rows(x, mode, path)
         axes = [axis % x.ndim for axis in np.atleast_1d(module.axis)]
+        places = math.prod(size for axis, size in enumerate(x.shape) if axis and axis not in axes)
+        check_several(len(x), places, mode.axis_name, path)
         last = tuple(range(-len(axes), 0))
         if where is not None:
             where = jnp.moveaxis(jnp.broadcast_to(where, x.shape), axes, last)

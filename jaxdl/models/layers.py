@@ -1,5 +1,6 @@
 """Layers that the families share."""
 
+import math
 from collections.abc import Callable
 from functools import partial, reduce
 from typing import Any
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxdl.errors import check_choice
 from jaxdl.models.convolution import convolve
-from jaxdl.models.flax_layers import batch_statistics
+from jaxdl.models.flax_layers import batch_statistics, check_several
 from jaxdl.models.staged import Mode
 
 # He et al. 2015 (arXiv:1502.01852): the variance that keeps signals alive through ReLUs, on the way back.
@@ -64,6 +65,7 @@ class BatchNorm(nn.Module):
         if mode.train and self.path not in mode.still:
             mean, var, count = batch_statistics(x, mode.mask, mode.axis_name)
             if not self.is_initializing():
+                check_several(len(x), math.prod(x.shape[1:-1]), mode.axis_name, self.path)
                 # a batch without a single example leaves the running statistics as they are
                 keep = jnp.where(count > 0, self.momentum, 1.0)
                 unbiased = var * (count / jnp.maximum(count - 1, 1))

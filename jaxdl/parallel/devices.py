@@ -4,10 +4,23 @@ from typing import Any
 
 import jax
 
+from jaxdl.errors import InputError
+
 
 def local_devices() -> tuple[Any, ...]:
-    """Those of this process."""
-    return tuple(jax.local_devices())
+    """Those of this process.
+
+    Raises:
+      InputError: if there are none of the kind that JAX is told to use.
+    """
+    try:
+        return tuple(jax.local_devices())
+    except (RuntimeError, AssertionError) as error:  # AssertionError: of JAX 0.10, where the platform has no device
+        said = str(error).partition("\n")[0] or "it has none"
+        raise InputError(
+            f"JAX finds no device of JAX_PLATFORMS={jax.config.jax_platforms} ({said}); set the variable to cpu, or "
+            "unset it to use what there is"
+        ) from error
 
 
 def first_device() -> Any:

@@ -2,13 +2,14 @@
 
 from collections.abc import Sequence
 from functools import reduce
-from typing import Literal
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
 from jaxdl.errors import InputError, check_choice
+from jaxdl.identity import remembered
 from jaxdl.models.compiled import compiled
 from jaxdl.models.staged import Staged
 from jaxdl.models.variables import Variables
@@ -51,8 +52,15 @@ def last_spatial_stage(model: Staged, variables: Variables, input_shape: Sequenc
 
     None if there is none.
     """
+    leaves, structure = jax.tree.flatten(jax.eval_shape(lambda held: held, variables))
+    return _last_spatial(model, structure, tuple(leaves), tuple(input_shape))
+
+
+@remembered(maxsize=64)  # a page asks once for each picture
+def _last_spatial(model: Staged, structure: Any, leaves: tuple[Any, ...], input_shape: tuple[int, ...]) -> str | None:
     names = model.outlets[:-1]
     x = jax.ShapeDtypeStruct((1, *input_shape), jnp.float32)
+    variables = jax.tree.unflatten(structure, leaves)
     _, tapped = jax.eval_shape(lambda v, a: model.apply(v, a, taps=names), variables, x)
     spatial = [name for name in names if _is_map(tapped[name])]
     return spatial[-1] if spatial else None

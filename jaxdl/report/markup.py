@@ -31,15 +31,15 @@ class Section(NamedTuple):
 def document(title: str, header: str, sections: Sequence[Section], *, contents: bool = False) -> str:
     """A whole page; `header` is HTML below the title, `contents` asks for links to the sections."""
     sections = _joined(sections)
-    slugs = [re.sub(r"[^a-z0-9]+", "-", section.title.lower()).strip("-") for section in sections]
+    slugs = [slug(section.title) for section in sections]
     links = "".join(
-        f'<li><a href="#{slug}">{escaped(section.title)}</a></li>'
-        for slug, section in zip(slugs, sections, strict=True)
+        f'<li><a href="#{place}">{escaped(section.title)}</a></li>'
+        for place, section in zip(slugs, sections, strict=True)
     )
     contents_list = f'<nav aria-label="Contents"><ul>{links}</ul></nav>' if contents else ""
     parts = [
-        f'<section id="{slug}"><h2>{escaped(section.title)}</h2>{section.body}</section>'
-        for slug, section in zip(slugs, sections, strict=True)
+        f'<section id="{place}"><h2>{escaped(section.title)}</h2>{section.body}</section>'
+        for place, section in zip(slugs, sections, strict=True)
     ]
     css = files("jaxdl.report").joinpath("style.css").read_text("utf-8")
     return (
@@ -50,6 +50,11 @@ def document(title: str, header: str, sections: Sequence[Section], *, contents: 
         + "\n".join(parts)
         + "\n</main>\n</body>\n</html>\n"
     )
+
+
+def slug(title: str) -> str:
+    """The name of a section in the address of a page, after its #."""
+    return re.sub(r"[^a-z0-9]+", "-", title.lower()).strip("-")
 
 
 def _joined(sections: Sequence[Section]) -> list[Section]:

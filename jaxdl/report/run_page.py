@@ -37,7 +37,7 @@ from jaxdl.report.table import (
     results_table,
     uneven,
 )
-from jaxdl.report.uncertainty import show_uncertainty
+from jaxdl.report.uncertainty import HOW_SURE, show_uncertainty
 from jaxdl.report.units import LOSS, curve_metrics, find_metric, measure
 from jaxdl.tasks import Metric
 from jaxdl.training.progress import without_prefix
@@ -150,7 +150,7 @@ def _of_result(run: Run, name: str) -> list[tuple[str, Callable[[], Section]]]:
     return [
         *searched,
         ("The answer", lambda: show_answer(results_table(results), results)),
-        ("How sure is the number?", lambda: show_uncertainty(run.result)),
+        (HOW_SURE, lambda: show_uncertainty(run.result)),
         ("Each fold", lambda: show_scores(results, {})),
     ]
 

@@ -186,8 +186,17 @@ def meaning(rows: Sequence[Mapping[str, Any]], metric: str) -> str:
     )
 
 
-def print_table(console: "Console", rows: Sequence[Mapping[str, Any]], below: Sequence[Mapping[str, Any]] = ()) -> None:
-    """Prints what `results_table` gave, and `baseline_rows` `below`; a name too long is broken, never cut."""
+def print_table(
+    console: "Console",
+    rows: Sequence[Mapping[str, Any]],
+    below: Sequence[Mapping[str, Any]] = (),
+    *,
+    explained: bool = True,
+) -> None:
+    """Prints what `results_table` gave, with `baseline_rows` below, and what it means unless `explained` is False.
+
+    A name too long for the console is broken, never cut.
+    """
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -213,6 +222,8 @@ def print_table(console: "Console", rows: Sequence[Mapping[str, Any]], below: Se
             style="bold" if several and row["best"] else "dim" if place >= len(rows) else "",
         )
     console.print(table)
+    if not explained:
+        return
     note = ("* is the best mean. " if several else "") + meaning(rows, rows[0]["metric"])
     console.print(Text(note, style="dim"))
 

@@ -27,6 +27,7 @@ WORDS = {
     "mean_auc": "area under the ROC curve, mean over labels",
 }
 
+HOW_SURE = "How sure is the number?"  # the heading of the section
 METHODS = {
     "out-of-fold": "the spread of held-out predictions, widened for training parts that overlap",
     "wider": "the wider of the corrected resampled t (Nadeau & Bengio 2003) and a bootstrap of held-out predictions",
@@ -41,7 +42,7 @@ def show_uncertainty(result: Result) -> Section:
     """Interval, metrics, calibration; of a result of an older release, which holds none, they are made now."""
     if result.metrics is None:
         result = summarised(result)
-    title = "How sure is the number?"
+    title = HOW_SURE
     brief = underfit(result)
     return Section(
         title,
@@ -61,8 +62,8 @@ def _interval(result: Result) -> str:
     small = f"Method: {METHODS[found['method']]}."
     if len(result.folds) > 1:
         small += (
-            " The spread of the folds divided by √K would be narrower, and would miss the truth several times as often "
-            "as it claims, because the folds' training parts overlap."
+            " The ± beside a mean is the standard deviation between folds, no standard error: divided by √K it would "
+            "miss the truth several times as often as it claims, because the folds' training parts overlap."
         )
     caution = f"<p><b>Caution</b>: {escaped(result.caution)}</p>" if result.caution else ""
     return caution + said + note(" ".join([small, *apart(result)]))
@@ -85,13 +86,13 @@ def apart(result: Result) -> list[str]:
     mean, other = (measure(score_metric(result), value) for value in (result.mean, found["estimate"]))
     if mean == other:
         return []
-    why = "folds count alike in it, whatever their size"
+    why = "it weighs every fold the same, whatever its size"
     if result.metric == "r2":
-        why = "the targets of a fold, which are few, vary less than all of them"
+        why = "the few targets of one fold vary less than all of them together"
     if found["method"] == "nested":
-        why = "it is of networks trained on fewer examples"
-    outside = not found["low"] <= result.mean <= found["high"]
-    return [f"The mean over folds, {mean}, {'even lies outside it' if outside else 'is another number'}: {why}."]
+        why = "the interval is about networks trained on fewer examples"
+    outside = "" if found["low"] <= result.mean <= found["high"] else ", outside the interval"
+    return [f"The mean over folds is {mean}{outside}: {why}."]
 
 
 def _metrics(found: dict[str, Any], title: str) -> str:

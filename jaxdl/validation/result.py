@@ -165,7 +165,7 @@ class Result(Shown, Saved):
 
     def __str__(self) -> str:
         """Score, interval and caution, for print."""
-        spread = "" if self.std is None else f" ± {self.std:.2g} between them"
+        spread = "" if self.std is None else f" ± {self.std:.2g} (standard deviation between folds)"
         many = f"mean over {len(self.folds)} folds" if len(self.folds) > 1 else "one fold"
         mean = "not defined" if self.mean is None else f"{self.mean:.4g}"
         said = [f"{self.metric} {mean}{spread}, {many} of {self.data['name']}"]

@@ -225,7 +225,9 @@ def check_possible(
     if kind == "leave-one-out" and len(source) > MOST_FOLDS:
         raise InputError(f"leave-one-out makes a fold of each of {len(source)} examples; expected at most {MOST_FOLDS}")
     if kind not in (*OWN_NUMBER, "monte-carlo") and folds + (kind == "time-series") > len(source):
-        raise InputError(f"{source.name} has {len(source)} examples, too few for {folds} folds")
+        most = len(source) - (kind == "time-series")
+        advice = f"use --folds {most} or fewer" if most >= 2 else "add examples"
+        raise InputError(f"{source.name} has {len(source)} examples, too few for {folds} folds", advice)
     if kind in GROUPED:
         distinct = len(set(source.groups.tolist()))
         if distinct < 2:
@@ -233,7 +235,7 @@ def check_possible(
         if kind == "leave-groups-out":
             _check_groups_out(source, distinct, options["test_groups"])
         elif distinct < folds:
-            raise InputError(f"{source.name} has {distinct} groups, fewer than {folds} folds")
+            raise InputError(f"{source.name} has {distinct} groups, fewer than {folds} folds; use --folds {distinct}")
     if "stratified" in kind:
         _check_stratified(source, kind, folds, strata)
 
@@ -263,6 +265,6 @@ def _check_stratified(source: Source, kind: str, folds: int, strata: np.ndarray 
         fewer = f"--folds {counts[rarest]} or " if counts[rarest] >= 2 and kind != "stratified-group" else ""
         name = dict(enumerate(source.class_names)).get(rarest, rarest)  # strata of a task may be no classes
         raise InputError(
-            f"class '{name}' of {source.name} has {counts[rarest]} "
-            f"example{'s' if counts[rarest] > 1 else ''}, fewer than {folds} folds; use {fewer}--splitter {other}"
+            f"class '{name}' of {source.name} has {counts[rarest]} examples, fewer than {folds} folds; use "
+            f"{fewer}--splitter {other}"
         )

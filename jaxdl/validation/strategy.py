@@ -97,7 +97,7 @@ def choose_strategy(
             continue
         compiling, whole = time.perf_counter() - begin, turns * trials[name].whole()
         if name != "loop" and whole < compiling:
-            reason = f"{name} takes {whole:.2g} s for all folds, less than it would take to compile another way"
+            reason = f"{name} takes {whole:.2g} s for all folds, too little to be worth trying another way"
             return {"name": name, "reason": reason, "trial": {name: trials[name].first}}, {name: trials[name].runner}
     budget = min(TRIAL_SECONDS, TRIAL_SHARE * turns * min(trial.whole() for trial in trials.values()))
     times: dict[str, list[float]] = {name: [] for name in trials}

@@ -74,7 +74,7 @@ OTHERS = [
     ("pretrain", "--wd 3", "--weight-decay"),
     ("finetune", "--pretrained x", "--init"),
     ("predict", "--init x", "--checkpoint"),
-    ("convert", "--weights x", "--from"),
+    ("convert", "--checkpoint x", "--from"),
     ("finetune", "--freeze-backbone", "--freeze-through body"),
     ("finetune", "--epoch 3", "--epochs"),
     ("finetune", "--learning-rat 3", "'--learning-rate'"),

@@ -253,3 +253,10 @@ def test_attention_drops_nothing_in_a_stage_that_is_evaluated(call):
     for how in ({"train": True, "evaluated": ("normed",)}, {"train": False}):
         found = model.apply(variables, X, rngs={"dropout": jax.random.key(1)}, **how)
         np.testing.assert_allclose(found, without, atol=1e-6)
+
+
+def test_a_single_value_is_refused_in_training():
+    with pytest.raises(InputError, match=r"normed/norm.*one value at a time"):
+        run({}, X[:1, 0])
+    run({}, X[:1])  # of several places
+    run({}, X[:1, 0], train=False)

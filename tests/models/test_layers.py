@@ -136,7 +136,7 @@ def test_batch_norm_of_no_example_keeps_its_statistics(batch):
 
 def test_batch_norm_of_one_value_is_finite(batch):
     _, variables = batch
-    out, changed = _train(variables, np.ones((1, 5), np.float32))
+    out, changed = _train(variables, np.ones((2, 5), np.float32), np.array([True, False]))
     np.testing.assert_allclose(out[0], variables["params"]["bias"], atol=1e-5)
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(changed))
 
@@ -222,3 +222,21 @@ def test_group_norm(channels, groups):
 def test_no_norm_changes_nothing():
     x = np.random.default_rng(0).normal(size=(2, 3)).astype(np.float32)
     np.testing.assert_array_equal(Norm("none").apply({}, x, Mode(train=True)), x)
+
+
+@pytest.mark.parametrize(("shape", "learns"), [((1, 1, 1, 3), False), ((4, 1, 1, 3), True), ((1, 4, 1, 3), True)])
+def test_a_single_value_is_not_normalised_in_training(shape, learns):
+    """(x - mean) of one value is 0: the gradient of what comes before would be 0, too."""
+    x = jnp.asarray(np.random.default_rng(0).normal(size=shape), jnp.float32)
+    layer = BatchNorm()
+    variables = layer.init(jax.random.key(0), x, Mode(train=True))
+
+    def total(x):
+        return (layer.apply(variables, x, Mode(train=True), mutable=["batch_stats"])[0] ** 3).sum()
+
+    if learns:
+        assert np.abs(jax.grad(total)(x)).max() > 0
+    else:
+        with pytest.raises(InputError, match="batch_size of at least 4"):
+            total(x)
+    assert layer.apply(variables, x, Mode()).shape == shape  # in use it may be alone

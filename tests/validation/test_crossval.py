@@ -147,7 +147,7 @@ def test_auto_says_why():
 @pytest.mark.parametrize(
     ("seconds", "chosen", "said"),
     [
-        ({"vmap": 1e-4, "loop": 0.0}, "vmap", "less than it would take to compile another way"),
+        ({"vmap": 1e-4, "loop": 0.0}, "vmap", "too little to be worth trying another way"),
         ({"vmap": 9.0, "loop": 3.0}, "loop", "vmap 9e+03 ms, loop 3e+03 ms"),
         ({"vmap": 2.0, "loop": 3.0}, "vmap", "vmap 2e+03 ms, loop 3e+03 ms"),
     ],

@@ -198,7 +198,7 @@ def test_the_score_inside_the_interval_is_told_where_it_is_not_the_mean_over_fol
     assert found["low"] < found["estimate"] < found["high"]
     assert small.mean < found["low"]  # the R² of four examples says little
     shown = show_uncertainty(small).body
-    assert "even lies outside it" in shown
+    assert "outside the interval" in shown
     assert f"{found['estimate']:.3g}, that of all held-out predictions together" in shown
     by_folds = intervals.interval(small, "corrected-t")
     assert (by_folds.estimate, by_folds.of) == (small.mean, "the mean over folds")

@@ -66,7 +66,7 @@ REMEDIES = {
     "groups": "Use the splitter 'stratified-group' or 'group' (one of your own must keep the groups together)",
     "times": "Use the splitter 'time-series' or 'purged'",
     "duplicates": "Remove the copies, or keep them on one side: --group-duplicates, from Python "
-    "source = validation.leakage.duplicate_groups(source), with the splitter 'stratified-group' or 'group'",
+    "source = validation.leakage.duplicate_groups(source), with the splitter 'auto', 'stratified-group' or 'group'",
     "frames": "Keep frames that follow each other on one side: blocks of 20 or more as groups (of images with masks "
     "group='frames:20', else data.with_groups), with the splitter 'stratified-group' or 'group'",
     "parent": "Take examples that the checkpoint has never seen, or one that was trained on others",
