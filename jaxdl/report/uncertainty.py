@@ -59,7 +59,7 @@ def _interval(result: Result) -> str:
         return "<p>There are too few independent examples to make an interval of.</p>"
     ends, rest = interval_said(result)
     said = f"<p>{percent(found['level'], decimals=0)} interval: <b>{ends}</b>{escaped(rest)}.</p>"
-    small = f"Method: {METHODS[found['method']]}."
+    small = f"Method: {METHODS.get(found['method'], escaped(found['method']))}."  # a later release may have another
     if len(result.folds) > 1:
         small += (
             " The ± beside a mean is the standard deviation between folds, no standard error: divided by √K it would "

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from jaxdl.checks import check_type
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models.staged import Staged
 from jaxdl.tasks.classification import Classification
@@ -93,6 +94,10 @@ def parse_task(held: Mapping[str, Any]) -> Task:
     """The task of a card's plain values. Raises InputError for one that is not known."""
     held = dict(held)
     name = held.pop("name")
+    if not isinstance(name, str):
+        raise InputError(f"the name of the task is {name!r:.50}; expected a text")
+    if "names" in held:
+        check_type("names of the task", held["names"], tuple[str, ...])
     if name not in TASKS:
         raise InputError(
             f"the task '{name}' is not known; if it is a task of your own, register it first (jaxdl.register_task). "

@@ -93,7 +93,7 @@ class EnsembleCheckpoint(Shown):
         return ~seen & (tested | new | ~of_fold)
 
     def _listed(self, name: str, source: Source) -> np.ndarray:
-        hashes = arrange_columns(source, self.cards[0].columns).hashes()  # as they were trained on
+        hashes = arrange_columns(source, self.cards[0]).hashes()  # as they were trained on
         lists = [np.frombuffer(getattr(card, name) or b"", "<u8") for card in self.cards]
         return np.stack([np.isin(hashes, listed) for listed in lists])
 

@@ -49,7 +49,7 @@ def held_out_result(
       that can be kept, as maps of several sizes.
     """
     made, task = trained.checkpoint, trained.checkpoint.card.task
-    source, validation = (arrange_columns(one, made.card.columns) for one in (source, validation))
+    source, validation = (arrange_columns(one, made.card) for one in (source, validation))
     predicted = predict(made, validation, batch_size=batch_size, execution=execution)
     targets = validation_targets(task, source, validation)
     count = len(validation)

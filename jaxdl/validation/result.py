@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import jax
 import numpy as np
 
-from jaxdl.errors import InputError
+from jaxdl.errors import InputError, check_choice
 from jaxdl.models.variables import nest, walk_shapes
 from jaxdl.shown import Shown
 from jaxdl.tasks import Task, parse_task
@@ -25,6 +25,7 @@ from jaxdl.validation.told import (
     CalibrationTold,
     CurveTold,
     DataTold,
+    EnvironmentTold,
     FoldTold,
     InitTold,
     IntervalTold,
@@ -33,6 +34,8 @@ from jaxdl.validation.told import (
     SelectedTold,
     SplitTold,
     StrategyTold,
+    check_plan,
+    check_scores,
 )
 from jaxdl.weights.checkpoint import Checkpoint
 from jaxdl.weights.files import from_plain, read_json, read_json_lines, read_npz, reading
@@ -146,7 +149,7 @@ class Result(Shown, Saved):
     plan: Mapping[str, Any]
     data: DataTold
     cached: bool
-    environment: Mapping[str, Any]
+    environment: EnvironmentTold
     seconds: float
     out_of_fold: OutOfFold
     curves: Sequence[CurveTold]
@@ -377,6 +380,10 @@ def load_result(path: str | Path) -> Result:
         out_of_fold = from_plain(OutOfFold, nest({BEFORE.get(name, name): array for name, array in arrays.items()}))
     with reading(path / RESULT):
         result = from_plain(Result, held, out_of_fold=out_of_fold, curves=curves)
+        check_choice("outputs", result.outputs, (LOGITS, DECISION_VALUES))
+        check_scores(result.folds, result.metric)
+        if "epochs" in result.plan:  # heads on features have plans of their own
+            check_plan(result.plan)
     with reading(path / PREDICTIONS):
         tested = sum(row["test"] for row in result.folds)
         if any(len(array) != tested for array in out_of_fold.arrays().values() if array is not None):

@@ -1,7 +1,11 @@
 """What results hold as plain values: the keys that are always there, against which their files are checked."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any, NotRequired, TypedDict
+from typing import Any, NotRequired, TypedDict, get_type_hints
+
+from jaxdl.checks import check_type
+from jaxdl.errors import InputError
+from jaxdl.training.plan import Plan
 
 
 class FoldTold(TypedDict):
@@ -19,6 +23,13 @@ class CurveTold(TypedDict):
     epoch: int
 
 
+class PartsTold(TypedDict):
+    """Numbers of examples of a fold."""
+
+    train: int
+    test: int
+
+
 class SplitTold(TypedDict):
     """See `splits.Split.as_dict`."""
 
@@ -27,6 +38,22 @@ class SplitTold(TypedDict):
     seed: int | None
     sha256: str
     options: NotRequired[Mapping[str, Any] | None]
+    examples: NotRequired[int | None]
+    groups_sha256: NotRequired[str | None]
+    times_sha256: NotRequired[str | None]
+    like: NotRequired[str | None]
+    timed: NotRequired[bool]
+    sizes: NotRequired[Sequence[PartsTold]]
+
+
+class EnvironmentTold(TypedDict):
+    """See `checkpoint.environment`."""
+
+    python: NotRequired[str]
+    packages: NotRequired[Mapping[str, str]]
+    backend: NotRequired[str]
+    devices: NotRequired[Sequence[str]]
+    machine: NotRequired[str]
 
 
 class InitTold(TypedDict):
@@ -54,10 +81,11 @@ class DataTold(TypedDict):
 
 
 class StrategyTold(TypedDict):
-    """How trainings are run, and why so."""
+    """How trainings are run, why so, and the seconds of a trial of each way where one was made."""
 
     name: str
     reason: str
+    trial: NotRequired[Mapping[str, float | None]]
 
 
 class BatchingTold(StrategyTold):
@@ -168,3 +196,19 @@ class ProbeTold(TypedDict):
     metric: str
     data: str
     heads: Mapping[str, HeadTold]
+
+
+def check_scores(folds: Sequence[Mapping[str, Any]], metric: str) -> None:
+    """Raises InputError unless each fold has a number, or None, by every name, and one by that of the metric."""
+    for row in folds:
+        if metric not in row:
+            raise InputError(f"fold {row['fold']} has no {metric}, by which the result is scored")
+        for name, value in row.items():
+            check_type(f"{name} of fold {row['fold']}", value, float | None)
+
+
+def check_plan(plan: Mapping[str, Any]) -> None:
+    """Raises InputError unless what a plan's fields hold is of their types; others may be there."""
+    hints = get_type_hints(Plan)
+    for name in hints.keys() & plan.keys() - {"loss_function"}:  # which may be a function, said by its name
+        check_type(f"{name} of plan", plan[name], hints[name])

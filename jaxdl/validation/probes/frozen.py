@@ -222,7 +222,7 @@ def with_head(
 
 def check_head(checkpoint: Checkpoint, source: Source, execution: Execution = Execution()) -> None:  # noqa: B008
     """Raises InputError unless `with_head` can put a head into the checkpoint: a few examples tell it."""
-    few = subset(arrange_columns(source, checkpoint.card.columns), range(min(8, len(source))))
+    few = subset(arrange_columns(source, checkpoint.card), range(min(8, len(source))))
     _dense_of_head(checkpoint, extract_features(checkpoint, few, batch_size=8, execution=execution))
 
 

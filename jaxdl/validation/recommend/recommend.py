@@ -243,7 +243,7 @@ def recommend(
         )
     split = split_source(source, splitter, folds, recommending.seed, question)
     if isinstance(init, Checkpoint):
-        source = arrange_columns(source, init.card.columns)
+        source = arrange_columns(source, init.card)
     steps = steps_per_epoch([len(part) for part in split.train], recommending.batch_size)
     shared = recommending.plan(max(LEAST_EPOCHS, -(-LEAST_STEPS // steps)))
     if execution.store is None:
