@@ -9,6 +9,7 @@ from PIL import Image
 
 import jaxdl
 from jaxdl import data
+from jaxdl.commands.console import inert
 from jaxdl.data.preprocessing import ImagePreprocessing
 from jaxdl.errors import InputError
 from jaxdl.tasks.columns import distinct
@@ -149,3 +150,19 @@ def test_names_are_told_apart_whatever_they_are():
         made = distinct(names)
         assert len(set(made)) == len(names)
         assert all(one.startswith(name) for one, name in zip(made, names, strict=True))
+
+
+@pytest.mark.parametrize("cell", ["-5", "+1e3", "plain", "a=b", "", 3, 0.5, None])
+def test_numbers_and_words_stay_as_they_are(cell):
+    assert inert(cell) is cell
+
+
+def test_what_a_spreadsheet_would_run_is_quoted(tmp_path):
+    names = ["=1+1", "@sum"]
+    jaxdl.save(network(names, 0), tmp_path / "n")
+    said = jaxdl_command(f"predict --checkpoint {tmp_path / 'n'} --data loose --out {tmp_path / 'p.csv'}")
+    predicted = jaxdl.predict(jaxdl.restore(tmp_path / "n"), data.folder("loose", labelled=False)).predicted
+    assert [row["predicted"] for row in read_csv(tmp_path / "p.csv")] == [f"'{names[i]}" for i in predicted]
+    assert "7 cells" in said
+    for cell in ("=cmd|' /C calc'!A0", "+a", "-a", "\t=1", "@x"):
+        assert inert(cell) == "'" + cell

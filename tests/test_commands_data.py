@@ -320,3 +320,35 @@ def test_streamed_by_worker_processes(tmp_path):
         made.append(jaxdl.restore(out))
     for row, other in zip(made[0].history, made[1].history, strict=True):
         assert row["train_loss"] == pytest.approx(other["train_loss"], abs=1e-6)
+
+
+# Validation data of a table
+
+
+@pytest.mark.slow
+def test_another_table_measures_the_curves(tmp_path):
+    from jaxdl.training.predict import predict
+
+    rows = Path("houses.csv").read_text().splitlines()
+    for name, lines in (("first", rows[1:33]), ("second", rows[33:])):
+        (tmp_path / f"{name}.csv").write_text("\n".join([rows[0], *lines]))
+    parts = ["train" if i < 32 else "val" for i in range(len(rows) - 1)]
+    marked = [f"{rows[0]},split", *(f"{row},{part}" for row, part in zip(rows[1:], parts, strict=True))]
+    (tmp_path / "both.csv").write_text("\n".join(marked))
+    first, second, both = (tmp_path / f"{name}.csv" for name in ("first", "second", "both"))
+    options = "--epochs 4 --allow target-columns"
+    said = jaxdl_command(f"finetune {MLP} --data {first}:price --validation {second} {options} --out {tmp_path / 'a'}")
+    assert f"{second}: it measures the curves" in said
+    jaxdl_command(f"finetune {MLP} --data {both}:price {options} --out {tmp_path / 'b'}")
+    one, two = (jaxdl.restore(tmp_path / name) for name in "ab")
+    held = jaxdl.data.csv(second, "price")
+    assert one.card.columns == two.card.columns == ("area", "age", "rooms")
+    assert one.card.target == ("price",)
+    for network in (one, two):
+        scores = predict(network, held).scores
+        assert network.history[-1]["test_mae"] == pytest.approx(scores["mae"], rel=1e-4)
+    jaxdl_command(f"report {tmp_path / 'a'}")
+    message = refused(
+        f"finetune {MLP} --data {first}:price --validation {second} --validation-fraction 0.2 --out {tmp_path / 'c'}"
+    )
+    assert "--validation-fraction" in message

@@ -83,6 +83,20 @@ def say_notes(source: Source) -> None:
         console.print(f"{source.name}: {note}", soft_wrap=True, highlight=False)
 
 
+FORMULA = ("=", "+", "-", "@", "\t", "\r")  # by which a spreadsheet knows what it should run
+
+
+def inert(cell: Any) -> Any:
+    """A cell of a table that no spreadsheet takes for a formula: a text that begins like one gets a ``'`` before it."""
+    if not isinstance(cell, str) or not cell.startswith(FORMULA):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell  # a number
+
+
 def check_outside(out: Path, spec: str) -> None:
     """Raises InputError where results would lie in the folder of the data: at the next start they would be read."""
     folder = folder_of(spec)

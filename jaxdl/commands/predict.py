@@ -13,7 +13,7 @@ from PIL import Image
 
 from jaxdl import data as sources
 from jaxdl.cli_options import Debug, Flag, option, parse_void
-from jaxdl.commands.console import check_outside, console, listed, say_notes, scores_said
+from jaxdl.commands.console import check_outside, console, inert, listed, say_notes, scores_said
 from jaxdl.commands.run import without_broken
 from jaxdl.data import MaskOptions
 from jaxdl.data.masks_classes import CLASS_FILE
@@ -275,10 +275,15 @@ def _write_csv(
     with tempfile.TemporaryDirectory(prefix=f".{path.name}-", dir=path.parent) as folder:
         work = Path(folder) / path.name
         with open(work, "w", newline="", encoding="utf-8", errors="backslashreplace") as file:
-            writer = csv.writer(file)
-            writer.writerow(table)
-            writer.writerows([_cell(value) for value in row] for row in zip(*table.values(), strict=True))
+            rows = [list(table), *([_cell(value) for value in row] for row in zip(*table.values(), strict=True))]
+            csv.writer(file).writerows([inert(cell) for cell in row] for row in rows)
         work.replace(path)
+    if count := sum(inert(cell) is not cell for row in rows for cell in row):
+        console.print(
+            f"{count} cell{'s begin' if count > 1 else ' begins'} like a formula of a spreadsheet (= + - @) and "
+            f"{'have' if count > 1 else 'has'} a ' before it",
+            soft_wrap=True,
+        )
 
 
 def _cell(value: Any) -> Any:

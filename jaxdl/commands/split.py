@@ -8,7 +8,7 @@ from typing import Annotated
 from rich.table import Table
 
 from jaxdl.cli_options import Debug, Dividing, DividingOptions, ExamplesOptions, option, splitting_of
-from jaxdl.commands.console import check_outside, console, print_wide
+from jaxdl.commands.console import check_outside, console, inert, print_wide
 from jaxdl.commands.run import read_examples
 from jaxdl.data.source import Source
 from jaxdl.report.split import as_csv, as_text, fold_rows, say_split
@@ -67,7 +67,7 @@ def _write(out: Path, split: Split, rows: list[dict], source: Source, task: Task
     text = io.StringIO()
     writer = csv.DictWriter(text, list(flat[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(flat)
+    writer.writerows({name: inert(cell) for name, cell in row.items()} for row in flat)
     with written_whole(out) as work:
         split.save(work / SPLIT, source)
         write_text(work / TABLE, text.getvalue())

@@ -1,7 +1,7 @@
 """``jaxdl pretrain`` and ``jaxdl finetune``."""
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import numpy as np
 
@@ -18,6 +18,7 @@ from jaxdl.cli_options import (
     TrainingOptions,
     Untrained,
     UntrainedOptions,
+    option,
 )
 from jaxdl.commands.console import console, say_notes, scores_said
 from jaxdl.commands.run import Begun, open_run, without_broken, without_contradictions
@@ -26,7 +27,7 @@ from jaxdl.errors import InputError
 from jaxdl.report.kept import held_out_scores, kept_of
 from jaxdl.report.table import baseline_rows, left_out, uneven
 from jaxdl.report.uncertainty import interval_said
-from jaxdl.tasks.examples import load_examples
+from jaxdl.tasks.examples import load_validation
 from jaxdl.tasks.metric import percent
 from jaxdl.training.plan import Plan
 from jaxdl.training.progress import without_prefix
@@ -50,6 +51,7 @@ def pretrain_command(
     out: NewCheckpoint,
     training: TrainingOptions = Training(),  # noqa: B008
     running: RunningOptions = Running(),  # noqa: B008
+    validation: Annotated[str | None, option("SPEC")] = None,
     validation_fraction: float = 0.0,
     debug: Debug = False,
 ) -> None:
@@ -60,10 +62,12 @@ def pretrain_command(
       out: folder for the new checkpoint; new, or that of the same command, which then goes on.
       training: how to train.
       running: how the run is carried out.
-      validation_fraction: share of the examples to hold out for measuring the curves, where the data has no val/.
+      validation: examples that measure the curves and are not trained on, such as another table; by default the val of
+        the data, if it has one.
+      validation_fraction: share of the examples to hold out for measuring the curves, where there are no others.
       debug: show the traceback of an error.
     """
-    _train("pretrain", out, subject, Plan(**vars(training)), running, validation_fraction)
+    _train("pretrain", out, subject, Plan(**vars(training)), running, (validation, validation_fraction))
 
 
 def finetune_command(
@@ -73,6 +77,7 @@ def finetune_command(
     training: TrainingOptions = Training(),  # noqa: B008
     running: RunningOptions = Running(),  # noqa: B008
     head: Literal["auto", "fresh", "keep"] = "auto",
+    validation: Annotated[str | None, option("SPEC")] = None,
     validation_fraction: float = 0.0,
     merge_adapter: Flag = False,
     debug: Debug = False,
@@ -85,11 +90,14 @@ def finetune_command(
       training: how to train.
       running: how the run is carried out.
       head: start with a fresh head, keep the checkpoint's, or (auto) keep it if the classes are the same.
-      validation_fraction: share of the examples to hold out for measuring the curves, where the data has no val/.
+      validation: examples that measure the curves and are not trained on, such as another table; by default the val of
+        the data, if it has one.
+      validation_fraction: share of the examples to hold out for measuring the curves, where there are no others.
       merge_adapter: save the network with its adapter added to the kernels, instead of the adapter beside them.
       debug: show the traceback of an error.
     """
-    _train("finetune", out, subject, Plan(**vars(training)), running, validation_fraction, head, merge_adapter)
+    measured = validation, validation_fraction
+    _train("finetune", out, subject, Plan(**vars(training)), running, measured, head, merge_adapter)
 
 
 def _train(
@@ -98,7 +106,7 @@ def _train(
     subject: Subject | Untrained,
     plan: Plan,
     running: Running,
-    validation_fraction: float,
+    measured: tuple[str | None, float],
     head: str = "auto",
     merges: bool = False,
 ) -> None:
@@ -110,7 +118,7 @@ def _train(
                 "--merge-adapter finds no adapter to merge: the checkpoint has none, and none is asked for, such as "
                 "--adapter lora:8; leave it out"
             )
-        source, validation = _divided(begun, validation_fraction, plan.seed)
+        source, validation = _divided(begun, *measured, plan.seed)
         if validation is not None:
             for leak in check_validation(begun.network, source, validation, allow=begun.execution.allow):
                 console.print(f"Caution: {leak.said}", soft_wrap=True, highlight=False)
@@ -131,13 +139,17 @@ def _train(
         _tell(trained, held_out, stops, begun.run.path)
 
 
-def _divided(begun: Begun, validation_fraction: float, seed: int) -> tuple[Source, Source | None]:
-    """What to train on, and what to measure on if there is anything."""
-    data, task = begun.subject.data, begun.subject.task
-    if "val" in sources.parts_of(data, task):
-        if validation_fraction:
-            raise InputError(f"'{data}' has a val folder; --validation-fraction is for data without one")
-        given = load_examples(f"{data}:val", task, masks=begun.subject.masks)
+def _divided(begun: Begun, named: str | None, fraction: float, seed: int) -> tuple[Source, Source | None]:
+    """What to train on, and what to measure on if there is anything: what is `named`, the data's val, or a share."""
+    subject = begun.subject
+    if named is not None or "val" in sources.parts_of(subject.data, subject.task, table=subject.table):
+        if fraction:
+            what = f"'{subject.data}' has a val part" if named is None else f"--validation {named} is given"
+            raise InputError(f"{what}; --validation-fraction is for data without one")
+        if named is not None:
+            begun.run.about["validation"] = named
+        how = {"masks": subject.masks, "table": subject.table}
+        given = load_validation(subject.data, named, begun.source, subject.task, **how)
         say_notes(given)
         console.print(f"{given.name}: it measures the curves, and is not trained on", soft_wrap=True, highlight=False)
         validation, broken = without_broken(given, begun.running.skip_broken)
@@ -147,8 +159,8 @@ def _divided(begun: Begun, validation_fraction: float, seed: int) -> tuple[Sourc
             if begun.subject.drop_contradicting
             else (begun.source, validation)
         )
-    if validation_fraction:
-        return hold_out(begun.source, validation_fraction, seed, begun.task)
+    if fraction:
+        return hold_out(begun.source, fraction, seed, begun.task)
     return begun.source, None
 
 

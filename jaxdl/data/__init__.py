@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdl.data.broken import skip_broken
 from jaxdl.data.builtin import digits
-from jaxdl.data.csv_table import csv, read_table
+from jaxdl.data.csv_table import csv, read_table, table_splits
 from jaxdl.data.folder import folder, images, parts_to_predict, splits_of
 from jaxdl.data.folder_layout import SPLIT_NAMES
 from jaxdl.data.image_file import SUFFIXES, begins_as_image, printable
@@ -98,7 +98,7 @@ def load(
     if spec.startswith("tfds:"):
         return from_tfds(spec, split)
     if (named := _table_spec(spec)) is not None:
-        return _table(*named, table or TableOptions(), labelled, task, like)
+        return _table(*named, table or TableOptions(), labelled, task, like, split)
     if table is not None and table.plain():
         name, value = next(iter(table.plain().items()))
         raise InputError(f"{name} {value} is for tables, but {spec} is none; leave it out")
@@ -160,12 +160,14 @@ def _table_spec(spec: str) -> tuple[str, str | None] | None:
     return spec[: cut - 1], spec[cut:] or None
 
 
-def _table(path: str, target: str | None, options: TableOptions, labelled: bool, task: str, like: Any) -> Source:
+def _table(
+    path: str, target: str | None, options: TableOptions, labelled: bool, task: str, like: Any, split: str | None
+) -> Source:
     if target is not None and options.target is not None:
         raise InputError(f"the target of '{path}' is named twice: {target}, and {', '.join(options.target)}")
     if target is not None:
         options = dataclasses.replace(options, target=(target,))
-    return read_table(path, options, task, labelled, like)
+    return read_table(path, options, task, labelled, like, split)
 
 
 def has_masks(spec: str | Path, task: str) -> bool:
@@ -175,11 +177,15 @@ def has_masks(spec: str | Path, task: str) -> bool:
     return wants_masks(task) or (task == "auto" and mask_splits(folder or spec) is not None)
 
 
-def parts_of(spec: str | Path, task: str = "auto", *, labelled: bool = True) -> tuple[str, ...]:
-    """Which of train, val and test the folder `spec` has; none if it is no folder, or names one of them itself.
+def parts_of(
+    spec: str | Path, task: str = "auto", *, labelled: bool = True, table: TableOptions | None = None
+) -> tuple[str, ...]:
+    """Which of train, val and test the folder `spec` has, or a column of a table says; none if it names one itself.
 
     Not `labelled`, also those that hold images without class folders.
     """
+    if (named := _table_spec(str(spec))) is not None:
+        return table_splits(named[0], table or TableOptions())
     if not Path(spec).is_dir():
         return ()
     if has_masks(spec, task):

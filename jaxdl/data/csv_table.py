@@ -11,11 +11,12 @@ from typing import Any
 import numpy as np
 
 from jaxdl.data.folder import ImageFiles
+from jaxdl.data.folder_layout import SPLIT_NAMES, SPLITS
 from jaxdl.data.image_file import SUFFIXES, printable
 from jaxdl.data.table import ALONE, LABELS, MOST_CLASSES, SEVERAL, few_enough, to_labels
 from jaxdl.data.table_columns import notes_of, read_features
 from jaxdl.data.table_file import MISSING, TableFile, Texts
-from jaxdl.data.table_roles import TableOptions, listed, roles_by_name, roles_like, settle
+from jaxdl.data.table_roles import PARTS, TableOptions, listed, roles_by_name, roles_like, settle, ways
 from jaxdl.data.table_source import Table
 from jaxdl.errors import InputError, check_choice
 
@@ -79,9 +80,14 @@ def csv(
 
 
 def read_table(
-    path: str | Path, options: TableOptions, task: str = "auto", labelled: bool = True, like: Any = None
+    path: str | Path,
+    options: TableOptions,
+    task: str = "auto",
+    labelled: bool = True,
+    like: Any = None,
+    split: str | None = None,
 ) -> Table | ImageFiles:
-    """As `csv`, with its options in one."""
+    """As `csv`, with its options in one; `split` takes the rows of train, val or test where a column says these."""
     check_choice("task of a table", task, LABELS)
     path = Path(path)
     table = TableFile(path, options.header)
@@ -94,11 +100,14 @@ def read_table(
     if columns is None:
         roles = settle(table, roles)
     labels, class_names = _labels(table, roles.targets, task)
+    rows, folds, divided = _parts(table, roles.part, split)
     groups = _filled(table, roles.group).all() if roles.group else None
     times = _times(table, roles.time) if roles.time else None
     if roles.file:
         files = _files(table, roles.file)
-        return ImageFiles(files, labels, class_names, str(path), groups, times, notes=notes_of(roles))
+        notes = (*notes_of(roles), *divided)
+        source = ImageFiles(files, labels, class_names, str(path), groups, times, notes=notes)
+        return source if rows is None else source.take(rows)
     x, preprocessing = read_features(table, roles, None if columns is None else like)
     source = Table(
         x,
@@ -112,10 +121,12 @@ def read_table(
         preprocessing=preprocessing,
         declared=roles.declared,
         target=roles.targets or None,
+        folds=folds,
     )
     if columns is not None:
         source = source.with_levels(_levels_of(like))
-    return dataclasses.replace(source, notes=(*notes_of(roles, source), *source.notes))
+    source = dataclasses.replace(source, notes=(*notes_of(roles, source), *divided, *source.notes))
+    return source if rows is None else source.take(rows)
 
 
 def _levels_of(like: Any) -> tuple[tuple[str, ...], ...]:
@@ -129,6 +140,48 @@ def _filled(table: TableFile, name: str) -> Texts:
     if len(texts.missing):
         raise table.refusal(name, texts.missing[0], "fill it or remove the row")
     return texts
+
+
+# Parts
+
+
+def table_splits(path: str | Path, options: TableOptions) -> tuple[str, ...]:
+    """Which of train, val and test a column of the table names; none if it has no such column."""
+    table = TableFile(path, options.header)
+    said = {*options.drop, *options.feature, *(options.target or ()), options.group, options.time}
+    name = next((name for name in table.names if name.lower() in PARTS and name not in said), None)
+    if name is None:
+        return ()
+    table.read((name,), only=(name,))
+    held = {SPLIT_NAMES.get(text.lower()) for text in table.texts(name).values}
+    return () if None in held else tuple(split for split in SPLITS if split in held)
+
+
+def _parts(
+    table: TableFile, name: str | None, split: str | None
+) -> tuple[np.ndarray | None, np.ndarray | None, tuple[str, ...]]:
+    """The rows of a split, if there are splits; the fold of each row, if there are folds; and what is said of them."""
+    if name is None:
+        return None, None, ()
+    texts = _filled(table, name)
+    named = [SPLIT_NAMES.get(text.lower()) for text in texts.values]
+    if None in named:
+        count = len(texts.values)
+        if not 2 <= count <= len(texts.codes) / 2:
+            raise InputError(
+                f"the column '{name}' of '{table.path}' says how the rows are divided, but holds {count} different "
+                f"values in {len(texts.codes)} rows; expected train, val and test, or a few folds. Say what else it "
+                f"is: {ways(name)}"
+            )
+        return None, texts.all(), (f"'{name}' says the folds: {listed(sorted(texts.values), 10)}",)
+    held = np.array(named, object)[texts.codes]
+    counts = Counter(held.tolist())
+    said = ", ".join(f"{one} {counts[one]}" for one in SPLITS if one in counts)
+    if split is None:
+        return None, None, (f"'{name}' says the splits, all of which are taken: {said}",)
+    if split not in counts:
+        raise InputError(f"the column '{name}' of '{table.path}' has no row of {split}; it has {said}")
+    return np.flatnonzero(held == split), None, (f"'{name}' says the splits, of which {split} is taken: {said}",)
 
 
 # Targets

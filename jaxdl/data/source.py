@@ -40,6 +40,8 @@ class Source(Shown):
         among them. Or None.
       columns: names of a table's features in order, or None.
       declared: of these, the features that were named as such: nobody asks whether they are an identity or a leak.
+      folds: the fold that tests each example, one hashable value each, where the data says; the splitter ``auto`` takes
+        them. Or None.
       target: names of the columns of a table that the targets come from, or None.
       notes: what was decided or left out when the examples were read, in words.
       preprocessing: what brings its examples to a network (`data.preprocessing`); None to choose it by their shape.
@@ -54,6 +56,7 @@ class Source(Shown):
     texts: Sequence[str] | None = None
     columns: tuple[str, ...] | None = None
     declared: frozenset[str] = frozenset()
+    folds: np.ndarray | None = None
     target: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     preprocessing: Any = None
@@ -342,6 +345,7 @@ class Subset(Source):
     columns = property(lambda self: self.source.columns)
     declared = property(lambda self: self.source.declared)
     target = property(lambda self: self.source.target)
+    folds = property(lambda self: pick(self.source.folds, self.indices))
     preprocessing = property(lambda self: self.source.preprocessing)
     notes = property(lambda self: self.source.notes)
     in_memory = property(lambda self: self.source.in_memory)

@@ -125,8 +125,8 @@ class TableFile:
 
     # Columns
 
-    def read(self, as_text: Collection[str]) -> None:
-        """Reads all columns; those of these names as they are written, not as numbers."""
+    def read(self, as_text: Collection[str], only: Collection[str] | None = None) -> None:
+        """Reads all columns, or `only` some; those of `as_text` as they are written, not as numbers."""
         places, self._worded = [self.names.index(name) for name in as_text], frozenset(as_text)
         if self.separator is None:
             self._frame = self._frame.astype(dict.fromkeys(places, object))
@@ -143,6 +143,7 @@ class TableFile:
                     header=0 if self.header else None,
                     names=range(len(self.names)),
                     index_col=False,
+                    usecols=None if only is None else [self.names.index(name) for name in only],
                     dtype=dict.fromkeys(places, object),
                     na_values=dict.fromkeys(others, empty),
                     keep_default_na=False,
@@ -153,7 +154,9 @@ class TableFile:
                 for _ in self._rows():  # finds the line, and refuses it
                     continue
                 raise InputError(f"'{self.path}' cannot be read as a table ({error})") from error
-        if self._frame[len(self.names) - 1].isin(["", np.nan]).any():  # pandas fills a line that is too short
+        if (
+            only is None and self._frame[len(self.names) - 1].isin(["", np.nan]).any()
+        ):  # pandas fills a line that is too short
             for _ in self._rows():
                 continue
 

@@ -14,7 +14,7 @@ from jaxdl.errors import InputError, nearest
 
 TARGETS = ("target", "label", "class", "y")
 FILES = ("file", "filename", "path", "image")
-PARTS = ("split", "fold")  # columns that say which examples are tested together
+PARTS = ("split", "fold", "folds")  # columns that say how the rows are divided
 ROW_NUMBERS = ("unnamed: 0", "index", "row", "row_number", "rownumber", "row_id", "rowid", "id")
 FEWEST = 10  # rows from which numbers in order are the numbers of the rows, whatever their column is called
 
@@ -60,6 +60,7 @@ class Roles:
       targets: columns to learn.
       features: columns to learn from, in order.
       group, time, file, text: a column each, or None.
+      part: the column that divides the rows: into train, val and test, or into folds; or None.
       dropped: columns that are left out because that was said.
       index: columns that are left out because they only number the rows.
       declared: features that were named as such.
@@ -71,6 +72,7 @@ class Roles:
     time: str | None = None
     file: str | None = None
     text: str | None = None
+    part: str | None = None
     dropped: tuple[str, ...] = ()
     index: tuple[str, ...] = ()
     ignored: tuple[str, ...] = ()
@@ -79,7 +81,8 @@ class Roles:
     @property
     def as_text(self) -> tuple[str, ...]:
         """Columns whose fields are read as they are written."""
-        return (*self.targets, *(name for name in (self.group, self.time, self.file, self.text) if name))
+        others = (self.group, self.time, self.file, self.text, self.part)
+        return (*self.targets, *(name for name in others if name))
 
 
 def roles_by_name(table: TableFile, options: TableOptions, *, labelled: bool) -> Roles:
@@ -114,7 +117,8 @@ def roles_by_name(table: TableFile, options: TableOptions, *, labelled: bool) ->
         text = next((name for name in free if name.lower() == "text" and _worded(table, name)), None)
     if text and file:
         raise InputError(f"'{path}' names images ('{file}'), which have no texts; leave out the option text")
-    rest = tuple(name for name in free if name not in (group, time, text))
+    part = next((name for name in free if name.lower() in PARTS and name not in (group, time, text)), None)
+    rest = tuple(name for name in free if name not in (group, time, text, part))
     features = () if file else tuple(n for n in names if n in rest or said.get(n) == "feature")
     if not file and not features:
         raise InputError(
@@ -128,6 +132,7 @@ def roles_by_name(table: TableFile, options: TableOptions, *, labelled: bool) ->
         time=time,
         file=file,
         text=text,
+        part=part,
         dropped=tuple(options.drop),
         ignored=rest if file else (),
         declared=frozenset(options.feature),
@@ -154,8 +159,12 @@ def roles_like(table: TableFile, options: TableOptions, like: Any) -> Roles:
     targets = tuple(known) if options.target is None else _targets(table, options.target, True, {})
     if clash := [name for name in targets if name in features]:
         raise InputError(f"the column '{clash[0]}' of '{table.path}' is one that the network learned from, no target")
-    used = {*features, *targets}
-    return Roles(targets, features, ignored=tuple(n for n in names if n not in used), declared=frozenset(features))
+    others = {"group": options.group, "time": options.time}
+    given = {role: name for role, name in others.items() if name in names and name not in features}
+    part = next((name for name in names if name.lower() in PARTS and name not in (*features, *targets)), None)
+    used = {*features, *targets, *given.values(), part}
+    ignored = tuple(name for name in names if name not in used)
+    return Roles(targets, features, **given, part=part, ignored=ignored, declared=frozenset(features))
 
 
 def settle(table: TableFile, roles: Roles) -> Roles:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdl.data.content import content_hash
 from jaxdl.data.preprocessing.columns import ColumnsPreprocessing
-from jaxdl.data.source import PER_EXAMPLE, Arrays, Joined, Source
+from jaxdl.data.source import PER_EXAMPLE, Arrays, Joined, Source, pick
 from jaxdl.data.table_roles import listed
 from jaxdl.errors import InputError
 
@@ -27,12 +27,17 @@ class Table(Arrays):
       declared: columns that are features because that was said.
       target: names of the columns that the labels come from.
       notes: what was decided or left out when the file was read, in words.
+      folds: the fold that tests each row, as a column says; None without one.
     """
 
     preprocessing: ColumnsPreprocessing | None = None
     declared: frozenset[str] = frozenset()
     target: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
+    folds: np.ndarray | None = None
+
+    def take(self, indices: np.ndarray) -> "Table":
+        return dataclasses.replace(super().take(indices), folds=pick(self.folds, indices))
 
     @property
     def levels(self) -> tuple[tuple[str, ...], ...]:
@@ -93,7 +98,7 @@ class Table(Arrays):
         if not isinstance(other, Table) or other.levels != self.levels or other.columns != self.columns:
             return both
         kept = {name: getattr(both, name) for name in (*PER_EXAMPLE, "notes")}
-        return dataclasses.replace(self, x=np.concatenate([self.x, other.x]), labels=targets, **kept)
+        return dataclasses.replace(self, x=np.concatenate([self.x, other.x]), labels=targets, folds=None, **kept)
 
 
 def _codes(held: np.ndarray, had: Sequence[str], wanted: Sequence[str]) -> np.ndarray:

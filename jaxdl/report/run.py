@@ -12,7 +12,7 @@ from jaxdl.data.source import Source, subset
 from jaxdl.errors import InputError
 from jaxdl.report.answer import check_source
 from jaxdl.tasks import Task
-from jaxdl.tasks.examples import load_examples
+from jaxdl.tasks.examples import load_examples, load_validation
 from jaxdl.training.transfer import hold_out
 from jaxdl.validation.held_out import HELD_OUT
 from jaxdl.validation.result import RESULT, Result, load_result
@@ -245,8 +245,9 @@ def _how_read(told: Mapping[str, Any]) -> dict[str, Any]:
 def _held_out(told: Mapping[str, Any], source: Source, checkpoint: Checkpoint) -> Source | None:
     """What `pretrain` and `finetune` measured their curves on, if anything."""
     spec, task = told["data"], told.get("task", "auto")
-    if "val" in data.parts_of(spec, task):
-        return load_examples(f"{spec}:val", task, **_how_read(told))
+    how, named = _how_read(told), told.get("validation")
+    if named is not None or "val" in data.parts_of(spec, task, table=how.get("table")):
+        return load_validation(spec, named, source, task, **how)
     if not (held := (told.get("settings") or {}).get("held_out")):
         return None
     fraction = (held - 0.5) / len(source)  # rounded up, this is as many again

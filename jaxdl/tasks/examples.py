@@ -30,6 +30,33 @@ def load_examples(
     return data.load(spec, split=split, labelled=labelled, task=how, masks=masks, table=table, like=like)
 
 
+def load_validation(
+    spec: str,
+    named: str | None,
+    source: Source,
+    task: str = "auto",
+    *,
+    masks: MaskOptions | None = None,
+    table: TableOptions | None = None,
+) -> Source:
+    """The examples that curves are measured on: those that `named` says, else the val of `spec`.
+
+    Args:
+      spec: what is learned from.
+      named: another spec, or None.
+      source: what was read of `spec`; columns of another table are read as its are.
+      task: see `load_examples`.
+      masks: how masks are read.
+      table: what the columns of a table are for.
+    """
+    if named is not None:
+        how = {"table": table, "like": source} if data.is_table(named) else {}
+        return load_examples(named, task, masks=masks if data.has_masks(named, task) else None, **how)
+    if data.is_table(spec):
+        return load_examples(spec, task, split="val", table=table)
+    return load_examples(f"{spec}:val", task, masks=masks)
+
+
 def describe_examples(source: Source) -> str:
     """What was read, in one line: how many examples, of what size, with which targets.
 

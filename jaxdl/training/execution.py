@@ -32,8 +32,8 @@ class Execution:
         where these are more than the folds and a step draws nothing at random, several share a fold), or ``auto``.
       memory: bytes that trainings side by side may take; by default a quarter of the device's, or 4 GiB.
       keep_models: whether a result holds the folds' networks.
-      allow: leaks to go on with: ``groups``, ``times``, ``duplicates``, ``near-duplicates``, ``frames``, ``parent``.
-        The result says what they came to.
+      allow: leaks to go on with: ``groups``, ``times``, ``duplicates``, ``near-duplicates``, ``frames``, ``parent``,
+        ``labels``, ``identity-columns``, ``time-columns``, ``target-columns``. The result says what they came to.
       store: where several calls with the same source keep what they have in common, such as frozen stages' activations.
     """
 

@@ -264,7 +264,8 @@ def split_source(
 
     Args:
       source: labelled; its `groups` and `times` are passed on.
-      splitter: a name of `SPLITTERS` (for ``auto`` see `auto_splitter`), a `Splitting`: a name with options, any object
+      splitter: a name of `SPLITTERS` (for ``auto`` see `auto_splitter`, or the source's own `folds` if it has some),
+        a `Splitting`: a name with options, any object
         with scikit-learn's ``split(X, y, groups)``, folds as a list ``[(train, test), …]`` of indices (see
         `check_folds`), or a `Split` or the path of one that was saved: the same folds.
       folds: for a name; a splitter object has its own number.
@@ -286,6 +287,10 @@ def split_source(
     if isinstance(splitter, Split):
         return _checked(splitter, source)
     task = task or choose_task(source, purpose="a split")
+    if splitter == Splitting() and source.folds is not None:
+        from sklearn.model_selection import PredefinedSplit
+
+        return _split_by_object(source, PredefinedSplit(np.unique(source.folds, return_inverse=True)[1]), task)
     if isinstance(splitter, Splitting):
         return split_by_name(source, splitter, folds, seed, task)
     if are_folds(splitter):

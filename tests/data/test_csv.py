@@ -8,6 +8,7 @@ import pandas as pd
 import pytest
 from PIL import Image
 from sklearn.datasets import load_diabetes, load_iris
+from sklearn.model_selection import PredefinedSplit
 
 import jaxdl
 from jaxdl import data
@@ -15,6 +16,7 @@ from jaxdl.data.folder import ImageFiles
 from jaxdl.data.source import Arrays
 from jaxdl.errors import InputError
 from jaxdl.tasks import choose_task
+from jaxdl.validation.splits import split_source
 
 
 def refused(read, *named):
@@ -484,7 +486,8 @@ def test_columns_in_another_order_are_put_in_the_networks_own(tmp_path):
     np.testing.assert_array_equal(jaxdl.predict(parent, abc).logits, jaxdl.predict(parent, cab).logits)
     refused(lambda: jaxdl.predict(parent, abd), "lacks c", "abd.csv")
     plan = jaxdl.Plan(epochs=1)
-    same = [jaxdl.cross_validate(parent, s, plan, folds=2).out_of_fold.kept for s in (abc, cab)]
+    known = jaxdl.Execution(allow=("target-columns",))
+    same = [jaxdl.cross_validate(parent, s, plan, folds=2, execution=known).out_of_fold.kept for s in (abc, cab)]
     np.testing.assert_array_equal(*same)
     tuned = [jaxdl.predict(jaxdl.finetune(parent, s, plan), abc).logits for s in (abc, cab)]
     np.testing.assert_array_equal(*tuned)
@@ -644,3 +647,39 @@ def test_a_table_is_read_like_another(tmp_path):
     labelled = data.csv(first, like=known)
     np.testing.assert_array_equal(labelled.labels, known.labels)
     assert labelled.target == ("price",)
+
+
+# Columns that divide the rows
+
+
+def test_a_split_column_divides_the_rows(tmp_path):
+    split = np.array(["train", "Train", "valid", "test"])[np.arange(ROWS) % 4]
+    path = columns_of(tmp_path / "t.csv", a=np.linspace(5, 6, ROWS), split=split, y=np.arange(ROWS) / 3)
+    whole = data.csv(path)
+    assert whole.columns == ("a",)
+    assert data.parts_of(path) == ("train", "val", "test")
+    for part, rows in (("train", np.arange(ROWS) % 4 < 2), ("val", np.arange(ROWS) % 4 == 2), (None, slice(None))):
+        source = data.load(path, part)
+        np.testing.assert_array_equal(source.x, whole.x[rows])
+        np.testing.assert_array_equal(source.labels, whole.labels[rows])
+        assert any("train 20, val 10, test 10" in note for note in source.notes)
+    assert data.csv(path, drop="split").notes != whole.notes
+    assert data.csv(path, feature="split").columns == ("a", "split")
+    assert data.parts_of(path, table=data.TableOptions(drop=("split",))) == ()
+    none = columns_of(tmp_path / "t.csv", a=np.linspace(5, 6, ROWS), split=["train"] * ROWS, y=np.arange(ROWS) / 3)
+    refused(lambda: data.load(none, "val"), "'split'", "no row of val")
+
+
+def test_a_fold_column_is_the_division(tmp_path):
+    fold = np.random.default_rng(0).integers(1, 5, ROWS)
+    path = columns_of(tmp_path / "t.csv", a=np.linspace(5, 6, ROWS), fold=fold, y=np.arange(ROWS) / 3)
+    source = data.csv(path)
+    assert source.columns == ("a",)
+    ours = split_source(source, "auto", 5, 0)
+    for test, (_, theirs) in zip(ours.test, PredefinedSplit(fold).split(), strict=True):
+        np.testing.assert_array_equal(np.sort(test), theirs)
+    assert len(split_source(source, "kfold", 3, 0)) == 3  # another splitter is obeyed
+    part = data.subset(source, np.flatnonzero(fold < 3))
+    assert len(split_source(part, "auto", 5, 0)) == 2
+    path = columns_of(tmp_path / "t.csv", a=np.linspace(5, 6, ROWS), fold=np.arange(ROWS)[::-1], y=np.arange(ROWS) / 3)
+    refused(lambda: data.csv(path), "'fold'", "40 different values", "--drop fold")

@@ -336,7 +336,7 @@ def _of_columns(source: Source, folds: Folds) -> Iterator[Leak]:
             "called like an identity, by which a network knows examples again",
         ),
         ("time-columns", time_columns(source), "called like a time; what comes later tells of what came before"),
-        ("target-columns", target_columns(source), "that nearly give the target"),
+        ("target-columns", target_columns(source), "nearly the target"),
     ):
         held, count = list(found), tested
         if name == "identity-columns" and x is not None:
@@ -347,7 +347,7 @@ def _of_columns(source: Source, folds: Folds) -> Iterator[Leak]:
             count = max((len(shared[one]) for one in held), default=0)
         if held:
             listed = ", ".join(f"'{one.name}' {one.why}" for one in held[:SHOWN]) + (", …" if len(held) > SHOWN else "")
-            yield Leak(name, count, f"{name}: {len(held)} feature{'s' if len(held) > 1 else ''} {why}: {listed}")
+            yield Leak(name, count, f"{name}: {why}: {listed}")
 
 
 def _shared(values: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
