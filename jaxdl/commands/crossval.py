@@ -17,11 +17,11 @@ from jaxdl.cli_options import (
 from jaxdl.commands.console import console, score
 from jaxdl.commands.run import Begun, open_run
 from jaxdl.errors import check_choice
+from jaxdl.report.diagnosis import diagnose, why_ended
 from jaxdl.report.markup import slug
 from jaxdl.report.run_page import PAGE
 from jaxdl.report.table import baseline_rows, print_table, results_table, uneven
 from jaxdl.report.uncertainty import HOW_SURE, apart, interval_said
-from jaxdl.report.underfit import underfit
 from jaxdl.tasks.metric import percent
 from jaxdl.training.plan import Plan
 from jaxdl.validation.crossval import cross_validate
@@ -103,8 +103,9 @@ def _tell(result: Result, begun: Begun) -> None:
             f"on {row['test']} example{'s' if row['test'] > 1 else ''}, "
             f"trained on {row['train']} in {row['seconds']:.1f} s"
         )
-    if brief := underfit(result):
+    if brief := diagnose(result):
         console.print(brief, soft_wrap=True, highlight=False)
+    console.print(why_ended(result.curves, result.plan), soft_wrap=True, highlight=False)
     for leak in result.leaks:
         console.print(f"Caution: {leak['said']}", soft_wrap=True, highlight=False)
     if isinstance(network, Checkpoint) and network.card.data == source.name and network.card.trained_on is None:

@@ -113,11 +113,21 @@ def _by_fold(result: Result, name: str) -> dict[int, float | None]:
 
 
 def show_curves(
-    curves: Mapping[str, Sequence[Mapping[str, Any]]], measures: Mapping[str, Metric], patience: object = None
+    curves: Mapping[str, Sequence[Mapping[str, Any]]],
+    measures: Mapping[str, Metric],
+    patience: object = None,
+    *,
+    ended: str = "",
+    chosen: str = "",
 ) -> Section:
     """Learning curves by the method's name; of rows with ``fold``, or without where there are no folds.
 
-    `measures` are those of `units.curve_metrics`; `patience` is that of early stopping, None without it.
+    Args:
+      curves: rows by the method's name.
+      measures: those of `units.curve_metrics`.
+      patience: that of early stopping, None without it.
+      ended: why the curves end, in sentences.
+      chosen: what the held-out curves chose, in a sentence; empty for nothing.
     """
     title = "Learning curves"
     curves = {method: [{"fold": 0, **row} for row in rows] for method, rows in curves.items()}
@@ -141,9 +151,10 @@ def show_curves(
     if patience is not None:
         said.append("Early stopping chose the epoch that counts on an inner part of the training examples.")
     elif measured:
-        said.append("Nothing is chosen by the held-out curves: the score is that after the last epoch.")
+        said.append(chosen or "Nothing is chosen by the held-out curves: the score is that after the last epoch.")
     if not measured:
         said.append("No examples were held out to measure on while it trained.")
+    said += [ended] if ended else []
     signs = legend(*signs[: 1 + measured])
     return Section(title, f'{signs}<div class="{kind}">{"".join(blocks)}</div>{note(" ".join(said))}')
 

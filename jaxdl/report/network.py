@@ -11,6 +11,7 @@ from jaxdl.data.source import subset
 from jaxdl.errors import InputError
 from jaxdl.parallel.devices import first_device
 from jaxdl.report.activity import StageActivity, count_examples, stage_activity
+from jaxdl.report.diagnosis import judge_dead, judge_gradients, norms_by_epoch
 from jaxdl.report.diagrams import draw_gradients, stage_colours
 from jaxdl.report.inspect import StageSummary, inspect, time_stages
 from jaxdl.report.markup import Section, escaped, in_scroll, legend, make_table, note
@@ -21,7 +22,6 @@ from jaxdl.weights.checkpoint import Checkpoint
 
 SAMPLE = 64  # examples at most whose activations are looked at
 SAMPLE_NUMBERS = 2**22  # of their inputs together, which bounds the time for large images
-VANISHING, EXPLODING = 1e-3, 1e2
 
 
 def show_stages(run: Run) -> Section:
@@ -130,11 +130,26 @@ def _fed(run: Run, fold: int, indices: np.ndarray) -> Any:
     return preprocessing.network_input(preprocessing.load(subset(run.fresh or run.source, indices)))
 
 
-def show_activity(run: Run) -> Section:
-    """Dead and saturated units per stage."""
+def stage_activities(run: Run) -> tuple[list[list[StageActivity]], int]:
+    """Of each network what flows out of its stages, and for how many examples.
+
+    Raises:
+      InputError: as `sample`.
+    """
     samples = sample(run)
     found = [_activity(run.networks[fold], x) for fold, x in samples.items()]
-    examples = count_examples(next(iter(samples.values())))
+    return found, count_examples(next(iter(samples.values())))
+
+
+def dead_units(found: Sequence[Sequence[StageActivity]]) -> dict[str, float]:
+    """Share of dead units by stage, mean over networks, but that of the head; see `stage_activities`."""
+    shares = {stages[0].name: float(np.mean([one.dead for one in stages])) for stages in zip(*found, strict=True)}
+    shares.pop("head", None)
+    return shares
+
+
+def show_activity(run: Run, found: Sequence[Sequence[StageActivity]], examples: int) -> Section:
+    """Dead and saturated units per stage, as `stage_activities` found them, and what helps against dead ones."""
     mean = lambda values: None if None in values else float(np.mean(values))  # noqa: E731
     lines = []
     for stages in zip(*found, strict=True):
@@ -159,22 +174,24 @@ def show_activity(run: Run) -> Section:
         )
     else:
         said += "Saturation is not applicable: no stage ends in a function with two bounds, such as tanh."
-    return Section("Activations", in_scroll(make_table(heads, lines, "numbers"), "Activations") + note(said))
+    verdict = f"<p>{escaped(judged)}</p>" if (judged := judge_dead(dead_units(found))) else ""
+    table = in_scroll(make_table(heads, lines, "numbers"), "Activations")
+    return Section("Activations", verdict + table + note(said))
 
 
 def _activity(network: Checkpoint, x: Any) -> list[StageActivity]:
     return stage_activity(network.model, jax.tree.map(jnp.asarray, network.variables), x)
 
 
-def show_gradients(run: Run) -> Section:
-    """The norm of the gradient of each stage over training."""
+def show_gradients(run: Run, dead: Mapping[str, float] | None = None) -> Section:
+    """The norm of the gradient of each stage over training; `dead` is the share of dead units where it is known."""
     title = "Gradients"
     rows = [row for row in run.history if row.get("stage_grad_norms")]
     if not rows:
         raise InputError("The gradient of each stage was not recorded in this run.")
     recorded = {stage for row in rows for stage in row["stage_grad_norms"]}
     stages = run.network()[1].model.stage_names if run.networks else tuple(rows[0]["stage_grad_norms"])
-    norms = {stage: _by_epoch(rows, stage) for stage in stages if stage in recorded}
+    norms = {stage: norms_by_epoch(rows, stage) for stage in stages if stage in recorded}
     norms = {stage: values for stage, values in norms.items() if np.isfinite(values).any()}
     colours = stage_colours(len(stages))
     signs = [("━", colour, escaped(stage)) for stage, colour in zip(stages, colours, strict=True) if stage in norms]
@@ -194,48 +211,5 @@ def show_gradients(run: Run) -> Section:
         f"Euclidean norm of the gradient of the loss by the parameters of each stage, before clipping, mean over the "
         f"steps of an epoch{several}.{idle} That it falls with the loss is as it should be."
     )
-    return Section(title, f"<p>{escaped(judge_gradients(norms))}</p>{legend(*signs)}{picture}{numbers}{note(small)}")
-
-
-def _by_epoch(rows: Sequence[Mapping], stage: str) -> np.ndarray:
-    epochs = sorted({row["epoch"] for row in rows})
-    values = [[_norm(row, stage) for row in rows if row["epoch"] == epoch] for epoch in epochs]
-    finite = [[value for value in each if np.isfinite(value)] for each in values]
-    return np.array([np.mean(each) if each else np.nan for each in finite])  # a stage may unfreeze later
-
-
-def _norm(row: Mapping, stage: str) -> float:
-    value = row["stage_grad_norms"].get(stage)
-    return float("nan") if value is None else float(value)
-
-
-def judge_gradients(norms: Mapping[str, np.ndarray]) -> str:
-    """A sentence on whether gradients vanish towards the input or explode, by thumb's rules that it states.
-
-    Args:
-      norms: ``[epochs]`` by stage, in their order from the input.
-    """
-    first = {stage: values[np.isfinite(values)] for stage, values in norms.items()}
-    first = {stage: values for stage, values in first.items() if len(values)}
-    if not first:
-        return "No gradient was finite."
-    typical = {stage: float(np.median(values)) for stage, values in first.items()}
-    largest = max(typical, key=typical.__getitem__)
-    faint = [stage for stage, value in typical.items() if value < VANISHING * typical[largest]]
-    grown = [stage for stage, values in first.items() if values.max() > EXPLODING * max(values[0], 1e-12)]
-    said = []
-    if faint:
-        said.append(
-            f"Vanishing: over the median epoch the gradient of {', '.join(faint)} is below a thousandth of that of "
-            f"{largest}; such stages hardly learn. Normalisation, another activation function or a larger stage_lr "
-            "helps."
-        )
-    if grown:
-        said.append(
-            f"Exploding: the gradient of {', '.join(grown)} grew to more than 100 times that of the first epoch; "
-            "clip_norm or a lower learning rate helps."
-        )
-    return " ".join(said) or (
-        "No stage's gradient vanishes (all are above a thousandth of the largest) or explodes (none grew to 100 times "
-        "its first value)."
-    )
+    verdict = escaped(judge_gradients(norms, dead))
+    return Section(title, f"<p>{verdict}</p>{legend(*signs)}{picture}{numbers}{note(small)}")

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from jaxdl.data.source import Source
 from jaxdl.report.answer import check_source, show_answer, show_curves, show_facts, show_scores
+from jaxdl.report.diagnosis import why_ended
 from jaxdl.report.markup import check_place, document, escaped
 from jaxdl.report.sections import task_sections
 from jaxdl.report.shown import Shown
@@ -49,10 +50,14 @@ def write_page(
             check_source(source, method, result)
     best = next(row["method"] for row in rows if row["best"])
     closer = results[best]
+    ends = {method: why_ended(result.curves, result.plan) for method, result in results.items()}
+    curves = {method: result.curves for method, result in results.items()}
+    same = len(set(ends.values())) == 1
+    ended = " ".join(f"{method}: {said}" for method, said in ends.items() if said) if not same else ends[best]
     sections = [
         show_answer(rows, results),
         show_scores(results, truth),
-        show_curves({method: r.curves for method, r in results.items()}, curve_metrics(closer.asked, closer.metric)),
+        show_curves(curves, curve_metrics(closer.asked, closer.metric), ended=ended),
         *task_sections(Shown(closer.asked, best, closer, source)),
         show_facts(how_made(results) if facts is None else facts),
     ]

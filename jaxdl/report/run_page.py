@@ -2,6 +2,7 @@
 
 import shlex
 from collections.abc import Callable, Mapping
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.models import describe
 from jaxdl.report.answer import show_answer, show_curves, show_facts, show_scores
+from jaxdl.report.diagnosis import why_ended
 from jaxdl.report.kept import held_out_scores, kept_of
 from jaxdl.report.markup import (
     GENERATOR,
@@ -20,7 +22,7 @@ from jaxdl.report.markup import (
     make_table,
     note,
 )
-from jaxdl.report.network import show_activity, show_gradients, show_stages
+from jaxdl.report.network import dead_units, show_activity, show_gradients, show_stages, stage_activities
 from jaxdl.report.run import Run, load_run, read_told, sentence
 from jaxdl.report.search import show_search
 from jaxdl.report.sections import section, task_sections
@@ -130,27 +132,37 @@ def _method(result: Result) -> str:
 def _sections(run: Run) -> list[Section]:
     name = _method(run.result) if run.result else _model_name(run)
     shown = Shown(run.task, name, run.result or run.held_out, run.source if run.result else run.fresh, run)
-    first = _of_result(run, name) if run.result else [("The answer", lambda: _show_last(run))]
+    looked = cache(partial(stage_activities, run))  # at the networks, once for all sections
+
+    def dead() -> Mapping[str, float] | None:
+        try:
+            return dead_units(looked()[0])
+        except InputError:  # which the section of the activations tells
+            return None
+
+    first = _of_result(run, name, dead) if run.result else [("The answer", lambda: _show_last(run))]
     if run.held_out:
-        first.append(("How sure is the number?", lambda: show_uncertainty(run.held_out)))
-    first.append(("Learning curves", lambda: show_curves({_model_name(run): run.history}, *_measured(run))))
+        first.append((HOW_SURE, lambda: show_uncertainty(run.held_out)))
+    first.append(("Learning curves", lambda: _show_curves(run)))
     last: list[tuple[str, Callable[[], Section]]] = [
         ("Stages", lambda: show_stages(run)),
-        ("Activations", lambda: show_activity(run)),
-        ("Gradients", lambda: show_gradients(run)),
+        ("Activations", lambda: show_activity(run, *looked())),
+        ("Gradients", lambda: show_gradients(run, dead())),
         ("How this was made", lambda: show_facts(_facts(run))),
     ]
     return [*(section(*each) for each in first), *task_sections(shown), *(section(*each) for each in last)]
 
 
-def _of_result(run: Run, name: str) -> list[tuple[str, Callable[[], Section]]]:
+def _of_result(
+    run: Run, name: str, dead: Callable[[], Mapping[str, float] | None]
+) -> list[tuple[str, Callable[[], Section]]]:
     """Titles and makers of what every cross-validation shows."""
     results = {name: run.result}
     searched = [("The search", lambda: show_search(run.path))] if (run.path / SEARCH).is_file() else []
     return [
         *searched,
         ("The answer", lambda: show_answer(results_table(results), results)),
-        (HOW_SURE, lambda: show_uncertainty(run.result)),
+        (HOW_SURE, lambda: show_uncertainty(run.result, dead())),
         ("Each fold", lambda: show_scores(results, {})),
     ]
 
@@ -158,6 +170,14 @@ def _of_result(run: Run, name: str) -> list[tuple[str, Callable[[], Section]]]:
 def _measured(run: Run) -> tuple[Mapping[str, Metric], Any]:
     score = run.result.metric if run.result else run.task.metric
     return curve_metrics(run.task, score), run.plan.get("early_stopping")
+
+
+def _show_curves(run: Run) -> Section:
+    chosen = ""
+    if not run.result and run.told.get("best_epoch") is not None:
+        chosen = "The held-out curves chose the epoch of the folder best, and nothing else."
+    ended = why_ended(run.history, run.plan)
+    return show_curves({_model_name(run): run.history}, *_measured(run), ended=ended, chosen=chosen)
 
 
 def _show_last(run: Run) -> Section:

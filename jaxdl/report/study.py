@@ -117,7 +117,7 @@ def _probe(path: Path) -> Study:
     said = " ".join([said, *(one for one in (uneven(results), *left_out(results)) if one)])
     notes = "".join(note(f"{head}: {'; '.join(one['notes'])}.") for head, one in told["heads"].items() if one["notes"])
     pictures = "".join(f"<div>{draw_grid(told['metric'], head, one)}</div>" for head, one in _with_grid(told).items())
-    sections = [Section("The heads", f"<p>{said}</p>" + in_scroll(table, "The heads") + notes)]
+    sections = [Section("The heads", f"<p>{escaped(said)}</p>" + in_scroll(table, "The heads") + notes)]
     if pictures:
         how = "Mean over the outer folds at every point of the grid; the line marks what all folds together choose."
         sections.append(Section("Along the grid", f'<div class="grid wide">{pictures}</div>' + note(how)))

@@ -1,10 +1,11 @@
 """The section on how sure a score is: its interval, other metrics, and what calibration would bring."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from jaxdl.report.diagnosis import diagnose
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
-from jaxdl.report.underfit import underfit
 from jaxdl.report.units import measure, percent, score_metric
 from jaxdl.validation.result import Result
 from jaxdl.validation.statistics.summary import summarised
@@ -38,12 +39,17 @@ METHODS = {
 }
 
 
-def show_uncertainty(result: Result) -> Section:
-    """Interval, metrics, calibration; of a result of an older release, which holds none, they are made now."""
+def show_uncertainty(result: Result, dead: Mapping[str, float] | None = None) -> Section:
+    """Interval, metrics, calibration; of a result of an older release, which holds none, they are made now.
+
+    Args:
+      result: of a cross-validation.
+      dead: share of dead units by stage where it is known, for the diagnosis.
+    """
     if result.metrics is None:
         result = summarised(result)
     title = HOW_SURE
-    brief = underfit(result)
+    brief = diagnose(result, dead)
     return Section(
         title,
         _interval(result)

@@ -17,8 +17,8 @@ from jaxdl import data
 from jaxdl.data.builtin import digits
 from jaxdl.errors import InputError
 from jaxdl.models.initialise import init_variables
+from jaxdl.report.diagnosis import judge_gradients
 from jaxdl.report.inspect import inspect, time_stages
-from jaxdl.report.network import judge_gradients
 from jaxdl.report.run_page import write_run_report
 from jaxdl.training.execution import Execution
 from jaxdl.weights.checkpoint import restore, save
@@ -354,6 +354,15 @@ def test_gradients_are_judged():
     late = {"stem": np.array([np.nan, 1.0]), "head": np.array([1.0, 1.0])}
     assert judge_gradients(late).startswith("No stage's")
     assert judge_gradients({"stem": np.array([np.nan])}) == "No gradient was finite."
+
+
+def test_advice_on_vanishing_gradients_depends_on_whether_units_are_dead():
+    faint = {"stem": np.array([1e-5, 1e-5]), "head": np.array([1.0, 1.0])}
+    dead, alive, unknown = (judge_gradients(faint, known) for known in ({"stem": 0.53}, {"stem": 0.1}, None))
+    assert "larger stage_lr" in alive
+    for said in (dead, unknown):
+        assert "larger stage_lr" not in said
+    assert "stem (53 %)" in dead
 
 
 def test_time_of_stages(parent):

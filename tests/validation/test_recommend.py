@@ -10,7 +10,7 @@ from sklearn.datasets import make_classification
 import jaxdl
 from jaxdl import data
 from jaxdl.errors import InputError
-from jaxdl.report.underfit import underfit
+from jaxdl.report.diagnosis import diagnose
 from jaxdl.tasks import Classification
 from jaxdl.training.resume import RunFolder
 from jaxdl.validation.recommend import recommend as module
@@ -102,7 +102,7 @@ def test_numbers_get_ridge_and_are_recommended_by_their_own_metric(start):
 def test_the_default_of_a_frozen_body_is_not_called_trained_too_little(start):
     found = jaxdl.recommend(*start, Recommending(methods=("frozen",)), folds=3)
     assert found.results["frozen body"].plan["epochs"] == 6 * 50  # two steps in an epoch, 100 at least
-    assert underfit(found.results["frozen body"]) is None
+    assert diagnose(found.results["frozen body"]) is None
 
 
 def test_a_model_without_a_checkpoint_is_trained_from_scratch_alone(start):
