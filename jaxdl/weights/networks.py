@@ -139,13 +139,17 @@ def _places(names: Sequence[str], table: Table, stem: str) -> list[Place]:
 
     possible = {("", ""), *before_stem(names, table, stem)}
     held = {(p, added): [added + n[len(p) :] for n in names if n.startswith(p)] for p, added in possible}
-    best, found = 0, []
+    best, found, taken = 0, [], set()
     for (prefix, added), inside in sorted(held.items(), key=lambda item: (-len(item[1]), len(item[0][0]), item[0])):
         if len(inside) <= ALIKE * best:
             break
-        place = Place(prefix, added, sum(map(fills, inside)))
+        filling = {prefix + name.removeprefix(added) for name in inside if fills(name)}
+        if filling and filling <= taken:  # of the same network, without its outer name: features.0.0, and 0.0
+            continue
+        place = Place(prefix, added, len(filling))
         best = max(best, place.known)
         found.append(place)
+        taken |= filling
     return [place for place in found if place.known > ALIKE * best] or [Place("")]
 
 

@@ -7,6 +7,7 @@ import pathlib
 import subprocess
 import sys
 
+import jax
 import numpy as np
 import pytest
 from command_line import call, jaxdl_command, refused
@@ -14,8 +15,11 @@ from parity import library
 
 import jaxdl
 from jaxdl.errors import InputError
+from jaxdl.models.initialise import variable_shapes
 from jaxdl.models.variables import walk_shapes
+from jaxdl.weights import mobilenet
 from jaxdl.weights.keys import to_tensors
+from jaxdl.weights.mobilenet import torchvision as mobilenet_of_torchvision
 from jaxdl.weights.networks import find_network
 from jaxdl.weights.read import read_weights
 from jaxdl.weights.recognise import looks_like
@@ -87,6 +91,18 @@ def test_what_stands_before_all_names_is_taken_off(tensors, prefix):
     for name, value in tensors.items():
         np.testing.assert_array_equal(found.tensors[name], value)
     assert found.dropped.keys() == {"criterion.weight", f"{prefix}n_averaged"}
+
+
+@pytest.mark.parametrize("outer", ["", "module."])
+def test_a_network_is_not_taken_for_another_one_that_lacks_its_first_word(outer):
+    """All but the head of torchvision's MobileNetV2 are below features."""
+    model = jaxdl.create("mobilenet_v2", OUTPUTS, width=0.25, depths=(1, 1, 1, 1, 1, 1, 1))
+    shapes = variable_shapes(model, jaxdl.data.ImagePreprocessing((SIDE, SIDE, 3)).spec())
+    table = mobilenet_of_torchvision(model)
+    held = dict(to_tensors(jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), shapes), table))
+    assert sum(name.startswith("features.") for name in held) > 0.9 * len(held)
+    found = find_network({outer + name: value for name, value in held.items()}, {"": table}, mobilenet.KEYS.stem)
+    assert (set(found.tensors), found.note) == (set(held), "")
 
 
 def test_compiled_parts_within_a_network(tensors):
