@@ -15,7 +15,8 @@ from jaxdl.cli_options import Examples, Running, Start, Subject, Untrained, pars
 from jaxdl.commands.console import check_outside, console, display, errors, say_notes
 from jaxdl.commands.loggers import TENSORBOARD, WANDB, Logger, TensorBoard, WeightsAndBiases
 from jaxdl.data import skip_broken
-from jaxdl.data.source import Source
+from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing
+from jaxdl.data.source import Source, describe_sizes
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import create
 from jaxdl.report.run_page import PAGE, write_run_report
@@ -24,7 +25,7 @@ from jaxdl.tasks.examples import load_examples
 from jaxdl.training.execution import Execution
 from jaxdl.training.plan import Plan
 from jaxdl.training.resume import RUN, AlreadyFinished, Interrupted, RunFolder, set_aside
-from jaxdl.training.setup import Init
+from jaxdl.training.setup import Init, choose_preprocessing
 from jaxdl.validation.leakage import drop_contradictions, duplicate_groups
 from jaxdl.validation.leakage.checks import check_allowed
 from jaxdl.weights.pretrained import load_pretrained
@@ -251,7 +252,9 @@ def load_subject(
         broken += dropped.named
     source = _grouped(source, subject)
     task = choose_task(source, subject.task, subject.metric, purpose=kind)
-    return source, broken, task, start_of(subject, task)
+    network = start_of(subject, task)
+    say_size(choose_preprocessing(network, source, subject.resized_to), source)
+    return source, broken, task, network
 
 
 def read_examples(subject: Examples) -> Source:
@@ -269,6 +272,16 @@ def _read(subject: Examples) -> Source:
 def _grouped(source: Source, subject: Examples) -> Source:
     """Not before files that cannot be read are left out: copies are found by their content."""
     return duplicate_groups(source) if subject.group_duplicates else source
+
+
+def say_size(preprocessing: Preprocessing, source: Source) -> None:
+    """A line where images have another size than the network takes."""
+    if isinstance(preprocessing, ImagePreprocessing) and preprocessing.crop_mode != "tile":
+        takes, has = describe_sizes({preprocessing.input_shape}), source.describe_x()
+        if takes != has:
+            how = "and the centre is kept" if preprocessing.crop_mode == "center" else "whatever their shape"
+            said = f"{source.name}: images are scaled to {takes}, {how}; --image-size sets another side"
+            console.print(said, soft_wrap=True, highlight=False)
 
 
 def start_of(subject: Start | Untrained, task: Task) -> Init:

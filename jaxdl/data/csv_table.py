@@ -106,7 +106,7 @@ def read_table(
     if roles.file:
         files = _files(table, roles.file)
         notes = (*notes_of(roles), *divided)
-        source = ImageFiles(files, labels, class_names, str(path), groups, times, notes=notes)
+        source = ImageFiles.of(files, labels, class_names, str(path), groups, times, notes=notes)
         return source if rows is None else source.take(rows)
     x, preprocessing = read_features(table, roles, None if columns is None else like)
     source = Table(

@@ -24,7 +24,17 @@ from jaxdl.data.folder_layout import (
     split_folders,
     subfolders,
 )
-from jaxdl.data.image_file import SUFFIXES, bytes_of, check_file, image_shape, printable, read_image, read_small
+from jaxdl.data.image_file import (
+    DEEP,
+    SUFFIXES,
+    bits_used,
+    bytes_of,
+    check_file,
+    image_shape,
+    printable,
+    read_image,
+    read_small,
+)
 from jaxdl.data.source import Source, describe_sizes, pick
 from jaxdl.errors import InputError, check_choice
 
@@ -43,6 +53,12 @@ class Files(Source):
 
     PER_EXAMPLE = ("labels", "groups")
 
+    @classmethod
+    def of(cls, paths: Sequence[Path], *values: Any, notes: Sequence[str] = (), **more: Any) -> Self:
+        """A source of these files, of which those with 16 bits are looked into: see `image_file.bits_used`."""
+        bits, said = bits_used(paths)
+        return cls(tuple(paths), *values, notes=(*notes, *said), bits=bits, **more)
+
     def _shape(self, path: Path) -> tuple[int, int, int]:
         """``(height, width, channels)`` of an example of this file, from its header alone."""
         return image_shape(path)
@@ -59,6 +75,10 @@ class Files(Source):
 
     def shapes(self) -> set[tuple[int, int, int]]:
         """Every ``(height, width, channels)`` that occurs, from the files' headers alone."""
+        return self._shapes
+
+    @cached_property
+    def _shapes(self) -> set[tuple[int, int, int]]:
         return {self._shape(path) for path in dict.fromkeys(self.paths)}
 
     def describe_x(self) -> str:
@@ -77,6 +97,9 @@ class Files(Source):
 
     def with_groups(self, groups: np.ndarray) -> Self:
         return self._known_to(dataclasses.replace(self, groups=groups), slice(None))
+
+    def with_bits(self, bits: int) -> Self:
+        return self if self.bits in (None, bits) else self._known_to(dataclasses.replace(self, bits=bits), slice(None))
 
     def _known_to(self, other: Self, places: Any) -> Self:
         """`other`, of the files at `places`, with their hashes if these are known: files are read once."""
@@ -103,6 +126,7 @@ class ImageFiles(Files):
     groups: np.ndarray | None = None
     times: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    bits: int | None = None
 
     PER_EXAMPLE = ("labels", "groups", "times")
 
@@ -111,14 +135,14 @@ class ImageFiles(Files):
         return [printable(path) for path in self.paths]
 
     def thumbnail(self, index: int, side: int) -> np.ndarray:
-        return read_small(self.paths[index], side)
+        return read_small(self.paths[index], side, self.bits or DEEP)
 
     @cached_property
     def _hashes(self) -> np.ndarray:
         return np.array([content_hash(bytes_of(path)) for path in self.paths], np.uint64)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
-        example = {"x": read_image(self.paths[index])}
+        example = {"x": read_image(self.paths[index], self.bits or DEEP)}
         if self.labels is not None:
             example["y"] = self.labels[index]
         return example
@@ -198,7 +222,7 @@ def folder(
         raise InputError(f"two class folders of '{shown}' are both written {', '.join(twice)}; rename one of them")
     labels = np.array([i for _, i in files], np.int32)
     notes = (*_said_of_splits(path, chosen, files, named), *_said_of_files(path, roots, list(found.values()), named))
-    return ImageFiles(tuple(f for f, _ in files), labels, shown_names, name, notes=notes)
+    return ImageFiles.of([f for f, _ in files], labels, shown_names, name, notes=notes)
 
 
 def images(paths: Sequence[str | Path], name: str | None = None) -> ImageFiles:
@@ -209,7 +233,7 @@ def images(paths: Sequence[str | Path], name: str | None = None) -> ImageFiles:
     for file in files:
         check_file(file)
     shown = printable(files[0]) if len(files) == 1 else f"{printable(files[0])} and {len(files) - 1} more"
-    return ImageFiles(files, None, (), name or shown)
+    return ImageFiles.of(files, None, (), name or shown)
 
 
 def _without_classes(path: Path, shown: str, name: str, *, labelled: bool) -> ImageFiles:
@@ -217,7 +241,7 @@ def _without_classes(path: Path, shown: str, name: str, *, labelled: bool) -> Im
     found = find_images(path, deep=False)
     if found.images and not labelled:
         left = (f"left out: {found.said()}",) if found.left else ()
-        return ImageFiles(tuple(found.images), None, (), name, notes=left)
+        return ImageFiles.of(found.images, None, (), name, notes=left)
     advice = "it is empty"
     if found.images:
         advice = f"it holds {len(found.images)} images directly: sort them into a folder per class"

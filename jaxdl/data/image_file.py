@@ -5,7 +5,8 @@ import os
 import re
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,10 @@ BEGINS = (  # of the formats that people leave without a suffix
     *(b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a", b"BM", b"II*\0", b"MM\0*"),
     *(b"\0\0\0\x0cjP  ", b"\xff\x4f\xff\x51"),
 )
+DEEP = 16  # bits of a value of what is no image of 8
+DEPTHS = (8, 10, 12, 14, DEEP)  # that cameras and scanners give, stored in 16
+MAY_BE_DEEP = (".png", ".tif", ".tiff", ".jp2", ".j2k", ".pgm", ".pnm", ".ppm")
+LOOKED_INTO = 100  # files of these whose headers say whether any is deep
 ORIENTATION = 0x0112  # the EXIF entry
 LYING = range(5, 9)  # its values for an image on its side
 DIRECTIONS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # that turn the text around
@@ -151,11 +156,15 @@ def shape_of(image: Any) -> tuple[int, int, int]:
     return height, width, _channels(image)
 
 
-def read_image(path: str | Path) -> np.ndarray:
+def read_image(path: str | Path, bits: int = DEEP) -> np.ndarray:
     """``uint8[height, width, 1 or 3]``, turned upright as its EXIF entry says.
 
-    Grey stays one channel; palettes and CMYK become RGB; transparency is dropped; of 16 bits the upper 8 are kept; of
-    several pictures in a file the first. The file's bytes decide what it is, not its suffix: one of `FORMATS`.
+    Grey stays one channel; palettes and CMYK become RGB; transparency is dropped; of several pictures in a
+    file the first. The file's bytes decide what it is, not its suffix: one of `FORMATS`.
+
+    Args:
+      path: of the file.
+      bits: of a grey image that is stored with 16 bits, how many are used: of these the upper 8 are kept.
 
     Raises:
       InputError: naming the file, if it cannot be decoded or has more pixels than ``PIL.Image.MAX_IMAGE_PIXELS``
@@ -163,10 +172,10 @@ def read_image(path: str | Path) -> np.ndarray:
     """
     with opened(path) as stored:
         image = _upright(stored)
-        return to_pixels(image, _channels(image))
+        return to_pixels(image, _channels(image), bits)
 
 
-def read_small(path: str | Path, side: int) -> np.ndarray:
+def read_small(path: str | Path, side: int, bits: int = DEEP) -> np.ndarray:
     """As `read_image`, but colours in any case, and a JPEG scaled down while it is decoded, to `side` or more pixels.
 
     Decoding takes a fraction of the time; for what is to become a thumbnail.
@@ -174,13 +183,16 @@ def read_small(path: str | Path, side: int) -> np.ndarray:
     with opened(path) as stored:
         if min(stored.size) > 2 * side:
             stored.draft("RGB", (2 * side, 2 * side))
-        return to_pixels(_upright(stored), 3)
+        return to_pixels(_upright(stored), 3, bits)
 
 
-def to_pixels(image: Any, channels: int) -> np.ndarray:
-    """``uint8[height, width, channels]`` of a Pillow image: grey for 1, colours for 3; of 16 bits the upper 8."""
+def to_pixels(image: Any, channels: int, bits: int = DEEP) -> np.ndarray:
+    """``uint8[height, width, channels]`` of a Pillow image: grey for 1, colours for 3; see `read_image`."""
     if image.mode.startswith("I"):
-        grey = (np.asarray(image).astype(np.int64) >> 8).clip(0, 255).astype(np.uint8)[..., None]
+        grey = np.asarray(image).astype(np.int64)
+        if grey.size and (grey.min() < 0 or grey.max() >> DEEP):
+            raise ValueError(f"it holds numbers from {grey.min()} to {grey.max()}: store it with 8 or 16 bits")
+        grey = (grey >> (bits - 8)).clip(0, 255).astype(np.uint8)[..., None]
         return np.repeat(grey, channels, axis=-1)
     if image.mode == "F":
         raise ValueError("it holds floats, and nothing says which are black and white: store it with 8 or 16 bits")
@@ -207,3 +219,35 @@ def _upright(image: Any) -> Any:
 
 def _channels(image: Any) -> int:
     return 1 if image.mode in ("1", "L", "LA", "F") or image.mode.startswith("I") else 3
+
+
+def bits_used(paths: Sequence[Path]) -> tuple[int | None, tuple[str, ...]]:
+    """How many bits the values of grey images that are stored with 16 use, and that in words; None without such images.
+
+    Cameras give 10, 12 or 14 bits. A single number is for all images: a dark one is not made brighter than others.
+    """
+    candidates = [path for path in paths if path.suffix.lower() in MAY_BE_DEEP]
+    places = np.unique(np.linspace(0, len(candidates) - 1, min(len(candidates), LOOKED_INTO)).astype(int))
+    if not any(_is_deep(candidates[i]) for i in places.tolist()):
+        return None, ()
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # Pillow's decoders let other threads run
+        largest = [value for value in pool.map(_largest_value, candidates) if value is not None]
+    if not largest:
+        return None, ()
+    bits = next(bits for bits in DEPTHS if max(largest) < 2**bits)
+    read = "" if bits == DEEP else f"read as {bits} bits; "
+    many = f"{len(largest):,} image{'' if len(largest) == 1 else 's'}"
+    return bits, (f"{many} stored with 16 bits, of values up to {max(largest):,}: {read}the upper 8 bits are kept",)
+
+
+def _is_deep(path: Path) -> bool:
+    with contextlib.suppress(InputError), opened(path) as image:
+        return image.mode.startswith("I")
+    return False
+
+
+def _largest_value(path: Path) -> int | None:
+    """Of a grey image stored with 16 bits; None for another, or one that cannot be read: who reads it says so."""
+    with contextlib.suppress(InputError), opened(path) as image:
+        return int(np.asarray(image).max(initial=0).clip(0, 2**DEEP - 1)) if image.mode.startswith("I") else None
+    return None

@@ -129,8 +129,8 @@ def masks_of(path: Any, split: str | None, *, labelled: bool, options: MaskOptio
             table = number_table(np.concatenate(seen), classes, options.void, f"the masks of '{shown}'", called)
             notes += _decided(counts, table, asked=options.void != "auto")
     names = table.class_names if table else () if classes is None else left_names(classes, empty)
-    source = MaskFiles(
-        pairs.images, None, names, f"{shown}:{split}" if split else shown, groups, size, tile, notes=tuple(notes)
+    source = MaskFiles.of(
+        pairs.images, None, names, f"{shown}:{split}" if split else shown, groups, size, tile, notes=notes
     )
     labels = None if table is None else [table.lookup[one] for one in numbers]
     if tile:

@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdl.data.content import content_hash
 from jaxdl.data.folder import Files
-from jaxdl.data.image_file import bytes_of, image_shape, printable, read_image, read_small
+from jaxdl.data.image_file import DEEP, bytes_of, image_shape, printable, read_image, read_small
 from jaxdl.data.masks_classes import VOID
 from jaxdl.data.preprocessing.image import ImagePreprocessing
 
@@ -43,6 +43,7 @@ class MaskFiles(Files):
     tile: Size | None = None
     places: np.ndarray | None = None
     notes: tuple[str, ...] = ()
+    bits: int | None = None
 
     PER_EXAMPLE = ("labels", "groups", "places")
 
@@ -74,7 +75,7 @@ class MaskFiles(Files):
         return (*(self.tile or self.size or (height, width)), channels)
 
     def thumbnail(self, index: int, side: int) -> np.ndarray:
-        return read_small(self.paths[index], side) if self.tile is None else self[index]["x"]
+        return read_small(self.paths[index], side, self.bits or DEEP) if self.tile is None else self[index]["x"]
 
     @cached_property
     def _hashes(self) -> np.ndarray:
@@ -93,16 +94,17 @@ class MaskFiles(Files):
         path = self.paths[index]
         if self.tile is not None:
             changed = path.stat().st_mtime_ns if path.exists() else -1
-            x = cut_image(_kept_image(path, changed), self.tile, *self.places[index].tolist())
+            x = cut_image(_kept_image(path, changed, self.bits or DEEP), self.tile, *self.places[index].tolist())
         else:
-            x = read_image(path) if self.size is None else scale_image(read_image(path), self.size)
+            x = read_image(path, self.bits or DEEP)
+            x = x if self.size is None else scale_image(x, self.size)
         return {"x": x} if self.labels is None else {"x": x, "y": self.labels[index]}
 
 
 @lru_cache(maxsize=1)
-def _kept_image(path: Path, changed: int) -> np.ndarray:
+def _kept_image(path: Path, changed: int, bits: int) -> np.ndarray:
     """The last image that was cut, decoded once for all its tiles, unless its file `changed` since."""
-    return read_image(path)
+    return read_image(path, bits)
 
 
 def scale_image(x: np.ndarray, size: Size) -> np.ndarray:

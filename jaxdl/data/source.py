@@ -44,6 +44,7 @@ class Source(Shown):
         them. Or None.
       target: names of the columns of a table that the targets come from, or None.
       notes: what was decided or left out when the examples were read, in words.
+      bits: of images stored with 16 bits, how many are used, see `image_file.bits_used`; None without such images.
       preprocessing: what brings its examples to a network (`data.preprocessing`); None to choose it by their shape.
     """
 
@@ -60,6 +61,7 @@ class Source(Shown):
     target: tuple[str, ...] | None = None
     notes: tuple[str, ...] = ()
     preprocessing: Any = None
+    bits: int | None = None
 
     def __len__(self) -> int:
         raise NotImplementedError
@@ -163,6 +165,10 @@ class Source(Shown):
     def with_weights(self, weights: np.ndarray) -> "Source":
         """The same examples with other weights; the function `with_weights` checks them first."""
         return Subset(self, np.arange(len(self)), None, weights)
+
+    def with_bits(self, bits: int) -> "Source":
+        """The same examples, of which images stored with 16 bits are read as if they used this many."""
+        return self
 
     def with_columns(self, columns: tuple[str, ...]) -> "Source":
         """A table's features in another order; `arrange_columns` checks the names first."""
@@ -347,6 +353,7 @@ class Subset(Source):
     target = property(lambda self: self.source.target)
     folds = property(lambda self: pick(self.source.folds, self.indices))
     preprocessing = property(lambda self: self.source.preprocessing)
+    bits = property(lambda self: self.source.bits)
     notes = property(lambda self: self.source.notes)
     in_memory = property(lambda self: self.source.in_memory)
     times = property(lambda self: pick(self.source.times, self.indices))
@@ -402,6 +409,9 @@ class Subset(Source):
     def with_levels(self, levels: Sequence[Sequence[str]]) -> "Subset":
         return dataclasses.replace(self, source=self.source.with_levels(levels))
 
+    def with_bits(self, bits: int) -> "Subset":
+        return dataclasses.replace(self, source=self.source.with_bits(bits))
+
     def __len__(self) -> int:
         return len(self.indices)
 
@@ -423,6 +433,7 @@ class Joined(Source):
     declared = property(lambda self: self.one.declared)
     target = property(lambda self: self.one.target)
     preprocessing = property(lambda self: self.one.preprocessing)
+    bits = property(lambda self: self.one.bits if self.one.bits is not None else self.two.bits)
     notes = property(lambda self: (*self.one.notes, *self.two.notes))
     in_memory = property(lambda self: self.one.in_memory or self.two.in_memory)
     groups = property(lambda self: self._both("groups"))
@@ -487,6 +498,9 @@ class Joined(Source):
 
     def with_levels(self, levels: Sequence[Sequence[str]]) -> "Joined":
         return Joined(self.one.with_levels(levels), self.two.with_levels(levels), self.labels)
+
+    def with_bits(self, bits: int) -> "Joined":
+        return dataclasses.replace(self, one=self.one.with_bits(bits), two=self.two.with_bits(bits))
 
     def _where(self, index: int) -> tuple[Source, int]:
         index, first = range(len(self))[index], len(self.one)  # which counts -1 from the end

@@ -227,7 +227,7 @@ def predict(
     source = as_source(source, card)
     if len(source) == 0:
         raise InputError(f"{source.name} holds no examples")
-    source = arrange_columns(source, card)
+    source = preprocessing.align(arrange_columns(source, card))
     if needs_tiles(preprocessing, source):
         kept = predict_tiled(checkpoint, source, batch_size)
     else:
@@ -256,7 +256,7 @@ def stored_batches(
     execution: Execution = Execution(),  # noqa: B008
 ) -> Iterable[Any]:
     """Every example as stored, in batches of one shape; the last rows may only pad."""
-    everything = np.arange(len(source))
+    source, everything = preprocessing.align(source), np.arange(len(source))
     if execution.why_streamed(source, preprocessing):
         order, workers = stream.EvaluationOrder((everything,), batch_size), execution.workers
         batches = stream.stream(source, preprocessing, order, range(1), workers=workers, labelled=False)

@@ -19,6 +19,7 @@ from jaxdl.models.variables import Variables, join_variables, partition, split_v
 from jaxdl.tasks import Task
 from jaxdl.training.execution import Execution
 from jaxdl.training.features import activation_bytes, compute_features, in_parts, kept, memory_limit
+from jaxdl.training.footprint import check_footprint, may_be_large
 from jaxdl.training.inner import divide_inner
 from jaxdl.training.labels import label_parameters
 from jaxdl.training.plan import Plan
@@ -55,6 +56,7 @@ def prepare(
       InputError: if plan, model, task and data do not go together.
     """
     preprocessing = preprocessing or choose_preprocessing(init, source, execution.image_size)
+    source = preprocessing.align(source)
     task = with_plan(task, plan)
     check_augmentation(plan, task, preprocessing)
     init = for_task(init, task, preprocessing, plan.seed)
@@ -66,8 +68,6 @@ def prepare(
         """By what the examples in memory differ."""
         return source.fingerprint(), source.columns, preprocessing
 
-    if not streamed:
-        x = kept(execution.store, lambda: ("examples", *given()), lambda: preprocessing.load(source))
     parts, inner = [weighed(source, part) for part in parts], None
     if plan.early_stopping:
         divided = [divide_inner(source, task, part, plan.inner_fraction, plan.seed) for part in parts]
@@ -80,6 +80,11 @@ def prepare(
     _, body = split_variables(trained, names[-1:])
     stage = model.last_cut(begun.first_trained)
     prefix, rest = split_variables(frozen, names[: names.index(stage)])
+    if may_be_large(preprocessing, plan):
+        sizes = dict(trained=trained, start=stage, examples=max(map(len, parts)), kept=0 if streamed else len(source))
+        check_footprint(model, preprocessing, plan, **sizes)
+    if not streamed:
+        x = kept(execution.store, lambda: ("examples", *given()), lambda: preprocessing.load(source))
 
     sums = None
     if not preprocessing.fitted:

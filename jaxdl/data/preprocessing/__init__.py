@@ -36,13 +36,17 @@ PREPROCESSINGS: dict[str, type[Preprocessing]] = {
 }
 
 
+LARGEST_KEPT = 512  # pixels on a side of images that all have one size: larger ones are brought to the model's default
+
+
 def choose_preprocessing(source: Source, image_size: int | None, default_size: int) -> Preprocessing:
     """Preprocessing for `source` where no checkpoint gives one; what it fits waits for the training part.
 
     Args:
       source: whose ``preprocessing`` is taken if it has one; else its first example decides.
       image_size: side to which images are brought.
-      default_size: the same, where images differ in size and `image_size` is not given.
+      default_size: the same, where images differ in size or are larger than `LARGEST_KEPT`, and `image_size` is not
+        given.
 
     Raises:
       InputError: for examples of a kind that is not known, or an image size for what is no image.
@@ -62,7 +66,8 @@ def _chosen(source: Source, default_size: int) -> Preprocessing:
     if x.dtype == np.uint8 and len(x.shape) == 3:
         shapes = source.shapes()
         sizes = {shape[:2] for shape in shapes}
-        size = sizes.pop() if len(sizes) == 1 else (default_size, default_size)
+        kept = len(sizes) == 1 and max(*next(iter(sizes))) <= LARGEST_KEPT
+        size = sizes.pop() if kept else (default_size, default_size)
         return ImagePreprocessing((*size, max(shape[2] for shape in shapes)))
     if x.shape and x.dtype.kind in "fuib":
         return TablePreprocessing(x.shape)

@@ -9,6 +9,7 @@ import jax
 import numpy as np
 
 from jaxdl.data.augment import Augmentation, augment
+from jaxdl.data.image_file import DEEP, DEPTHS
 from jaxdl.data.preprocessing.interface import Augmented, Constants, kind_of
 from jaxdl.data.preprocessing.moments import Standardised, to_unit
 from jaxdl.data.preprocessing.resize import resize_on_device
@@ -29,6 +30,7 @@ class ImagePreprocessing(Standardised):
       crop_mode: ``"center"`` scales an image until it covers, whatever its shape, and crops the centre; ``"squash"``
         first gives it the shape of the input, as Hugging Face's ViT was trained; ``"tile"`` leaves it as it is: one of
         another size is cut into tiles, see `training.tiles`.
+      bits: of images that are stored with 16 bits a value, how many are used; see `data.image_file.bits_used`.
 
     Raises:
       InputError: for values that cannot be.
@@ -40,6 +42,7 @@ class ImagePreprocessing(Standardised):
     interpolation: str = "bilinear"
     crop_fraction: float = 1.0
     crop_mode: str = "center"
+    bits: int = DEEP
 
     modality = "image"
 
@@ -47,6 +50,7 @@ class ImagePreprocessing(Standardised):
         check_choice("interpolation", self.interpolation, ("bilinear", "bicubic"))
         check_choice("crop_mode", self.crop_mode, ("center", "squash", "tile"))
         super().__post_init__()
+        check_choice("bits", self.bits, DEPTHS)
         if len(self.input_shape) != 3:
             raise InputError(f"input_shape is {self.input_shape}; expected (height, width, channels) of an image")
         if not 0 < self.crop_fraction <= 1:
@@ -70,6 +74,8 @@ class ImagePreprocessing(Standardised):
         height, width, channels = self.input_shape
         colours = {1: "grey (Pillow's mode L)", 3: "red, green, blue"}.get(channels, f"{channels} bands as in training")
         decode = f"decode to uint8 [h, w, {channels}], upright, 0 to 255; channels: {colours}"
+        if self.bits != DEEP:
+            decode += f"; of a file with 16 bits a value take value >> {self.bits - 8}, at most 255"
         inside = ["divide by 255", "subtract mean and divide by std, one number each per channel"]
         if self.crop_mode == "tile":
             cut = f"cut it into tiles of {height} × {width} pixels where it has another size; nothing is scaled"
@@ -105,6 +111,8 @@ class ImagePreprocessing(Standardised):
 
     def for_targets(self, source: Source) -> "ImagePreprocessing":
         """Where each pixel has a target, images keep the size that `source` gives them."""
+        if source.bits not in (None, self.bits):
+            return dataclasses.replace(self, bits=source.bits).for_targets(source)
         spec = source.spec() if len(source) else {}
         if not is_map(spec.get("y"), spec.get("x")):
             return self
@@ -112,6 +120,13 @@ class ImagePreprocessing(Standardised):
         mode = like.crop_mode if isinstance(like, ImagePreprocessing) else "tile"
         shape = (*spec["x"].shape[:2], self.input_shape[2])
         return dataclasses.replace(self, input_shape=shape, crop_fraction=1.0, crop_mode=mode)
+
+    def align(self, source: Source) -> Source:
+        return source.with_bits(self.bits)
+
+    def plain(self) -> dict[str, Any]:
+        held = super().plain()
+        return held if self.bits != DEEP else {name: value for name, value in held.items() if name != "bits"}
 
     def augment(
         self, augmentation: Augmentation, x: Any, y: Any, key: jax.Array, weights: jax.Array, constants: Constants

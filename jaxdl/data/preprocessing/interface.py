@@ -150,8 +150,12 @@ class Preprocessing:
             )
 
     def for_targets(self, source: Source) -> "Preprocessing":
-        """The same, made to leave in place what the targets of `source` belong to, such as pixels."""
+        """The same for this source: made to leave in place what its targets belong to, such as pixels."""
         return self
+
+    def align(self, source: Source) -> Source:
+        """The examples, decoded as those were that it was made for."""
+        return source
 
     def resized(self, image_size: int) -> "Preprocessing":
         """For images of another size. Raises InputError for what has none."""
