@@ -242,7 +242,7 @@ def test_mistakes_of_find_lr(tmp_path, monkeypatch, home, options, message):
 
 def test_show_draws_a_batch(tmp_path):
     said = jaxdl_command(f"show --data images.npz --augment standard --count 5 --out {tmp_path / 'a.png'}")
-    assert said == f"5 images before and after standard in {tmp_path / 'a.png'}\n"
+    assert said.splitlines()[-1] == f"5 images before and after standard in {tmp_path / 'a.png'}"
     with Image.open(tmp_path / "a.png") as picture:
         assert min(picture.size) > 100
     assert "Did you mean 'standard'" in refused(f"show --data images.npz --augment standart --out {tmp_path / 'b.png'}")
