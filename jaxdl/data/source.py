@@ -100,6 +100,10 @@ class Source(Shown):
 
     def shapes(self) -> set[tuple[int, ...]]:
         """Every shape of an ``x`` that occurs; of a pytree those of its first array."""
+        return self._read_shapes
+
+    @cached_property
+    def _read_shapes(self) -> set[tuple[int, ...]]:
         return {np.shape(jax.tree.leaves(self[i]["x"])[0]) for i in range(len(self))}
 
     def describe_x(self) -> str:
