@@ -15,9 +15,9 @@ from jaxdl.models.staged import Staged
 from jaxdl.tasks import Regression, Task, parse_task, task_of
 from jaxdl.tasks.classification import of_classes
 from jaxdl.weights.files import check_regular, read_json, reading
+from jaxdl.weights.hints import CARD, why_no_checkpoint
 
 FORMAT = 1
-CARD, ARRAYS = "card.json", "variables"
 ENSEMBLE = "ensemble.json"  # what the folder of an ensemble has instead of a card; see `validation.ensemble`
 TRAINED_ON = "trained_on.u64"  # beside the card: the hashes, 8 bytes each, in rising order
 TESTED = "tested.u64"  # in the same form
@@ -108,8 +108,8 @@ def read_card(path: Path) -> tuple[Card, dict[str, Any]]:
     Raises:
       InputError: if there is no checkpoint, or its card is damaged or newer than this jaxdl.
     """
-    if not path.exists():
-        raise InputError(f"there is no checkpoint '{path}'")
+    if not path.is_dir():
+        raise InputError(why_no_checkpoint(path))
     for file in path.glob("*"):
         if not file.is_dir():
             check_regular(file)
@@ -119,8 +119,7 @@ def read_card(path: Path) -> tuple[Card, dict[str, Any]]:
             "those that it was made of"
         )
     if not (path / CARD).is_file():
-        torn = " (writing it was interrupted: it has arrays)" if (path / ARRAYS).is_dir() else ""
-        raise InputError(f"'{path}' is not a jaxdl checkpoint: it has no {CARD}{torn}")
+        raise InputError(why_no_checkpoint(path))
     held = read_json(path / CARD, newest=FORMAT)
     with reading(path / CARD):
         card = parse_card(held)

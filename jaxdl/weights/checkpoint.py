@@ -26,7 +26,7 @@ from jaxdl.models.variables import Variables, join_variables, nest, partition, s
 from jaxdl.parallel.devices import device_kinds, first_device
 from jaxdl.shown import Shown
 from jaxdl.tasks import Task, task_of
-from jaxdl.weights.card import ARRAYS, CARD, FORMAT, LISTS, Card, lists_of, plain_card, read_card
+from jaxdl.weights.card import CARD, FORMAT, LISTS, Card, lists_of, plain_card, read_card
 from jaxdl.weights.files import (
     AGAIN,
     check_free,
@@ -37,6 +37,7 @@ from jaxdl.weights.files import (
     reading,
     written_whole,
 )
+from jaxdl.weights.hints import ARRAYS
 
 if TYPE_CHECKING:
     import pandas as pd

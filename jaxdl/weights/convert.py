@@ -173,8 +173,12 @@ def _name(
         if any(row.file == path.name for row in published(name)):
             return name
     known = looks_like(tensors, weights)
-    look = "jaxdl models lists them" if known is None else f"they look like {known}: --model {known}"
-    raise InputError(f"which model are the weights '{path}' of? Name it: --model NAME ({look})")
+    name = (
+        "Name it: --model NAME (jaxdl models lists them)"
+        if known is None
+        else f"They look like {known}: --model {known}"
+    )
+    raise InputError(f"which model are the weights '{path}' of? {name}")
 
 
 def _published(name: str, source: str | Path) -> Published | None:
