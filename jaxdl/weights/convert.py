@@ -172,13 +172,9 @@ def _name(
     for name in MODELS:
         if any(row.file == path.name for row in published(name)):
             return name
-    known = looks_like(tensors, weights)
-    name = (
-        "Name it: --model NAME (jaxdl models lists them)"
-        if known is None
-        else f"They look like {known}: --model {known}"
-    )
-    raise InputError(f"which model are the weights '{path}' of? {name}")
+    if (known := looks_like(tensors, weights)) is None:
+        raise InputError(f"which model are the weights '{path}' of? Name it: --model NAME (jaxdl models lists them)")
+    raise InputError(f"which model are the weights '{path}' of? They look like {known}: --model {known}")
 
 
 def _published(name: str, source: str | Path) -> Published | None:

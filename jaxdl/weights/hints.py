@@ -18,7 +18,7 @@ def why_no_checkpoint(path: Path) -> str:
         return _missing(path)
     if path.is_file():
         if not path.name.endswith(SUFFIXES):
-            return f"'{path}' is not a jaxdl checkpoint but a file; expected the folder of one"
+            return f"'{path}' is not a jaxdl checkpoint but a file; expected a folder that has a {CARD}"
         return (
             f"'{path}' is a file of weights, not a checkpoint; make one of it by: jaxdl convert --from "
             f"{shlex.quote(str(path))} --out CKPT (--model NAME says of which model), then name CKPT"
@@ -26,8 +26,8 @@ def why_no_checkpoint(path: Path) -> str:
     if (path / ARRAYS).is_dir():
         return f"'{path}' is not a jaxdl checkpoint: it has no {CARD} (writing it was interrupted: it has arrays)"
     inside = sorted(file.parent for pattern in (f"*/{CARD}", f"*/*/{CARD}") for file in path.glob(pattern))
-    kind = _kind(path)
-    what = f"a run of {kind}" if kind else "not a jaxdl checkpoint"
+    kind, finished = _run(path)
+    what = f"not a jaxdl checkpoint but a run of {kind}" if kind else f"not a jaxdl checkpoint: it has no {CARD}"
     if inside:
         count = f"the {len(inside)} in it" if len(inside) > 1 else "that in it"
         together = f"; jaxdl ensemble {shlex.quote(str(path))} makes one of all" if (path / RESULT).is_file() else ""
@@ -37,7 +37,9 @@ def why_no_checkpoint(path: Path) -> str:
             f"'{path}' is {what}, which kept no networks: run it again with --keep-models always --restart, then name "
             f"'{path / 'folds' / '0'}'"
         )
-    return f"'{path}' is {what}: it has no {CARD}"
+    if not finished:
+        return f"'{path}' is {what} that is not finished; the command that began it goes on with it"
+    return f"'{path}' is {what}"
 
 
 def _missing(path: Path) -> str:
@@ -51,10 +53,10 @@ def _missing(path: Path) -> str:
     )
 
 
-def _kind(path: Path) -> str:
-    """The command that made the run in a folder; empty where nothing says so."""
+def _run(path: Path) -> tuple[str, bool]:
+    """The command that made the run in a folder, empty where nothing says so, and whether it came to its end."""
     try:
-        kind = json.loads((path / RUN).read_text(encoding="utf-8"))["kind"] if (path / RUN).is_file() else ""
-    except (OSError, ValueError, LookupError, TypeError):  # whoever reads the run says what is wrong with it
-        kind = ""
-    return kind if isinstance(kind, str) else ""
+        run = json.loads((path / RUN).read_text(encoding="utf-8")) if (path / RUN).is_file() else {}
+        return str(run.get("kind") or ""), run.get("finished") is not False
+    except (OSError, ValueError, AttributeError):  # whoever reads the run says what is wrong with it
+        return "", True

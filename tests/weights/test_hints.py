@@ -43,6 +43,7 @@ def test_a_model_in_place_of_a_checkpoint():
     assert "hf:" in refused(f"{PREDICT} resnet18 --out none.csv")
 
 
+@pytest.mark.slow
 def test_a_file_of_weights_in_place_of_a_checkpoint(home):
     """Followed to the end: the message leads to convert, which says the model."""
     torch = library("torch")
