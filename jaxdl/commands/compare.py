@@ -38,8 +38,7 @@ def compare_command(
     Args:
       runs: folders of cross-validate, on the same folds.
       metric: one of the task's, such as macro_f1, or a scorer of scikit-learn; by default that of the first run.
-      test: of the folds' scores (corrected-t), or of the held-out predictions, groups whole (out-of-fold, mcnemar,
-        bootstrap).
+      test: of the folds' scores (corrected-t), or of held-out predictions by groups (out-of-fold, mcnemar, bootstrap).
       alpha: chance of finding a difference anywhere where there is none; Holm's correction keeps it.
       seed: of the bootstrap.
       out: file for a page (.html), a picture (.png) or the numbers (.json); it must not exist yet.

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from jaxdl.cli_options import Debug, ModelArguments, NewCheckpoint, option, parse_arguments
+from jaxdl.cli_options import Debug, Flag, ModelArguments, NewCheckpoint, option, parse_arguments
 from jaxdl.commands.console import console, errors
 from jaxdl.errors import InputError
 from jaxdl.weights.checkpoint import Checkpoint, save
@@ -38,6 +38,22 @@ class Published:
 
 
 @dataclasses.dataclass(frozen=True)
+class Taken:
+    """What is taken of the file.
+
+    Attributes:
+      layout: whose names the tensors have, such as torchvision, timm, huggingface; by default whose fit best.
+      weights: which weights of a training's checkpoint: averaged over steps (ema, the default if there are some) or of
+        the last step (model).
+      without_head: leave the head out, as of a backbone; training makes a new one.
+    """
+
+    layout: Annotated[str | None, option("LAYOUT")] = None
+    weights: Annotated[str | None, option("ema|model")] = None
+    without_head: Flag = False
+
+
+@dataclasses.dataclass(frozen=True)
 class Channels:
     """For images whose channels are not the network's.
 
@@ -57,10 +73,8 @@ def convert_command(
     source: Annotated[str, tyro.conf.arg(name="from", metavar="SOURCE")],
     out: NewCheckpoint,
     model: Annotated[str | None, option("NAME")] = None,
-    layout: Annotated[str | None, option("LAYOUT")] = None,
     class_names: Annotated[Path | None, option("FILE")] = None,
-    weights: Annotated[str | None, option("ema|model")] = None,
-    without_head: bool = False,
+    taken: tyro.conf.OmitArgPrefixes[Taken] = Taken(),
     published: tyro.conf.OmitArgPrefixes[Published] = Published(),
     channels: tyro.conf.OmitArgPrefixes[Channels] = Channels(),
     model_arguments: ModelArguments = (),
@@ -69,15 +83,11 @@ def convert_command(
     """Make a checkpoint of published weights, with their preprocessing and classes.
 
     Args:
-      source: a .safetensors, .npz, .pth, .pt, .th, .bin, .ckpt or .pth.tar file, such as a training script writes, or
-        hf:OWNER/NAME[@REVISION] on Hugging Face's hub.
+      source: file (.safetensors .npz .pth .pt .th .bin .ckpt .pth.tar), or hf:OWNER/NAME[@REVISION] on Hugging Face.
       out: folder for the new checkpoint; it must not exist yet, or be empty.
       model: name of the model (see jaxdl models); needed where neither a config.json nor the file's name gives it.
-      layout: whose names the tensors have, such as torchvision, timm, huggingface; by default whose fit best.
       class_names: text file of the classes' names, a line each; by default as published.
-      weights: which weights of a training's checkpoint: averaged over steps (ema, the default if there are some) or of
-        the last step (model).
-      without_head: leave the head out, as of a backbone; training makes a new one.
+      taken: what is taken of the file.
       published: how images are prepared for the network; by default as published.
       channels: for images whose channels are not the network's.
       model_arguments: arguments of the model, where they differ from what the name stands for.
@@ -88,11 +98,9 @@ def convert_command(
         source,
         model,
         arguments=parse_arguments(model_arguments),
-        layout=layout,
         names=None if class_names is None else _lines(class_names),
         preprocessing={name: value for name, value in vars(published).items() if value is not None},
-        weights=weights,
-        without_head=without_head,
+        **vars(taken),
         **vars(channels),
     )
     save(converted.checkpoint, out)

@@ -1,6 +1,7 @@
 """``jaxdl predict``."""
 
 import csv
+import dataclasses
 import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,20 +35,48 @@ MANY, TOP = 50, 5  # with more classes than that, a table has the most probable 
 FIRST, ANSWERS = 5, 3  # examples that are also printed, and how many classes of each
 
 
+@dataclasses.dataclass(frozen=True)
+class TrueMasks:
+    """Masks to compare with.
+
+    Attributes:
+      classes: of masks to compare with: file of their classes, see finetune; by default the checkpoint's.
+      void: of masks to compare with: number, colour or class of the pixels that nobody knows.
+    """
+
+    classes: Annotated[Path | None, option("FILE")] = None
+    void: Annotated[str | None, option("NUMBER")] = None
+
+
+@dataclasses.dataclass(frozen=True)
+class Covering:
+    """Sets of classes, or intervals of numbers, that hold the truth as often as is asked for.
+
+    Attributes:
+      coverage: of an ensemble of folds, write the set of classes (or the interval of numbers) that holds the truth so
+        often, such as 0.9.
+      coverage_by: how often is meant of new examples, of those of each class, or of those of new groups; by default of
+        groups where the folds had any, else of examples.
+      coverage_score: of classes, probability for sets that are small on average, adaptive for sets that are larger for
+        hard examples and never empty.
+    """
+
+    coverage: Annotated[float | None, option("SHARE")] = None
+    coverage_by: Annotated[Literal["example", "class", "group"] | None, option("{example,class,group}")] = None
+    coverage_score: Annotated[str | None, option("NAME")] = None
+
+
 def predict_command(
     *,
     checkpoint: Annotated[Path, tyro.conf.arg(metavar="CKPT")],
     data: Annotated[tuple[str, ...], tyro.conf.arg(metavar="SPEC|IMAGE ...")],
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.csv")],
     top: Annotated[int | None, option("INT")] = None,
-    classes: Annotated[Path | None, option("FILE")] = None,
-    void: Annotated[str | None, option("NUMBER")] = None,
+    masks: tyro.conf.OmitArgPrefixes[TrueMasks] = TrueMasks(),
     batch_size: int = 64,
     skip_broken: Flag = False,
     out_of_fold: Flag = False,
-    coverage: Annotated[float | None, option("SHARE")] = None,
-    coverage_by: Annotated[Literal["example", "class", "group"] | None, option()] = None,
-    coverage_score: Annotated[str | None, option("NAME")] = None,
+    covered: tyro.conf.OmitArgPrefixes[Covering] = Covering(),
     debug: Debug = False,
 ) -> None:
     """Write a checkpoint's predictions to a table.
@@ -57,17 +86,11 @@ def predict_command(
       data: image files, or a folder (of classes, images, or images/ and masks/; of splits its val/), FILE.npz or .csv.
       out: file for the table; must not exist yet.
       top: write so many of the most probable classes, or 0 for all; by default all of up to 50, else 5.
-      classes: of masks to compare with: file of their classes, see finetune; by default the checkpoint's.
-      void: of masks to compare with: number, colour or class of the pixels that nobody knows.
+      masks: to compare with.
       batch_size: examples at a time.
       skip_broken: leave out image files that cannot be read; they are listed.
       out_of_fold: of an ensemble, predict each example only by members that were not trained on it.
-      coverage: of an ensemble of folds, write the set of classes (or the interval of numbers) that holds the truth so
-        often, such as 0.9.
-      coverage_by: how often is meant of new examples, of those of each class, or of those of new groups; by default of
-        groups where the folds had any, else of examples.
-      coverage_score: of classes, probability for sets that are small on average, adaptive for sets that are larger for
-        hard examples and never empty.
+      covered: sets of classes, or intervals of numbers, that hold the truth as often as is asked for.
       debug: show the traceback of an error.
     """
     out = check_free(out)
@@ -79,10 +102,10 @@ def predict_command(
     several = isinstance(network, EnsembleCheckpoint)
     if out_of_fold and not several:
         raise InputError(f"--out-of-fold is for an ensemble; '{checkpoint}' is a single network")
-    _check_coverage(network, coverage, coverage_by, coverage_score, out_of_fold)
+    _check_coverage(network, covered, out_of_fold)
     top = _count_top(top, network.task)
     pictures = check_free(out.with_name(f"{out.stem}-masks")) if network.task.DRAWS else None
-    source = _read(network, data, out, classes, void)
+    source = _read(network, data, out, masks)
     say_notes(source)
     source, _ = without_broken(source, skip_broken)
     if several:
@@ -92,7 +115,7 @@ def predict_command(
     files = _picture_names(predictions, len(source)) if pictures is not None else None
     if files is not None:
         _write_pictures(predictions, source, pictures, files)
-    covering = None if coverage is None else predictions.covering(coverage, coverage_by, coverage_score)
+    covering = None if covered.coverage is None else predictions.covering(*vars(covered).values())
     _write_csv(predictions, source, out, top, files, {} if covering is None else covering.columns())
     classes = f", the {top} most probable of {len(network.task.names):,} classes each (--top 0 for all)" if top else ""
     console.print(f"{len(source)} predictions in {out}{classes}", soft_wrap=True)
@@ -112,10 +135,10 @@ def predict_command(
         console.print(f"{covering}", soft_wrap=True, highlight=False)
 
 
-def _check_coverage(network: Any, coverage: float | None, by: str | None, score: str | None, out_of_fold: bool) -> None:
+def _check_coverage(network: Any, covered: Covering, out_of_fold: bool) -> None:
     """Raises InputError for what cannot be, before anything is computed."""
-    if coverage is None:
-        for name, given in (("by", by), ("score", score)):
+    if covered.coverage is None:
+        for name, given in (("by", covered.coverage_by), ("score", covered.coverage_score)):
             if given is not None:
                 raise InputError(f"--coverage-{name} {given} says how --coverage is meant; give --coverage 0.9, too")
         return
@@ -126,32 +149,33 @@ def _check_coverage(network: Any, coverage: float | None, by: str | None, score:
             "--coverage is of new examples, and --out-of-fold of those of the training: the page of the run "
             "(jaxdl report RUN) shows their sets; leave one of the two out"
         )
-    network.check_coverage(coverage, by, score)
+    network.check_coverage(*vars(covered).values())
 
 
-def _read(network: Any, data: Sequence[str], out: Path, classes: Path | None, void: str | None) -> Source:
+def _read(network: Any, data: Sequence[str], out: Path, given: TrueMasks) -> Source:
     """What is predicted: a spec, or several image files."""
     for spec in data:
         check_outside(out, spec)
     if len(data) != 1:
-        _masks(network, "several images", classes, void)  # which have none
+        _masks(network, "several images", given)  # which have none
         return sources.images(data)
     (spec,), task = data, network.task.name
-    split, masks = sources.part_to_predict(spec, task), _masks(network, spec, classes, void)
+    split, masks = sources.part_to_predict(spec, task), _masks(network, spec, given)
     card = network.cards[0] if isinstance(network, EnsembleCheckpoint) else network.card
     return load_examples(spec, task, labelled=False, split=split, masks=masks, like=card)
 
 
-def _masks(network: Any, spec: str, classes: Path | None, void: str | None) -> MaskOptions | None:
+def _masks(network: Any, spec: str, masks: TrueMasks) -> MaskOptions | None:
     """How masks are read that predictions are compared with: by default in the checkpoint's classes and size."""
     if not sources.has_masks(spec, network.task.name):
-        for name, given in (("classes", classes), ("void", void)):
+        for name, given in vars(masks).items():
             if given is not None:
                 raise InputError(f"--{name} {given} is for masks, but {spec} has none; leave it out")
         return None
     own = (network.cards[0] if isinstance(network, EnsembleCheckpoint) else network.card).preprocessing
     size = own.input_shape[:2] if isinstance(own, ImagePreprocessing) and own.crop_mode == "squash" else None
-    return MaskOptions(classes or _own_classes(spec, network.task), "auto" if void is None else parse_void(void), size)
+    void = "auto" if masks.void is None else parse_void(masks.void)
+    return MaskOptions(masks.classes or _own_classes(spec, network.task), void, size)
 
 
 def _own_classes(spec: str, task: Task) -> tuple[str, ...] | None:

@@ -99,8 +99,7 @@ def probe_command(
       dividing: how the outer folds are divided; leave-one-out suits ridge, whose closed form is exact, knn and ncm.
       chosen: which heads are fitted, and how the best of each is chosen.
       save_best: put the better of ridge and logistic, fitted to all examples, into the checkpoint and save it there.
-      allow: leaks to accept: labels, groups, times, duplicates, near-duplicates, frames, parent, identity-columns,
-        time-columns, target-columns; the result lists them.
+      allow: leaks to accept, by the names in the message that refuses them; the result lists them.
       debug: show the traceback of an error.
     """
     out = check_free(out)

@@ -48,7 +48,7 @@ def recommend_command(
     running: RunningFoldsOptions = RunningFolds(),  # noqa: B008
     debug: Debug = False,
 ) -> None:
-    """Try the ways of using a checkpoint on the same folds, within a time budget, and fit the one to take.
+    """Try the ways of using a checkpoint on the same folds, and fit the one to take.
 
     Args:
       subject: what is used, and for what.

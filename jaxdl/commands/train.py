@@ -62,8 +62,7 @@ def pretrain_command(
       out: folder for the new checkpoint; new, or that of the same command, which then goes on.
       training: how to train.
       running: how the run is carried out.
-      validation: examples that measure the curves and are not trained on, such as another table; by default the val of
-        the data, if it has one.
+      validation: examples to measure on, such as another table; by default the val of the data, if it has one.
       validation_fraction: share of the examples to hold out for measuring the curves, where there are no others.
       debug: show the traceback of an error.
     """
@@ -90,8 +89,7 @@ def finetune_command(
       training: how to train.
       running: how the run is carried out.
       head: start with a fresh head, keep the checkpoint's, or (auto) keep it if the classes are the same.
-      validation: examples that measure the curves and are not trained on, such as another table; by default the val of
-        the data, if it has one.
+      validation: examples to measure on, such as another table; by default the val of the data, if it has one.
       validation_fraction: share of the examples to hold out for measuring the curves, where there are no others.
       merge_adapter: save the network with its adapter added to the kernels, instead of the adapter beside them.
       debug: show the traceback of an error.
