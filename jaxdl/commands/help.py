@@ -42,15 +42,6 @@ FIRST: Mapping[str, Mapping[str, tuple[str, str]]] = {
     | AUGMENT
     | {"--validation-fraction": ("0.2", "share of the examples to hold out and measure on")},
     "cross-validate": DATA | INIT | MODEL | RUN | FOLDS | TRAINING,
-    "recommend": DATA
-    | INIT
-    | RUN
-    | {
-        "--minutes": ("30", "how long it may take"),
-        "--methods": ("probe frozen lora", "what to try; by default all that suits"),
-    }
-    | FOLDS
-    | METRIC,
     "split": DATA
     | FOLDS
     | {
@@ -112,7 +103,6 @@ FIRST: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "--top": ("5", "write the most probable classes alone"),
         "--batch-size": ("64", "examples at a time"),
         "--coverage": ("0.9", "also sets (intervals) that hold the truth so often; of an ensemble of folds"),
-        "--coverage": ("0.9", "of an ensemble of folds: sets of classes, or intervals, that hold the truth so often"),
         "--out-of-fold": ("", "predict each example by the folds that were not trained on it"),
     },
     "find-lr": DATA
