@@ -191,10 +191,13 @@ def _labels(table: TableFile, targets: Sequence[str], task: str) -> tuple[np.nda
     path = table.path
     if not targets:
         return None, ()
+    if task == "multitarget" or (task == "auto" and len(targets) > 1 and _are_numbers(table, targets)):
+        columns = [_of_numbers(table, name) for name in targets]
+        return to_labels(np.stack(columns, axis=1), targets, "multitarget", str(path))
     if len(targets) > 1 and task not in ("auto", "multilabel"):
         raise InputError(
             f"the target of '{path}' is {len(targets)} columns ({listed(targets)}), but the task is {task}; name one "
-            f"column ({path}:{targets[0]}), or take the task multilabel for labels of 0 and 1"
+            f"column ({path}:{targets[0]}), or take the task multilabel for labels of 0 and 1, multitarget for numbers"
         )
     if len(targets) > 1 or task == "multilabel":
         remedy = f"give every label a column of 0 and 1, as in {path}:A,B, or {ALONE}"
@@ -239,6 +242,22 @@ def _labels(table: TableFile, targets: Sequence[str], task: str) -> tuple[np.nda
     codes[order] = np.arange(count)
     names = [texts.values[i] for i in order]
     return to_labels(codes[texts.codes], names, "classification", str(path))
+
+
+def _are_numbers(table: TableFile, names: Sequence[str]) -> bool:
+    """Whether all fields of these columns are numbers, and not all of them whole."""
+    held = np.concatenate([table.as_numbers(_filled(table, name).values) for name in names])
+    return bool(np.isfinite(held).all() and (held != np.round(held)).any())
+
+
+def _of_numbers(table: TableFile, name: str) -> np.ndarray:
+    """``float64[n]`` of a column of numbers to predict."""
+    texts = _filled(table, name)
+    numbers = table.as_numbers(texts.values)
+    if len(wrong := np.flatnonzero(~np.isfinite(numbers))):
+        first = texts.first([texts.values[place] for place in wrong])
+        raise table.refusal(name, first, f"correct or remove it, or name other columns ({table.path}:A,B)", "no number")
+    return numbers[texts.codes]
 
 
 def _zeros_and_ones(table: TableFile, name: str, remedy: str) -> np.ndarray:

@@ -11,12 +11,12 @@ from jaxdl.data.masks_classes import array_masks
 from jaxdl.data.source import Arrays, check_weights
 from jaxdl.errors import InputError, check_choice
 
-LABELS = ("auto", "classification", "multilabel", "regression")  # what a label of an example may be
+LABELS = ("auto", "classification", "multilabel", "regression", "multitarget")  # what a label of an example may be
 TASKS = (*LABELS, "segmentation")
 MASKS = ("mask", "masks", "labels")  # what a file may call the targets of a segmentation, beside y
 IMAGE_CHANNELS = (1, 3, 4)
 MEMBERS = ("x", "y", "channels", "groups", "times", "texts", "weights", "class_names")  # that a file may hold
-SEVERAL = "several columns are labels, 0 or 1 each; multi-output regression is not supported yet"
+SEVERAL = "several columns are labels, 0 or 1 each; the task multitarget learns several numbers"
 ALONE = "leave out the task multilabel to learn one class or number per example"
 MOST_CLASSES = 20  # whole numbers of more different values than that are taken for amounts
 
@@ -40,7 +40,8 @@ def arrays(
       x: images ``uint8[n, height, width, channels]`` (or ``[n, height, width]``, grey), or numbers
         ``float[n, features]`` or ``float[n, height, width, channels]``.
       y: class of each example, whole numbers or strings; or floats, which are numbers for regression; or a matrix
-        ``[n, labels]`` of 0 and 1 (of any numeric type or bool) for a multi-label task; or masks ``[n, height, width]``
+        ``[n, labels]`` of 0 and 1 (of any numeric type or bool) for a multi-label task; or a matrix ``[n, numbers]`` of
+        other floats, to be predicted together (the task multitarget); or masks ``[n, height, width]``
         for segmentation, the class of each pixel, and 255 where nobody knows; None if unknown.
       class_names: with whole numbers `y`, the name of class 0, 1, …; by default the values found in `y`, sorted. With a
         matrix, the names of its columns; by default "0", "1", …
@@ -158,11 +159,13 @@ def to_labels(
     """What a source holds as `labels` and `class_names`.
 
     Args:
-      y: whole numbers, strings or floats ``[n]``, or 0 and 1 ``[n, labels]``; or None.
+      y: whole numbers, strings or floats ``[n]``, or 0 and 1 ``[n, labels]``, or numbers ``[n, numbers]``; or None.
       class_names: see `arrays`.
       task: ``"classification"`` gives ``int32[n]`` from 0 (floats have to be whole; 2.0 is called "2"),
-        ``"multilabel"`` ``uint8[n, labels]``, ``"regression"`` ``float32[n]`` without names. ``"auto"`` is multilabel
-        for a matrix of two or more columns, regression for floats without `class_names`, else classification.
+        ``"multilabel"`` ``uint8[n, labels]``, ``"regression"`` ``float32[n]`` without names,
+        ``"multitarget"`` ``float32[n, numbers]``. ``"auto"`` is multitarget for a matrix of floats that are not all
+        whole, multilabel for another one of two or more columns, regression for floats without `class_names`, else
+        classification.
       name: of the source, for messages.
 
     Raises:
@@ -179,6 +182,8 @@ def to_labels(
     except ValueError as error:  # rows of different length
         raise InputError(f"{name}: y is no array ({error}); expected a label per example") from error
     kind = y.dtype.kind
+    if task == "multitarget" or (task == "auto" and y.ndim == 2 and kind == "f" and _has_fractions(y)):
+        return _several_numbers(y, names, name)
     if task == "multilabel" or (task == "auto" and y.ndim == 2 and y.shape[1] > 1):
         return _multilabel(y, names, name)
     what, kinds = {
@@ -213,6 +218,10 @@ def to_labels(
     return y.astype(np.int32), names
 
 
+def _has_fractions(y: np.ndarray) -> bool:
+    return bool((np.isfinite(y) & (y != np.round(y))).any())
+
+
 def _multilabel(y: np.ndarray, names: tuple[str, ...], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
     remedy = ALONE if y.ndim == 1 else SEVERAL
     if y.ndim not in (1, 2) or y.shape[1:] == (0,) or y.dtype.kind not in "uibf":
@@ -229,10 +238,22 @@ def _multilabel(y: np.ndarray, names: tuple[str, ...], name: str) -> tuple[np.nd
     return y.astype(np.uint8), names
 
 
+def _several_numbers(y: np.ndarray, names: tuple[str, ...], name: str) -> tuple[np.ndarray, tuple[str, ...]]:
+    if y.ndim != 2 or not y.shape[1] or y.dtype.kind not in "uibf":
+        raise InputError(
+            f"{name}: y is {y.dtype}{list(y.shape)}; expected a matrix [n, numbers] for the task multitarget; leave "
+            "the task out to learn one class or number per example"
+        )
+    names = names or tuple(map(str, range(y.shape[1])))
+    if len(names) != y.shape[1]:
+        raise InputError(f"{name}: y has {y.shape[1]} columns but class_names has {len(names)}; they must match")
+    return _numbers(y, name), names
+
+
 def _numbers(y: np.ndarray, name: str) -> np.ndarray:
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinity
         y = y.astype(np.float32)
-    if len(bad := np.flatnonzero(~np.isfinite(y))):
+    if len(bad := np.flatnonzero(~np.isfinite(y.reshape(len(y), -1)).all(1))):
         raise InputError(
             f"{name}: y holds NaN or infinity (as float32) in {len(bad)} of {len(y)} examples, the first at index "
             f"{bad[0]}; remove them"

@@ -16,6 +16,8 @@ from jaxdl.report.predictions import first_places
 from jaxdl.report.residuals import show_residuals
 from jaxdl.report.saliency import show_explained
 from jaxdl.report.shown import Shown
+from jaxdl.report.targets import TITLE as TARGETS
+from jaxdl.report.targets import show_targets
 from jaxdl.report.trust import (
     CONFIDENCE,
     show_classes,
@@ -81,6 +83,11 @@ def labels(shown: Shown) -> list[Section]:
     return [section(LABELS, lambda: show_labels(shown.predictions))]
 
 
+def targets(shown: Shown) -> list[Section]:
+    """Each number of several, with how sure its scores are."""
+    return [section(TARGETS, lambda: show_targets(shown.predictions))]
+
+
 def saliency(shown: Shown) -> list[Section]:
     """Where the networks looked; a page that compares several methods has none of them."""
     return [section("Where it looked", lambda: show_explained(shown.run))] if shown.run else []
@@ -105,6 +112,7 @@ SECTIONS: dict[str, Callable[[Shown], Sequence[Section]]] = {
     "wrong": wrong,
     "residuals": residuals,
     "labels": labels,
+    "targets": targets,
     "pixels": pixels,
     "overlays": overlays,
     "saliency": saliency,

@@ -9,6 +9,7 @@ from jaxdl.models.staged import Staged
 from jaxdl.tasks.classification import Classification
 from jaxdl.tasks.metric import Metric
 from jaxdl.tasks.multilabel import MultiLabel
+from jaxdl.tasks.multitarget import MultiTarget
 from jaxdl.tasks.regression import Regression
 from jaxdl.tasks.segmentation import Segmentation
 from jaxdl.tasks.task import Constants, Metrics, Task
@@ -20,6 +21,7 @@ __all__ = [
     "Metric",
     "Metrics",
     "MultiLabel",
+    "MultiTarget",
     "Regression",
     "Segmentation",
     "Task",
@@ -31,7 +33,9 @@ __all__ = [
 ]
 
 # Where nothing is said, the first whose targets these could be is asked.
-TASKS: dict[str, type[Task]] = {task.name: task for task in (Classification, MultiLabel, Regression, Segmentation)}
+TASKS: dict[str, type[Task]] = {
+    task.name: task for task in (Classification, MultiLabel, Regression, MultiTarget, Segmentation)
+}
 
 
 def register_task(task: type[Task]) -> type[Task]:
@@ -75,7 +79,8 @@ def choose_task(source: Any, task: Task | str | None = None, metrics: Metrics = 
         if kind is None:
             raise InputError(
                 f"the labels of {source.name} are no whole numbers (classes), no floats (regression), no matrix of 0 "
-                f"and 1 (multi-label) and no masks (segmentation); name the task, of {', '.join(TASKS)} or your own"
+                "and 1 (multi-label) or of floats (multitarget) and no masks (segmentation); name the task, of "
+                f"{', '.join(TASKS)} or your own"
             )
         found = kind.of(targets, names)
     else:

@@ -26,7 +26,8 @@ def _spread_and_error(record: Record) -> np.ndarray:
     return np.stack([np.square(_error(record)), target, np.square(target), np.ones_like(target)], 1)
 
 
-def _r2(sums: np.ndarray) -> np.ndarray:
+def r2_of(sums: np.ndarray) -> np.ndarray:
+    """R² for sums ``[..., 4]`` of squared error, target, squared target and 1; NaN where all targets are alike."""
     error, target, square, count = np.moveaxis(sums, -1, 0)
     spread = square - np.square(target) / count
     # targets that are all alike leave no more than rounding
@@ -40,7 +41,7 @@ METRICS: Mapping[str, Metric] = {
         Sums(
             "r2",
             columns=_spread_and_error,
-            combine=_r2,
+            combine=r2_of,
             bounds=(-np.inf, 1.0),
             scale="distance",
             undefined="a fold tests examples with a single target, which has no variance",

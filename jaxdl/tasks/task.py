@@ -312,6 +312,10 @@ class Task:
         """Each answer as a Pillow image, to be written to a file. Raises InputError unless it `DRAWS`."""
         raise InputError(f"predictions of {self.name} are no pictures")
 
+    def target_columns(self, targets: Tree) -> dict[str, list[Any]]:
+        """Columns of a frame with each target."""
+        return {"target": self.target_words(targets)}
+
     def target_words(self, targets: Tree) -> list[Any]:
         """Each target as a table writes it."""
         return np.asarray(targets).tolist()

@@ -102,7 +102,7 @@ class Predictions(Shown):
 
         columns = frame_columns(self.task, self.outputs)
         if self.targets is not None:
-            columns["target"] = self.task.target_words(self.targets)
+            columns |= self.task.target_columns(self.targets)
         if self.seen is not None:
             columns["seen"] = self.seen
         index = pd.RangeIndex(len(self)) if self.names is None else list(self.names)

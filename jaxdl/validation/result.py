@@ -185,7 +185,7 @@ class Result(Shown, Saved):
         held = self.out_of_fold
         columns = {"example": held.index, "fold": held.fold}
         columns |= {} if held.group is None else {"group": held.group}
-        columns["target"] = self.asked.target_words(held.target)
+        columns |= self.asked.target_columns(held.target)
         return pd.DataFrame(columns | frame_columns(self.asked, held.kept, decisions=self.outputs == DECISION_VALUES))
 
     def _facts(self) -> dict[str, Any]:

@@ -128,10 +128,12 @@ def known():
 
 NAMES = ("none", "one", "two")
 LABELS = np.stack([DIGIT > 0, IMAGES.mean((1, 2, 3)) > np.median(IMAGES.mean((1, 2, 3)))], 1).astype(np.uint8)
+MEANS = np.stack([100 + IMAGES.mean((1, 2, 3)), 0.01 * IMAGES[:, 2:5].mean((1, 2, 3))], 1)
 TARGETS = {
     "classification": (DIGIT.astype(np.int32), NAMES),
     "multilabel": (LABELS, ("some", "dark")),
     "regression": ((100 + IMAGES.mean((1, 2, 3))).astype(np.float32), ()),
+    "multitarget": (MEANS.astype(np.float32), ("all", "middle")),
     "clock": (DIGIT.astype(np.float32), ()),
 }
 INPUTS = {"image": IMAGES, "table": ROWS, "raw": RAW}
@@ -165,7 +167,7 @@ def write_table(path, first, rows, task):
     lines = [",".join(map(str, [*row, *said])) for row, said in zip(rows, words, strict=True)]
     path.write_text("\n".join([",".join([*first, *columns]), *lines]))
     kind = "regression" if task == "clock" else task
-    return data.csv(path, columns if task == "multilabel" else None, task=kind)
+    return data.csv(path, columns if len(columns) > 1 else None, task=kind)
 
 
 def make_source(task, kind, modality, folder):
@@ -191,6 +193,7 @@ CASES = [
     ("multilabel", "table", "table"),
     ("regression", "arrays", "table"),
     ("clock", "own", "raw"),
+    ("multitarget", "table", "table"),
     ("classification", "arrays", "image"),
     ("classification", "table", "table"),
     ("classification", "own", "raw"),
@@ -200,12 +203,15 @@ CASES = [
     ("regression", "folder", "image"),
     ("regression", "table", "table"),
     ("regression", "own", "raw"),
+    ("multitarget", "folder", "image"),
+    ("multitarget", "arrays", "raw"),
+    ("multitarget", "own", "table"),
     ("clock", "folder", "image"),
     ("clock", "arrays", "table"),
     ("clock", "table", "table"),
     ("clock", "own", "image"),
 ]
-QUICK = 4  # one of each task, source and preprocessing
+QUICK = 5  # one of each task, source and preprocessing
 
 
 def test_the_cases_are_all_pairs():
