@@ -2,10 +2,12 @@
 
 import json
 import shlex
+import shutil
 
 import numpy as np
 import pytest
 from command_line import call, jaxdl_command, refused
+from PIL import Image
 
 import jaxdl
 from jaxdl import data
@@ -111,6 +113,27 @@ def test_the_page_says_the_same(home, told):
     for title in ("The answer", "The same by hand", "Which classes are confused", "How this was made"):
         assert f">{title}<" in page
     assert f'{kept["chosen"]} <span class="tag">recommended</span>' in page
+
+
+def test_an_unseen_part_is_scored_and_may_hold_no_copies(home, tmp_path):
+    """On images of a folder with val/, against predict; a copy in val/ is refused before anything is trained."""
+    random = np.random.default_rng(0)
+    for split, count in (("train", 8), ("val", 5)):
+        for label, name in enumerate(("dark", "light")):
+            (tmp_path / "photos" / split / name).mkdir(parents=True)
+            for i in range(count):
+                pixels = np.clip(random.normal(90 + 70 * label, 50, (8, 8)), 0, 255).astype(np.uint8)
+                Image.fromarray(pixels).save(tmp_path / "photos" / split / name / f"{i}.png")
+    line = f"recommend --data {tmp_path}/photos --init parent --folds 2 --epochs 2 --methods probe --out"
+    said = " ".join(jaxdl_command(f"{line} {tmp_path}/run").split())
+    told = json.loads((tmp_path / "run" / "recommendation.json").read_text())["unseen"]
+    val = data.folder(tmp_path / "photos", "val")
+    truth = jaxdl.predict(jaxdl.restore(tmp_path / "run" / "checkpoint"), val).accuracy
+    assert (told["examples"], told["estimate"]) == (10, truth)
+    assert 0 <= told["low"] <= truth <= told["high"] <= 1
+    assert "On the 10 examples" in said
+    shutil.copy(tmp_path / "photos/train/dark/0.png", tmp_path / "photos/val/dark/9.png")
+    assert "duplicates" in refused(f"{line} {tmp_path}/other")
 
 
 def test_a_finished_run_is_left_and_other_options_are_refused(home, told):

@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from jaxdl import data as sources
 from jaxdl.cli_options import (
     Debug,
     Dividing,
@@ -20,11 +21,15 @@ from jaxdl.cli_options import (
 )
 from jaxdl.commands.by_hand import words_of_examples, words_of_plan, words_of_running, words_of_start
 from jaxdl.commands.console import console, errors
-from jaxdl.commands.run import Begun, about_command, open_run
-from jaxdl.report.recommend import left_out_said, luck_said, table_of, verdict, words_said
+from jaxdl.commands.run import Begun, about_command, open_run, without_broken
+from jaxdl.data.source import Source
+from jaxdl.report.recommend import left_out_said, luck_said, table_of, unseen_said, verdict, words_said
 from jaxdl.report.units import score_metric
+from jaxdl.tasks.examples import load_examples
 from jaxdl.training.plan import Plan
+from jaxdl.training.predict import predict
 from jaxdl.training.resume import note_finished
+from jaxdl.validation.leakage.checks import check_validation
 from jaxdl.validation.recommend.recommend import (
     CHECKPOINT,
     METHODS,
@@ -33,7 +38,9 @@ from jaxdl.validation.recommend.recommend import (
     Recommending,
     recommend,
 )
+from jaxdl.validation.result import finite
 from jaxdl.validation.splits import SPLIT
+from jaxdl.validation.statistics.unseen import score_on_unseen
 from jaxdl.weights.files import write_text
 
 SCORED, FITTED = "by-hand", "by-hand-checkpoint"  # names of --out in the commands that do the same by hand
@@ -60,6 +67,7 @@ def recommend_command(
     """
     asked, begin = Recommending(**vars(recommending)), time.perf_counter()
     with open_run(out, "recommend", subject, running, logs=False) as begun:
+        unseen = _unseen_part(begun)
         with errors.status("starting") as status:
 
             def say(text: str) -> None:
@@ -78,13 +86,34 @@ def recommend_command(
         lines = by_hand(found, begun)
         with begun.result(RECOMMENDATION) as made:
             found.write_to(made)
-            told = found.as_dict() | {"by_hand": lines}
-            write_text(made / RECOMMENDATION, json.dumps(told, indent=1) + "\n")
+            told = found.as_dict() | {"by_hand": lines, "unseen": _on_unseen(found, unseen)}
+            write_text(made / RECOMMENDATION, json.dumps(finite(told), indent=1) + "\n")
             for candidate in found.tried.values():
                 about = about_command("cross-validate", subject.init, subject.data, subject.task, subject.masks)
                 note_finished(made / METHODS / candidate.folder, about)
         begun.finish()
         _tell(found, told, begun.run.path)
+
+
+def _unseen_part(begun: Begun) -> Source | None:
+    """val/, where the data is a folder that has one; leaks between it and the examples are refused."""
+    data, task = begun.subject.data, begun.subject.task
+    if "val" not in sources.parts_of(data, task):
+        return None
+    unseen, broken = without_broken(load_examples(f"{data}:val", task, masks=begun.subject.masks), begun.running)
+    begun.broken += broken
+    for leak in check_validation(begun.network, begun.source, unseen, allow=begun.execution.allow):
+        console.print(f"Caution: {leak.said}", soft_wrap=True, highlight=False)
+    return unseen
+
+
+def _on_unseen(found: Recommendation, unseen: Source | None) -> dict[str, Any] | None:
+    """What the checkpoint scores on them, with an interval."""
+    if unseen is None:
+        return None
+    predictions = predict(found.checkpoint, unseen)
+    score = score_on_unseen(found.result.asked, predictions.outputs, predictions.targets, unseen.groups)
+    return None if score is None else {"name": unseen.name, "examples": len(unseen), **score.as_dict()}
 
 
 def by_hand(found: Recommendation, begun: Begun) -> list[str]:
@@ -123,7 +152,12 @@ def _tell(found: Recommendation, told: dict[str, Any], out: Path) -> None:
     console.print(table)
     console.print(verdict(told, found.results), style="bold", highlight=False)
     metric = score_metric(found.result)
-    for text in (luck_said(told, found.results), words_said(metric), *left_out_said(told)):
+    for text in (
+        unseen_said(told, found.results),
+        luck_said(told, found.results),
+        words_said(metric),
+        *left_out_said(told),
+    ):
         if text:
             console.print(text, highlight=False)
     console.print("The same by hand:")

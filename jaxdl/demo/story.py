@@ -21,6 +21,7 @@ from jaxdl.training.execution import Execution
 from jaxdl.training.features import DataStore
 from jaxdl.training.predict import predict
 from jaxdl.validation.result import Result
+from jaxdl.validation.statistics.unseen import score_on_unseen
 from jaxdl.weights.checkpoint import Checkpoint, environment, save
 from jaxdl.weights.files import check_free
 
@@ -161,7 +162,7 @@ def tell(out: str | Path, tour: Tour, *, allow: Iterable[str] = (), say: Say = l
     execution = Execution(progress=False, allow=allow, store=DataStore(batch_size=32))
     out, clock = _make_room(Path(out).expanduser().absolute()), Stopwatch()
     made = tour.prepare(out, clock, say)
-    results, refitted, right = {}, {}, {}
+    results, refitted, right, reach = {}, {}, {}, {}
     for name, method in tour.methods.items():
         init, how = made.parent, execution
         if name == SCRATCH:
@@ -173,9 +174,11 @@ def tell(out: str | Path, tour: Tour, *, allow: Iterable[str] = (), say: Say = l
         say(f"{name}: refit on all {len(made.labelled)}, score on {len(made.unseen)} unseen images")
         with clock.measure("refit and score"):
             refitted[name] = refit()
-            right[name] = predict(refitted[name], made.unseen).predicted == made.unseen.targets()
+            told = predict(refitted[name], made.unseen)
+            right[name] = told.predicted == told.targets
+            found = score_on_unseen(told.task.scored_by("accuracy"), told.outputs, told.targets)
+            reach[name] = (found.low, found.high)
     truth = {name: float(hits.mean()) for name, hits in right.items()}
-    reach = {name: share_interval(hits) for name, hits in right.items()}
     best = next(row["method"] for row in results_table(results) if row["best"])
     save(refitted[best], out / "best")
 
@@ -192,15 +195,6 @@ def tell(out: str | Path, tour: Tour, *, allow: Iterable[str] = (), say: Say = l
     found = Demo(results, truth, reach, gain, best, refitted[best], clock.parts, made)
     _write_summary(out, found.as_dict())
     return found
-
-
-def share_interval(right: np.ndarray) -> tuple[float, float]:
-    """Ends of the 95 % interval of an accuracy, by Wilson (1927), for ``bool[n]``: the network is taken as it is."""
-    count, z = len(right), NormalDist().inv_cdf(0.975)
-    share, square = float(np.mean(right)), z**2 / count
-    centre = (share + square / 2) / (1 + square)
-    half = np.sqrt(square * share * (1 - share) + square**2 / 4) / (1 + square)
-    return max(0.0, float(centre - half)), min(1.0, float(centre + half))
 
 
 def paired_gain(right: np.ndarray, other: np.ndarray) -> tuple[float, float, float]:

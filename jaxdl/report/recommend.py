@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from jaxdl.report.table import baseline_rows
 from jaxdl.report.units import in_percent, measure, score_metric
 from jaxdl.tasks import Metric
 from jaxdl.tasks.metric import percent
@@ -13,7 +14,10 @@ Told = Mapping[str, Any]  # as of `Recommendation.as_dict`
 
 
 def table_of(told: Told, results: Mapping[str, Result]) -> tuple[list[str], list[list[str]]]:
-    """Headers and cells: a line for each method that was tried, from the simplest. Shares are in percent."""
+    """Headers and cells: a line for each method that was tried, from the simplest, then what it is to be held against.
+
+    Shares are in percent.
+    """
     level = percent(LEVEL, decimals=0)
     headers = ["method", told["metric"], f"{level} interval", "difference to the best", "seconds"]
     lines = []
@@ -23,6 +27,9 @@ def table_of(told: Told, results: Mapping[str, Result]) -> tuple[list[str], list
         seconds = f"{row['seconds']:.1f}" if row["seconds"] < 100 else f"{row['seconds']:.0f}"
         difference = difference_said(metric, row["difference"])
         lines.append([row["name"], measure(metric, row["mean"], row["std"]), ends, difference, seconds])
+    lines += [
+        [row["method"], measure(row["score"], row["mean"], row["std"]), "–", "–", "–"] for row in baseline_rows(results)
+    ]
     return headers, lines
 
 
@@ -83,6 +90,18 @@ def luck_said(told: Told, results: Mapping[str, Result]) -> str:
     return (
         f"{said}: {found} of all held-out examples together, where {expected} is to be expected without that luck "
         "(BBC-CV, Tsamardinos et al. 2018). A simpler method that was chosen for not being beaten is affected less."
+    )
+
+
+def unseen_said(told: Told, results: Mapping[str, Result]) -> str:
+    """What the checkpoint scores on examples that no fold has seen; "" where there were none."""
+    if not (found := told.get("unseen")):
+        return ""
+    metric = score_metric(results[told["chosen"]])
+    low, high = (_number(metric, found[end]) for end in ("low", "high"))
+    return (
+        f"On the {found['examples']} examples of {found['name']}, which had no part in any of this, the checkpoint's "
+        f"{metric.name} is {measure(metric, found['estimate'])} (95 % interval {low} to {high})."
     )
 
 

@@ -9,7 +9,7 @@ from jaxdl.report.answer import show_facts, show_scores
 from jaxdl.report.learning_curve import curve_rows, draw_learning_curve, meaning, outlook
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
 from jaxdl.report.probe import draw_grid, head_rows
-from jaxdl.report.recommend import left_out_said, luck_said, table_of, verdict, words_said
+from jaxdl.report.recommend import left_out_said, luck_said, table_of, unseen_said, verdict, words_said
 from jaxdl.report.sections import task_sections
 from jaxdl.report.shown import Shown
 from jaxdl.report.table import baseline_rows, describe_environment, flat_plan, how_made, left_out, plain, uneven
@@ -133,7 +133,8 @@ def _recommendation(path: Path) -> Study:
     lines = [[escaped(cell) for cell in line] for line in lines]
     lines[names.index(chosen)][0] += ' <span class="tag">recommended</span>'
     table = make_table([escaped(h) for h in headers], lines, "numbers answer", names.index(chosen))
-    said = f"<p><b>{escaped(verdict(told, results))}</b></p><p>{escaped(luck_said(told, results))}</p>"
+    rest = filter(None, (unseen_said(told, results), luck_said(told, results)))
+    said = f"<p><b>{escaped(verdict(told, results))}</b></p>" + "".join(f"<p>{escaped(text)}</p>" for text in rest)
     how = note(
         f"{words_said(score_metric(results[chosen]))} A method beats another where this interval leaves out zero. "
         f"Each is a result of its own: jaxdl report RUN/{METHODS}/NAME makes its page."

@@ -16,7 +16,7 @@ from jaxdl.models.variables import walk_shapes
 from jaxdl.tasks import Metrics, Task, choose_task
 from jaxdl.training.display import watched
 from jaxdl.training.execution import Execution
-from jaxdl.training.features import DataStore
+from jaxdl.training.features import DataStore, kept
 from jaxdl.training.plan import Plan
 from jaxdl.training.prepare import prepare
 from jaxdl.training.setup import Init, Setup, choose_preprocessing
@@ -124,7 +124,12 @@ def run_folds(asked: Folds, execution: Execution) -> Result:
         check_method(method, count)
     result = train_folds(asked, execution)
     train, test = ([part[row["fold"]] for row in result.folds] for part in (split.train, split.test))
-    result = with_baselines(result, source.targets(), train, grow_trees(source, result.asked, train, test))
+    trees = kept(
+        execution.store,
+        lambda: ("trees", source.fingerprint(), source.columns, str(asked.task.plain()), split.sha256, *_chosen(asked)),
+        lambda: grow_trees(source, result.asked, train, test),
+    )
+    result = with_baselines(result, source.targets(), train, trees)
     if method != "nested":
         return summarised(result, source.groups, method)
 

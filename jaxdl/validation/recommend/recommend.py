@@ -356,9 +356,9 @@ class Trials:
             why = "no time was left to try it; the methods before it, which train less, took up to so long"
             self.left_out.append(LeftOut(candidate.name, why, longest * share))
             return None
-        self.say(f"{candidate.name}: a trial of its speed")
         seconds = self.of_kind.get(candidate.kind)
         if seconds is None:
+            self.say(f"{candidate.name}: a trial of its speed")
             parts, plan = self.split.train, candidate.method
             seconds = estimate_seconds(self.init, self.source, plan, parts, self.task, self.execution)
         self.estimates[candidate.name] = seconds
