@@ -112,7 +112,8 @@ def _on_unseen(found: Recommendation, unseen: Source | None) -> dict[str, Any] |
     if unseen is None:
         return None
     predictions = predict(found.checkpoint, unseen)
-    score = score_on_unseen(found.result.asked, predictions.outputs, predictions.targets, unseen.groups)
+    trained = found.result.data["examples"]
+    score = score_on_unseen(found.result.asked, predictions.outputs, predictions.targets, trained, unseen.groups)
     return None if score is None else {"name": unseen.name, "examples": len(unseen), **score.as_dict()}
 
 

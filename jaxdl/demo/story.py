@@ -176,7 +176,7 @@ def tell(out: str | Path, tour: Tour, *, allow: Iterable[str] = (), say: Say = l
             refitted[name] = refit()
             told = predict(refitted[name], made.unseen)
             right[name] = told.predicted == told.targets
-            found = score_on_unseen(told.task.scored_by("accuracy"), told.outputs, told.targets)
+            found = score_on_unseen(told.task.scored_by("accuracy"), told.outputs, told.targets, len(made.labelled))
             reach[name] = (found.low, found.high)
     truth = {name: float(hits.mean()) for name, hits in right.items()}
     best = next(row["method"] for row in results_table(results) if row["best"])

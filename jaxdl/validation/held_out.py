@@ -9,7 +9,6 @@ import numpy as np
 from jaxdl.data.content import hash_indices
 from jaxdl.data.source import Source, arrange_columns
 from jaxdl.models import describe
-from jaxdl.tasks.metric import NoInterval
 from jaxdl.training.execution import Execution
 from jaxdl.training.predict import predict
 from jaxdl.training.setup import Init
@@ -17,8 +16,8 @@ from jaxdl.training.transfer import Trained, validation_targets
 from jaxdl.validation.baselines import grow_trees, with_baselines
 from jaxdl.validation.crossval import describe_init
 from jaxdl.validation.result import OutOfFold, Result, finite
-from jaxdl.validation.statistics.intervals import POOLED, made_interval, out_of_fold
 from jaxdl.validation.statistics.metrics import measure
+from jaxdl.validation.statistics.unseen import of_network
 from jaxdl.weights.checkpoint import environment
 
 HELD_OUT = "held_out"  # the folder of the result in that of the run, and the kind of its split
@@ -92,12 +91,7 @@ def _leaves(tree: Any) -> list[Any]:
 def held_out_interval(result: Result) -> dict[str, Any] | None:
     """For the score of this very network on new examples of the same kind; None where there is nothing to make it from.
 
-    As `statistics.intervals.out_of_fold` without what it adds for other training parts: of a share Wilson's interval.
+    See `statistics.unseen.of_network`.
     """
-    sample = result.sample()
-    if isinstance(sample.metric, NoInterval) or sample.units < 2 or not np.isfinite(sample.pooled_score):
-        return None
-    ends = out_of_fold(sample.metric, sample.pooled_score, sample.variance, sample.units, 0.0, LEVEL)
-    if not np.isfinite(ends).all():
-        return None
-    return made_interval(sample, ends, LEVEL, "held-out", sample.pooled_score, POOLED).as_dict()
+    found = of_network(result.sample(), LEVEL)
+    return None if found is None else found.as_dict()

@@ -12,10 +12,11 @@ def test_of_an_accuracy_it_is_wilsons():
     random = np.random.default_rng(0)
     targets = random.integers(0, 2, 400)
     logits = random.normal(size=(400, 2)).astype(np.float32) + 1.5 * np.eye(2, dtype=np.float32)[targets]
-    found = score_on_unseen(Classification(("a", "b")), logits, targets)
+    found = score_on_unseen(Classification(("a", "b")), logits, targets, 50)
     right = int((logits.argmax(1) == targets).sum())
     expected = binomtest(right, 400).proportion_ci(0.95, method="wilson")
     assert found.estimate == right / 400
+    assert "50 examples" in found.about
     np.testing.assert_allclose([found.low, found.high], expected, atol=1e-3)
 
 
@@ -27,7 +28,7 @@ def test_groups_are_taken_whole():
     targets = np.zeros(400, int)
     logits = np.stack([np.where(right, 1.0, -1.0), np.zeros(400)], 1).astype(np.float32)
     task = Classification(("a", "b"))
-    apart, whole = (score_on_unseen(task, logits, targets, given) for given in (None, groups))
+    apart, whole = (score_on_unseen(task, logits, targets, 50, given) for given in (None, groups))
     assert whole.estimate == apart.estimate == right.mean()
     wilson = binomtest(int(right[::10].sum()), 40).proportion_ci(0.95, method="wilson")
     np.testing.assert_allclose([whole.low, whole.high], wilson, atol=0.02)
@@ -39,11 +40,11 @@ def test_of_an_error_it_is_students_on_the_scale_of_its_logarithm():
     targets = random.normal(size=200).astype(np.float32)
     predicted = (targets + random.normal(size=200)).astype(np.float32)
     errors = np.abs(predicted - targets)
-    found = score_on_unseen(Regression().scored_by("mae"), predicted[:, None], targets)
+    found = score_on_unseen(Regression().scored_by("mae"), predicted[:, None], targets, 50)
     assert found.estimate == pytest.approx(errors.mean())
     half = t.ppf(0.975, 199) * sem(errors) / errors.mean()
     np.testing.assert_allclose([found.low, found.high], errors.mean() * np.exp([-half, half]), rtol=5e-3)
 
 
 def test_of_a_single_example_there_is_none():
-    assert score_on_unseen(Classification(("a", "b")), np.ones((1, 2), np.float32), np.zeros(1, int)) is None
+    assert score_on_unseen(Classification(("a", "b")), np.ones((1, 2), np.float32), np.zeros(1, int), 50) is None
