@@ -136,9 +136,10 @@ def test_an_unseen_part_is_scored_and_may_hold_no_copies(home, tmp_path):
     assert "duplicates" in refused(f"{line} {tmp_path}/other")
 
 
-def test_a_finished_run_is_left_and_other_options_are_refused(home, told):
-    code, out, err = call(f"{COMMON} --out run --methods probe frozen full")
-    assert code == 0, out + err
+def test_a_finished_run_is_told_again_and_other_options_are_refused(home, told):
+    again = jaxdl_command(f"{COMMON} --out run --methods probe frozen full")
+    assert told[told.index("  method") :].partition("The same by hand")[0] in again
+    assert commands(again) == commands(told)
     assert "methods" in call(f"{COMMON} --out run --methods probe")[2]
 
 

@@ -3,6 +3,7 @@
 import json
 import shlex
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,9 +37,10 @@ from jaxdl.validation.recommend.recommend import (
     RECOMMENDATION,
     Recommendation,
     Recommending,
+    read_recommendation,
     recommend,
 )
-from jaxdl.validation.result import finite
+from jaxdl.validation.result import Result, finite
 from jaxdl.validation.splits import SPLIT
 from jaxdl.validation.statistics.unseen import score_on_unseen
 from jaxdl.weights.files import write_text
@@ -66,7 +68,9 @@ def recommend_command(
       debug: show the traceback of an error.
     """
     asked, begin = Recommending(**vars(recommending)), time.perf_counter()
-    with open_run(out, "recommend", subject, running, logs=False) as begun:
+    again = lambda begun: _tell(*read_recommendation(begun.run.path))  # noqa: E731
+    kept = f"results, {CHECKPOINT}/"
+    with open_run(out, "recommend", subject, running, logs=False, tell=again, kept=kept) as begun:
         unseen = _unseen_part(begun)
         with errors.status("starting") as status:
 
@@ -83,16 +87,15 @@ def recommend_command(
                 execution=begun.execution.replace(progress=False),
                 say=say,
             )
-        lines = by_hand(found, begun)
+        told = found.as_dict() | {"by_hand": by_hand(found, begun, out), "unseen": _on_unseen(found, unseen)}
+        _tell(told, found.results)
         with begun.result(RECOMMENDATION) as made:
             found.write_to(made)
-            told = found.as_dict() | {"by_hand": lines, "unseen": _on_unseen(found, unseen)}
             write_text(made / RECOMMENDATION, json.dumps(finite(told), indent=1) + "\n")
             for candidate in found.tried.values():
                 about = about_command("cross-validate", subject.init, subject.data, subject.task, subject.masks)
                 note_finished(made / METHODS / candidate.folder, about)
         begun.finish()
-        _tell(found, told, begun.run.path)
 
 
 def _unseen_part(begun: Begun) -> Source | None:
@@ -117,12 +120,12 @@ def _on_unseen(found: Recommendation, unseen: Source | None) -> dict[str, Any] |
     return None if score is None else {"name": unseen.name, "examples": len(unseen), **score.as_dict()}
 
 
-def by_hand(found: Recommendation, begun: Begun) -> list[str]:
+def by_hand(found: Recommendation, begun: Begun, out: Path) -> list[str]:
     """The command lines that score the chosen method on the same folds, and fit it to all examples."""
     chosen, subject = found.chosen, begun.subject
     start = words_of_start(begun.network, subject.init)
     common = [*start, *words_of_examples(subject), *words_of_running(begun.running)]
-    folds = ["--splitter", str(begun.run.path / METHODS / chosen.folder / SPLIT)]
+    folds = ["--splitter", str(out / METHODS / chosen.folder / SPLIT)]
     if not isinstance(chosen.method, Plan):
         seed = ["--seed", str(chosen.method.seed)] if chosen.method.seed else []
         heads = ["--heads", *chosen.method.heads, *seed, "--save-best", FITTED]
@@ -135,12 +138,12 @@ def by_hand(found: Recommendation, begun: Begun) -> list[str]:
     ]
 
 
-def _tell(found: Recommendation, told: dict[str, Any], out: Path) -> None:
+def _tell(told: Mapping[str, Any], results: Mapping[str, Result]) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
 
-    headers, lines = table_of(told, found.results)
+    headers, lines = table_of(told, results)
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     for place, header in enumerate(headers):
         side = "left" if place == 0 else "right"
@@ -151,17 +154,16 @@ def _tell(found: Recommendation, told: dict[str, Any], out: Path) -> None:
         cells = [("* " if chosen else "  ") + line[0], *line[1:]]
         table.add_row(*map(Text, cells), style="bold" if chosen else "")
     console.print(table)
-    console.print(verdict(told, found.results), style="bold", highlight=False)
-    metric = score_metric(found.result)
+    console.print(verdict(told, results), style="bold", highlight=False)
+    metric = score_metric(results[told["chosen"]])
     for text in (
-        unseen_said(told, found.results),
-        luck_said(told, found.results),
+        unseen_said(told, results),
+        luck_said(told, results),
         words_said(metric),
         *left_out_said(told),
     ):
         if text:
             console.print(text, highlight=False)
     console.print("The same by hand:")
-    for line in told["by_hand"]:
+    for line in told.get("by_hand") or ():
         console.print(f"  {line}", soft_wrap=True, highlight=False)
-    console.print(f"checkpoint in {out / CHECKPOINT}, results and report.html in {out}", soft_wrap=True)

@@ -140,6 +140,20 @@ def choose_layers(layers: Mapping[Path, nn.Module], stages: Sequence[str], named
     return tuple((name, len(np.atleast_1d(module.features))) for name, module in sorted(chosen.items()))
 
 
+def patterns_that_fit(layers: Mapping[Path, nn.Module], head: str) -> list[str]:
+    """Patterns of all layers outside the stage `head` that take an adapter; none where every layer does.
+
+    Raises:
+      InputError: if no layer takes one.
+    """
+    body = {"/".join(path): module for path, module in layers.items() if path[0] != head}
+    if body and not any(map(_why_not, body.values())):
+        return []
+    if not (fitting := _others(body)):
+        raise InputError("no layer of its body takes a low-rank addition")
+    return fitting
+
+
 def _names(pattern: str, layer: str) -> bool:
     """Whether a stage or pattern stands for a layer."""
     return layer.startswith(pattern + "/") or fnmatch.fnmatchcase(layer, pattern)

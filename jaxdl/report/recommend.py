@@ -106,12 +106,14 @@ def unseen_said(told: Told, results: Mapping[str, Result]) -> str:
 
 
 def left_out_said(told: Told) -> list[str]:
-    """A sentence for each method that was left out, with what it would take."""
-    return [f"Left out, {one['name']}: {one['why']}{_time_said(one['seconds'])}." for one in told["left_out"]]
+    """Sentences on the methods that were left out, by the reason, with what they would take."""
+    reasons: dict[str, list[str]] = {}
+    for one in told["left_out"]:
+        reasons.setdefault(one["why"], []).append(one["name"] + _time_said(one["seconds"]))
+    return [f"Left out: {', '.join(names)}; {why}." for why, names in reasons.items()]
 
 
 def _time_said(seconds: float | None) -> str:
     if seconds is None:
         return ""
-    about = f"{seconds:.0f} s" if seconds < 100 else f"{seconds / 60:.0f} minutes"
-    return f" (about {about})"
+    return f" (about {seconds:.0f} s)" if seconds < 100 else f" (about {seconds / 60:.0f} minutes)"

@@ -4,12 +4,16 @@ import dataclasses
 
 import numpy as np
 import pytest
+from flax.traverse_util import flatten_dict
 from scipy.stats import norm, ttest_rel
 from sklearn.datasets import make_classification
 
 import jaxdl
 from jaxdl import data
+from jaxdl.data.preprocessing import ImagePreprocessing
 from jaxdl.errors import InputError
+from jaxdl.models.adapters import choose_layers, layers_of
+from jaxdl.models.initialise import batch_of
 from jaxdl.report.diagnosis import diagnose
 from jaxdl.tasks import Classification
 from jaxdl.training.resume import RunFolder
@@ -85,6 +89,22 @@ def test_plans_freeze_and_add_what_their_names_say(start):
     made, left_out = module.candidates(single, source, parent.task, shared)
     assert "partial" in left_out
     assert "partial" not in {one.kind for one in made}
+
+
+def test_low_rank_additions_leave_grouped_convolutions_alone():
+    """Every convolution of a MobileNet's body gets one but the depthwise ones, which can have none."""
+    images = ImagePreprocessing((16, 16, 3), (0.5,) * 3, (0.2,) * 3)
+    network = jaxdl.from_model(jaxdl.create("mobilenet_v2", 2, depths=(1, 2), width=0.1), images, ("a", "b"))
+    source = data.arrays(np.zeros((4, 16, 16, 3), np.uint8), np.arange(4) % 2, class_names=("a", "b"))
+    made, left_out = module.candidates(network, source, network.task, {"epochs": 1, "batch_size": 2, "seed": 0})
+    assert left_out == {}
+    adapter = next(one.method.parsed_adapter for one in made if one.kind == "lora")
+    params = {"/".join(path[:-1]) for path in flatten_dict(network.variables["params"]) if path[-1] == "kernel"}
+    body = {name for name in params if not name.startswith("head/")}
+    layers = layers_of(network.model, network.variables, batch_of(images.spec()))
+    stages = network.model.stage_names[:-1]
+    chosen = {name for name, _ in choose_layers(layers, stages, adapter.layers)}
+    assert chosen == {name for name in body if not name.endswith("/depthwise")} < body
 
 
 def test_numbers_get_ridge_and_are_recommended_by_their_own_metric(start):
@@ -237,7 +257,8 @@ def test_what_does_not_fit_is_left_out_with_what_it_would_take(start, monkeypatc
 def test_the_first_method_is_run_however_short_the_time(start):
     found = jaxdl.recommend(*start, Recommending(methods=KINDS, epochs=1, minutes=1e-6), folds=3)
     assert list(found.results) == ["logistic head"]
-    assert {one.name for one in found.left_out} == {"frozen body", "full at 0.0001", "full at 0.001"}
+    assert [one.name for one in found.left_out] == ["frozen body", "full at 0.0001", "full at 0.001"]
+    assert all(one.seconds >= found.result.seconds for one in found.left_out)  # they train more
 
 
 def test_a_trial_says_how_long_a_cross_validation_takes(start):

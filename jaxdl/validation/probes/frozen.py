@@ -13,6 +13,7 @@ from jaxdl.data.content import hash_indices
 from jaxdl.data.source import Source, arrange_columns, check_source, subset
 from jaxdl.errors import InputError
 from jaxdl.models import describe, is_own
+from jaxdl.models.initialise import batch_of
 from jaxdl.models.unet import without_skips
 from jaxdl.models.variables import join_variables, split_variables
 from jaxdl.tasks import Metrics, Task, choose_task
@@ -221,9 +222,18 @@ def with_head(
 
 
 def check_head(checkpoint: Checkpoint, source: Source, execution: Execution = Execution()) -> None:  # noqa: B008
-    """Raises InputError unless `with_head` can put a head into the checkpoint: a few examples tell it."""
-    few = subset(arrange_columns(source, checkpoint.card), range(min(8, len(source))))
-    _dense_of_head(checkpoint, extract_features(checkpoint, few, batch_size=8, execution=execution))
+    """Raises InputError unless `with_head` can put a head into the checkpoint.
+
+    The shapes tell it; of a user's own model a few examples do.
+    """
+    if is_own(checkpoint.model):
+        few = subset(arrange_columns(source, checkpoint.card), range(min(8, len(source))))
+        _dense_of_head(checkpoint, extract_features(checkpoint, few, batch_size=8, execution=execution))
+        return
+    example = batch_of(choose_preprocessing(checkpoint, source, execution.image_size).spec())
+    made = jax.eval_shape(lambda v, x: checkpoint.model.apply(v, x, stop="head"), checkpoint.variables, example)
+    widths = [leaf.shape[-1] for leaf in jax.tree.leaves(without_skips(made))]
+    _dense_of_head(checkpoint, np.empty((0, widths[0] if len(widths) == 1 else 0), np.float32))
 
 
 def _dense_of_head(checkpoint: Checkpoint, features: np.ndarray) -> tuple[str, Any]:

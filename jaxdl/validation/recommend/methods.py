@@ -8,6 +8,8 @@ import jax
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.models import describe
+from jaxdl.models.adapters import layers_of, patterns_that_fit
+from jaxdl.models.initialise import batch_of
 from jaxdl.tasks import Task
 from jaxdl.training.execution import Execution
 from jaxdl.training.plan import BODY, Plan
@@ -99,9 +101,21 @@ def candidates(
         left_out[NAMES[PARTIAL]] = f"the body of {describe(init.model)[0]} is a single stage"
     else:
         made += _at_rates(PARTIAL, dataclasses.replace(tuned, freeze_through=inner), BODY_RATES[optimizer])
-    made += _at_rates(LORA, dataclasses.replace(tuned, optimizer="adamw", adapter=f"lora:{RANK}"), LORA_RATES)
+    try:
+        adapter = dataclasses.replace(tuned, optimizer="adamw", adapter=_adapter(init))
+        made += _at_rates(LORA, adapter, LORA_RATES)
+    except InputError as error:
+        left_out[NAMES[LORA]] = str(error)
     made += _at_rates(FULL, tuned, BODY_RATES[optimizer])
     return made, left_out
+
+
+def _adapter(checkpoint: Checkpoint) -> str:
+    """LoRA in every layer of the body that takes it. Raises InputError if none does."""
+    example = batch_of(checkpoint.card.preprocessing.spec())
+    layers = layers_of(checkpoint.model, checkpoint.variables, example)
+    named = patterns_that_fit(layers, checkpoint.model.stage_names[-1])
+    return f"lora:{RANK}" + (f":{','.join(named)}" if named else "")
 
 
 def _at_rates(kind: str, plan: Plan, rates: Sequence[float]) -> list[Candidate]:

@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RECOMMENDATION, METHODS, CHECKPOINT, FIT = "recommendation.json", "methods", "checkpoint", "fit"
+NO_TIME = "no time was left for it"
 LEAST_EPOCHS, LEAST_STEPS = 10, 100  # of a method that trains more than a head, unless said
 
 Say = Callable[[str], None]
@@ -87,7 +88,8 @@ class LeftOut:
     Attributes:
       name: of it.
       why: in words.
-      seconds: that it would take, with the final fit; None where it does not apply or that is not known.
+      seconds: that it would take, with the final fit; of one that was not even timed those of the longest before it,
+        which train less. None where it does not apply.
     """
 
     name: str
@@ -304,6 +306,8 @@ class Trials:
       begin: when it began; what was finished before an interruption counts, too.
       say: see `recommend`.
       results, estimates, left_out: what came of it.
+      before: seconds of what was finished before an interruption.
+      of_kind: seconds of a method by its kind, as measured or else as estimated.
     """
 
     init: Init
@@ -327,52 +331,43 @@ class Trials:
             self.results[name] = dataclasses.replace(load_result(finished), own=self.task)
             self.before += self.results[name].seconds
             return
-        if isinstance(candidate.method, Plan):
-            try:
-                needed = self._needed(candidate)
-            except InputError as error:  # of an adapter for a layer that can have none, for example
-                self.left_out.append(LeftOut(name, str(error)))
-                return
-            if needed is None:
-                return
-        else:
-            self.say(f"{name}: {len(self.split)} folds")
         try:
-            result = self._result(candidate)
+            if isinstance(candidate.method, Plan) and not self._fits(candidate):
+                return
+            self.results[name] = self._result(candidate)
         except Diverged as error:
             self.left_out.append(LeftOut(name, str(error)))
             return
-        self.results[name] = result
-        self.of_kind[candidate.kind] = result.seconds
+        self.of_kind[candidate.kind] = self.results[name].seconds
 
-    def _needed(self, candidate: Candidate) -> float | None:
-        """The seconds that a method will take, with the fit to all examples; None, and left out, if that is too long.
+    def _fits(self, candidate: Candidate) -> bool:
+        """Whether a method fits in the time that is left, with the fit to all examples; if not it is left out.
 
-        The first of all is run however long it takes.
+        The first of all is run however long it takes. Another learning rate takes as long as the first one.
         """
-        share = 1 + len(self.source) / sum(len(part) for part in self.split.train)
-        if self.results and self._left() <= 0:
-            longest = max([*self.of_kind.values(), *self.estimates.values()], default=0.0)
-            why = "no time was left to try it; the methods before it, which train less, took up to so long"
-            self.left_out.append(LeftOut(candidate.name, why, longest * share))
-            return None
+        name, share = candidate.name, 1 + len(self.source) / sum(len(part) for part in self.split.train)
         seconds = self.of_kind.get(candidate.kind)
+        if seconds is None and self.results and self._left() <= 0:  # there is no time for a trial, either
+            least = max(self.of_kind.values()) * share
+            self.left_out.append(LeftOut(name, f"{NO_TIME}, not even to see how much it takes", least))
+            return False
         if seconds is None:
-            self.say(f"{candidate.name}: a trial of its speed")
+            self.say(f"{name}: a trial of its speed")
             parts, plan = self.split.train, candidate.method
             seconds = estimate_seconds(self.init, self.source, plan, parts, self.task, self.execution)
-        self.estimates[candidate.name] = seconds
+            self.of_kind[candidate.kind] = seconds
+        self.estimates[name] = seconds
         if self.results and seconds * share > self._left():
-            why = f"it would take longer than the {self._left():.0f} s that were left"
-            self.left_out.append(LeftOut(candidate.name, why, seconds * share))
-            return None
-        self.say(f"{candidate.name}: {len(self.split)} folds, about {seconds:.0f} s")
-        return seconds
+            self.left_out.append(LeftOut(name, NO_TIME, seconds * share))
+            return False
+        return True
 
     def _left(self) -> float:
         return self.seconds - self.before - (time.perf_counter() - self.begin)
 
     def _result(self, candidate: Candidate) -> Result:
+        seconds = self.estimates.get(candidate.name)
+        self.say(f"{candidate.name}: {len(self.split)} folds" + ("" if seconds is None else f", about {seconds:.0f} s"))
         if isinstance(candidate.method, Plan):
             asked = Folds(self.init, self.source, candidate.method, self.task, self.split)
             return run_part(candidate.folder, asked, self.execution)

@@ -17,7 +17,8 @@ from jaxdl.training.prepare import prepare
 from jaxdl.training.setup import Init, choose_preprocessing
 from jaxdl.training.transfer import executor_of_one, runner_on
 
-TIMED = 2  # calls of the program after the one that compiles it
+TIMED = 3  # calls of the program after the one that compiles it, at most
+ENOUGH = 2.0  # seconds after which no more are timed
 FORWARD = 1 / 3  # of the time of a step: what predicting the same examples takes
 
 
@@ -47,17 +48,18 @@ def estimate_seconds(
     )
     runner, run = runner_on(executor_of_one(setup), setup), setup.run(0)
     state = runner.executor.place_state(jax.tree.map(lambda a: a.copy(), setup.states([run])))
-    taken, begin = 0, time.perf_counter()
+    taken, begin, seconds = 0, 0.0, 0.0
     with contextlib.closing(make_feeds(setup, [run], None)) as feeds:
         calls = itertools.chain.from_iterable(feeds.train(runner, epoch, 0) for epoch in range(plan.epochs))
         for place, (count, batch, shared) in enumerate(itertools.islice(calls, 1 + TIMED)):
             state, _ = runner.step(state, batch, shared)
             jax.block_until_ready(state)
-            if place == 0 and 1 + TIMED > 1:
+            if place == 0:  # it compiled
                 begin = time.perf_counter()
-            else:
-                taken += count
+                continue
+            taken, seconds = taken + count, time.perf_counter() - begin
+            if seconds > ENOUGH:
+                break
     steps = plan.epochs * setup.steps * len(parts)
-    seconds = (time.perf_counter() - begin) / max(taken, 1) * steps
     tested = len(source) / sum(len(part) for part in parts)  # every example is tested once in each measurement
-    return seconds * (1 + FORWARD * tested / plan.eval_every)
+    return seconds / max(taken, 1) * steps * (1 + FORWARD * tested / plan.eval_every)
