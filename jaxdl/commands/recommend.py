@@ -93,7 +93,7 @@ def recommend_command(
             found.write_to(made)
             write_text(made / RECOMMENDATION, json.dumps(finite(told), indent=1) + "\n")
             for candidate in found.tried.values():
-                about = about_command("cross-validate", subject.init, subject.data, subject.task, subject.masks)
+                about = about_command("cross-validate", subject.init, subject)
                 note_finished(made / METHODS / candidate.folder, about)
         begun.finish()
 
