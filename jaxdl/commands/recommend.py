@@ -21,7 +21,7 @@ from jaxdl.cli_options import (
     splitting_of,
 )
 from jaxdl.commands.by_hand import words_of_examples, words_of_plan, words_of_running, words_of_start
-from jaxdl.commands.console import console, errors
+from jaxdl.commands.console import console, errors, say_notes
 from jaxdl.commands.run import Begun, about_command, open_run, without_broken
 from jaxdl.data.source import Source
 from jaxdl.report.recommend import left_out_said, luck_said, table_of, unseen_said, verdict, words_said
@@ -103,7 +103,9 @@ def _unseen_part(begun: Begun) -> Source | None:
     data, task = begun.subject.data, begun.subject.task
     if "val" not in sources.parts_of(data, task):
         return None
-    unseen, broken = without_broken(load_examples(f"{data}:val", task, masks=begun.subject.masks), begun.running)
+    given = load_examples(f"{data}:val", task, masks=begun.subject.masks)
+    say_notes(given)
+    unseen, broken = without_broken(given, begun.running.skip_broken)
     begun.broken += broken
     for leak in check_validation(begun.network, begun.source, unseen, allow=begun.execution.allow):
         console.print(f"Caution: {leak.said}", soft_wrap=True, highlight=False)
