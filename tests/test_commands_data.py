@@ -352,3 +352,16 @@ def test_another_table_measures_the_curves(tmp_path):
         f"finetune {MLP} --data {first}:price --validation {second} --validation-fraction 0.2 --out {tmp_path / 'c'}"
     )
     assert "--validation-fraction" in message
+
+
+@pytest.mark.parametrize("name", ["time", "group", "per cent"])
+def test_what_the_question_on_a_column_offers_works(tmp_path, name):
+    table = tmp_path / "t.csv"
+    dated = name == "per cent"
+    rows = [f"{i / 7},{f'2024-01-{i % 28 + 1:02}' if dated else i % 5},{i * i % 11 / 3}" for i in range(40)]
+    table.write_text(f"a,{name},y\n" + "\n".join(rows))
+    said = refused(f"split --data {table} --folds 2")
+    offers = re.findall(r"--(?:group|time|feature|drop) (?:'[^']+'|\w+)", said)
+    assert len(offers) == 4
+    for offer in offers:
+        assert "columns: target y" in jaxdl_command(f"split --data {table} --folds 2 {offer}")

@@ -7,6 +7,8 @@ import tyro
 
 from jaxdl.cli_options import Debug, TaskOption, option
 from jaxdl.commands.console import console, say_notes
+from jaxdl.data import is_table
+from jaxdl.report.run import how_read, read_told
 from jaxdl.report.run_page import write_run_report
 from jaxdl.tasks.examples import load_examples
 
@@ -28,7 +30,8 @@ def report_command(
       task: the --task of the run, where --data is given.
       debug: show the traceback of an error.
     """
-    source = None if data is None else load_examples(data, task)
+    table = None if data is None or not is_table(data) else how_read(read_told(run)).get("table")
+    source = None if data is None else load_examples(data, task, table=table)
     if source is not None:
         say_notes(source)
     console.print(f"report in {write_run_report(run, source, out)}", soft_wrap=True)

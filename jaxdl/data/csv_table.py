@@ -4,7 +4,6 @@ import dataclasses
 import os
 from collections import Counter
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +12,12 @@ import numpy as np
 from jaxdl.data.folder import ImageFiles
 from jaxdl.data.folder_layout import SPLIT_NAMES, SPLITS
 from jaxdl.data.image_file import SUFFIXES, printable
-from jaxdl.data.table import ALONE, LABELS, MOST_CLASSES, SEVERAL, few_enough, to_labels
+from jaxdl.data.table import LABELS
 from jaxdl.data.table_columns import notes_of, read_features
-from jaxdl.data.table_file import MISSING, TableFile, Texts
+from jaxdl.data.table_file import TableFile
 from jaxdl.data.table_roles import PARTS, TableOptions, listed, roles_by_name, roles_like, settle, ways
 from jaxdl.data.table_source import Table
+from jaxdl.data.table_targets import read_labels, read_times
 from jaxdl.errors import InputError, check_choice
 
 
@@ -45,6 +45,9 @@ def csv(
     entry ends like an image file, it is a table of images, read when asked for. The files are named relative to the
     table's folder and lie in it: a table with its images can then be moved, and one from elsewhere cannot reach for
     other files. Further columns are ignored.
+
+    A column ``split`` of train, val and test divides the rows as folders of these names do (`load` takes one of them);
+    one called ``fold`` says which rows a cross-validation tests together.
 
     Otherwise it is a table of features: each column that is nothing else, in the order of the file. ``True`` and
     ``False`` are 1 and 0; texts are categories; what is missing is filled in by what the training part holds, see
@@ -99,10 +102,10 @@ def read_table(
     table.read(roles.as_text)
     if columns is None:
         roles = settle(table, roles)
-    labels, class_names = _labels(table, roles.targets, task)
+    labels, class_names = read_labels(table, roles.targets, task)
     rows, folds, divided = _parts(table, roles.part, split)
-    groups = _filled(table, roles.group).all() if roles.group else None
-    times = _times(table, roles.time) if roles.time else None
+    groups = table.filled(roles.group).all() if roles.group else None
+    times = read_times(table, roles.time) if roles.time else None
     if roles.file:
         files = _files(table, roles.file)
         notes = (*notes_of(roles), *divided)
@@ -117,7 +120,7 @@ def read_table(
         times,
         name=str(path),
         columns=roles.features,
-        texts=tuple(_filled(table, roles.text).all().tolist()) if roles.text else None,
+        texts=tuple(table.filled(roles.text).all().tolist()) if roles.text else None,
         preprocessing=preprocessing,
         declared=roles.declared,
         target=roles.targets or None,
@@ -132,14 +135,6 @@ def read_table(
 def _levels_of(like: Any) -> tuple[tuple[str, ...], ...]:
     """The levels of each column; none of a network that takes numbers alone."""
     return getattr(like.preprocessing, "levels", None) or ((),) * len(like.columns)
-
-
-def _filled(table: TableFile, name: str) -> Texts:
-    """The texts of a column, of which none may be missing."""
-    texts = table.texts(name)
-    if len(texts.missing):
-        raise table.refusal(name, texts.missing[0], "fill it or remove the row")
-    return texts
 
 
 # Parts
@@ -163,7 +158,7 @@ def _parts(
     """The rows of a split, if there are splits; the fold of each row, if there are folds; and what is said of them."""
     if name is None:
         return None, None, ()
-    texts = _filled(table, name)
+    texts = table.filled(name)
     named = [SPLIT_NAMES.get(text.lower()) for text in texts.values]
     if None in named:
         count = len(texts.values)
@@ -184,123 +179,11 @@ def _parts(
     return np.flatnonzero(held == split), None, (f"'{name}' says the splits, of which {split} is taken: {said}",)
 
 
-# Targets
-
-
-def _labels(table: TableFile, targets: Sequence[str], task: str) -> tuple[np.ndarray | None, tuple[str, ...]]:
-    path = table.path
-    if not targets:
-        return None, ()
-    if task == "multitarget" or (task == "auto" and len(targets) > 1 and _are_numbers(table, targets)):
-        columns = [_of_numbers(table, name) for name in targets]
-        return to_labels(np.stack(columns, axis=1), targets, "multitarget", str(path))
-    if len(targets) > 1 and task not in ("auto", "multilabel"):
-        raise InputError(
-            f"the target of '{path}' is {len(targets)} columns ({listed(targets)}), but the task is {task}; name one "
-            f"column ({path}:{targets[0]}), or take the task multilabel for labels of 0 and 1, multitarget for numbers"
-        )
-    if len(targets) > 1 or task == "multilabel":
-        remedy = f"give every label a column of 0 and 1, as in {path}:A,B, or {ALONE}"
-        if len(targets) > 1:
-            alone = f"name one column alone to learn its classes or numbers ({path}:{targets[0]})"
-            remedy = f"{SEVERAL}; {alone}{', and leave out the task multilabel' if task == 'multilabel' else ''}"
-        columns = [_zeros_and_ones(table, name, remedy) for name in targets]
-        return to_labels(np.stack(columns, axis=1), targets, "multilabel", str(path))
-    (name,) = targets
-    texts = _filled(table, name)
-    numbers = table.as_numbers(texts.values)
-    if task != "regression" and {text.lower() for text in texts.values} <= {"true", "false"}:
-        numbers = np.full(len(numbers), np.nan)  # classes called so
-    words = np.isnan(numbers)
-    whole = np.isfinite(numbers) & (numbers == np.round(numbers))
-    if task == "auto" and not words.any():
-        task = "classification" if whole.all() and few_enough(len(numbers), len(texts.codes)) else "regression"
-    mixed = words.any() and not words.all()
-    gaps = mixed and all(texts.values[place].lower() in MISSING for place in np.flatnonzero(words))
-    fractions = mixed and not (whole | words).all()
-    if gaps or (task == "regression" and words.any()) or (task == "auto" and fractions):
-        remedy = "leave out the task regression to learn classes"
-        if mixed:
-            remedy = "the target is a number elsewhere; correct that field or remove the row"
-        first = texts.first([texts.values[place] for place in np.flatnonzero(words)])
-        raise table.refusal(name, first, remedy, "which is no number")
-    if task == "regression":
-        too_large = ~(np.abs(numbers) <= np.finfo(np.float32).max)
-        if too_large.any():
-            first = texts.first([texts.values[place] for place in np.flatnonzero(too_large)])
-            raise table.refusal(name, first, "correct or remove that row")
-        return to_labels(numbers[texts.codes], None, task, str(path))
-    count, rows = len(texts.values), len(texts.codes)
-    if task == "auto" and count > MOST_CLASSES and 2 * count > rows:
-        raise InputError(
-            f"the target '{name}' of '{path}' holds {count} different texts in {rows} rows, such as "
-            f"'{texts.values[0][:30]}': hardly any class occurs twice. Numbers have to be written as 1.45 (or 1,45 "
-            "between semicolons or tabs); to learn these classes all the same, name --task classification"
-        )
-    order = sorted(range(count), key=lambda i: texts.values[i] if words.any() else (numbers[i], texts.values[i]))
-    codes = np.empty(count, np.int64)
-    codes[order] = np.arange(count)
-    names = [texts.values[i] for i in order]
-    return to_labels(codes[texts.codes], names, "classification", str(path))
-
-
-def _are_numbers(table: TableFile, names: Sequence[str]) -> bool:
-    """Whether all fields of these columns are numbers, and not all of them whole."""
-    held = np.concatenate([table.as_numbers(_filled(table, name).values) for name in names])
-    return bool(np.isfinite(held).all() and (held != np.round(held)).any())
-
-
-def _of_numbers(table: TableFile, name: str) -> np.ndarray:
-    """``float64[n]`` of a column of numbers to predict."""
-    texts = _filled(table, name)
-    numbers = table.as_numbers(texts.values)
-    if len(wrong := np.flatnonzero(~np.isfinite(numbers))):
-        first = texts.first([texts.values[place] for place in wrong])
-        raise table.refusal(name, first, f"correct or remove it, or name other columns ({table.path}:A,B)", "no number")
-    return numbers[texts.codes]
-
-
-def _zeros_and_ones(table: TableFile, name: str, remedy: str) -> np.ndarray:
-    """``uint8[n]`` of a column of a multi-label target."""
-    texts = _filled(table, name)
-    values = [{"true": 1.0, "false": 0.0}.get(text.lower(), one) for text, one in _pairs(table, texts)]
-    wrong = [text for text, value in zip(texts.values, values, strict=True) if value not in (0, 1)]
-    if wrong:
-        raise table.refusal(name, texts.first(wrong), remedy, "not 0, 1, true or false")
-    return np.array(values, np.uint8)[texts.codes]
-
-
-def _pairs(table: TableFile, texts: Texts) -> list[tuple[str, float]]:
-    return list(zip(texts.values, table.as_numbers(texts.values).tolist(), strict=True))
-
-
-# Times
-
-
-def _times(table: TableFile, name: str) -> np.ndarray:
-    """float64 where all are numbers, else datetime64; times with an offset are brought to UTC."""
-    texts = _filled(table, name)
-    numbers = table.as_numbers(texts.values)
-    if np.isfinite(numbers).all():
-        return numbers[texts.codes]
-    made: list[datetime] = []
-    for text in texts.values:
-        try:
-            moment = datetime.fromisoformat(text)
-            made.append(moment if moment.tzinfo is None else moment.astimezone(UTC))
-            if made[-1].tzinfo != made[0].tzinfo:
-                raise ValueError("some have an offset, some have none")
-        except (ValueError, OverflowError) as error:
-            remedy = "expected numbers only, or ISO dates only, such as 2024-05-31T09:30, all with an offset or none"
-            raise table.refusal(name, texts.first([text]), remedy, "which is no such time") from error
-    return np.array([moment.replace(tzinfo=None) for moment in made], "datetime64[us]")[texts.codes]
-
-
 # Images
 
 
 def _files(table: TableFile, name: str) -> tuple[Path, ...]:
-    path, texts = table.path, _filled(table, name).all().tolist()
+    path, texts = table.path, table.filled(name).all().tolist()
 
     def refuse(which: list[int], problem: str) -> None:
         if which:

@@ -180,6 +180,16 @@ class TableFile:
             return None
         return np.append(values, np.nan)[texts.codes]
 
+    def amounts(self, name: str) -> np.ndarray | None:
+        """``float64[n]`` of a column that is read as text, at once; None unless each field is a finite number."""
+        import pandas as pd
+
+        column = self._frame[self.names.index(name)]
+        if self.comma and column.dtype == object:
+            column = column.str.replace(",", ".", regex=False)
+        found = pd.to_numeric(column, errors="coerce").to_numpy(np.float64)
+        return found if np.isfinite(found).all() else None
+
     def as_numbers(self, texts: Sequence[str]) -> np.ndarray:
         """``float64`` of each text, NaN of what is no number; commas are decimal where commas do not separate."""
         logical = {"true": 1.0, "false": 0.0}
@@ -205,6 +215,13 @@ class TableFile:
     @cached_property
     def _known(self) -> dict[str, "Texts"]:
         return {}
+
+    def filled(self, name: str) -> "Texts":
+        """As `texts`. Raises InputError, naming the row, where one is missing."""
+        texts = self.texts(name)
+        if len(texts.missing):
+            raise self.refusal(name, texts.missing[0], "fill it or remove the row")
+        return texts
 
     def place_of(self, row: int) -> str:
         """Where row `row`, from 0, stands, in words."""

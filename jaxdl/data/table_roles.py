@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl.checks import check_fields
 from jaxdl.data.image_file import SUFFIXES
 from jaxdl.data.table_file import TableFile, to_number
 from jaxdl.errors import InputError, nearest
@@ -41,6 +42,9 @@ class TableOptions:
     text: str | None = None
     header: bool | None = None
 
+    def __post_init__(self) -> None:
+        check_fields(self)
+
     def plain(self) -> dict[str, Any]:
         """Those that are given, as plain values for JSON."""
         held = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
@@ -48,7 +52,9 @@ class TableOptions:
 
     @classmethod
     def parse(cls, plain: Mapping[str, Any]) -> "TableOptions":
-        """From `plain`'s values."""
+        """From `plain`'s values. Raises InputError for others."""
+        if unknown := plain.keys() - cls.__dataclass_fields__:
+            raise InputError(f"a table has no options {', '.join(sorted(unknown))}")
         return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()})
 
 

@@ -140,6 +140,8 @@ class Told(TypedDict, total=False):
     broken: Sequence[Sequence[str]]
     finished: bool
     best_epoch: int | None
+    table: Mapping[str, Any]
+    validation: str
 
 
 def read_told(path: Path) -> dict[str, Any]:
@@ -213,7 +215,7 @@ def _find_data(
         return None, None
     try:
         source = _without(
-            load_examples(spec, told.get("task", "auto"), **_how_read(told)),
+            load_examples(spec, told.get("task", "auto"), **how_read(told)),
             [name for name, _ in told.get("broken") or ()],
         )
         if result:
@@ -236,7 +238,7 @@ def _without(source: Source, broken: Sequence[str]) -> Source:
     return subset(source, np.array([i for i, name in enumerate(names) if str(name) not in left_out], np.int64))
 
 
-def _how_read(told: Mapping[str, Any]) -> dict[str, Any]:
+def how_read(told: Mapping[str, Any]) -> dict[str, Any]:
     """The options of masks or of a table, as the command had them."""
     kinds = {"masks": data.MaskOptions, "table": data.TableOptions}
     return {name: kind.parse(told[name]) for name, kind in kinds.items() if told.get(name) is not None}
@@ -245,7 +247,7 @@ def _how_read(told: Mapping[str, Any]) -> dict[str, Any]:
 def _held_out(told: Mapping[str, Any], source: Source, checkpoint: Checkpoint) -> Source | None:
     """What `pretrain` and `finetune` measured their curves on, if anything."""
     spec, task = told["data"], told.get("task", "auto")
-    how, named = _how_read(told), told.get("validation")
+    how, named = how_read(told), told.get("validation")
     if named is not None or "val" in data.parts_of(spec, task, table=how.get("table")):
         return load_validation(spec, named, source, task, **how)
     if not (held := (told.get("settings") or {}).get("held_out")):

@@ -684,3 +684,11 @@ def test_a_fold_column_is_the_division(tmp_path):
     assert len(split_source(part, "auto", 5, 0)) == 2
     path = columns_of(tmp_path / "t.csv", a=np.linspace(5, 6, ROWS), fold=np.arange(ROWS)[::-1], y=np.arange(ROWS) / 3)
     refused(lambda: data.csv(path), "'fold'", "40 different values", "--drop fold")
+
+
+def test_options_of_a_table_come_back():
+    options = data.TableOptions(("y",), "patient", None, ("a", "b"), ("c",), None, False)
+    assert data.TableOptions.parse(options.plain()) == options
+    assert data.TableOptions.parse(data.TableOptions().plain()) == data.TableOptions()
+    refused(lambda: data.TableOptions(drop="a"), "drop")
+    refused(lambda: data.TableOptions.parse({"groups": "a"}), "groups")

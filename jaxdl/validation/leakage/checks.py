@@ -10,7 +10,8 @@ from jaxdl.data.source import Source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.training.features import DataStore, kept
 from jaxdl.training.setup import Init
-from jaxdl.validation.leakage.columns import identity_columns, target_columns, time_columns
+from jaxdl.validation.leakage.columns import REMEDIES as COLUMNS
+from jaxdl.validation.leakage.columns import column_leaks
 from jaxdl.validation.leakage.duplicates import LARGEST, Copies, are_telling, contradictions, find_copies
 from jaxdl.validation.leakage.frames import Frames, frames_tested, measure_frames
 from jaxdl.validation.leakage.near_duplicate_images import holds_pictures
@@ -72,15 +73,6 @@ REMEDIES = {
     "parent": "Take examples that the checkpoint has never seen, or one that was trained on others",
 }
 REMEDIES["near-duplicates"] = REMEDIES["duplicates"]
-COLUMNS = {  # remedies that the examples' division has no part in
-    "identity-columns": "Say what such a column is: --group COLUMN (rows of one value stay together), --feature COLUMN "
-    "(learn from it) or --drop COLUMN; from Python data.csv(path, group=…, feature=[…], drop=[…])",
-    "time-columns": "Say what such a column is: --time COLUMN (with --splitter time-series the past predicts the "
-    "future), --feature COLUMN (learn from it) or --drop COLUMN; from Python data.csv(path, time=…, feature=[…], "
-    "drop=[…])",
-    "target-columns": "Leave out what is not known before the target is: --drop COLUMN; if it is known by then, "
-    "--feature COLUMN; from Python data.csv(path, drop=[…], feature=[…])",
-}
 
 
 def check_leaks(
@@ -144,7 +136,7 @@ def check_leaks(
         *_of_copies(source, parts, copies),
         *_of_frames(source, parts, frames),
         *_of_parent(init, source, parts, copies),
-        *_of_columns(source, parts),
+        *(Leak(*found) for found in column_leaks(source, parts)),
     ]
     if copies.alike is None and (holds_pictures(source) or source.texts is not None):
         why = "allowed" if "near-duplicates" in allow else f"there are more than {LARGEST:,} images"
@@ -323,38 +315,6 @@ def _of_frames(source: Source, folds: Folds, frames: Frames) -> Iterator[Leak]:
             f"{100 * frames.likeness:.0f} % of {frames.pairs} comparisons, unrelated images in 50 %",
             caution=not frames.alike or len(leaked) <= FEW * tested,
         )
-
-
-def _of_columns(source: Source, folds: Folds) -> Iterator[Leak]:
-    """Features that look like an identity, a time or the target; a leak for each kind, with all its columns."""
-    tested = len(_union(test for _, test in folds))
-    x = source.stacked() if source.columns is not None else None
-    for name, found, why in (
-        (
-            "identity-columns",
-            identity_columns(source),
-            "called like an identity, by which a network knows examples again",
-        ),
-        ("time-columns", time_columns(source), "called like a time; what comes later tells of what came before"),
-        ("target-columns", target_columns(source), "nearly the target"),
-    ):
-        held, count = list(found), tested
-        if name == "identity-columns" and x is not None:
-            shared = {
-                one: _union(test[_shared(x[:, one.column], train, test)] for train, test in folds) for one in held
-            }
-            held = [one for one in held if len(shared[one])]
-            count = max((len(shared[one]) for one in held), default=0)
-        if held:
-            listed = ", ".join(f"'{one.name}' {one.why}" for one in held[:SHOWN]) + (", …" if len(held) > SHOWN else "")
-            yield Leak(name, count, f"{name}: {why}: {listed}")
-
-
-def _shared(values: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
-    """``bool[len(test)]``: whether the value occurs in the training part; all where no value occurs twice."""
-    if len(np.unique(values)) == len(values):
-        return np.ones(len(test), bool)
-    return np.isin(values[test], values[train])
 
 
 def _of_parent(init: Init, source: Source, folds: Folds, copies: Copies) -> Iterator[Leak]:

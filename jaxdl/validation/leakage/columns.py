@@ -22,6 +22,19 @@ MOST_ROWS = 20_000  # that a feature alone is scored on
 FEWEST = 10  # rows, and examples of two classes, below which such a score is chance
 ALONE = 5  # examples of a class
 
+REMEDIES = {  # in which the division of the examples has no part
+    "identity-columns": "Say what such a column is: --group COLUMN (rows of one value stay together), --feature COLUMN "
+    "(learn from it) or --drop COLUMN; from Python data.csv(path, group=…, feature=[…], drop=[…])",
+    "time-columns": "Say what such a column is: --time COLUMN (with --splitter time-series the past predicts the "
+    "future), --feature COLUMN (learn from it) or --drop COLUMN; from Python data.csv(path, time=…, feature=[…], "
+    "drop=[…])",
+    "target-columns": "Leave out what is not known before the target is: --drop COLUMN; if it is known by then, "
+    "--feature COLUMN; from Python data.csv(path, drop=[…], feature=[…])",
+}
+SHOWN = 3  # columns that a message names
+
+Folds = Sequence[tuple[np.ndarray, np.ndarray]]
+
 
 class Suspect(NamedTuple):
     """A column that may be a leak.
@@ -35,6 +48,33 @@ class Suspect(NamedTuple):
     column: int
     name: str
     why: str
+
+
+def column_leaks(source: Source, folds: Folds) -> Iterator[tuple[str, int, str]]:
+    """Name of the leak, number of test examples, and what it is, for each kind of suspect columns there are."""
+    if source.columns is None:
+        return
+    tested = np.unique(np.concatenate([test for _, test in folds]))
+    x = source.stacked()
+    for name, found, why in (
+        ("identity-columns", identity_columns(source), "called like an identity, by which a network knows examples"),
+        ("time-columns", time_columns(source), "called like a time; what comes later tells of what came before"),
+        ("target-columns", target_columns(source), "nearly the target"),
+    ):
+        held, count = list(found), len(tested)
+        if name == "identity-columns" and x is not None:
+            shared = {one: _shared(x[:, one.column], folds) for one in held}
+            held = [one for one in held if shared[one]]
+            count = max(map(shared.__getitem__, held), default=0)
+        if held:
+            listed = ", ".join(f"'{one.name}' {one.why}" for one in held[:SHOWN]) + (", …" if len(held) > SHOWN else "")
+            yield name, count, f"{name}: {why}: {listed}"
+
+
+def _shared(values: np.ndarray, folds: Folds) -> int:
+    """How many tested examples have a value that the same fold trains on; all where no value occurs twice."""
+    alone = len(np.unique(values)) == len(values)
+    return len(np.unique(np.concatenate([t if alone else t[np.isin(values[t], values[r])] for r, t in folds])))
 
 
 def suspects(source: Source) -> list[tuple[int, str, np.ndarray, int]]:
