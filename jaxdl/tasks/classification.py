@@ -220,8 +220,16 @@ class Classification(ClassWeights):
             )
 
     def match(self, targets: np.ndarray, names: Sequence[str]) -> np.ndarray:
-        places = np.array([self.names.index(name) if name in self.names else -1 for name in names], np.int32)
-        return places[targets]
+        """As `Task.match`; InputError for a class whose name two of this task's have."""
+        own = distinct(self.names)  # a crane may be a bird or a machine
+        if twice := [name for name in names if self.names.count(name) > 1 and name not in own]:
+            these = [one for one, name in zip(own, self.names, strict=True) if name == twice[0]]
+            raise InputError(
+                f"the labels '{twice[0]}' cannot be told apart: {len(these)} classes of the checkpoint have this name. "
+                f"Call them {' or '.join(repr(one) for one in these)}"
+            )
+        places = {name: place for place, name in enumerate(own)}
+        return np.array([places.get(name, -1) for name in names], np.int32)[targets]
 
     def known(self, targets: np.ndarray) -> np.ndarray:
         return targets >= 0

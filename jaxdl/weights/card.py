@@ -2,7 +2,6 @@
 
 import dataclasses
 import hashlib
-from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -199,8 +198,6 @@ def _task_of(plain: Mapping[str, Any]) -> Task:
     names = plain.get("names", [])
     if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise TypeError(f"the names of its task are no list of names: {str(names)[:50]}")
-    if twice := [name for name, count in Counter(names).items() if count > 1]:
-        raise ValueError(f"its task has the name '{twice[0]}' twice")
     task = parse_task(plain)
     if unknown := plain.keys() - task.plain().keys():
         raise TypeError(f"its task has what no {task.name} has: {', '.join(sorted(unknown))}")

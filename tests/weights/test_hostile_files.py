@@ -47,10 +47,15 @@ def test_a_scaling_too_large_for_float32(copied):
         jaxdl.restore(copied)
 
 
-def test_two_classes_of_one_name(copied):
+def test_labels_that_mean_two_classes_of_one_name(copied):
+    """As ImageNet's cranes: they are predicted, each by a name of its own, and labels have to say which."""
     edit_card(copied, put_in("task", names=["a", "b", "a"]))
-    with pytest.raises(InputError, match=r"card\.json'.*'a'"):
-        jaxdl.restore(copied)
+    restored = jaxdl.restore(copied)
+    images = np.random.default_rng(0).integers(0, 256, (4, 8, 8, 1), dtype=np.uint8)
+    with pytest.raises(InputError, match=r"'a' .*'a \(0\)' or 'a \(2\)'"):
+        jaxdl.predict(restored, jaxdl.data.arrays(images, np.array([0, 1, 0, 1]), class_names=["a", "b"]))
+    said = jaxdl.data.arrays(images, np.array([0, 1, 0, 1]), class_names=["a (2)", "b"])
+    np.testing.assert_array_equal(jaxdl.predict(restored, said).targets, [2, 1, 2, 1])
 
 
 @pytest.mark.parametrize("told", ["x", [1], 3, True, {"examples": "x", "sha256": "y"}])
