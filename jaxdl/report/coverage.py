@@ -40,6 +40,7 @@ def show_sets(result: Result, source: Source | None) -> Section:
     classes = [names[c] for c in targets]
     body = [
         f"<p>{escaped(found.meaning)} Large sets tell which examples the networks are unsure of.</p>",
+        _cautions(found),
         in_scroll(make_table(heads, rows, "numbers"), "Size of sets"),
         _parts(found, "class", classes, sizes=found.size),
         _unfair(found, classes, "class", "Sets made with --coverage-by class hold it as often in each."),
@@ -65,6 +66,7 @@ def show_intervals(result: Result, source: Source | None) -> Section:
     advice = "Errors may grow with the number: try its logarithm."
     body = [
         f"<p>{escaped(found.meaning)}</p>",
+        _cautions(found),
         in_scroll(make_table(["coverage asked", "mean width", "held the true number"], rows, "numbers"), "Width"),
         _parts(found, "predicted number", thirds, list(rising)),
         _unfair(found, thirds, "third of the predicted numbers", advice),
@@ -82,6 +84,11 @@ def _how(what: str) -> str:
         "--out ENSEMBLE, then jaxdl predict --checkpoint ENSEMBLE --coverage 0.9. The 95 % intervals are "
         "binomial, and too narrow where examples come in groups."
     )
+
+
+def _cautions(found: Covering) -> str:
+    """Why less may be held than asked."""
+    return "".join(f"<p><b>Caution</b>: {escaped(said)}</p>" for said in found.basis.cautions)
 
 
 def _sizes(found: PredictionSets) -> list[str]:
@@ -162,8 +169,9 @@ def _by_group(found: Covering, result: Result, source: Source | None, **more: An
 def _examples(found: PredictionSets, result: Result, source: Source | None) -> str:
     """Empty sets, then the largest ones of at least two classes."""
     held, task, size = result.out_of_fold, result.asked, found.size
-    empty = first_places(held, -found.p_values.max(1), size == 0, EXAMPLES // 2)
-    places = np.concatenate([empty, first_places(held, -size, size > 1, EXAMPLES - len(empty))])
+    usual = found.p_values.max(1)  # of sets of one size, those whose classes are all strange come first
+    empty = first_places(held, usual, size == 0, EXAMPLES // 2)
+    places = np.concatenate([empty, first_places(held, usual - size, size > 1, EXAMPLES - len(empty))])
     if not len(places):
         return "<p>Every set holds one class.</p>"
     words = found.classes
@@ -182,7 +190,7 @@ def _examples(found: PredictionSets, result: Result, source: Source | None) -> s
 
     title = "Empty and large sets"
     said = (
-        f"{(size == 0).sum()} of {len(size)} sets are empty: no class is as probable as is usual for a true one. "
-        f"{(size > 1).sum()} hold several classes. Empty ones come first here, then the largest."
+        f"Of {len(size)} sets {(size == 0).sum()} are empty (no class is as probable as is usual for a true one) and "
+        f"{(size > 1).sum()} hold several classes. The empty ones come first here, then the largest."
     )
     return f"<h3>{title}</h3><p>{said}</p>{list_examples(rows, caption, source, title)}"

@@ -133,3 +133,8 @@ def test_intervals_that_grow_too_little_are_named(trained):
     assert next(iter(shown)) not in caution
     widths = rows_by_name(page, "coverage asked")
     assert float(widths["90 %"][0]) == pytest.approx(found.width.mean(), rel=1e-3)
+
+
+def test_folds_that_chose_the_configuration_are_cautioned(of_classes):
+    chosen = dataclasses.replace(of_classes, selected={"configurations": 9, "nested": False})
+    assert [p["text"] for p in page_of(show_sets(chosen, None)).all("p") if "chose the configuration" in p["text"]]
