@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from jaxdl.report.inspect import inspect
     from jaxdl.report.page import write_page
     from jaxdl.report.run_page import write_run_report
-    from jaxdl.tasks import Classification, MultiLabel, MultiTarget, Regression, Task, register_task
+    from jaxdl.tasks import Classification, MultiLabel, MultiTarget, Ordinal, Regression, Task, register_task
     from jaxdl.training.execution import Execution
     from jaxdl.training.plan import Plan
     from jaxdl.training.predict import predict
@@ -50,6 +50,7 @@ __all__ = [
     "LogUniform",
     "MultiLabel",
     "MultiTarget",
+    "Ordinal",
     "Plan",
     "Probing",
     "Recommending",
@@ -136,6 +137,7 @@ _PUBLIC = {
     "MODELS": "jaxdl.models",
     "MultiLabel": "jaxdl.tasks",
     "MultiTarget": "jaxdl.tasks",
+    "Ordinal": "jaxdl.tasks",
     "Plan": "jaxdl.training.plan",
     "predict": "jaxdl.training.predict",
     "pretrain": "jaxdl.training.transfer",

@@ -11,7 +11,8 @@ from jaxdl.data.masks_classes import array_masks
 from jaxdl.data.source import Arrays, check_weights
 from jaxdl.errors import InputError, check_choice
 
-LABELS = ("auto", "classification", "multilabel", "regression", "multitarget")  # what a label of an example may be
+# what a label of an example may be
+LABELS = ("auto", "classification", "multilabel", "regression", "multitarget", "ordinal")
 TASKS = (*LABELS, "segmentation")
 MASKS = ("mask", "masks", "labels")  # what a file may call the targets of a segmentation, beside y
 IMAGE_CHANNELS = (1, 3, 4)
@@ -161,7 +162,8 @@ def to_labels(
     Args:
       y: whole numbers, strings or floats ``[n]``, or 0 and 1 ``[n, labels]``, or numbers ``[n, numbers]``; or None.
       class_names: see `arrays`.
-      task: ``"classification"`` gives ``int32[n]`` from 0 (floats have to be whole; 2.0 is called "2"),
+      task: ``"classification"`` and ``"ordinal"`` give ``int32[n]`` from 0 (floats have to be whole; 2.0 is called
+        "2"),
         ``"multilabel"`` ``uint8[n, labels]``, ``"regression"`` ``float32[n]`` without names,
         ``"multitarget"`` ``float32[n, numbers]``. ``"auto"`` is multitarget for a matrix of floats that are not all
         whole, multilabel for another one of two or more columns, regression for floats without `class_names`, else
@@ -182,6 +184,7 @@ def to_labels(
     except ValueError as error:  # rows of different length
         raise InputError(f"{name}: y is no array ({error}); expected a label per example") from error
     kind = y.dtype.kind
+    task = "classification" if task == "ordinal" else task  # the order is that of the names
     if task == "multitarget" or (task == "auto" and y.ndim == 2 and kind == "f" and _has_fractions(y)):
         return _several_numbers(y, names, name)
     if task == "multilabel" or (task == "auto" and y.ndim == 2 and y.shape[1] > 1):

@@ -10,6 +10,7 @@ from jaxdl.tasks.classification import Classification
 from jaxdl.tasks.metric import Metric
 from jaxdl.tasks.multilabel import MultiLabel
 from jaxdl.tasks.multitarget import MultiTarget
+from jaxdl.tasks.ordinal import Ordinal
 from jaxdl.tasks.regression import Regression
 from jaxdl.tasks.segmentation import Segmentation
 from jaxdl.tasks.task import Constants, Metrics, Task
@@ -22,6 +23,7 @@ __all__ = [
     "Metrics",
     "MultiLabel",
     "MultiTarget",
+    "Ordinal",
     "Regression",
     "Segmentation",
     "Task",
@@ -34,7 +36,7 @@ __all__ = [
 
 # Where nothing is said, the first whose targets these could be is asked.
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (Classification, MultiLabel, Regression, MultiTarget, Segmentation)
+    task.name: task for task in (Classification, MultiLabel, Regression, MultiTarget, Ordinal, Segmentation)
 }
 
 
@@ -74,6 +76,11 @@ def choose_task(source: Any, task: Task | str | None = None, metrics: Metrics = 
         raise InputError(f"{source.name} has no labels; {purpose} needs a class or a number for every example")
     if isinstance(task, Task):
         found = task
+        if found.names != names and sorted(found.names) == sorted(names):
+            raise InputError(
+                f"the names of the task ({', '.join(found.names)}) stand in another order than those of {source.name} "
+                f"({', '.join(names)}), whose labels are their places; give the source class_names in the order wanted"
+            )
     elif task in (None, "auto"):
         kind = fitting_task(targets, names)
         if kind is None:
