@@ -132,6 +132,9 @@ def test_an_unseen_part_is_scored_and_may_hold_no_copies(home, tmp_path):
     assert (told["examples"], told["estimate"]) == (10, truth)
     assert 0 <= told["low"] <= truth <= told["high"] <= 1
     assert "On the 10 examples" in said
+    page = (tmp_path / "run" / "report.html").read_text()
+    result = jaxdl.load_result(tmp_path / "run" / "methods" / "logistic-head")
+    assert page.count("<img") == (result.record["right"] == 0).sum() > 0  # a picture of each that was wrong
     shutil.copy(tmp_path / "photos/train/dark/0.png", tmp_path / "photos/val/dark/9.png")
     assert "duplicates" in refused(f"{line} {tmp_path}/other")
 

@@ -86,7 +86,7 @@ def write_run_report(
       InputError: if there is no finished run, `source` is not what it was made on, or the file cannot be written.
     """
     folder = Path(run).expanduser().absolute()
-    study = read_study(folder)
+    study = read_study(folder, source)
     found = load_run(folder, source, models) if study is None else None
     path = check_place(folder / PAGE if out is None else out)
     if out is not None and path.exists() and GENERATOR not in path.read_text(encoding="utf-8", errors="replace"):

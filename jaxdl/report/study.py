@@ -4,8 +4,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from jaxdl.data.source import Source
 from jaxdl.errors import InputError
-from jaxdl.report.answer import show_facts, show_scores
+from jaxdl.report.answer import check_source, show_facts, show_scores
 from jaxdl.report.learning_curve import curve_rows, draw_learning_curve, meaning, outlook
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
 from jaxdl.report.probe import draw_grid, head_rows
@@ -34,17 +35,23 @@ class Study(NamedTuple):
     sections: list[Section]
 
 
-def read_study(path: Path) -> Study | None:
+def read_study(path: Path, source: Source | None = None) -> Study | None:
     """The page of the run in a folder; None if it is of another kind.
 
+    Args:
+      path: the folder.
+      source: the examples that it was made on, where they are at hand.
+
     Raises:
-      InputError: if what it holds is damaged, or has no page.
+      InputError: if what it holds is damaged or of other examples, or it has no page.
     """
     if (path / ENSEMBLE).is_file():
         raise InputError(
             f"'{path}' is an ensemble, which has no page: jaxdl report the run of cross-validate that its members come "
             "from; jaxdl predict --out-of-fold scores it"
         )
+    if (path / RECOMMENDATION).is_file():
+        return _recommendation(path, source)
     return next((read(path) for name, read in STUDIES.items() if (path / name).is_file()), None)
 
 
@@ -126,8 +133,10 @@ def _probe(path: Path) -> Study:
     return Study(f"Heads on {told['data']}", _lead(results[name].init), sections)
 
 
-def _recommendation(path: Path) -> Study:
+def _recommendation(path: Path, source: Source | None) -> Study:
     told, results = read_recommendation(path)
+    if source is not None:
+        check_source(source, told["chosen"], results[told["chosen"]])
     headers, lines = table_of(told, results)
     chosen, names = told["chosen"], list(results)
     lines = [[escaped(cell) for cell in line] for line in lines]
@@ -148,7 +157,7 @@ def _recommendation(path: Path) -> Study:
         sections.append(Section("The same by hand", f"<pre><code>{code}</code></pre>"))
     result = results[chosen]
     sections += [show_scores(results, {}), _titled(f"How sure is the number of {chosen}?", result)]
-    sections += task_sections(Shown(result.asked, chosen, result))
+    sections += task_sections(Shown(result.asked, chosen, result, source))
     sections.append(show_facts(how_made(results)))
     return Study(f"Recommendation for {result.data['name']}", _lead(result.init), sections)
 
@@ -170,9 +179,4 @@ def _lead(init: Mapping[str, Any]) -> str:
     return f"{init['model']}, starting from {start}."
 
 
-STUDIES: Mapping[str, Callable[[Path], Study]] = {
-    CURVE: _learning_curve,
-    VARIANCE: _variance,
-    PROBE: _probe,
-    RECOMMENDATION: _recommendation,
-}
+STUDIES: Mapping[str, Callable[[Path], Study]] = {CURVE: _learning_curve, VARIANCE: _variance, PROBE: _probe}

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import pandas as pd
 
 RECOMMENDATION, METHODS, CHECKPOINT, FIT = "recommendation.json", "methods", "checkpoint", "fit"
-NO_TIME = "no time was left for it"
+NO_TIME = "no time was left"
 LEAST_EPOCHS, LEAST_STEPS = 10, 100  # of a method that trains more than a head, unless said
 
 Say = Callable[[str], None]
@@ -308,6 +308,7 @@ class Trials:
       results, estimates, left_out: what came of it.
       before: seconds of what was finished before an interruption.
       of_kind: seconds of a method by its kind, as measured or else as estimated.
+      longest_trial: seconds; most of it is compilation, which takes longer the more a method trains.
     """
 
     init: Init
@@ -323,6 +324,7 @@ class Trials:
     left_out: list[LeftOut] = dataclasses.field(default_factory=list)
     before: float = 0.0
     of_kind: dict[str, float] = dataclasses.field(default_factory=dict)
+    longest_trial: float = 0.0
 
     def run(self, candidate: Candidate) -> None:
         """Cross-validates a method, or says why not."""
@@ -347,14 +349,15 @@ class Trials:
         """
         name, share = candidate.name, 1 + len(self.source) / sum(len(part) for part in self.split.train)
         seconds = self.of_kind.get(candidate.kind)
-        if seconds is None and self.results and self._left() <= 0:  # there is no time for a trial, either
+        if seconds is None and self.results and self._left() <= 2 * self.longest_trial:  # nor time for its own trial
             least = max(self.of_kind.values()) * share
             self.left_out.append(LeftOut(name, f"{NO_TIME}, not even to see how much it takes", least))
             return False
         if seconds is None:
             self.say(f"{name}: a trial of its speed")
-            parts, plan = self.split.train, candidate.method
+            parts, plan, begin = self.split.train, candidate.method, time.perf_counter()
             seconds = estimate_seconds(self.init, self.source, plan, parts, self.task, self.execution)
+            self.longest_trial = max(self.longest_trial, time.perf_counter() - begin)
             self.of_kind[candidate.kind] = seconds
         self.estimates[name] = seconds
         if self.results and seconds * share > self._left():
