@@ -2,6 +2,7 @@
 
 import difflib
 import re
+import unicodedata
 from collections.abc import Iterable
 
 COUNTED = (
@@ -12,6 +13,9 @@ COUNTED = (
 
 ONE = {f"{noun}s": noun for noun in COUNTED.split()} | {"classes": "class", "copies": "copy", "indices": "index"}
 MANY = re.compile(rf"(\bare )?(?<![\w.,+-])1 ({'|'.join(ONE)})\b")
+
+
+DIRECTIONS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # that turn the text around
 
 
 class InputError(ValueError):
@@ -29,8 +33,8 @@ class InputError(ValueError):
     """
 
     def __init__(self, message: str, advice: str = "") -> None:
-        message = singular(message)
-        super().__init__(f"{message}; {singular(advice)}" if advice else message)
+        message, advice = (without_controls(singular(text)) for text in (message, advice))
+        super().__init__(f"{message}; {advice}" if advice else message)
         self.problem = message
 
 
@@ -52,3 +56,19 @@ def check_choice(what: str, value: object, choices: Iterable[object]) -> None:
     if value not in choices:
         listed = ", ".join(str(choice) for choice in choices)
         raise InputError(f"unknown {what} '{value}'; expected one of: {listed}.{nearest(value, choices)}")
+
+
+def without_controls(text: str, kept: str = "\n\t") -> str:
+    """A text in which all characters but `kept` that control a terminal, or turn its direction, are written out."""
+    if text.isprintable():
+        return text
+    return "".join(c if c in kept or not _controls(c) else _escaped(c) for c in text)
+
+
+def _controls(character: str) -> bool:
+    return unicodedata.category(character) in ("Cc", "Zl", "Zp") or character in DIRECTIONS
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"

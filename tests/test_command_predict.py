@@ -1,10 +1,11 @@
 """``jaxdl predict`` of folders of images by a network of many classes, and by several networks together."""
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pytest
-from command_line import jaxdl_command, read_csv, refused
+from command_line import call, jaxdl_command, read_csv, refused
 from PIL import Image
 
 import jaxdl
@@ -166,3 +167,30 @@ def test_what_a_spreadsheet_would_run_is_quoted(tmp_path):
     assert "7 cells" in said
     for cell in ("=cmd|' /C calc'!A0", "+a", "-a", "\t=1", "@x"):
         assert inert(cell) == "'" + cell
+
+
+def test_single_images_are_predicted_and_broken_ones_skipped(tmp_path):
+    whole = read_rows(tmp_path, "loose")
+    assert read_rows(tmp_path, "loose/3.png") == whole[3:4]
+    assert read_rows(tmp_path, "loose/5.png loose/1.png") == [whole[5], whole[1]]
+    said = refused(f"predict --checkpoint fifty --data loose/1.png sorted --out {tmp_path / 'no.csv'}")
+    assert "'sorted' is a folder" in said
+    assert "'gone.png'" in refused(f"predict --checkpoint fifty --data gone.png --out {tmp_path / 'no.csv'}")
+    (tmp_path / "some").mkdir()
+    for i in (0, 1):
+        (tmp_path / "some" / f"{i}.png").write_bytes(Path(f"loose/{i}.png").read_bytes())
+    (tmp_path / "some" / "broken.png").write_text("no image")
+    line = f"predict --checkpoint fifty --data {tmp_path / 'some'}"
+    assert "broken.png" in refused(f"{line} --out {tmp_path / 'no.csv'}")
+    assert "--out" in refused(f"{line} --out {tmp_path / 'some' / 'no.csv'}")
+    code, _, err = call(f"{line} --skip-broken --out {tmp_path / 'yes.csv'}")
+    assert code == 0
+    assert "broken.png" in err
+    assert "1 of 3" in err
+    assert [Path(row["example"]).name for row in read_csv(tmp_path / "yes.csv")] == ["0.png", "1.png"]
+
+
+def read_rows(tmp_path, given):
+    out = tmp_path / f"{len(list(tmp_path.iterdir()))}.csv"
+    jaxdl_command(f"predict --checkpoint fifty --data {given} --out {out}")
+    return read_csv(out)

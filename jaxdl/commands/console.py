@@ -13,9 +13,9 @@ from rich.text import Text
 
 from jaxdl.commands.loggers import Logger
 from jaxdl.data import folder_of
-from jaxdl.data.image_file import printable, without_controls
+from jaxdl.data.image_file import printable
 from jaxdl.data.source import Source
-from jaxdl.errors import InputError, singular
+from jaxdl.errors import InputError, singular, without_controls
 from jaxdl.tasks import Task
 from jaxdl.tasks.examples import describe_examples
 from jaxdl.training.display import Display, columns

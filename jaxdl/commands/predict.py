@@ -158,6 +158,10 @@ def _read(network: Any, data: Sequence[str], out: Path, given: TrueMasks) -> Sou
         check_outside(out, spec)
     if len(data) != 1:
         _masks(network, "several images", given)  # which have none
+        for path in data:
+            if Path(path).is_dir() or not Path(path).exists():
+                what = "is a folder; name it alone" if Path(path).is_dir() else "is not there"
+                raise InputError(f"several names after --data have to be image files, but '{path}' {what}")
         return sources.images(data)
     (spec,), task = data, network.task.name
     split, masks = sources.part_to_predict(spec, task), _masks(network, spec, given)

@@ -2,7 +2,6 @@
 
 import dataclasses
 import os
-import stat
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -34,9 +33,9 @@ class Found:
     inside: list[Path] = dataclasses.field(default_factory=list)
     left: Counter[str] = dataclasses.field(default_factory=Counter)
 
-    def add(self, path: Path) -> None:
+    def add(self, path: Path, entry: os.DirEntry[str]) -> None:
         """Takes a file as an image, or notes what it is instead."""
-        kind = _kind(path)
+        kind = _kind(path, entry)
         if kind is None:
             self.images.append(path)
         elif path.name.lower() not in IGNORED:
@@ -49,15 +48,14 @@ class Found:
         )
 
 
-def _kind(path: Path) -> str | None:
+def _kind(path: Path, entry: os.DirEntry[str]) -> str | None:
     """What a file is that is no image to be read; None for an image."""
     suffix = path.suffix.lower()
-    try:
-        regular = stat.S_ISREG(os.stat(path).st_mode)
-    except OSError:  # a link that leads nowhere stays: reading it says so, where leaving it out would lose an example
+    if not entry.is_file():
+        if not entry.is_symlink() or path.exists():
+            return "pipe, socket or device"
+        # a link that leads nowhere stays: reading it says so, where leaving it out would lose an example
         return None if suffix in SUFFIXES else "link that leads nowhere"
-    if not regular:
-        return "pipe, socket or device"
     if suffix in SUFFIXES:
         return None
     if not suffix[1:] or suffix[1:].isdecimal():  # 0031, or scan_0.5: there is no suffix
@@ -85,28 +83,35 @@ def subfolders(folder: Path) -> list[Path]:
 def find_images(folder: Path, *, deep: bool = True) -> Found:
     """The images of a folder, and if `deep` those of folders inside it, through links, too."""
     found = Found()
-    for path in walk(folder, deep=deep):
-        had = len(found.images)
-        found.add(path)
+    for entry in walk(folder, deep=deep):
+        path, had = Path(entry.path), len(found.images)
+        found.add(path, entry)
         if len(found.images) > had and path.parent != folder:
             found.nested += 1
             found.inside += [path.parent] if path.parent not in found.inside[-1:] else []
     return found
 
 
-def walk(folder: Path, *, deep: bool = True, above: tuple[str, ...] = ()) -> Iterator[Path]:
-    """Files below a folder, those in it first, then folder by folder; a link to a folder above is not followed."""
+def walk(folder: Path, *, deep: bool = True, above: tuple[str, ...] = ()) -> Iterator[os.DirEntry[str]]:
+    """Files below a folder, those in it first, then folder by folder; a link to a folder above is not followed.
+
+    Raises:
+      InputError: for a folder that cannot be listed.
+    """
     above = (*above, os.path.realpath(folder))
-    inner = []
-    for p in entries(folder):
-        if not p.is_dir():
-            yield p
-        elif deep:
-            inner.append(p)
-    for p in inner:
-        real = os.path.realpath(p)
-        if not any(one == real or one.startswith(real + os.sep) for one in above):
-            yield from walk(p, above=above)
+    try:
+        with os.scandir(folder) as found:  # which knows what is a file without asking the disk for each
+            here = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
+    except OSError as error:
+        raise InputError(f"the folder '{printable(folder)}' cannot be listed ({error.strerror})") from error
+    yield from (entry for entry in here if not entry.is_dir())
+    for entry in here if deep else ():
+        if entry.is_dir() and not _is_above(os.path.realpath(entry), above):
+            yield from walk(folder / entry.name, above=above)
+
+
+def _is_above(real: str, above: tuple[str, ...]) -> bool:
+    return any(one == real or one.startswith(real + os.sep) for one in above)
 
 
 def split_folders(path: Path) -> dict[str, Path]:

@@ -4,7 +4,6 @@ import contextlib
 import os
 import re
 import stat
-import unicodedata
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.errors import InputError
+from jaxdl.errors import InputError, without_controls
 
 # What a file may hold, whatever its suffix. Pillow knows more: EPS, for which it runs Ghostscript, and formats that it
 # recognises without being able to read them.
@@ -37,7 +36,6 @@ MAY_BE_DEEP = (".png", ".tif", ".tiff", ".jp2", ".j2k", ".pgm", ".pnm", ".ppm")
 LOOKED_INTO = 100  # files of these whose headers say whether any is deep
 ORIENTATION = 0x0112  # the EXIF entry
 LYING = range(5, 9)  # its values for an image on its side
-DIRECTIONS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # that turn the text around
 
 
 def printable(path: str | Path) -> str:
@@ -47,22 +45,6 @@ def printable(path: str | Path) -> str:
     become ``\\x..`` or ``\\u....``.
     """
     return without_controls(os.fsencode(path).decode("utf-8", "backslashreplace"), kept="")
-
-
-def without_controls(text: str, kept: str = "\n\t") -> str:
-    """A text in which all characters but `kept` that control a terminal, or turn its direction, are written out."""
-    if text.isprintable():
-        return text
-    return "".join(c if c in kept or not _controls(c) else _escaped(c) for c in text)
-
-
-def _controls(character: str) -> bool:
-    return unicodedata.category(character) in ("Cc", "Zl", "Zp") or character in DIRECTIONS
-
-
-def _escaped(character: str) -> str:
-    code = ord(character)
-    return f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}"
 
 
 def check_file(path: str | Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdl.data.folder_layout import SPLIT_NAMES, SPLITS
+from jaxdl.data.folder_layout import SPLIT_NAMES, SPLITS, find_images
 from jaxdl.data.frames import frame_blocks
 from jaxdl.data.image_file import SUFFIXES, printable
 from jaxdl.errors import InputError, check_choice
@@ -111,6 +111,9 @@ def find_pairs(
     folders = {n: (path / n, path / "images" / n) for n in lacking}
     unread = [s for s, places in folders.items() if any(place.is_dir() for place in places)]
     left = [f"{s}/ has no masks and was left out" for s in unread if split in (None, "all")]
+    for images, _ in chosen.values():
+        if (found := find_images(images)).left:
+            left.append(f"left out of {printable(images)}/: {found.said()}")
     pairs = _joined(chosen, labelled)
     if pairs.masks is None and any(masks for _, masks in chosen.values()):
         left.append("its masks are not read: some images have none")

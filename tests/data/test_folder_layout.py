@@ -210,6 +210,13 @@ def test_control_characters_are_written_out():
     assert printable("日本 наука ñ\u200d🙂") == "日本 наука ñ\u200d🙂"
 
 
+def test_no_error_carries_what_steers_a_terminal():
+    said = str(InputError(f"the class '{EVIL}' is odd\nas is", f"rename {EVIL}"))
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f\u202e]", said)
+    assert said.count("\\x1b[31m") == 2
+    assert said.count("\n") == 1
+
+
 def test_names_of_files_do_not_reach_the_terminal(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     fill(tmp_path / "photos" / "a", 3)

@@ -67,6 +67,21 @@ def test_a_split_without_masks_is_left_out_and_said(tmp_path):
     assert data.masks(root, "val", labelled=False).targets() is not None
 
 
+def test_files_that_are_no_images_are_counted(tmp_path):
+    root = divided(tmp_path, "folders", (("train", 2),))
+    images, _ = LAYOUTS["folders"]("train")
+    for name in ("a.heic", "b.heic", ".hidden"):
+        (root / images / name).touch()
+    os.mkfifo(root / images / "pipe")
+    source = data.masks(root)
+    assert len(source) == 2
+    (note,) = [note for note in source.notes if "left out" in note]
+    assert "2 .heic files" in note
+    assert "1 pipe" in note
+    os.mkfifo(root / images / "pipe.png")
+    refused(lambda: data.masks(root), "pipe.png")
+
+
 def test_folders_below_and_endings(tmp_path):
     for i, (one, other) in enumerate(
         [("a", "a"), ("b", "b_mask"), ("deep/a", "deep/a_gt"), ("deep/er/c", "deep/er/c"), ("d_mask", "d_mask")]
