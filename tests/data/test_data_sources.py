@@ -99,7 +99,8 @@ def test_two_sources_as_one():
         np.testing.assert_array_equal([both[i]["y"] for i in range(7)], labels)
         np.testing.assert_array_equal(both.targets(), labels)
         assert both.groups is both.times is None
-        assert both.names == (None if pair[0] is SOURCE else [*pair[0].names, *pair[1].names])
+        numbered = [f"{one.name}[{i}]" for one in pair for i in range(len(one))]
+        assert both.names == (numbered if pair[0] is SOURCE else [*pair[0].names, *pair[1].names])
     small, large = (data.arrays(np.full((1, n, n), n, np.uint8)) for n in (4, 8))  # images may differ in size
     made = ImagePreprocessing((6, 6, 1)).load(small.join(large, labels[:2]))
     np.testing.assert_array_equal(made, np.stack([np.full((6, 6, 1), n) for n in (4, 8)]))

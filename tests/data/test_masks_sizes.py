@@ -111,7 +111,7 @@ def test_tiles_of_an_image_are_one_group(tmp_path):
 
 def test_an_image_is_decoded_once_for_its_tiles(tmp_path, monkeypatch):
     read, decode = [], masks_source.read_image
-    monkeypatch.setattr(masks_source, "read_image", lambda path: [read.append(path.name), decode(path)][1])
+    monkeypatch.setattr(masks_source, "read_image", lambda path, bits: [read.append(path.name), decode(path)][1])
     masks_source._kept_image.cache_clear()
     source = data.masks(mixed(tmp_path), tile=8)
     assert read == []
