@@ -24,6 +24,7 @@ from jaxdl.cli_options import (
 from jaxdl.commands.console import check_outside, console, errors
 from jaxdl.commands.run import about_command, execution_of, read_examples
 from jaxdl.errors import InputError
+from jaxdl.report.edges import head_edges
 from jaxdl.report.run_page import PAGE, write_run_report
 from jaxdl.report.table import baseline_rows, measure, uneven
 from jaxdl.tasks import Task, choose_task
@@ -214,6 +215,8 @@ def _tell(found: ProbeResult) -> None:
     elif found.settings["nested"]:
         said = f"In each fold {found.settings['inner_folds']} inner folds of its training part chose, and no others."
         console.print(said, soft_wrap=True)
+    for said in head_edges(found.metric, found.as_dict()["heads"]):
+        console.print(said, soft_wrap=True, highlight=False)
     for name, head in found.heads.items():
         for note in head.notes:
             if note.startswith("not every"):

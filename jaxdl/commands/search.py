@@ -24,6 +24,7 @@ from jaxdl.cli_options import (
 from jaxdl.commands.by_hand import words_of_examples, words_of_plan, words_of_start
 from jaxdl.commands.console import console
 from jaxdl.commands.run import Begun, open_run
+from jaxdl.report.edges import search_edges
 from jaxdl.report.search import choice, search_rows, seeds_said, stability, verdict
 from jaxdl.training.plan import Plan
 from jaxdl.training.transfer import train
@@ -118,7 +119,7 @@ def _tell(found: SearchResult) -> None:
         table.add_row(*[Text(("* " if final and not i else "") + cell) for i, cell in enumerate(line)])
     console.print(table)
     console.print(Text(f"* is the final configuration. {choice(found)}", style="dim"))
-    for text in (stability(found), seeds_said(found)):
+    for text in (stability(found), seeds_said(found), *search_edges(found)):
         if text:
             console.print(text, highlight=False)
     for one in found.groups:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from jaxdl.report.edges import search_edges
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
 from jaxdl.report.search_picture import draw_parallel, draw_settings
 from jaxdl.report.units import find_metric, measure, score_metric
@@ -91,7 +92,8 @@ def show_search(run: Path) -> Section:
     table = make_table(
         [escaped(h) for h in headers], [[escaped(cell) for cell in line] for line in lines], "numbers", place
     )
-    said = "".join(f"<p>{escaped(text)}</p>" for text in (verdict(found), stability(found), seeds_said(found)) if text)
+    texts = verdict(found), stability(found), seeds_said(found), *search_edges(found)
+    said = "".join(f"<p>{escaped(text)}</p>" for text in texts if text)
     marked = note(
         f"The best {len(lines)} of {len(found.configurations)} configurations on all examples; the final one is "
         f"marked. {choice(found)}"

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.report.answer import check_source, show_facts, show_scores
+from jaxdl.report.edges import head_edges
 from jaxdl.report.learning_curve import curve_rows, draw_learning_curve, meaning, outlook
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
 from jaxdl.report.probe import draw_grid, head_rows
@@ -127,6 +128,7 @@ def _probe(path: Path) -> Study:
     sections = [Section("The heads", f"<p>{escaped(said)}</p>" + in_scroll(table, "The heads") + notes)]
     if pictures:
         how = "Mean over the outer folds at every point of the grid; the line marks what all folds together choose."
+        how = " ".join([how, *head_edges(told["metric"], told["heads"])])
         sections.append(Section("Along the grid", f'<div class="grid wide">{pictures}</div>' + note(how)))
     sections += [show_scores(results, {}), _titled(f"How sure is the number of {name}?", results[name])]
     sections.append(show_facts(how_made(results)))
