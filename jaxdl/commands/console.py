@@ -1,7 +1,7 @@
 """What the commands share: where they write."""
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ from jaxdl.data import folder_of
 from jaxdl.data.image_file import printable
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError, singular, without_controls
+from jaxdl.report.cautions import cautions
 from jaxdl.tasks import Task
 from jaxdl.tasks.examples import describe_examples
 from jaxdl.training.display import Display, columns
@@ -74,6 +75,12 @@ def print_wide(table: Table) -> None:
         wide.print(table)
     for line in drawn.get().splitlines():
         console.print(Text.from_ansi(line.rstrip()), soft_wrap=True, highlight=False)
+
+
+def say_cautions(*leaks: Iterable[Mapping[str, Any]]) -> None:
+    """What makes the scores of folds other than they seem; `leaks` are those of results."""
+    for said in cautions(*leaks):
+        console.print(said, soft_wrap=True, highlight=False)
 
 
 def say_notes(source: Source) -> None:

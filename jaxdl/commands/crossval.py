@@ -14,7 +14,7 @@ from jaxdl.cli_options import (
     TrainingOptions,
     splitting_of,
 )
-from jaxdl.commands.console import console, score
+from jaxdl.commands.console import console, say_cautions, score
 from jaxdl.commands.run import Begun, open_run
 from jaxdl.errors import check_choice
 from jaxdl.report.diagnosis import diagnose, why_ended
@@ -106,8 +106,7 @@ def _tell(result: Result, begun: Begun) -> None:
     if brief := diagnose(result):
         console.print(brief, soft_wrap=True, highlight=False)
     console.print(why_ended(result.curves, result.plan), soft_wrap=True, highlight=False)
-    for leak in result.leaks:
-        console.print(f"Caution: {leak['said']}", soft_wrap=True, highlight=False)
+    say_cautions(result.leaks)
     if isinstance(network, Checkpoint) and network.card.data == source.name and network.card.trained_on is None:
         console.print(
             f"Caution: the checkpoint was trained on {source.name} itself. If that holds these examples, the result is "

@@ -16,7 +16,7 @@ from jaxdl.cli_options import (
     TrainingOptions,
     splitting_of,
 )
-from jaxdl.commands.console import console
+from jaxdl.commands.console import console, say_cautions
 from jaxdl.commands.run import open_run
 from jaxdl.report.learning_curve import outlook, print_curve, write_learning_curve
 from jaxdl.training.plan import Plan
@@ -74,3 +74,4 @@ def learning_curve_command(
 def _tell(curve: LearningCurve) -> None:
     print_curve(console, curve)
     console.print(outlook(curve), soft_wrap=True)
+    say_cautions(*(result.leaks for result in curve.results))

@@ -21,7 +21,7 @@ from jaxdl.cli_options import (
     option,
     splitting_of,
 )
-from jaxdl.commands.console import check_outside, console, errors
+from jaxdl.commands.console import check_outside, console, errors, say_cautions
 from jaxdl.commands.run import about_command, execution_of, read_examples
 from jaxdl.errors import InputError
 from jaxdl.report.edges import head_edges
@@ -215,6 +215,7 @@ def _tell(found: ProbeResult) -> None:
     elif found.settings["nested"]:
         said = f"In each fold {found.settings['inner_folds']} inner folds of its training part chose, and no others."
         console.print(said, soft_wrap=True)
+    say_cautions(found.leaks)
     for said in head_edges(found.metric, found.as_dict()["heads"]):
         console.print(said, soft_wrap=True, highlight=False)
     for name, head in found.heads.items():

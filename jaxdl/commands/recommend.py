@@ -21,7 +21,7 @@ from jaxdl.cli_options import (
     splitting_of,
 )
 from jaxdl.commands.by_hand import words_of_examples, words_of_plan, words_of_running, words_of_start
-from jaxdl.commands.console import console, errors, say_notes
+from jaxdl.commands.console import console, errors, say_cautions, say_notes
 from jaxdl.commands.run import Begun, about_command, open_run, without_broken
 from jaxdl.data.source import Source
 from jaxdl.report.recommend import left_out_said, luck_said, table_of, unseen_said, verdict, words_said
@@ -166,6 +166,7 @@ def _tell(told: Mapping[str, Any], results: Mapping[str, Result]) -> None:
     ):
         if text:
             console.print(text, highlight=False)
+    say_cautions(*(result.leaks for result in results.values()))
     console.print("The same by hand:")
     for line in told.get("by_hand") or ():
         console.print(f"  {line}", soft_wrap=True, highlight=False)

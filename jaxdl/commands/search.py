@@ -22,7 +22,7 @@ from jaxdl.cli_options import (
     splitting_of,
 )
 from jaxdl.commands.by_hand import words_of_examples, words_of_plan, words_of_start
-from jaxdl.commands.console import console
+from jaxdl.commands.console import console, say_cautions
 from jaxdl.commands.run import Begun, open_run
 from jaxdl.report.edges import search_edges
 from jaxdl.report.search import choice, search_rows, seeds_said, stability, verdict
@@ -122,6 +122,7 @@ def _tell(found: SearchResult) -> None:
     for text in (stability(found), seeds_said(found), *search_edges(found)):
         if text:
             console.print(text, highlight=False)
+    say_cautions(found.result.leaks)
     for one in found.groups:
         members = len(one["configurations"])
         many = "configurations" if members > 1 else "configuration"

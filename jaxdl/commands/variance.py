@@ -15,12 +15,12 @@ from jaxdl.cli_options import (
     option,
     splitting_of,
 )
-from jaxdl.commands.console import console
+from jaxdl.commands.console import console, say_cautions
 from jaxdl.commands.run import open_run
 from jaxdl.report.variance import print_variance, write_variance
 from jaxdl.training.plan import Plan
 from jaxdl.validation.search.space import parse_space
-from jaxdl.validation.variance import VARIANCE, load_variance, variance
+from jaxdl.validation.variance import VARIANCE, Variance, load_variance, variance
 
 PICTURE = "variance.png"
 NONE = ("none",)
@@ -53,7 +53,7 @@ def variance_command(
     """
     plan = Plan(**vars(training))
     wanted = None if not configurations else [{}] if configurations == NONE else parse_space(configurations)
-    again = lambda begun: print_variance(console, load_variance(begun.run.path))  # noqa: E731
+    again = lambda begun: _tell(load_variance(begun.run.path))  # noqa: E731
     kept = f"results, {PICTURE}"
     with open_run(out, "variance", subject, running, logs=False, tell=again, kept=kept) as begun:
         with begun.shown(1, plan) as execution:
@@ -68,8 +68,13 @@ def variance_command(
                 splitter=splitting_of(division),
                 execution=execution,
             )
-        print_variance(console, found)
+        _tell(found)
         with begun.result(VARIANCE) as made:
             found.write_to(made)
             write_variance(made / PICTURE, found)
         begun.finish()
+
+
+def _tell(found: Variance) -> None:
+    print_variance(console, found)
+    say_cautions(found.leaks)

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from functools import partial
 from typing import Any
 
+from jaxdl.report.cautions import cautions
 from jaxdl.report.diagnosis import diagnose
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
 from jaxdl.report.units import measure, percent, score_metric
@@ -54,6 +55,7 @@ def show_uncertainty(result: Result, dead: Mapping[str, float] | None = None) ->
         title,
         _interval(result)
         + (f"<p>{escaped(brief)}</p>" if brief else "")
+        + "".join(f"<p>{escaped(said)}</p>" for said in cautions(result.leaks))
         + _metrics(result.metrics, title)
         + _calibration(result.calibration),
     )

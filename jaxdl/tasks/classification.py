@@ -268,6 +268,10 @@ class Classification(ClassWeights):
             "accuracy, the mean over classes of the share that is right, counts every class alike."
         )
 
+    def untaught(self, targets: np.ndarray, train: np.ndarray, test: np.ndarray) -> dict[str, int]:
+        known, asked = (np.bincount(targets[part], minlength=len(self.names)) for part in (train, test))
+        return {self.names[i]: int(asked[i]) for i in np.flatnonzero((known == 0) & (asked > 0))}
+
     def fit(self, targets: np.ndarray) -> Constants:
         """``class_weights``, ``float32[classes]``, where they are asked for."""
         return self.factors(lambda: np.bincount(targets, minlength=len(self.names)), "example")

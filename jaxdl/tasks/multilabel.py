@@ -164,6 +164,10 @@ class MultiLabel(Task):
         there = targets.sum(0, dtype=np.float64) + 1
         return np.tile(np.log(there / (len(targets) + 2 - there)).astype(np.float32), (count, 1))
 
+    def untaught(self, targets: np.ndarray, train: np.ndarray, test: np.ndarray) -> dict[str, int]:
+        known, asked = (targets[part].sum(0, dtype=np.int64) for part in (train, test))
+        return {self.names[i]: int(asked[i]) for i in np.flatnonzero((known == 0) & (asked > 0))}
+
     def loss(
         self, outputs: Float[Array, "batch labels"], targets: Int[Array, "batch labels"], constants: Constants
     ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:

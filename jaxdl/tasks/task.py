@@ -331,6 +331,10 @@ class Task:
     def check_parts(self, targets: Tree, parts: Sequence[np.ndarray], purpose: str) -> None:
         """Raises InputError where the targets of a training part, indices of examples, do not teach what all ask."""
 
+    def untaught(self, targets: Tree, train: np.ndarray, test: np.ndarray) -> dict[str, int]:
+        """How many examples of the part `test` ask for an answer that the part `train` never teaches, by its name."""
+        return {}
+
     def check_test(self, count: int, purpose: str) -> None:
         """Raises InputError where the score of `count` test examples is not defined."""
 

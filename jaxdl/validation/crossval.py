@@ -156,7 +156,7 @@ def train_folds(asked: Folds, execution: Execution) -> Result:
     asked.task.check_parts(source.targets(), [split.train[fold] for fold in chosen], "cross-validation")
     if execution.work:
         execution.work.claim(_settings(asked, source, chosen, execution), environment())
-    leaks = check_leaks(init, source, split, allow=allow, folds=chosen, store=execution.store)
+    leaks = check_leaks(init, source, split, allow=allow, folds=chosen, store=execution.store, task=asked.task)
     setup = prepare(
         init,
         source,

@@ -60,6 +60,7 @@ class Variance(Shown, Saved):
       model: ``{"name", "arguments"}``.
       environment: versions and devices.
       seconds: of the whole call.
+      leaks: see `validation.result.Result`.
     """
 
     metric: str
@@ -75,6 +76,7 @@ class Variance(Shown, Saved):
     model: ModelTold
     environment: Mapping[str, Any]
     seconds: float
+    leaks: Sequence[Mapping[str, Any]] = ()
 
     def to_frame(self) -> "pd.DataFrame":
         """A row for each training: number of its ``configuration`` and ``split``, its ``seed`` and ``score``."""
@@ -191,7 +193,7 @@ def variance(
         settings |= {"seeds": seeds, "configurations": [one.as_dict()["values"] for one in made]}
         settings |= {"split": split.sha256, "fold_strategy": execution.fold_strategy, "memory": execution.memory}
         execution.work.claim(settings | ({"allow": list(allow)} if allow else {}), environment())
-    check_leaks(init, source, split, allow=allow)
+    leaks = [leak.as_dict() for leak in check_leaks(init, source, split, allow=allow, task=question)]
     repetitions = range(plan.seed, plan.seed + seeds)
     evaluation = Evaluation(source, question, {OUTER: split}, group(made), repetitions, execution)
     table = evaluation.run([(one.number, (OUTER, fold)) for one in made for fold in range(len(split))], "variance")
@@ -219,6 +221,7 @@ def variance(
         model={"name": name, "arguments": arguments},
         environment=environment(),
         seconds=time.perf_counter() - begin,
+        leaks=leaks,
     )
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError, check_choice
+from jaxdl.tasks import Task
 from jaxdl.training.features import DataStore, kept
 from jaxdl.training.setup import Init
 from jaxdl.validation.leakage.columns import REMEDIES as COLUMNS
@@ -30,6 +31,7 @@ LeakName = Literal[
     "target-columns",
 ]
 LEAKS = get_args(LeakName)
+UNTAUGHT = "untaught"  # a fold tests a class that it does not train on
 NEW = "\n  "
 FEW = (
     0.25  # share of the tested examples up to which neighbours in a sequence are a caution: blocks of frames have ends
@@ -45,7 +47,7 @@ class Leak:
     """A leak that was found, or that was not looked for.
 
     Attributes:
-      name: one of `LEAKS`.
+      name: one of `LEAKS`, or `UNTAUGHT`, which is no leak and always a caution.
       examples: number of test examples that it makes easier; None if it was not looked for.
       said: what it is, in words, with a few of the examples.
       caution: whether it is only said, and not refused.
@@ -83,6 +85,7 @@ def check_leaks(
     allow: Iterable[str] = (),
     folds: Sequence[int] | None = None,
     store: DataStore | None = None,
+    task: Task | None = None,
 ) -> list[Leak]:
     """Looks for all that would make the folds' scores too good, before anything is trained.
 
@@ -113,6 +116,7 @@ def check_leaks(
       split: a `splits.Split`, or its like with ``train`` and ``test`` indices of each fold and ``purged``.
       allow: names of leaks to go on with; near-duplicates that are allowed are not looked for.
       folds: which of them are trained, all by default.
+      task: what is asked, where it is known: a fold that tests a class that it does not train on is a caution.
       store: of the source, where the copies that were found are kept for other splits of it.
 
     Returns:
@@ -137,11 +141,35 @@ def check_leaks(
         *_of_frames(source, parts, frames),
         *_of_parent(init, source, parts, copies),
         *(Leak(*found) for found in column_leaks(source, parts)),
+        *([] if task is None else find_untaught(source, task, split, chosen)),
     ]
     if copies.alike is None and (holds_pictures(source) or source.texts is not None):
         why = "allowed" if "near-duplicates" in allow else f"there are more than {LARGEST:,} images"
         found.append(Leak("near-duplicates", None, f"near-duplicates were not looked for: {why}"))
     return _refuse(source, found, allow, held_out=isinstance(split, _Parts))
+
+
+def find_untaught(source: Source, task: Task, split: Any, folds: Sequence[int] | None = None) -> list[Leak]:
+    """A caution where folds test classes or labels that they do not train on; arguments as of `check_leaks`."""
+    folds = range(len(split.train)) if folds is None else folds
+    found = {k: task.untaught(source.targets(), split.train[k], split.test[k]) for k in folds}
+    found = {fold: names for fold, names in found.items() if names}
+    if not found:
+        return []
+    fold, names = next(iter(found.items()))
+    listed = ", ".join(f"'{name}' ({count} example{'s' if count > 1 else ''})" for name, count in names.items())
+    many = f"{len(found)} of {len(folds)} folds test" if len(folds) > 1 else "The fold tests"
+    first = f", the first of them fold {fold}" if len(found) > 1 else f", fold {fold}" if len(folds) > 1 else ""
+    return [
+        Leak(
+            UNTAUGHT,
+            sum(sum(names.values()) for names in found.values()),
+            f"{many} a class that they do not train on{first}: {listed}. No network can predict what it was never "
+            "taught, and the score counts that as wrong. Where classes have examples or groups enough, fewer folds or "
+            "a stratified splitter keep each class on both sides",
+            caution=True,
+        )
+    ]
 
 
 def check_validation(init: Init, source: Source, validation: Source, *, allow: Iterable[str] = ()) -> list[Leak]:

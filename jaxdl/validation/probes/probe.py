@@ -17,6 +17,7 @@ from jaxdl.tasks import Metrics, Task, choose_task
 from jaxdl.training.display import drawn
 from jaxdl.training.execution import Execution
 from jaxdl.validation.baselines import grow_trees
+from jaxdl.validation.leakage.checks import find_untaught
 from jaxdl.validation.probes.heads import HEADS, SCALE_NOTE, Examples, Fitted, Fold, Folds, ridge_leave_one_out
 from jaxdl.validation.probes.linear import TOLERANCE
 from jaxdl.validation.probes.result import HeadResult, ProbeResult
@@ -162,7 +163,7 @@ def probe_source(
     if source.weights is not None:
         warnings.warn(f"heads on features take no weights: those of {source.name} are left out", stacklevel=2)
     split = split_source(source, splitter, folds, seed, task)
-    leaks = check(split) if check else ()
+    leaks = [*(check(split) if check else ()), *(one.as_dict() for one in find_untaught(source, task, split))]
     single = all(len(test) == 1 for test in split.test)
     if not single:
         task.check_test(min(len(test) for test in split.test), "probing")
