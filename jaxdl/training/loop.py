@@ -10,7 +10,7 @@ import jax
 import numpy as np
 
 from jaxdl.errors import InputError
-from jaxdl.training.progress import Diverged, TrainingProgress, explain, is_finite, pick_up, snapshot
+from jaxdl.training.progress import Diverged, TrainingProgress, explain, is_finite, not_finite, pick_up, snapshot
 from jaxdl.training.resume import Interrupted, Saves
 from jaxdl.training.runners import Feed, Runner
 from jaxdl.training.step import State
@@ -257,7 +257,9 @@ class _Running:
 
 def _checked(found: dict[str, Any], progress: TrainingProgress) -> dict[str, Any]:
     if not progress.lenient and not is_finite(found):
-        raise Diverged(explain(progress, "the predictions are"))
+        error = Diverged(explain(progress, "the predictions are"))
+        error.rows = not_finite(found)
+        raise error
     return found
 
 

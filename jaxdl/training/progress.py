@@ -19,7 +19,13 @@ Kept = dict[str, Any]  # what a best epoch is made of: params, batch_stats, ema
 
 
 class Diverged(InputError):
-    """The numbers of a training stopped being finite."""
+    """The numbers of a training stopped being finite.
+
+    Attributes:
+      rows: which predictions are not finite, ``bool[runs, rows]``, those of padding included; None of other numbers.
+    """
+
+    rows: np.ndarray | None = None
 
 
 @dataclasses.dataclass
@@ -47,6 +53,12 @@ class TrainingProgress:
         if patience is None or self.best_epoch is None:
             return np.zeros_like(self.best_epoch, bool) if self.best_epoch is not None else np.array(False)
         return self.epoch - 1 - self.best_epoch >= patience
+
+
+def not_finite(tree: Any, axes: int = 2) -> np.ndarray:
+    """Where any number of arrays that share their first axes is NaN or infinite: ``bool`` of these axes."""
+    bad = [~np.isfinite(leaf) for leaf in map(np.asarray, jax.tree.leaves(tree))]
+    return np.any([one.reshape(*one.shape[:axes], -1).any(-1) for one in bad], axis=0)
 
 
 def is_finite(tree: Any) -> bool:

@@ -19,6 +19,7 @@ from jaxdl.models.staged import Staged
 from jaxdl.training.execution import Execution
 from jaxdl.training.feeds import make_feeds
 from jaxdl.training.loop import Fitted, Record, Training, fit
+from jaxdl.training.progress import Diverged, not_finite
 from jaxdl.training.resume import RESTART
 from jaxdl.training.runners import Runner
 from jaxdl.training.setup import Init, Setup
@@ -163,7 +164,10 @@ class BatchedRuns:
                 first_epoch=begun,
                 lenient=not whole,
             )
-            fitted = fit(training, state)
+            try:
+                fitted = fit(training, state)
+            except Diverged as error:
+                raise self._of_fold(error, runs) from error
             if resumable:
                 self._leave(runs, fitted.state, epochs)
             return [self._outcome(fitted, place, run, len(runs)) for place, run in enumerate(runs)]
@@ -175,7 +179,9 @@ class BatchedRuns:
             scores = self.setup.task.evaluate_record(held["record"])
         else:
             scores = self.setup.task.evaluate(held["kept"], self.setup.targets_of(test))
-        if not all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(held)):
+        if (bad := not_finite(held, 1)).any():
+            if self.init is not None:  # what is predicted counts: no result is made of it
+                raise Diverged(_not_finite_said(run.fold, bad))
             scores = dict.fromkeys(scores, float("nan"))
         if self.init is None:
             return Outcome(scores)
@@ -187,6 +193,14 @@ class BatchedRuns:
             tested = self.setup.source.hashes()[test]
             model = dataclasses.replace(model, card=model.card.with_tested(tested))
         return Outcome(scores, held, rows, fitted.seconds / count, best, model)
+
+    def _of_fold(self, error: Diverged, runs: Sequence[BatchedRun]) -> Diverged:
+        """The error with the fold, and how many of its predictions are not finite, where it says so."""
+        if error.rows is not None:
+            for run, bad in zip(runs, error.rows, strict=False):
+                if (mine := bad[: len(self.tests[run.fold])]).any():
+                    return Diverged(f"{_not_finite_said(run.fold, mine)}: {error}")
+        return Diverged(f"fold {runs[0].fold}: {error}") if len(runs) == 1 and len(self.tests) > 1 else error
 
     def _begin(self, runs: list[BatchedRun]) -> tuple[int, State]:
         """Epochs behind them, and the state; from the beginning if one of them was not left."""
@@ -201,6 +215,13 @@ class BatchedRuns:
         held = jax.tree.map(np.array, state.replace(key=jax.random.key_data(state.key)))
         for place, run in enumerate(runs):
             self._left[run] = epochs, of_run(held, place)
+
+
+def _not_finite_said(fold: int, bad: np.ndarray) -> str:
+    return (
+        f"fold {fold}: {int(bad.sum())} of the {len(bad)} predictions of its test examples are not finite (NaN or "
+        "infinity); look at these examples, and at the learning rate"
+    )
 
 
 def _write(folder: Path, made: Sequence[Outcome]) -> None:
