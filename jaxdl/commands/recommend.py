@@ -25,6 +25,7 @@ from jaxdl.commands.console import console, errors, say_cautions, say_notes
 from jaxdl.commands.run import Begun, about_command, open_run, without_broken
 from jaxdl.data.source import Source
 from jaxdl.report.recommend import left_out_said, luck_said, table_of, unseen_said, verdict, words_said
+from jaxdl.report.table import beside
 from jaxdl.report.units import score_metric
 from jaxdl.tasks.examples import load_examples
 from jaxdl.training.plan import Plan
@@ -161,6 +162,7 @@ def _tell(told: Mapping[str, Any], results: Mapping[str, Result]) -> None:
     for text in (
         unseen_said(told, results),
         luck_said(told, results),
+        beside(results),
         words_said(metric),
         *left_out_said(told),
     ):

@@ -7,6 +7,7 @@ import numpy as np
 
 from jaxdl.report.markup import check_picture
 from jaxdl.report.svg import HELD_OUT, INK, TRAIN, drawing, new_figure, to_svg
+from jaxdl.report.table import beside
 from jaxdl.report.units import find_metric, in_percent, measure, percent
 from jaxdl.tasks import Metric
 from jaxdl.validation.learning_curve import LearningCurve
@@ -62,7 +63,9 @@ def meaning(curve: LearningCurve) -> str:
     )
     made = {point["interval"]["method"]: point["interval"] for point in curve.points if point["interval"]}
     told = [f"{found.get('of', 'the mean over folds')} ({method})" for method, found in made.items()]
-    return said + (f" Interval around {' and '.join(told)}." if told else "")
+    said += f" Interval around {' and '.join(told)}." if told else ""
+    other = beside({"": curve.results[-1]}) if curve.results else ""
+    return f"{said} {other} (With {curve.points[-1]['size']:.0f} training examples.)" if other else said
 
 
 def outlook(curve: LearningCurve) -> str:

@@ -14,7 +14,7 @@ from jaxdl.report.probe import draw_grid, head_rows
 from jaxdl.report.recommend import left_out_said, luck_said, table_of, unseen_said, verdict, words_said
 from jaxdl.report.sections import task_sections
 from jaxdl.report.shown import Shown
-from jaxdl.report.table import baseline_rows, describe_environment, flat_plan, how_made, left_out, plain, uneven
+from jaxdl.report.table import baseline_rows, beside, describe_environment, flat_plan, how_made, left_out, plain, uneven
 from jaxdl.report.uncertainty import show_uncertainty
 from jaxdl.report.units import measure, score_metric
 from jaxdl.report.variance import advice, component_rows, draw_variance, repeat_rows
@@ -144,7 +144,7 @@ def _recommendation(path: Path, source: Source | None) -> Study:
     lines = [[escaped(cell) for cell in line] for line in lines]
     lines[names.index(chosen)][0] += ' <span class="tag">recommended</span>'
     table = make_table([escaped(h) for h in headers], lines, "numbers answer", names.index(chosen))
-    rest = filter(None, (unseen_said(told, results), luck_said(told, results)))
+    rest = filter(None, (unseen_said(told, results), luck_said(told, results), beside(results)))
     said = f"<p><b>{escaped(verdict(told, results))}</b></p>" + "".join(f"<p>{escaped(text)}</p>" for text in rest)
     how = note(
         f"{words_said(score_metric(results[chosen]))} A method beats another where this interval leaves out zero. "

@@ -96,6 +96,13 @@ def _baseline_row(result: Result, told: BaselineTold) -> dict[str, Any]:
     }
 
 
+def beside(results: Mapping[str, Result]) -> str:
+    """What the models of `baseline_rows` score, in a sentence; empty where it is not known."""
+    rows = baseline_rows(results)
+    listed = ", ".join(f"{row['method']} {measure(row['score'], row['mean'])}" for row in rows)
+    return f"For comparison, on the same folds: {listed}." if rows else ""
+
+
 def left_out(results: Mapping[str, Result]) -> list[str]:
     """Sentences on models that were not run beside the results, with the reason."""
     result = next((one for one in results.values() if one.baselines), None)

@@ -1,6 +1,7 @@
 """Gradient-boosted trees beside a result: what scikit-learn says of the same folds, and where they are left out."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
@@ -10,7 +11,7 @@ from threadpoolctl import threadpool_limits
 
 import jaxdl
 from jaxdl import data
-from jaxdl.report.table import baseline_rows, left_out, results_table, uneven
+from jaxdl.report.table import baseline_rows, beside, left_out, results_table, uneven
 from jaxdl.tasks import Classification, Regression
 from jaxdl.validation.baselines import MOST_ENTRIES, TREES, grow_trees
 from jaxdl.validation.statistics.compare import compare
@@ -128,3 +129,11 @@ def test_reasons_are_sentences_of_a_page(probed):
     assert left_out({"ridge": dataclasses.replace(result, baselines=skipped)}) == [
         f"No {TREES} beside it: it is Sunday."
     ]
+
+
+def test_a_sentence_gives_them_where_a_table_has_no_room(probed):
+    result = probed[0].result("ridge")
+    shares = [100 * np.mean(told(result, name)["folds"]["accuracy"]) for name in ("most frequent class", TREES)]
+    numbers = re.findall(r"([\d.]+) %", beside({"ridge": result}))
+    assert [float(number) for number in numbers] == pytest.approx(shares, abs=0.051)
+    assert beside({"older": dataclasses.replace(result, baselines=None)}) == ""
