@@ -186,6 +186,10 @@ class RunFolder:
     def abandon(self, *folders: str) -> None:
         """Removes what a run left that did not come as far as its first save; also `folders` of it, by name."""
         if self.known is not None and not self.known["finished"] and not self._has_progress():
+            try:
+                lock(self.path)
+            except InputError:  # it is the run of another process, which has not come as far yet
+                return
             if {path.name for path in self.path.iterdir()} - {RUN, STATE, LOCK, *folders}:
                 return  # results were being placed: the same command places them again
             for name in (STATE, *folders):

@@ -64,6 +64,17 @@ def test_a_folder_in_which_another_process_works_is_left_alone(holder, tmp_path)
     assert json.loads((run / "run.json").read_text())["settings"]["call"] == "finetune"
 
 
+def test_what_another_process_has_just_begun_is_not_removed(holder, tmp_path):
+    """A command that is refused removes what it began itself, and that alone."""
+    begun = {"format": 1, "settings": {}, "environment": {}, "finished": False}
+    (tmp_path / "run" / "run.json").write_text(json.dumps(begun))
+    work = RunFolder(tmp_path / "run")
+    with pytest.raises(InputError, match=str(holder.pid)):
+        work.claim({}, {})
+    work.abandon()
+    assert (tmp_path / "run" / "run.json").exists()
+
+
 def test_a_process_may_open_its_own_folder_again_and_leaves_no_lock(tmp_path):
     run = tmp_path / "run"
     with pytest.raises(Interrupted):
