@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array, Float, Int
 
 from jaxdl.errors import InputError
+from jaxdl.tasks.classification import CONFORMAL as OF_LOGITS
 from jaxdl.tasks.classification import METRICS as OF_CLASSES
 from jaxdl.tasks.classification import Classification
 from jaxdl.tasks.metric import Mean, Metric, Record, Sums
@@ -75,6 +76,7 @@ class Ordinal(Classification):
     name = "ordinal"
     METRICS = METRICS
     PROBED = ""
+    CONFORMAL = OF_LOGITS  # which logarithms of probabilities are
     SHOWN = ("quadratic_kappa", "rank_mae", "accuracy")
     SECTIONS = tuple(section for section in Classification.SECTIONS if section != "saliency")
     PREDICTS = "the logarithm of the probability of each name of the task, in that order"

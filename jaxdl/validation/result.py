@@ -333,7 +333,7 @@ class Result(Shown, Saved):
         """
         if "confusion" not in self.asked.SECTIONS:
             raise InputError(f"a confusion matrix is of classes, but the task is {self.asked.describe()}")
-        classes = self.asked.num_outputs
+        classes = len(self.asked.names)
         pairs = self.out_of_fold.target * classes + self.predicted
         return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 

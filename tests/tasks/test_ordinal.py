@@ -11,7 +11,7 @@ from sklearn import metrics as sk
 import jaxdl
 from jaxdl import data
 from jaxdl.errors import InputError
-from jaxdl.tasks import choose_task
+from jaxdl.tasks import Classification, choose_task
 from jaxdl.tasks.ordinal import Ordinal
 
 NAMES = ("1-low", "2-middle", "3-high", "4-top")
@@ -119,6 +119,10 @@ def test_folds_learn_an_order_save_it_and_predict(tmp_path):
     ranks = [[NAMES.index(word) for word in frame[column]] for column in ("target", "predicted")]
     pooled = sk.cohen_kappa_score(*ranks, weights="quadratic")
     assert result.sample().pooled_score == pytest.approx(pooled)
+    np.testing.assert_array_equal(result.confusion_matrix(), sk.confusion_matrix(*ranks, labels=range(4)))
+    page = jaxdl.write_page(tmp_path / "page.html", "Grades", {"mlp": result}, source=source).read_text()
+    assert "Which classes are confused" in page
+    assert Ordinal.CONFORMAL == Classification.CONFORMAL
     assert jaxdl.load_result(result.save(tmp_path / "run")).asked == result.asked
     restored = jaxdl.restore(jaxdl.save(result.models[0], tmp_path / "network"))
     assert restored.task == TASK
