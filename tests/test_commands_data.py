@@ -365,3 +365,11 @@ def test_what_the_question_on_a_column_offers_works(tmp_path, name):
     assert len(offers) == 4
     for offer in offers:
         assert "columns: target y" in jaxdl_command(f"split --data {table} --folds 2 {offer}")
+
+
+def test_split_tells_of_columns_that_cross_validate_would_ask_about(tmp_path):
+    table = tmp_path / "t.csv"
+    table.write_text("a,subject#,y\n" + "\n".join(f"{i * i % 17},{i % 8},{i * i % 11 / 3}" for i in range(40)))
+    assert "Caution: identity-columns: " in jaxdl_command(f"split --data {table} --folds 2")
+    for offer in ("--group subject#", "--feature subject#", "--drop subject#"):
+        assert "identity-columns" not in jaxdl_command(f"split --data {table} --folds 2 {offer}")

@@ -81,6 +81,8 @@ def _print_card(checkpoint: Checkpoint) -> None:
         console.print(f"trained with: {said}; the head whole", soft_wrap=True)
     if card.columns:
         console.print(f"columns: {listed(card.columns)}", soft_wrap=True)
+    if card.target:
+        console.print(f"target: {listed(card.target)}", soft_wrap=True)
     for what, value in (("trained on", card.data), ("parent", card.parent), ("converted from", card.source)):
         if value:
             console.print(f"{what}: {value}", soft_wrap=True)

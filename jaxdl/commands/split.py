@@ -15,6 +15,7 @@ from jaxdl.report.split import as_csv, as_text, fold_rows, say_split
 from jaxdl.report.split_page import write_split_page
 from jaxdl.report.split_picture import write_split_picture
 from jaxdl.tasks import Task, choose_task
+from jaxdl.validation.leakage.columns import column_leaks
 from jaxdl.validation.splits import SPLIT, Split, split_source
 from jaxdl.weights.files import check_free, write_text, written_whole
 
@@ -55,6 +56,8 @@ def split_command(
         console.print(f"and {len(rows) - LISTED} more folds")
     for sentence in say_split(split, rows, source):
         console.print(sentence, soft_wrap=True, highlight=False)
+    for _, _, said in column_leaks(source, list(zip(split.train, split.test, strict=True))):
+        console.print(f"Caution: {said}; cross-validate asks what these columns are", soft_wrap=True, highlight=False)
     console.print(f"{split.kind}, {len(split)} folds, sha256 {split.sha256}", soft_wrap=True, highlight=False)
     if out is not None:
         _write(out, split, rows, source, asked)

@@ -9,12 +9,14 @@ import numpy as np
 
 from jaxdl.data.image_file import SUFFIXES
 from jaxdl.data.preprocessing.columns import ColumnsPreprocessing
-from jaxdl.data.table_file import MISSING, TableFile, Texts, to_number
+from jaxdl.data.table_fields import MISSING, Texts, to_number
+from jaxdl.data.table_file import TableFile
 from jaxdl.data.table_roles import Roles, listed, quoted, ways
 from jaxdl.data.table_source import Table
 from jaxdl.errors import InputError
 
 FEW_LEVELS, MOST_LEVELS = 20, 1000  # always taken as categories; never, unless that is said
+RARE = 5  # rows of a level up to which it is said that a training part may lack it
 SHARE = 0.1  # of the rows, up to which that many levels are categories
 
 
@@ -121,7 +123,21 @@ def notes_of(roles: Roles, source: Table | None = None) -> tuple[str, ...]:
             said.append(f"{what} {name}")
     unused = {"dropped": roles.dropped, "left out as row numbers": roles.index, "not used": roles.ignored}
     said += [f"{what} {listed(names, 5)}" for what, names in unused.items() if names]
-    return (f"columns: {'; '.join(said)}",)
+    return (f"columns: {'; '.join(said)}", *_rare_levels(source))
+
+
+def _rare_levels(source: Table | None) -> tuple[str, ...]:
+    """The levels that some training parts will lack."""
+    found = []
+    for place, (name, levels) in enumerate(zip(source.columns, source.levels, strict=True) if source else ()):
+        codes = source.x[:, place]
+        counts = np.bincount(codes[codes >= 0].astype(np.int64), minlength=len(levels)) if levels else ()
+        found += [f"{name} {level}" for level, count in zip(levels, counts, strict=True) if 0 < count < RARE]
+    if not found:
+        return ()
+    return (
+        f"{_counted(len(found), 'level')} in fewer than {RARE} rows, unknown where not trained on: {listed(found, 5)}",
+    )
 
 
 def _counted(count: int, one: str, many: str | None = None) -> str:

@@ -2,17 +2,17 @@
 
 import csv as standard
 import math
-import re
 from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING
 
 import numpy as np
 
+from jaxdl.data.table_fields import DECIMAL_COMMA, EMPTY, MISSING, Texts, as_text, to_number
 from jaxdl.errors import InputError
 
 if TYPE_CHECKING:
@@ -21,10 +21,7 @@ if TYPE_CHECKING:
 PARQUET = ".parquet"
 SUFFIXES = (".csv", ".tsv", ".data", ".txt", PARQUET)
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
-MISSING = ("", "na", "n/a", "#n/a", "nan", "null", "none", "nil", "?", "-")  # in any case, among numbers
-EMPTY = ("", "na", "n/a", "#n/a", "nan", "null", "?")  # in any case, among texts; the others may be words
 SAMPLE = 30  # lines from which a file's form is guessed
-DECIMAL_COMMA = re.compile(r"[-+]?(\d+,\d*|,\d+)(e[-+]?\d+)?", re.IGNORECASE)
 
 
 class TableFile:
@@ -204,7 +201,7 @@ class TableFile:
 
         if name not in self._known:
             codes, values = pd.factorize(self._frame[self.names.index(name)])
-            values = [_as_text(value) for value in values]
+            values = [as_text(value) for value in values]
             empty = ("", "nan") if name in self._worded else EMPTY  # NA may be the name of a class
             unique = [text for text in dict.fromkeys(values) if text.lower() not in empty]
             place = dict.fromkeys(values, -1) | {text: i for i, text in enumerate(unique)}
@@ -236,7 +233,7 @@ class TableFile:
     def field(self, name: str, row: int) -> str:
         """As it is written."""
         place = self.names.index(name)
-        return _as_text(self._frame[place][int(row)]) if self.separator is None else self._row(row)[1][place]
+        return as_text(self._frame[place][int(row)]) if self.separator is None else self._row(row)[1][place]
 
     def refusal(
         self, name: str, row: int, remedy: str, problem: str = "which is no finite number (as float32)"
@@ -248,44 +245,6 @@ class TableFile:
         else:
             problem = f"holds '{text[:30]}', {problem}"
         return InputError(f"the column '{name}' of '{self.path}' {problem}, {self.place_of(row)}; {remedy}")
-
-
-class Texts:
-    """A column of texts.
-
-    Attributes:
-      values: the different ones, in the order in which they occur.
-      codes: ``int64[n]``, the place of each row's text in `values`; -1 where there is none.
-    """
-
-    def __init__(self, values: list[str], codes: np.ndarray):
-        self.values, self.codes = values, codes
-
-    def first(self, wanted: Collection[str]) -> int:
-        """The first row that holds one of these texts."""
-        places = [i for i, text in enumerate(self.values) if text in wanted]
-        return int(np.argmax(np.isin(self.codes, places)))
-
-    @property
-    def missing(self) -> np.ndarray:
-        """Rows that have none."""
-        return np.flatnonzero(self.codes < 0)
-
-    def all(self) -> np.ndarray:
-        """The text of every row."""
-        return np.array([*self.values, ""])[self.codes]
-
-
-def to_number(text: str, comma: bool = False) -> float:
-    """NaN if it is no number; with `comma` a comma stands before the decimals."""
-    if "_" in text:  # float("1_000") is 1000
-        return math.nan
-    if comma and DECIMAL_COMMA.fullmatch(text):
-        text = text.replace(",", ".")
-    try:
-        return float(text)
-    except ValueError:
-        return math.nan
 
 
 def read_parquet(path: Path) -> "pd.DataFrame":
@@ -340,12 +299,3 @@ def _check_names(path: Path, names: list[str]) -> None:
     if len(set(names)) < len(names):
         twice = Counter(names).most_common(1)[0][0]
         raise InputError(f"'{path}' has two columns called '{twice}'; rename or remove one")
-
-
-def _as_text(value: Any) -> str:
-    """What stands in a field; whole numbers of a Parquet file without a decimal point, missing values empty."""
-    if isinstance(value, str):
-        return value.strip()
-    if value is None or value != value:  # NaN and NaT
-        return ""
-    return str(value)

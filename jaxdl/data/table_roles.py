@@ -10,7 +10,8 @@ import numpy as np
 
 from jaxdl.checks import check_fields
 from jaxdl.data.image_file import SUFFIXES
-from jaxdl.data.table_file import TableFile, to_number
+from jaxdl.data.table_fields import to_number
+from jaxdl.data.table_file import TableFile
 from jaxdl.errors import InputError, nearest
 
 TARGETS = ("target", "label", "class", "y")

@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 import numpy as np
 
 from jaxdl.data.table import ALONE, MOST_CLASSES, SEVERAL, few_enough, to_labels
-from jaxdl.data.table_file import MISSING, TableFile, Texts
+from jaxdl.data.table_fields import MISSING, Texts
+from jaxdl.data.table_file import TableFile
 from jaxdl.data.table_roles import listed
 from jaxdl.errors import InputError
 

@@ -83,6 +83,13 @@ def test_the_network_is_fed_as_scikit_learn_transforms(table, part):
         np.testing.assert_array_equal(value, ready.constants[name])
 
 
+def test_levels_that_a_training_part_may_lack_are_said(table):
+    (_, rare) = data.csv(table).notes
+    assert "city Bern" in rare
+    assert "Rome" not in rare
+    assert len(data.csv(table, drop="city").notes) == 1
+
+
 def test_a_weight_of_two_is_a_row_twice(table):
     source = data.csv(table)
     preprocessing, x = choose_preprocessing(source, None, 224), source.stacked()
