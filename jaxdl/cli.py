@@ -88,7 +88,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             check_choice("command", arguments[0], COMMANDS)
             if _helped(arguments[0], arguments[1:]):
                 return
-            check_names(arguments[0], COMMANDS[arguments[0]], arguments[1:])
+            check_names(arguments[0], COMMANDS, arguments[1:])
             if "JAX_PLATFORMS" in os.environ:
                 local_devices()  # checks that there are some
         tyro.extras.subcommand_cli_from_dict(

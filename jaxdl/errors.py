@@ -12,7 +12,7 @@ COUNTED = (
 
 
 ONE = {f"{noun}s": noun for noun in COUNTED.split()} | {"classes": "class", "copies": "copy", "indices": "index"}
-MANY = re.compile(rf"(\bare )?(?<![\w.,+-])1 ({'|'.join(ONE)})\b")
+MANY = re.compile(rf"(\bare )?(?<![\w.,+-])1 ((?:training |test |held-out )?)({'|'.join(ONE)})\b")
 
 
 DIRECTIONS = "\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"  # that turn the text around
@@ -40,7 +40,7 @@ class InputError(ValueError):
 
 def singular(text: str) -> str:
     """`text` with ``1 example`` in place of ``1 examples``, and so with whatever else is counted."""
-    return MANY.sub(lambda found: f"{'is ' if found[1] else ''}1 {ONE[found[2]]}", text)
+    return MANY.sub(lambda found: f"{'is ' if found[1] else ''}1 {found[2]}{ONE[found[3]]}", text)
 
 
 def nearest(value: object, choices: Iterable[object]) -> str:

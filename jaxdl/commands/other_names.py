@@ -70,31 +70,34 @@ INSTEAD: Mapping[str, str] = {
 }
 
 
-def check_names(name: str, command: Callable[..., None], arguments: Sequence[str]) -> None:
+def check_names(name: str, commands: Mapping[str, Callable[..., None]], arguments: Sequence[str]) -> None:
     """Checks that a command line has the options that the command needs, and no others.
 
     Args:
       name: of the command.
-      command: the command.
+      commands: all commands, by name.
       arguments: what follows its name.
 
     Raises:
       InputError: for an option that it has not: says what it is called here, or which is nearest. If one is missing.
     """
+    command, elsewhere = commands[name], {other: commands[other] for other in commands if other != name}
     known, given = options_of(command), [found[0] for one in arguments if (found := OPTION.match(one))]
     for option in given:
         if option.replace("_", "-") not in known:
             meant = option.strip("-").replace("_", "-").lower()
-            raise InputError(f"jaxdl {name} has no option {option}; {_instead(meant, known)}")
+            raise InputError(f"jaxdl {name} has no option {option}; {_instead(meant, known, elsewhere)}")
     there = {option.replace("_", "-") for option in given}
     if missing := [option for option, held in known.items() if held.required and option not in there]:
         raise InputError(f"jaxdl {name} needs {' and '.join(missing)}; see jaxdl {name} --help")
 
 
-def _instead(given: str, known: Mapping[str, object]) -> str:
+def _instead(given: str, known: Mapping[str, object], elsewhere: Mapping[str, Callable[..., None]]) -> str:
     called = [option for option, names in CALLED.items() if given in names.split() and option.split()[0] in known]
     if called:
         return f"it is called {' or '.join(called)} here"
     if said := [advice for advice, names in INSTEAD.items() if given in names.split()]:
         return said[0]
+    if having := [command for command, function in elsewhere.items() if f"--{given}" in options_of(function)]:
+        return f"it is an option of jaxdl {', '.join(having)}"
     return f"see --help-all.{nearest(f'--{given}', known)}"

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
 from typing import Any
@@ -312,8 +313,15 @@ def hold_out(source: Source, fraction: float, seed: int, task: Task | str | None
         else:
             train, held = train_test_split(everything, test_size=fraction, stratify=strata, random_state=seed)
     except ValueError as error:
-        raise InputError(f"{source.name} cannot be divided by {fraction}: {error}") from error
+        least = "" if strata is None or source.groups is not None else _least_fraction(strata, len(source))
+        raise InputError(f"{source.name} cannot be divided by {fraction}: {error}{least}") from error
     return subset(source, np.sort(train)), subset(source, np.sort(held))
+
+
+def _least_fraction(strata: np.ndarray, count: int) -> str:
+    """What to hold out where that is too little for an example of each class; nothing if no share helps."""
+    values, members = np.unique(strata, return_counts=True)
+    return f"; hold out {math.ceil(100 * len(values) / count) / 100:g} or more" if members.min() > 1 else ""
 
 
 def history_row(setup: Setup, epoch: int, metrics: Mapping[str, Any], record: Record | None) -> dict[str, Any]:

@@ -219,9 +219,15 @@ def check_possible(
     """
     check_count("folds", folds, 1)
     if kind in GROUPED and source.groups is None:
-        raise InputError(f"{source.name} has no groups; the splitter '{kind}' needs one for every example")
+        raise InputError(
+            f"{source.name} has no groups; the splitter '{kind}' needs one for every example. Without groups use "
+            "--splitter auto or kfold"
+        )
     if kind in TIMED and times is None:
-        raise InputError(f"{source.name} has no times; the splitter '{kind}' needs one for every example")
+        raise InputError(
+            f"{source.name} has no times; the splitter '{kind}' needs one for every example. Without times use "
+            "--splitter auto or kfold"
+        )
     if kind == "leave-one-out" and len(source) > MOST_FOLDS:
         raise InputError(f"leave-one-out makes a fold of each of {len(source)} examples; expected at most {MOST_FOLDS}")
     if kind not in (*OWN_NUMBER, "monte-carlo") and folds + (kind == "time-series") > len(source):

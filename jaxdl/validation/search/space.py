@@ -21,6 +21,7 @@ POINTS = 5  # of a range in a grid, where nothing else is said
 MOST = 10_000  # configurations of a grid; more are a mistake
 FIELDS = tuple(field.name for field in dataclasses.fields(Plan) if field.name not in ("seed", "stage_lr"))
 WHOLE = ("epochs", "batch_size", "accumulate", "unfreeze_every", "early_stopping", "eval_every")
+SHORT = {"lr": "learning_rate", "wd": "weight_decay", "batch": "batch_size"}  # what others call a dimension
 
 
 @dataclasses.dataclass(frozen=True)
@@ -200,7 +201,7 @@ def make_space(given: Space, model: Staged) -> dict[str, Dimension]:
         if name == "seed":
             raise InputError("the seed is nothing to choose by: the best one was lucky. Give seeds=3 to average over 3")
         if name not in known and not (name.startswith("model.") and "model" in space):
-            hint = nearest(name, known) or nearest(f"model.{name}", known)
+            hint = nearest(SHORT.get(name, name), known) or nearest(f"model.{name}", known)
             raise InputError(f"the space has no '{name}'; it may name: {', '.join(known)}.{hint}")
         space[name] = _distinct(name, dimension)
     return space
