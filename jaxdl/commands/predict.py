@@ -75,6 +75,7 @@ def predict_command(
     masks: tyro.conf.OmitArgPrefixes[TrueMasks] = TrueMasks(),
     batch_size: int = 64,
     skip_broken: Flag = False,
+    tta: Annotated[tuple[str, ...], option("{flip,flip-vertical} ...")] = (),
     out_of_fold: Flag = False,
     covered: tyro.conf.OmitArgPrefixes[Covering] = Covering(),
     debug: Debug = False,
@@ -89,6 +90,7 @@ def predict_command(
       masks: to compare with.
       batch_size: examples at a time.
       skip_broken: leave out image files that cannot be read; they are listed.
+      tta: predict mirror images of each image, too, and combine the answers (test-time augmentation).
       out_of_fold: of an ensemble, predict each example only by members that were not trained on it.
       covered: sets of classes, or intervals of numbers, that hold the truth as often as is asked for.
       debug: show the traceback of an error.
@@ -102,6 +104,8 @@ def predict_command(
     several = isinstance(network, EnsembleCheckpoint)
     if out_of_fold and not several:
         raise InputError(f"--out-of-fold is for an ensemble; '{checkpoint}' is a single network")
+    if tta and several:
+        raise InputError(f"--tta is for a single network; '{checkpoint}' is an ensemble")
     _check_coverage(network, covered, out_of_fold)
     top = _count_top(top, network.task)
     pictures = check_free(out.with_name(f"{out.stem}-masks")) if network.task.DRAWS else None
@@ -111,7 +115,7 @@ def predict_command(
     if several:
         predictions = _predict_together(network, source, batch_size, out_of_fold)
     else:
-        predictions = predict(network, source, batch_size=batch_size)
+        predictions = predict(network, source, batch_size=batch_size, tta=tta)
     files = _picture_names(predictions, len(source)) if pictures is not None else None
     if files is not None:
         _write_pictures(predictions, source, pictures, files)

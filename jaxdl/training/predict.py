@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +22,7 @@ from jaxdl.tasks.columns import Top, frame_columns
 from jaxdl.training.execution import Execution
 from jaxdl.training.finite import check_outputs, finite_rows
 from jaxdl.training.tiles import needs_tiles, predict_tiled
+from jaxdl.training.views import check_views, over_views
 from jaxdl.weights.checkpoint import Checkpoint
 
 if TYPE_CHECKING:
@@ -201,6 +202,7 @@ def predict(
     source: Source | Any,
     *,
     batch_size: int = 64,
+    tta: str | Sequence[str] = (),
     execution: Execution = Execution(),  # noqa: B008
 ) -> Predictions:
     """What a checkpoint says of every example of `source`.
@@ -210,11 +212,13 @@ def predict(
       source: with or without labels; classes are matched to the checkpoint's by name. Also an array ``[n, …]``, a path
         or a list of paths of images: see `data.as_source`.
       batch_size: examples at a time.
+      tta: test-time augmentation, ``"flip"``, ``"flip-vertical"`` or both: mirror images are predicted, too, and the
+        answers combined (`Task.combine`: of classes the mean probabilities). For what looks the same in a mirror.
       execution: whether they are read batch by batch, and by how many processes.
 
     Raises:
-      InputError: if the examples are of another kind or shape than the network takes, or what it says of some is not
-        finite.
+      InputError: if the examples are of another kind or shape than the network takes, what it says of some is not
+        finite, or `tta` does not go with them.
     """
     if not isinstance(checkpoint, Checkpoint):
         raise InputError(
@@ -224,6 +228,7 @@ def predict(
     check_type("execution", execution, Execution)
     card, preprocessing = checkpoint.card, checkpoint.card.preprocessing
     card.check_trained()
+    views = check_views(checkpoint, tta)
     source = as_source(source, card)
     if len(source) == 0:
         raise InputError(f"{source.name} holds no examples")
@@ -232,7 +237,7 @@ def predict(
         kept = predict_tiled(checkpoint, source, batch_size)
     else:
         executor = over_data()
-        program = executor.forward(checkpoint.prediction(_with_finite))
+        program = executor.forward(over_views(checkpoint, checkpoint.prediction(_with_finite), views))
         variables = executor.place_variables(checkpoint.variables)  # there once
         feed = stored_batches(source, preprocessing, batch_size, execution)
         made = [jax.tree.map(np.asarray, program(variables, x)) for x in feed]
