@@ -103,6 +103,14 @@ def test_several_networks_together(tmp_path):
     check_rows(read_csv(tmp_path / "p.csv"), chances, distinct(NAMES), 2)
 
 
+def test_mirror_images_are_asked_about_too(tmp_path):
+    jaxdl_command(f"predict --checkpoint fifty --data loose --top 2 --tta flip --out {tmp_path / 'p.csv'}")
+    checkpoint, source = jaxdl.restore("fifty"), data.folder("loose", labelled=False)
+    stored = np.stack([IMAGES.stored(source[i])["x"] for i in range(len(source))])
+    views = [jaxdl.predict(checkpoint, data.arrays(x)).probabilities for x in (stored, stored[:, :, ::-1])]
+    check_rows(read_csv(tmp_path / "p.csv"), np.mean(views, 0), distinct(NAMES[:50]), 2)
+
+
 def test_class_folders_that_the_network_does_not_know(tmp_path):
     said = jaxdl_command(f"predict --checkpoint fifty --data sorted --top 1 --out {tmp_path / 'p.csv'}")
     assert "no accuracy" in said
@@ -119,9 +127,11 @@ def test_class_folders_that_the_network_does_not_know(tmp_path):
         ("--checkpoint fifty --top 51", "top is 51; expected from 1 to 50"),
         ("--checkpoint together --top -1", "top is -1; expected from 1 to 60"),
         ("--checkpoint labels --top 2", "top is 2, but multilabel"),
+        ("--checkpoint together --tta flip", "--tta is for a single network"),
+        ("--checkpoint fifty --tta flop", "Did you mean 'flip'"),
     ],
 )
-def test_a_top_that_cannot_be_is_refused(tmp_path, options, message):
+def test_what_cannot_be_is_refused(tmp_path, options, message):
     assert message in refused(f"predict {options} --data loose --out {tmp_path / 'p.csv'}")
     assert not (tmp_path / "p.csv").exists()
 

@@ -33,7 +33,7 @@ def check_views(checkpoint: Checkpoint, names: str | Sequence[str]) -> tuple[str
         raise InputError(f"tta is {', '.join(names)}, but the examples are {preprocessing.describe()}, no images")
     if names and not task.ANSWERS_WHOLE:
         raise InputError(
-            f"tta is {', '.join(names)}, but what a network says of {task.describe()} may belong to places of an image; "
+            f"tta is {', '.join(names)}, but what a network says of {task.describe()} may belong to places of it; "
             "these would have to be moved back: leave it out"
         )
     return names

@@ -57,6 +57,6 @@ def test_what_has_no_mirror_image_is_refused(checkpoint):
     with pytest.raises(InputError, match="no images"):
         jaxdl.predict(table, data.arrays(np.zeros((3, 4), np.float32)), tta="flip")
     maps = Checkpoint(checkpoint.model, checkpoint.variables, dataclasses.replace(checkpoint.card, task=Places()))
-    with pytest.raises(InputError, match="places of an image"):
+    with pytest.raises(InputError, match="belong to places"):
         check_views(maps, "flip")
     assert check_views(maps, ()) == ()
