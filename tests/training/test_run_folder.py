@@ -111,7 +111,7 @@ def damage(save, how):
             file.unlink()
 
 
-@pytest.mark.parametrize("how", ["cut", "empty", "gone"])
+@pytest.mark.parametrize("how", ["cut", *(pytest.param(how, marks=pytest.mark.slow) for how in ("empty", "gone"))])
 @pytest.mark.filterwarnings("ignore:.*:UserWarning:orbax")
 def test_a_damaged_newest_save_gives_way_to_the_one_before(stopped, tmp_path, how):
     shutil.copytree(stopped, tmp_path / "run")
@@ -169,7 +169,7 @@ def test_the_same_data_by_another_way_to_write_its_folder(tmp_path, monkeypatch)
         run("photos", RunFolder(tmp_path / "run"))
 
 
-@pytest.mark.parametrize("mask", [0o022, 0o027, 0o002])
+@pytest.mark.parametrize("mask", [0o027, *(pytest.param(mask, marks=pytest.mark.slow) for mask in (0o022, 0o002))])
 def test_modes_follow_the_umask(tmp_path, mask):
     """Of checkpoints, exports, predictions: what the same person writes otherwise has the same mode."""
     before = os.umask(mask)

@@ -16,7 +16,8 @@ from jaxdl.report.uncertainty import show_uncertainty
 def saved(tmp_path_factory):
     source = data.subset(data.digits([0, 1]), np.arange(0, 120, 2))
     plan = jaxdl.Plan(epochs=1, batch_size=16)
-    found = jaxdl.cross_validate(jaxdl.create("mlp", 2, hidden=(4,)), source, plan, folds=2)
+    how = jaxdl.Execution(fold_strategy="loop")
+    found = jaxdl.cross_validate(jaxdl.create("mlp", 2, hidden=(4,)), source, plan, folds=2, execution=how)
     return found.save(tmp_path_factory.mktemp("result") / "run")
 
 

