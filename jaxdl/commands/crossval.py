@@ -19,6 +19,7 @@ from jaxdl.commands.run import Begun, open_run
 from jaxdl.errors import check_choice
 from jaxdl.report.diagnosis import diagnose, why_ended
 from jaxdl.report.markup import slug
+from jaxdl.report.network import dead_in_first_fold
 from jaxdl.report.run_page import PAGE
 from jaxdl.report.table import baseline_rows, print_table, results_table, uneven
 from jaxdl.report.uncertainty import HOW_SURE, apart, interval_said
@@ -104,6 +105,8 @@ def _tell(result: Result, begun: Begun) -> None:
             f"trained on {row['train']} in {row['seconds']:.1f} s"
         )
     if brief := diagnose(result):
+        # before it is advised to train more or faster: a network whose units are dead learns nothing by that
+        brief = diagnose(result, dead_in_first_fold(result, source))
         console.print(brief, soft_wrap=True, highlight=False)
     console.print(why_ended(result.curves, result.plan), soft_wrap=True, highlight=False)
     say_cautions(result.leaks)

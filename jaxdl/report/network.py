@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdl.data.source import subset
+from jaxdl.data.source import Source, arrange_columns, subset
 from jaxdl.errors import InputError
 from jaxdl.parallel.devices import first_device
 from jaxdl.report.activity import StageActivity, count_examples, stage_activity
@@ -18,6 +18,7 @@ from jaxdl.report.markup import Section, escaped, in_scroll, legend, make_table,
 from jaxdl.report.parameter_change import stage_parameter_change
 from jaxdl.report.run import Run
 from jaxdl.report.units import percent
+from jaxdl.validation.result import Result
 from jaxdl.weights.checkpoint import Checkpoint
 
 SAMPLE = 64  # examples at most whose activations are looked at
@@ -146,6 +147,25 @@ def dead_units(found: Sequence[Sequence[StageActivity]]) -> dict[str, float]:
     shares = {stages[0].name: float(np.mean([one.dead for one in stages])) for stages in zip(*found, strict=True)}
     shares.pop("head", None)
     return shares
+
+
+def dead_in_first_fold(result: Result, source: Source) -> dict[str, float] | None:
+    """Share of dead units by stage of the first fold's network, on what it tested; None where it was not kept.
+
+    Args:
+      result: that holds its networks.
+      source: that it was made on.
+    """
+    if not result.models:
+        return None
+    network, held = result.models[0], result.out_of_fold
+    count = int(np.clip(SAMPLE_NUMBERS // input_size(network), 8, SAMPLE))
+    places = spread(held.index[held.fold == result.folds[0]["fold"]], count)
+    if len(places) < 2:  # of one example every unit would be dead
+        return None
+    preprocessing = network.card.preprocessing
+    examples = preprocessing.load(subset(arrange_columns(source, network.card), places))
+    return dead_units([_activity(network, preprocessing.network_input(examples))])
 
 
 def show_activity(run: Run, found: Sequence[Sequence[StageActivity]], examples: int) -> Section:

@@ -11,7 +11,7 @@ from jaxdl import data
 from jaxdl.data.preprocessing import ImagePreprocessing
 from jaxdl.report.activity import stage_activity
 from jaxdl.report.diagnosis import diagnose, evidence_of, judge_dead, judge_gradients, judge_rate, why_ended
-from jaxdl.report.network import dead_units
+from jaxdl.report.network import dead_in_first_fold, dead_units
 
 DIGITS = data.subset(data.digits(range(4)), np.arange(160))
 PLAN = jaxdl.Plan(epochs=3, learning_rate=1e-3)
@@ -68,7 +68,7 @@ def test_dead_units_come_before_everything_else(brief):
     assert diagnose(brief, {"layer1": 0.2}) == diagnose(brief)
 
 
-def test_a_network_that_is_dead_is_found_and_no_larger_rate_is_advised(tmp_path):
+def test_a_network_that_is_dead_is_found_and_no_larger_rate_is_advised(brief):
     """Every ReLU of its layer is below zero for all examples, so that it says the same of all."""
     model = jaxdl.create("mlp", 4, hidden=(8,))
     made = jaxdl.from_model(model, ImagePreprocessing((8, 8, 1), (0.5,), (0.2,)), DIGITS.class_names)
@@ -85,6 +85,11 @@ def test_a_network_that_is_dead_is_found_and_no_larger_rate_is_advised(tmp_path)
     for said in (judge_dead(dead), judge_gradients(norms, dead)):
         assert "layer1 (100 %)" in said
         assert "larger stage_lr" not in said
+    kept = dataclasses.replace(brief, models=[network, network])
+    assert dead_in_first_fold(kept, DIGITS) == {"layer1": 1.0}
+    assert dead_in_first_fold(brief, DIGITS) is None
+    assert "larger learning rate (" in diagnose(brief)  # what would have been advised
+    assert "larger learning rate (" not in diagnose(kept, dead_in_first_fold(kept, DIGITS))
     assert dead_units([stage_activity(made.model, made.variables, images)])["layer1"] < 0.9
 
 
