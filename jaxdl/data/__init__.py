@@ -24,6 +24,7 @@ from jaxdl.data.preprocessing import (
 from jaxdl.data.source import Arrays, Source, check_source, subset, with_groups, with_weights
 from jaxdl.data.table import TASKS, arrays, npz, wants_masks
 from jaxdl.data.table_file import SUFFIXES as TABLES
+from jaxdl.data.table_file import TableFile
 from jaxdl.data.table_roles import TableOptions
 from jaxdl.data.tfds import from_tfds
 from jaxdl.errors import InputError, check_choice, nearest
@@ -52,6 +53,7 @@ __all__ = [
     "load",
     "masks",
     "npz",
+    "options_of_before",
     "part_to_predict",
     "parts_of",
     "skip_broken",
@@ -147,6 +149,16 @@ def as_source(given: Any, like: Any = None) -> Source:
 def is_table(spec: str | Path) -> bool:
     """Whether `load` reads a spec as a table."""
     return _table_spec(str(spec)) is not None
+
+
+def options_of_before(spec: str | Path) -> TableOptions | None:
+    """How a table is read whose run says nothing of its columns: ``group`` and ``time`` by name; None of no table."""
+    named = _table_spec(str(spec))
+    if named is None or not Path(named[0]).is_file():
+        return None
+    names = TableFile(named[0]).names
+    group, time = (next((name for name in names if name.lower() == role), None) for role in ("group", "time"))
+    return TableOptions(group=group, time=time)
 
 
 def _table_spec(spec: str) -> tuple[str, str | None] | None:

@@ -135,9 +135,8 @@ def _rare_levels(source: Table | None) -> tuple[str, ...]:
         found += [f"{name} {level}" for level, count in zip(levels, counts, strict=True) if 0 < count < RARE]
     if not found:
         return ()
-    return (
-        f"{_counted(len(found), 'level')} in fewer than {RARE} rows, unknown where not trained on: {listed(found, 5)}",
-    )
+    rare = f"{_counted(len(found), 'level')} in fewer than {RARE} rows"
+    return (f"{rare}, which set no input in a fold that does not train on them: {listed(found, 5)}",)
 
 
 def _counted(count: int, one: str, many: str | None = None) -> str:

@@ -241,7 +241,10 @@ def _without(source: Source, broken: Sequence[str]) -> Source:
 def how_read(told: Mapping[str, Any]) -> dict[str, Any]:
     """The options of masks or of a table, as the command had them."""
     kinds = {"masks": data.MaskOptions, "table": data.TableOptions}
-    return {name: kind.parse(told[name]) for name, kind in kinds.items() if told.get(name) is not None}
+    how = {name: kind.parse(told[name]) for name, kind in kinds.items() if told.get(name) is not None}
+    if "table" not in how and (before := data.options_of_before(told.get("data") or "")) is not None:
+        how["table"] = before
+    return how
 
 
 def _held_out(told: Mapping[str, Any], source: Source, checkpoint: Checkpoint) -> Source | None:

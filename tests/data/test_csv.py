@@ -15,6 +15,7 @@ from jaxdl import data
 from jaxdl.data.folder import ImageFiles
 from jaxdl.data.source import Arrays
 from jaxdl.errors import InputError
+from jaxdl.report.run import how_read
 from jaxdl.tasks import choose_task
 from jaxdl.validation.splits import split_source
 
@@ -692,3 +693,16 @@ def test_options_of_a_table_come_back():
     assert data.TableOptions.parse(data.TableOptions().plain()) == data.TableOptions()
     refused(lambda: data.TableOptions(drop="a"), "drop")
     refused(lambda: data.TableOptions.parse({"groups": "a"}), "groups")
+
+
+def test_a_run_of_before_finds_its_groups_and_times_by_name(tmp_path):
+    table = {"a": np.linspace(0, 1, ROWS), "Group": np.arange(ROWS) // 8, "time": np.arange(ROWS) % 7}
+    path = columns_of(tmp_path / "t.csv", **table, y=np.arange(ROWS) / 3)
+    refused(lambda: data.load(path), "--feature")
+    for spec in (path, f"{path}:y"):
+        source = data.load(spec, table=how_read({"data": str(spec)})["table"])
+        assert (source.columns, list(source.times)) == (("a",), table["time"].tolist())
+        assert list(source.groups) == [str(one) for one in table["Group"]]
+    said = {"data": str(path), "table": {"feature": ["Group", "time"]}}
+    assert data.load(path, table=how_read(said)["table"]).columns == ("a", "Group", "time")
+    assert how_read({"data": "digits"}) == how_read({}) == how_read({"data": "gone.csv"}) == {}
