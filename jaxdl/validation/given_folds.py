@@ -1,7 +1,7 @@
 """Folds that a user gives as indices: a list of ``(train, test)``, as scikit-learn's ``cv`` takes it."""
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ Pair = tuple[np.ndarray, np.ndarray]
 
 def are_folds(splitter: Any) -> bool:
     """Whether a splitter is an iterable of folds, and no name, file or object that makes them."""
-    named = isinstance(splitter, str | bytes | Path)
+    named = isinstance(splitter, str | bytes | Path | Mapping)
     return isinstance(splitter, Iterable) and not named and not callable(getattr(splitter, "split", None))
 
 
