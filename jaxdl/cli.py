@@ -102,7 +102,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (InputError, OSError) as error:
         if debug:
             raise
-        errors.print(f"jaxdl: error: {error}", style="red", highlight=False, soft_wrap=True)
+        errors.print(f"jaxdl: error: {_in_words(error)}", style="red", highlight=False, soft_wrap=True)
         _leave(2, is_program)
     except Interrupted as stopped:
         errors.print(f"jaxdl: {stopped}; the same command goes on from there", highlight=False, soft_wrap=True)
@@ -136,6 +136,13 @@ def _print_commands() -> None:
         "\njaxdl COMMAND --help shows the options, --help-all all of them, jaxdl --version the version.",
         highlight=False,
     )
+
+
+def _in_words(error: Exception) -> str:
+    """What is shown of an error; of the system's without its number."""
+    if isinstance(error, OSError) and error.strerror and error.filename is not None:
+        return f"'{error.filename}': {error.strerror}"
+    return str(error)
 
 
 def say_warning(message: Warning | str, *_: Any) -> None:

@@ -332,6 +332,28 @@ def _choice(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.Prim
 
 
 @registry.primitive_rule
+def _number(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    """A message about what is no number speaks of numbers, not of Python's ``int()``."""
+    if info.type not in (int, float):
+        return None
+    kind, expected = info.type, "a whole number" if info.type is int else "a number"
+
+    def read(given: list[str]) -> Any:
+        try:
+            return kind(given[0])
+        except ValueError:
+            raise ValueError(f"'{given[0]}' is not {expected}") from None
+
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar=kind.__name__.upper(),
+        instance_from_str=read,
+        is_instance=lambda value: isinstance(value, int | kind) and not isinstance(value, bool),
+        str_from_instance=lambda value: [str(value)],
+    )
+
+
+@registry.primitive_rule
 def _factors(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
     """``head=10 stage3=1`` to a dict."""
     if info.type != Mapping[str, float]:

@@ -6,8 +6,8 @@ import unicodedata
 from collections.abc import Iterable
 
 COUNTED = (
-    "example fold group image file row column label mask network training configuration seed split size step epoch "
-    "tensor prediction channel name model entry argument value block stage layer part time point parameter number"
+    "example result fold group image file row column label mask network training configuration seed split size step "
+    "epoch tensor prediction channel name model entry argument value block stage layer part time point parameter number"
 )
 
 

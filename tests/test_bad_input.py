@@ -347,8 +347,8 @@ def test_a_checkpoint_of_another_model_lists_every_mismatch(refused):
 @pytest.mark.parametrize(
     ("line", "message"),
     [
-        ("''", "unknown command ''; expected one of: demo, pretrain"),
-        ("", "there is no command; expected one of: demo, pretrain, .* See jaxdl --help"),
+        ("''", "unknown command ''; expected one of: demo, recommend"),
+        ("", "there is no command; expected one of: demo, recommend, .* See jaxdl --help"),
         ("pretrian --model mlp", "unknown command 'pretrian'.* mean 'pretrain'"),
         ("inspect resnet51", "'resnet51' is neither the folder of a checkpoint nor a model.* mean 'resnet50'"),
         ("inspect no/where", "'no/where' is neither the folder of a checkpoint nor a model"),
@@ -536,3 +536,22 @@ def test_debug_shows_the_traceback(home, monkeypatch):
     with pytest.raises(InputError, match="holds NaN") as raised:
         cli.main(shlex.split("pretrain --model mlp --data nan.npz --out new --debug"))
     assert [entry.name for entry in raised.traceback][-1] == "arrays"
+
+
+@pytest.mark.parametrize(
+    ("option", "said"), [("--epochs 1e9", "'1e9' is not a whole number"), ("--ema x", "'x' is not")]
+)
+def test_what_is_no_number_is_said_without_python(refused, option, said):
+    shown = refused(f"pretrain --model mlp --data good.npz --out new {option}")
+    assert said in shown
+    assert "literal" not in shown
+
+
+def test_an_error_of_the_system_names_the_file(refused, monkeypatch):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device", "/somewhere/new")
+
+    monkeypatch.setattr("jaxdl.commands.train._train", full)
+    said = refused("pretrain --model mlp --data good.npz --out new")
+    assert "'/somewhere/new': No space left on device" in said
+    assert "Errno" not in said

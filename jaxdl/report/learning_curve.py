@@ -59,7 +59,7 @@ def print_curve(console: "Console", curve: LearningCurve) -> None:
 def meaning(curve: LearningCurve) -> str:
     """What the columns of `curve_rows` are."""
     said = (
-        f"{curve.metric}: mean over folds ± standard deviation between them, on the same test examples at every size."
+        f"{curve.metric}: mean over folds ± standard deviation between folds, on the same test examples at every size."
     )
     made = {point["interval"]["method"]: point["interval"] for point in curve.points if point["interval"]}
     told = [f"{found.get('of', 'the mean over folds')} ({method})" for method, found in made.items()]

@@ -133,7 +133,7 @@ def compare(
     if not 0 < alpha < 1:
         raise InputError(f"alpha is {alpha}; expected a level between 0 and 1, such as 0.05")
     if len(results) < 2:
-        raise InputError(f"there is {len(results)} result to compare; expected at least 2")
+        raise InputError(f"there are {len(results)} results to compare; expected at least 2")
     _check_alike(results)
     first = next(iter(results.values()))
     chosen = first.asked.find_metric(first.metric if metric is None else metric)
