@@ -26,7 +26,6 @@ from jaxdl.commands.run import Begun, about_command, open_run, without_broken
 from jaxdl.data.source import Source
 from jaxdl.report.recommend import left_out_said, luck_said, table_of, unseen_said, verdict, words_said
 from jaxdl.report.table import beside
-from jaxdl.report.units import score_metric
 from jaxdl.tasks.examples import load_examples
 from jaxdl.training.plan import Plan
 from jaxdl.training.predict import predict
@@ -158,12 +157,11 @@ def _tell(told: Mapping[str, Any], results: Mapping[str, Result]) -> None:
         table.add_row(*map(Text, cells), style="bold" if chosen else "")
     console.print(table)
     console.print(verdict(told, results), style="bold", highlight=False)
-    metric = score_metric(results[told["chosen"]])
     for text in (
         unseen_said(told, results),
         luck_said(told, results),
         beside(results),
-        words_said(metric),
+        words_said(told, results),
         *left_out_said(told),
     ):
         if text:

@@ -8,6 +8,7 @@ from jaxdl.report.units import in_percent, measure, score_metric
 from jaxdl.tasks import Metric
 from jaxdl.tasks.metric import percent
 from jaxdl.validation.recommend.choice import LEVEL
+from jaxdl.validation.recommend.methods import FROZEN, FULL, LORA, PARTIAL, PROBE, SCRATCH
 from jaxdl.validation.result import Result
 
 Told = Mapping[str, Any]  # as of `Recommendation.as_dict`
@@ -64,14 +65,25 @@ def verdict(told: Told, results: Mapping[str, Result]) -> str:
     )
 
 
-def words_said(metric: Metric) -> str:
+KINDS_SAID = {
+    PROBE: "a linear head is fitted to what the frozen body makes of the examples",
+    FROZEN: "frozen body trains a head on it step by step",
+    PARTIAL: "partial trains the last third of the stages, too",
+    LORA: "LoRA trains small additions to all stages",
+    FULL: "full trains the whole network",
+    SCRATCH: "scratch starts from random weights",
+}
+
+
+def words_said(told: Told, results: Mapping[str, Result]) -> str:
     """What names and numbers of the table mean."""
-    unit = "in points of a percentage" if in_percent(metric) else f"of the {metric.name}"
-    return (
-        "A head alone is fitted or trained on the frozen body; partial trains the last third of the stages, too, LoRA "
-        "small additions to all stages, full the whole network. at: the peak of the learning rate. Differences are "
-        f"{unit}, with their paired 95 % interval."
-    )
+    kinds = [KINDS_SAID[kind] for kind in dict.fromkeys(row["kind"] for row in told["methods"])]
+    said = f"{'; '.join(kinds)}. at: the peak of the learning rate."
+    if len(results) > 1:
+        metric = score_metric(results[told["chosen"]])
+        unit = "points of a percentage" if in_percent(metric) else metric.name
+        said += f" Differences are in {unit}, with their paired 95 % interval."
+    return said[:1].upper() + said[1:]
 
 
 def luck_said(told: Told, results: Mapping[str, Result]) -> str:
@@ -109,11 +121,12 @@ def left_out_said(told: Told) -> list[str]:
     """Sentences on the methods that were left out, by the reason, with what they would take."""
     reasons: dict[str, list[str]] = {}
     for one in told["left_out"]:
-        reasons.setdefault(one["why"], []).append(one["name"] + _time_said(one["seconds"]))
+        reasons.setdefault(one["why"], []).append(one["name"] + _time_said(one))
     return [f"Left out: {', '.join(names)}; {why}." for why, names in reasons.items()]
 
 
-def _time_said(seconds: float | None) -> str:
-    if seconds is None:
+def _time_said(one: Told) -> str:
+    if (seconds := one["seconds"]) is None:
         return ""
-    return f" (about {seconds:.0f} s)" if seconds < 100 else f" (about {seconds / 60:.0f} minutes)"
+    about = "about" if one["timed"] else "at least"
+    return f" ({about} {seconds:.0f} s)" if seconds < 100 else f" ({about} {seconds / 60:.0f} minutes)"

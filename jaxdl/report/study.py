@@ -16,7 +16,7 @@ from jaxdl.report.sections import task_sections
 from jaxdl.report.shown import Shown
 from jaxdl.report.table import baseline_rows, beside, describe_environment, flat_plan, how_made, left_out, plain, uneven
 from jaxdl.report.uncertainty import show_uncertainty
-from jaxdl.report.units import measure, score_metric
+from jaxdl.report.units import measure
 from jaxdl.report.variance import advice, component_rows, draw_variance, repeat_rows
 from jaxdl.validation.learning_curve import CURVE, LearningCurve, load_learning_curve
 from jaxdl.validation.probes.result import PROBE
@@ -147,7 +147,7 @@ def _recommendation(path: Path, source: Source | None) -> Study:
     rest = filter(None, (unseen_said(told, results), luck_said(told, results), beside(results)))
     said = f"<p><b>{escaped(verdict(told, results))}</b></p>" + "".join(f"<p>{escaped(text)}</p>" for text in rest)
     how = note(
-        f"{words_said(score_metric(results[chosen]))} A method beats another where this interval leaves out zero. "
+        f"{words_said(told, results)} A method beats another where this interval leaves out zero. "
         f"Each is a result of its own: jaxdl report RUN/{METHODS}/NAME makes its page."
     )
     sections = [Section("The answer", in_scroll(table, "The answer") + said + how)]

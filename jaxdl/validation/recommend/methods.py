@@ -32,7 +32,7 @@ NAMES = {
     PARTIAL: "partial",
     LORA: "LoRA",
     FULL: "full",
-    SCRATCH: "from scratch",
+    SCRATCH: "scratch",
 }
 LONGER = 6  # times the epochs for a fresh head alone, whose epochs on kept features cost next to nothing
 RANK = 4  # of LoRA
@@ -81,7 +81,7 @@ def candidates(
       execution: of all.
     """
     if not isinstance(init, Checkpoint):
-        why = "it needs a pretrained network to start from: name a checkpoint (--init)"
+        why = "a pretrained network to start from is needed: name a checkpoint (--init)"
         scratch = Plan(**shared, warmup_epochs=1, weight_decay=5e-4)
         left_out = {"linear head": why} | {NAMES[kind]: why for kind in OF_A_CHECKPOINT[1:]}
         return _at_rates(SCRATCH, scratch, SCRATCH_RATES), left_out

@@ -88,13 +88,15 @@ class LeftOut:
     Attributes:
       name: of it.
       why: in words.
-      seconds: that it would take, with the final fit; of one that was not even timed those of the longest before it,
-        which train less. None where it does not apply.
+      seconds: that it would take, with the final fit; None where it does not apply.
+      timed: False where there was no time to try its speed: it takes at least as long as the longest before it, which
+        train less.
     """
 
     name: str
     why: str
     seconds: float | None = None
+    timed: bool = True
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -351,7 +353,7 @@ class Trials:
         seconds = self.of_kind.get(candidate.kind)
         if seconds is None and self.results and self._left() <= 2 * self.longest_trial:  # nor time for its own trial
             least = max(self.of_kind.values()) * share
-            self.left_out.append(LeftOut(name, f"{NO_TIME}, not even to see how much it takes", least))
+            self.left_out.append(LeftOut(name, NO_TIME, least, timed=False))
             return False
         if seconds is None:
             self.say(f"{name}: a trial of its speed")
