@@ -80,7 +80,7 @@ class _Transfer(BaseEstimator):
         self.class_weight = class_weight
         self.random_state = random_state
 
-    def _plan(self, class_weights: Mapping[str, float] | str | None) -> Plan:
+    def _plan(self, class_weights: Mapping[str, float] | str | None = None) -> Plan:
         names = ("freeze_through", "epochs", "batch_size", "optimizer", "learning_rate", "schedule", "weight_decay")
         own = {name: getattr(self, name) for name in (*names, "augment", "early_stopping")}
         seed = self.random_state
