@@ -66,6 +66,30 @@ class Covering:
     coverage_score: Annotated[str | None, option("NAME")] = None
 
 
+@dataclasses.dataclass(frozen=True)
+class Asking:
+    """How the network is asked.
+
+    Attributes:
+      batch_size: examples at a time.
+      tta: predict mirror images of each image, too, and combine the answers (test-time augmentation).
+      out_of_fold: of an ensemble, predict each example only by members that were not trained on it.
+    """
+
+    batch_size: int = 64
+    tta: Annotated[tuple[str, ...], option("{flip,flip-vertical} ...")] = ()
+    out_of_fold: Flag = False
+
+    def check(self, checkpoint: Path, several: bool) -> None:
+        """Checks the options against what the checkpoint is: a single network, or `several`. Raises InputError."""
+        if self.batch_size < 1:
+            raise InputError(f"batch_size is {self.batch_size}; expected at least 1")
+        if self.out_of_fold and not several:
+            raise InputError(f"--out-of-fold is for an ensemble; '{checkpoint}' is a single network")
+        if self.tta and several:
+            raise InputError(f"--tta is for a single network; '{checkpoint}' is an ensemble")
+
+
 def predict_command(
     *,
     checkpoint: Annotated[Path, tyro.conf.arg(metavar="CKPT")],
@@ -73,10 +97,8 @@ def predict_command(
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.csv")],
     top: Annotated[int | None, option("INT")] = None,
     masks: tyro.conf.OmitArgPrefixes[TrueMasks] = TrueMasks(),
-    batch_size: int = 64,
     skip_broken: Flag = False,
-    tta: Annotated[tuple[str, ...], option("{flip,flip-vertical} ...")] = (),
-    out_of_fold: Flag = False,
+    asking: tyro.conf.OmitArgPrefixes[Asking] = Asking(),
     covered: tyro.conf.OmitArgPrefixes[Covering] = Covering(),
     debug: Debug = False,
 ) -> None:
@@ -88,34 +110,27 @@ def predict_command(
       out: file for the table; must not exist yet.
       top: write so many of the most probable classes, or 0 for all; by default all of up to 50, else 5.
       masks: to compare with.
-      batch_size: examples at a time.
       skip_broken: leave out image files that cannot be read; they are listed.
-      tta: predict mirror images of each image, too, and combine the answers (test-time augmentation).
-      out_of_fold: of an ensemble, predict each example only by members that were not trained on it.
+      asking: how the network is asked.
       covered: sets of classes, or intervals of numbers, that hold the truth as often as is asked for.
       debug: show the traceback of an error.
     """
     out = check_free(out)
     if out.is_dir():
         raise InputError(f"'{out}' is a folder; expected the name of a file .csv")
-    if batch_size < 1:
-        raise InputError(f"batch_size is {batch_size}; expected at least 1")
     network = load_ensemble(checkpoint) if is_ensemble(checkpoint) else load_pretrained(checkpoint)
     several = isinstance(network, EnsembleCheckpoint)
-    if out_of_fold and not several:
-        raise InputError(f"--out-of-fold is for an ensemble; '{checkpoint}' is a single network")
-    if tta and several:
-        raise InputError(f"--tta is for a single network; '{checkpoint}' is an ensemble")
-    _check_coverage(network, covered, out_of_fold)
+    asking.check(checkpoint, several)
+    _check_coverage(network, covered, asking.out_of_fold)
     top = _count_top(top, network.task)
     pictures = check_free(out.with_name(f"{out.stem}-masks")) if network.task.DRAWS else None
     source = _read(network, data, out, masks)
     say_notes(source)
     source, _ = without_broken(source, skip_broken)
     if several:
-        predictions = _predict_together(network, source, batch_size, out_of_fold)
+        predictions = _predict_together(network, source, asking)
     else:
-        predictions = predict(network, source, batch_size=batch_size, tta=tta)
+        predictions = predict(network, source, batch_size=asking.batch_size, tta=asking.tta)
     files = _picture_names(predictions, len(source)) if pictures is not None else None
     if files is not None:
         _write_pictures(predictions, source, pictures, files)
@@ -266,12 +281,12 @@ def _print_scores(predictions: Predictions, network: Any) -> None:
     console.print(f"trained on ({count} examples, too good): {said(seen)}", soft_wrap=True)
 
 
-def _predict_together(network: EnsembleCheckpoint, source: Source, batch_size: int, out_of_fold: bool) -> Predictions:
-    if out_of_fold:
-        return network.out_of_fold(source, batch_size=batch_size)
+def _predict_together(network: EnsembleCheckpoint, source: Source, asking: Asking) -> Predictions:
+    if asking.out_of_fold:
+        return network.out_of_fold(source, batch_size=asking.batch_size)
     if source.targets() is not None:
         network.check_unseen(source)  # before anything is computed
-    return network.predict(source, batch_size=batch_size)
+    return network.predict(source, batch_size=asking.batch_size)
 
 
 def _write_csv(

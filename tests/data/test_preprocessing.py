@@ -182,7 +182,7 @@ def test_numbers_that_come_one_by_one():
         (data.arrays(np.zeros((4, 3))), TablePreprocessing((5,)), r"\[3\]; .* \[5\]"),
         (data.arrays(np.zeros((4, 3))), ImagePreprocessing((8, 8, 1)), r"float32\[3\]; .* uint8 images"),
         (data.digits(), TablePreprocessing((64,)), r"uint8\[8, 8, 1\]; .* numbers of shape \[64\]"),
-        (data.digits(), ImagePreprocessing((8, 8, 2)), "1 channels.* 2"),
+        (data.digits(), ImagePreprocessing((8, 8, 2)), "1 channel;.* 2"),
         (Lazy([PHOTO]), TablePreprocessing((30, 50, 3)), r"lazy holds uint8\[30, 50, 3\]"),
         (Lazy([np.zeros(3)]), ImagePreprocessing((3, 1, 1)), r"lazy holds float64\[3\]; .* uint8 images"),
         (Lazy([np.zeros(3), np.zeros(4)]), TablePreprocessing((3,)), r"example 1 of lazy .*\[4\]; .* \[3\]"),

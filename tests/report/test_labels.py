@@ -83,7 +83,8 @@ def test_the_section_is_on_both_kinds_of_pages(result, source, tmp_path, kind):
 
 def test_the_answer_shows_what_the_task_shows(result, tmp_path):
     page = read_page(write_page(tmp_path / "page.html", "Title", {"mlp": result}))
-    header, line = page.cells()
+    header, line, baseline = page.cells()
+    assert baseline[0] == result.asked.BASELINE
     assert header == ["method", "macro_f1", "label_accuracy", "log loss", "seconds", "fold strategy"]
     assert line[1] == f"{100 * result.mean:.1f} ± {100 * result.std:.1f} %"
     assert line[2] == f"{100 * np.mean([fold['label_accuracy'] for fold in result.folds]):.1f} %"

@@ -112,7 +112,7 @@ def test_what_cannot_be_drawn_is_refused(tmp_path):
         ({"path": "a.jpg"}, "'a.jpg' does not end in .png or .svg"),
         ({"path": "no/a.png"}, "there is no folder"),
         ({"after": images[:1]}, "expected one shape"),
-        ({"labels": ("a",)}, "2 images, 1 and 1 labels"),
+        ({"labels": ("a",)}, "2 images, 1 and 1 label"),
     ]:
         with pytest.raises(InputError, match=said):
             draw(**options)
