@@ -32,6 +32,7 @@ Splitter = Literal[
 ]
 SPLITTERS = get_args(Splitter)
 TEST_SHARE = 0.2  # of monte-carlo and holdout
+UNSTRATIFIED = {"stratified": "kfold", "repeated-stratified": "repeated-kfold", "stratified-group": "group"}
 GROUPED = ("group", "stratified-group", "leave-groups-out")  # these keep groups whole
 PURGED = ("purged", "combinatorial-purged")  # these train before and after a test part, less what would leak
 TIMED = ("time-series", *PURGED)  # these need times
@@ -231,8 +232,7 @@ def check_possible(
     if kind == "leave-one-out" and len(source) > MOST_FOLDS:
         raise InputError(f"leave-one-out makes a fold of each of {len(source)} examples; expected at most {MOST_FOLDS}")
     if kind not in (*OWN_NUMBER, "monte-carlo") and folds + (kind == "time-series") > len(source):
-        most = len(source) - (kind == "time-series")
-        advice = f"use --folds {most} or fewer" if most >= 2 else "add examples"
+        advice = _fewer_folds(len(source) - (kind == "time-series"), kind, strata)
         raise InputError(f"{source.name} has {len(source)} examples, too few for {folds} folds", advice)
     if kind in GROUPED:
         distinct = len(set(source.groups.tolist()))
@@ -244,6 +244,18 @@ def check_possible(
             raise InputError(f"{source.name} has {distinct} groups, fewer than {folds} folds; use --folds {distinct}")
     if "stratified" in kind:
         _check_stratified(source, kind, folds, strata)
+
+
+def _fewer_folds(most: int, kind: str, strata: np.ndarray | None) -> str:
+    """What to do where there are too few examples: a number of folds that the splitter then makes, up to `most`."""
+    if most < 2:
+        return "add examples"
+    if kind in ("stratified", "repeated-stratified") and strata is not None:
+        counts = np.bincount(strata)
+        if (rarest := int(counts[counts > 0].min())) < 2:
+            return f"use --splitter {UNSTRATIFIED[kind]} and --folds {most} or fewer"
+        most = min(most, rarest)
+    return f"use --folds {most} or fewer"
 
 
 def _check_groups_out(source: Source, distinct: int, left_out: int) -> None:
@@ -261,7 +273,7 @@ def _check_groups_out(source: Source, distinct: int, left_out: int) -> None:
 
 
 def _check_stratified(source: Source, kind: str, folds: int, strata: np.ndarray | None) -> None:
-    other = {"stratified": "kfold", "repeated-stratified": "repeated-kfold", "stratified-group": "group"}[kind]
+    other = UNSTRATIFIED[kind]
     if strata is None:
         raise InputError(f"{source.name} has no classes to stratify by; use the splitter '{other}'")
     counts = np.bincount(strata)

@@ -261,27 +261,32 @@ def of_classes(counts, groups=None):
         (NUMBERS, "repeated-stratified", 5, {}),
         (dataclasses.replace(NUMBERS, groups=np.arange(9) // 2), "stratified-group", 5, {}),
         (SOURCE, "leave-groups-out", 99, {"test_groups": 9}),
+        (NUMBERS, "stratified-group", 5, {}),
+        (of_classes([6, 6]), "purged", 5, {}),
+        (of_classes([2, 2]), "stratified", 5, {}),
+        (of_classes([1, 3]), "stratified", 5, {}),
+        (of_classes([1, 3]), "repeated-stratified", 5, {}),
+        (of_classes([2, 2]), "kfold", 5, {}),
     ],
 )
 def test_advice_can_be_followed(source, kind, folds, options):
     with pytest.raises(InputError) as error:
         split_source(source, Splitting(kind, **options), folds, 0)
     advised = [(kind, int(number)) for number in re.findall(r"--folds (\d+)", str(error.value))]
-    for name in re.findall(r"splitter '?([a-z-]+)", str(error.value)):
+    for name in re.findall(r"(?:--|[Uu]se the )splitter '?([a-z-]+)", str(error.value)):
         most = re.search(r"with up to (\d+) folds", str(error.value))
         advised.append((name, int(most[1]) if most else folds))
     assert advised
-    for name, number in advised:
+    both = re.search(r"splitter ([a-z-]+) and --folds (\d+)", str(error.value))
+    for name, number in [(both[1], int(both[2]))] if both else advised:
         assert len(split_source(source, name, number, 0)) in (number, 5 * number)
 
 
 @pytest.mark.parametrize(
     ("source", "kind", "lacking"),
     [
-        (NUMBERS, "stratified-group", "groups"),
         (of_classes([2, 2], np.zeros(4, int)), "leave-groups-out", "single group"),
-        (of_classes([2, 2]), "stratified", "4 examples"),
-        (of_classes([2, 2]), "purged", "times"),
+        (of_classes([1]), "kfold", "single class"),
     ],
 )
 def test_what_no_advice_can_mend_is_named(source, kind, lacking):
