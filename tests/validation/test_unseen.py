@@ -48,3 +48,12 @@ def test_of_an_error_it_is_students_on_the_scale_of_its_logarithm():
 
 def test_of_a_single_example_there_is_none():
     assert score_on_unseen(Classification(("a", "b")), np.ones((1, 2), np.float32), np.zeros(1, int), 50) is None
+
+
+@pytest.mark.parametrize("count", [3, 8, 49, 150])
+def test_where_all_are_right_the_upper_end_is_1_and_the_lower_is_wilsons(count):
+    """Of Student's quantile, since the examples are few; that rounding leaves a variance makes no difference."""
+    logits = np.tile(np.float32([2.0, 0.3]), (count, 1))
+    found = score_on_unseen(Classification(("a", "b")), logits, np.zeros(count, int), 50)
+    square = t.ppf(0.975, count - 1) ** 2
+    np.testing.assert_allclose([found.low, found.high], [count / (count + square), 1], rtol=1e-9)
