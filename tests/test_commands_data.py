@@ -134,7 +134,8 @@ def test_a_regression_is_cross_validated(tmp_path):
 def test_the_task_of_a_table_can_be_said(tmp_path):
     for asked, task in {"auto": "classification", "regression": "regression"}.items():
         out = tmp_path / asked
-        jaxdl_command(f"cross-validate {MLP} --data stars.csv --epochs 1 --folds 2 --task {asked} --out {out}")
+        line = f"cross-validate {MLP} --data stars.csv --feature a --epochs 1 --folds 2 --task {asked} --out {out}"
+        jaxdl_command(line)
         result = load_result(out)
         assert result.task == task
         assert list(result.class_names) == (["1", "2", "3"] if task == "classification" else [])
