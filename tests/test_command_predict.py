@@ -204,3 +204,21 @@ def read_rows(tmp_path, given):
     out = tmp_path / f"{len(list(tmp_path.iterdir()))}.csv"
     jaxdl_command(f"predict --checkpoint fifty --data {given} --out {out}")
     return read_csv(out)
+
+
+def test_a_temperature_divides_the_logits(home, tmp_path):
+    cold, warm = (tmp_path / f"{name}.csv" for name in ("cold", "warm"))
+    jaxdl_command(f"predict --checkpoint {home / 'fifty'} --data {home / 'loose'} --out {cold}")
+    jaxdl_command(f"predict --checkpoint {home / 'fifty'} --data {home / 'loose'} --temperature 2.5 --out {warm}")
+    columns = [f"p:{name}" for name in NAMES[:50]]
+    before, after = (np.array([[float(row[c]) for c in columns] for row in read_csv(path)]) for path in (cold, warm))
+    tempered = before ** (1 / 2.5)
+    np.testing.assert_allclose(after, tempered / tempered.sum(1, keepdims=True), rtol=1e-4)
+    assert [row["predicted"] for row in read_csv(cold)] == [row["predicted"] for row in read_csv(warm)]
+
+
+@pytest.mark.parametrize("temperature", [0, -1, float("nan"), float("inf"), "warm", True])
+def test_what_is_no_temperature_is_refused(home, temperature):
+    predictions = jaxdl.predict(jaxdl.restore(home / "fifty"), home / "loose")
+    with pytest.raises(InputError, match="temperature is"):
+        predictions.at_temperature(temperature)

@@ -74,11 +74,13 @@ class Asking:
       batch_size: examples at a time.
       tta: predict mirror images of each image, too, and combine the answers (test-time augmentation).
       out_of_fold: of an ensemble, predict each example only by members that were not trained on it.
+      temperature: divide the logits of classes by it, as the page of a cross-validation advises; 1 leaves them.
     """
 
     batch_size: int = 64
     tta: Annotated[tuple[str, ...], option("{flip,flip-vertical} ...")] = ()
     out_of_fold: Flag = False
+    temperature: float = 1.0
 
     def check(self, checkpoint: Path, several: bool) -> None:
         """Checks the options against what the checkpoint is: a single network, or `several`. Raises InputError."""
@@ -131,6 +133,8 @@ def predict_command(
         predictions = _predict_together(network, source, asking)
     else:
         predictions = predict(network, source, batch_size=asking.batch_size, tta=asking.tta)
+    if asking.temperature != 1:
+        predictions = predictions.at_temperature(asking.temperature)
     files = _picture_names(predictions, len(source)) if pictures is not None else None
     if files is not None:
         _write_pictures(predictions, source, pictures, files)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
+from statistics import fmean
 from typing import Any
 
 from jaxdl.report.cautions import cautions
@@ -131,6 +132,7 @@ def _calibration(found: dict[str, Any] | None) -> str:
     lines = [[word(name), f"{found['before'][name]:.4g}", f"{value:.4g}"] for name, value in found["after"].items()]
     said = (
         "Temperature scaling: the logits of each fold divided by the number that gives the smallest log loss on the "
-        f"other folds' held-out predictions, here from {min(temperatures):.3g} to {max(temperatures):.3g}."
+        f"other folds' held-out predictions, here from {min(temperatures):.3g} to {max(temperatures):.3g}. "
+        f"To predict so: jaxdl predict --temperature {fmean(temperatures):.3g}."
     )
     return in_scroll(make_table(["", "as trained", "scaled"], lines, "numbers"), "Calibration") + note(said)

@@ -154,6 +154,23 @@ class Predictions(Shown):
             return None
         return float((self.predicted == self.targets)[self._counted].mean())
 
+    def at_temperature(self, temperature: float) -> "Predictions":
+        """The same with logits divided by a temperature: above 1 probabilities are less sure, below 1 surer.
+
+        The predicted class stays the same. The page of a cross-validation says which temperature suits the held-out
+        examples (Guo et al. 2017, arXiv:1706.04599).
+
+        Raises:
+          InputError: for a number that is not above 0, or a task whose outputs are no logits.
+        """
+        if isinstance(temperature, bool) or not isinstance(temperature, int | float) or not 0 < temperature < np.inf:
+            raise InputError(f"temperature is {temperature!r:.50}; expected a number above 0, such as 1.5")
+        if not self.task.CALIBRATED or not isinstance(self.outputs, np.ndarray):
+            raise InputError(
+                f"a temperature divides the logits of classes, and {self.task.describe()} has none; leave it out"
+            )
+        return dataclasses.replace(self, outputs=(self.outputs / temperature).astype(self.outputs.dtype))
+
     def sets(self, coverage: float = 0.9, by: str | None = None, score: str | None = None) -> Any:
         """Of each example the classes that may be true; of an ensemble of folds, see `EnsemblePredictions.sets`.
 
