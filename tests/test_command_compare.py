@@ -40,6 +40,16 @@ def test_it_tells_which_runs_differ_and_writes_both_files(runs, tmp_path):
     assert len(page.all("svg")) == 2
 
 
+def test_the_page_says_a_detectable_difference_in_the_units_of_its_table(runs, tmp_path):
+    line = f"compare {runs}/short {runs}/long --alpha 1e-9 --out {tmp_path}"
+    jaxdl_command(f"{line}/numbers.json")
+    jaxdl_command(f"{line}/page.html")
+    (pair,) = json.loads((tmp_path / "numbers.json").read_text())["pairs"]
+    page = read_page(tmp_path / "page.html")
+    assert page.cells(1)[1][-1] == f"{100 * pair['detectable']:.1f}"
+    assert f"a difference of {100 * pair['detectable']:.1f} points" in page.text()
+
+
 @pytest.mark.parametrize(
     ("names", "options", "said"),
     [

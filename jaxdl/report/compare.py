@@ -1,13 +1,19 @@
 """A picture of results compared on the same folds."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from jaxdl.tasks.metric import percent
 from jaxdl.validation.statistics.compare import POWER, Comparison
 
 
-def explained(found: Comparison) -> list[str]:
-    """Sentences on what the letters, the intervals and the detectable differences of a comparison mean."""
+def explained(found: Comparison, in_words: Callable[[float], str] = "{:.3g}".format) -> list[str]:
+    """Sentences on what the letters, the intervals and the detectable differences of a comparison mean.
+
+    Args:
+      found: of `compare`.
+      in_words: a difference as the table beside it shows differences.
+    """
     whole = f", whole groups, of which there are {found.groups}" if found.groups else ""
     count = f"{len(found.pairs)} pair{'s' if len(found.pairs) > 1 else ''}"
     said = [
@@ -16,9 +22,9 @@ def explained(found: Comparison) -> list[str]:
     ]
     if unshown := [pair for pair in found.pairs if not pair.shown]:
         known = [pair.detectable for pair in unshown if pair.detectable is not None]
-        least = (
-            f"{min(known):.3g}" + (f" to {max(known):.3g}" if max(known) > 1.01 * min(known) else "") if known else ""
-        )
+        least = in_words(min(known)) if known else ""
+        if known and max(known) > 1.01 * min(known):
+            least += f" to {in_words(max(known))}"
         said.append(
             "That is no proof that they are equally good: their difference may be anything inside its interval."
             + (

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 
 from jaxdl.report.answer import show_facts
@@ -46,7 +47,12 @@ def write_comparison_page(path: str | Path, found: Comparison, results: Mapping[
         **{f"own metric of {name}": own for name, own in found.other_metrics.items()},
     }
     cautions = "".join(f"<p><b>{escaped(name)}</b>: {escaped(said)}</p>" for name, said in found.cautions.items())
-    meaning = "".join(f"<p>{escaped(line)}</p>" for line in explained(found))
+    points = " points" if in_percent(metric) else ""
+
+    def in_words(value: float) -> str:
+        return f"{_difference(metric, value)}{points}"
+
+    meaning = "".join(f"<p>{escaped(line)}</p>" for line in explained(found, in_words))
     differences = "".join(
         in_scroll(content, label)
         for content, label in (
@@ -87,10 +93,12 @@ def _scores_table(found: Comparison, metric: Metric) -> str:
     return make_table(headers, lines, "numbers", 0)
 
 
-def _pairs_table(found: Comparison, metric: Metric) -> str:
-    def signed(value: float) -> str:
-        return f"{100 * value:+.1f}" if in_percent(metric) else f"{value:+.3g}"
+def _difference(metric: Metric, value: float, sign: str = "") -> str:
+    return f"{100 * value:{sign}.1f}" if in_percent(metric) else f"{value:{sign}.3g}"
 
+
+def _pairs_table(found: Comparison, metric: Metric) -> str:
+    signed = partial(_difference, metric, sign="+")
     unit = " (points)" if in_percent(metric) else ""
     lines = [
         [
@@ -100,7 +108,7 @@ def _pairs_table(found: Comparison, metric: Metric) -> str:
             f"{pair.p:.3g}",
             f"{pair.adjusted:.3g}",
             "shown" if pair.shown else "not shown",
-            "–" if pair.detectable is None else signed(pair.detectable).lstrip("+"),
+            "–" if pair.detectable is None else _difference(metric, pair.detectable),
         ]
         for pair in found.pairs
     ]

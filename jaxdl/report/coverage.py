@@ -31,7 +31,7 @@ def show_sets(result: Result, source: Source | None) -> Section:
             made = found.at(coverage)
             rows.append(_sizes(made))
         except InputError as error:
-            rows.append([percent(coverage, decimals=0), *"–––––", escaped(error.problem)])
+            rows.append([percent(coverage, decimals=0), *"–––––", _reason(error)])
             continue
         if found.coverage <= right < coverage:  # below that, sets are empty where the networks are right
             found = made
@@ -59,7 +59,7 @@ def show_intervals(result: Result, source: Source | None) -> Section:
             made = result.intervals(coverage)
             rows.append([percent(coverage, decimals=0), f"{made.width.mean():.4g}", _observed(made.covered)])
         except InputError as error:
-            rows.append([percent(coverage, decimals=0), "–", escaped(error.problem)])
+            rows.append([percent(coverage, decimals=0), "–", _reason(error)])
     found = result.intervals(COVERAGE)
     thirds = _thirds(result.predicted)
     rising = dict.fromkeys(np.array(thirds)[np.argsort(result.predicted)].tolist())
@@ -74,6 +74,10 @@ def show_intervals(result: Result, source: Source | None) -> Section:
         note(_how("intervals")),
     ]
     return Section(INTERVALS, "".join(body))
+
+
+def _reason(error: InputError) -> str:
+    return f'<span class="words">{escaped(error.problem)}</span>'  # in a table of numbers, whose lines are not broken
 
 
 def _how(what: str) -> str:
