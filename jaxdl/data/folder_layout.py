@@ -63,21 +63,23 @@ def _kind(path: Path, entry: os.DirEntry[str]) -> str | None:
     return f"{suffix} file"
 
 
-def entries(folder: Path) -> list[Path]:
-    """What lies in a folder, sorted, without what is hidden. Raises InputError if it cannot be listed."""
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    """What lies in a folder, by name, without what is hidden. Raises InputError if it cannot be listed."""
     try:
-        return sorted(p for p in folder.iterdir() if not p.name.startswith("."))
+        with os.scandir(folder) as found:  # which knows what is a file without asking the disk for each
+            return sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
     except OSError as error:
         raise InputError(f"the folder '{printable(folder)}' cannot be listed ({error.strerror})") from error
 
 
 def subfolders(folder: Path) -> list[Path]:
     """The folders in a folder. Raises InputError for a link that leads nowhere."""
-    found = entries(folder)
-    for p in found:
-        if p.is_symlink() and not p.exists() and p.suffix.lower() not in SUFFIXES:  # it may have been a whole class
+    found = _entries(folder)
+    for entry in found:
+        p = folder / entry.name
+        if entry.is_symlink() and not p.exists() and p.suffix.lower() not in SUFFIXES:  # it may have been a whole class
             raise InputError(f"'{printable(p)}' is a link that leads nowhere; repair or remove it")
-    return [p for p in found if p.is_dir()]
+    return [folder / entry.name for entry in found if entry.is_dir()]
 
 
 def find_images(folder: Path, *, deep: bool = True) -> Found:
@@ -99,11 +101,7 @@ def walk(folder: Path, *, deep: bool = True, above: tuple[str, ...] = ()) -> Ite
       InputError: for a folder that cannot be listed.
     """
     above = (*above, os.path.realpath(folder))
-    try:
-        with os.scandir(folder) as found:  # which knows what is a file without asking the disk for each
-            here = sorted((entry for entry in found if not entry.name.startswith(".")), key=lambda entry: entry.name)
-    except OSError as error:
-        raise InputError(f"the folder '{printable(folder)}' cannot be listed ({error.strerror})") from error
+    here = _entries(folder)
     yield from (entry for entry in here if not entry.is_dir())
     for entry in here if deep else ():
         if entry.is_dir() and not _is_above(os.path.realpath(entry), above):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdl.data.folder_layout import SPLIT_NAMES, SPLITS, find_images
+from jaxdl.data.folder_layout import SPLIT_NAMES, SPLITS, find_images, walk
 from jaxdl.data.frames import frame_blocks
 from jaxdl.data.image_file import SUFFIXES, printable
 from jaxdl.errors import InputError, check_choice
@@ -182,8 +182,9 @@ def _check_matched(missing: Sequence[Path], rest: Sequence[Path], count: int, ma
 def _files(root: Path, suffixes: Sequence[str]) -> dict[str, Path]:
     """Files below a folder by their path there without the suffix, sorted; hidden ones are left out."""
     found: dict[str, Path] = {}
-    for file in sorted(_walk(root, set()), key=lambda file: file.relative_to(root).as_posix()):
-        if file.suffix.lower() not in suffixes or file.name.startswith("."):
+    files = (Path(entry.path) for entry in walk(root))
+    for file in sorted(files, key=lambda file: file.relative_to(root).as_posix()):
+        if file.suffix.lower() not in suffixes:
             continue
         key = file.relative_to(root).with_suffix("").as_posix()
         if key in found:
@@ -193,22 +194,6 @@ def _files(root: Path, suffixes: Sequence[str]) -> dict[str, Path]:
             )
         found[key] = file
     return found
-
-
-def _walk(folder: Path, above: set[str]) -> Iterator[Path]:
-    """All files below a folder, through links, too, unless these lead back to a folder above."""
-    real = os.path.realpath(folder)
-    if real in above:
-        return
-    try:
-        entries = sorted(folder.iterdir())
-    except OSError as error:
-        raise InputError(f"the folder '{printable(folder)}' cannot be listed ({error.strerror})") from error
-    for entry in entries:
-        if entry.is_dir() and not entry.name.startswith("."):
-            yield from _walk(entry, above | {real})
-        elif not entry.is_dir():
-            yield entry
 
 
 def _listed(files: Sequence[Path]) -> str:

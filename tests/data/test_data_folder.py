@@ -400,10 +400,10 @@ def test_a_folder_called_like_an_image_is_none(tmp_path):
 def test_a_folder_that_cannot_be_listed(tmp_path, monkeypatch):
     _fill(tmp_path / "ant", number=2)
 
-    def iterdir(path):
+    def scandir(path):
         raise PermissionError(13, "Permission denied")
 
-    monkeypatch.setattr(Path, "iterdir", iterdir)
+    monkeypatch.setattr("os.scandir", scandir)
     with pytest.raises(InputError, match=r"the folder '.*' cannot be listed \(Permission denied\)"):
         data.folder(tmp_path)
 
