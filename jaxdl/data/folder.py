@@ -156,13 +156,17 @@ def splits_of(path: str | Path) -> tuple[str, ...]:
     Raises:
       InputError: if two folders are of one split.
     """
-    return tuple(split for split, root in split_folders(Path(path)).items() if subfolders(root))
+    return _parts(split_folders(Path(path)), labelled=True)
 
 
 def parts_to_predict(path: str | Path) -> tuple[str, ...]:
     """As `splits_of`, with those that hold images without class folders beside others that have some."""
-    with_classes = splits_of(path)
-    loose = [split for split, root in split_folders(Path(path)).items() if find_images(root, deep=False).images]
+    return _parts(split_folders(Path(path)), labelled=False)
+
+
+def _parts(folders: Mapping[str, Path], *, labelled: bool) -> tuple[str, ...]:
+    with_classes = [split for split, root in folders.items() if subfolders(root)]
+    loose = [] if labelled else [s for s, root in folders.items() if find_images(root, deep=False).images]
     return tuple(split for split in SPLITS if split in with_classes or (with_classes and split in loose))
 
 
@@ -191,24 +195,26 @@ def folder(
     shown = printable(path)
     if not os.path.isdir(path):
         raise InputError(f"there is no folder '{shown}'")
-    here = splits_of(path) if labelled else parts_to_predict(path)
     folders, named = split_folders(path), SPLIT_NAMES.get(split, split)
+    with_classes = _parts(folders, labelled=True)
+    here = with_classes if labelled else _parts(folders, labelled=False)
     if named in folders and named not in here:
         return _without_classes(folders[named], printable(folders[named]), shown, labelled=labelled)
     if named is not None:
         check_choice(f"split of '{shown}'", named, (*here, "all"))
     split = named or (default if default in here else None)
     name = f"{shown}:{split}" if split else shown
-    if split in here and not subfolders(folders[split]):
+    if split in here and split not in with_classes:
         return _without_classes(folders[split], printable(folders[split]), name, labelled=labelled)
-    chosen = {s: folders[s] for s in splits_of(path) if split in (None, "all", s)}
+    chosen = {s: folders[s] for s in with_classes if split in (None, "all", s)}
     roots = list(chosen.values()) or [path]
     classes = {root: {p.name for p in subfolders(root)} for root in roots}
     if labelled:
         if not here:
             _check_no_split_as_class(path, classes[path])
         _check_same_classes(shown, {root.name: classes[root] for root in roots}, "train" in chosen)
-        _check_beside(path, named, here)
+        if named is None and len(here) == 1:
+            _check_beside(path, folders, *here)
     class_names = sorted(set().union(*classes.values()))
     if not class_names:
         return _without_classes(path, shown, name, labelled=labelled)
@@ -221,7 +227,8 @@ def folder(
         twice = [n for n, count in Counter(shown_names).items() if count > 1]
         raise InputError(f"two class folders of '{shown}' are both written {', '.join(twice)}; rename one of them")
     labels = np.array([i for _, i in files], np.int32)
-    notes = (*_said_of_splits(path, chosen, files, named), *_said_of_files(path, roots, list(found.values()), named))
+    said = _said_of_splits(shown, folders, with_classes, chosen, files, named)
+    notes = (*said, *_said_of_files(path, folders, roots, list(found.values()), named))
     return ImageFiles.of([f for f, _ in files], labels, shown_names, name, notes=notes)
 
 
@@ -288,27 +295,29 @@ def _check_no_split_as_class(path: Path, classes: set[str]) -> None:
     )
 
 
-def _check_beside(path: Path, split: str | None, here: Sequence[str]) -> None:
+def _check_beside(path: Path, folders: Mapping[str, Path], split: str) -> None:
     """Refuses ``train/CLASS/`` alone beside other folders of images: train may be a class among them."""
-    if split is not None or len(here) != 1:
-        return
-    beside = [p for p in subfolders(path) if p not in split_folders(path).values() and find_images(p).images]
+    beside = [p for p in subfolders(path) if p not in folders.values() and find_images(p).images]
     if beside:
-        shown, root = printable(path), split_folders(path)[here[0]].name
+        shown, root = printable(path), folders[split].name
         raise InputError(
             f"'{shown}' holds {root}/ with folders in it, and beside it {listed(beside)} with images: whether {root} "
-            f"is a split or a class cannot be told. Name {shown}:{here[0]} for the images of {root}/ alone; if it is a "
+            f"is a split or a class cannot be told. Name {shown}:{split} for the images of {root}/ alone; if it is a "
             "class, move its images out of its folders"
         )
 
 
 def _said_of_splits(
-    path: Path, chosen: Mapping[str, Path], files: Sequence[tuple[Path, int]], named: str | None
+    shown: str,
+    folders: Mapping[str, Path],
+    with_classes: Sequence[str],
+    chosen: Mapping[str, Path],
+    files: Sequence[tuple[Path, int]],
+    named: str | None,
 ) -> list[str]:
     """Which splits were read, with counts; which others there are, where none was named."""
     if not chosen or (len(chosen) == 1 and named):
         return []
-    folders, with_classes, shown = split_folders(path), splits_of(path), printable(path)
     read = {s: sum(file.is_relative_to(root) for file, _ in files) for s, root in chosen.items()}
     said = "read from " + " and ".join(f"{folders[s].name}/ ({counted(n)})" for s, n in read.items())
     others = {s: len(find_images(root).images) for s, root in folders.items() if s not in chosen}
@@ -321,7 +330,9 @@ def _said_of_splits(
     return [said]
 
 
-def _said_of_files(path: Path, roots: Sequence[Path], found: Sequence[Found], named: str | None) -> list[str]:
+def _said_of_files(
+    path: Path, folders: Mapping[str, Path], roots: Sequence[Path], found: Sequence[Found], named: str | None
+) -> list[str]:
     """What lies in folders inside classes, and what was left out, with counts."""
     notes = []
     nested = sum(one.nested for one in found)
@@ -340,8 +351,7 @@ def _said_of_files(path: Path, roots: Sequence[Path], found: Sequence[Found], na
         if one.images
     ]
     if outer:
-        splits = split_folders(path).values()
-        beside = {p: len(find_images(p).images) for p in subfolders(path) if p not in splits}
+        beside = {p: len(find_images(p).images) for p in subfolders(path) if p not in folders.values()}
         if count := sum(beside.values()):
             said.append(f"{counted(count)} in folders beside the splits ({listed(p for p, n in beside.items() if n)})")
     return [*notes, *([f"left out: {'; '.join(said)}"] if said else [])]
