@@ -41,7 +41,10 @@ def fit(held: dict[str, np.ndarray], indices: np.ndarray, weights: np.ndarray | 
 
     `weights` are those of all examples, ``[n]``; by default each counts once.
     """
-    total = lambda values: (values[indices].T * (1.0 if weights is None else weights[indices])).T.sum(0)  # noqa: E731
+
+    def total(values: np.ndarray) -> np.ndarray:
+        return (values[indices].T * (1.0 if weights is None else weights[indices])).T.sum(0)
+
     count = total(held["positions"])
     mean = total(held["total"]) / count
     var = total(held["square"]) / count - np.square(mean)
