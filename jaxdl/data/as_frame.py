@@ -5,6 +5,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from jaxdl.data.source import levels_of
+
 
 def as_frame(source: Any) -> pd.DataFrame:
     """A row for each example; see `data.Source.to_frame`."""
@@ -16,7 +18,7 @@ def as_frame(source: Any) -> pd.DataFrame:
         columns |= {} if values is None else {name: list(values)}
     x = source.stacked() if source.columns else None
     if x is not None and getattr(x, "ndim", 0) == 2:
-        levels = getattr(source, "levels", [()] * len(source.columns))  # of categories
+        levels = levels_of(source)
         for i, name in enumerate(source.columns):
             values = np.array([*levels[i], None], object)[_places(x[:, i])] if levels[i] else x[:, i]
             columns.setdefault(name, values)

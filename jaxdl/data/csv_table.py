@@ -12,6 +12,7 @@ import numpy as np
 from jaxdl.data.folder import ImageFiles
 from jaxdl.data.folder_layout import SPLIT_NAMES, SPLITS
 from jaxdl.data.image_file import SUFFIXES, printable
+from jaxdl.data.source import levels_of
 from jaxdl.data.table import LABELS
 from jaxdl.data.table_columns import notes_of, read_features
 from jaxdl.data.table_file import TableFile
@@ -127,14 +128,9 @@ def read_table(
         folds=folds,
     )
     if columns is not None:
-        source = source.with_levels(_levels_of(like))
+        source = source.with_levels(levels_of(like))
     source = dataclasses.replace(source, notes=(*notes_of(roles, source), *divided, *source.notes))
     return source if rows is None else source.take(rows)
-
-
-def _levels_of(like: Any) -> tuple[tuple[str, ...], ...]:
-    """The levels of each column; none of a network that takes numbers alone."""
-    return getattr(like.preprocessing, "levels", None) or ((),) * len(like.columns)
 
 
 # Parts

@@ -609,7 +609,12 @@ def arrange_columns(source: Source, like: Any) -> Source:
             "data.csv(path, like=checkpoint.card) reads the columns that the network knows)"
         )
     arranged = source if had == tuple(columns) else source.with_columns(tuple(columns))
-    return arranged.with_levels(getattr(like.preprocessing, "levels", None) or [()] * len(columns))
+    return arranged.with_levels(levels_of(like))
+
+
+def levels_of(like: Any) -> tuple[tuple[str, ...], ...]:
+    """Of each column of a source, or of a checkpoint's card, the texts that occur; empty for a column of numbers."""
+    return getattr(like.preprocessing, "levels", None) or ((),) * len(like.columns)
 
 
 def describe_content(source: Source) -> Mapping[str, Any]:

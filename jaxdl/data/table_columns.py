@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxdl.data.image_file import SUFFIXES
 from jaxdl.data.preprocessing.columns import ColumnsPreprocessing
+from jaxdl.data.source import levels_of
 from jaxdl.data.table_fields import MISSING, Texts, to_number
 from jaxdl.data.table_file import TableFile
 from jaxdl.data.table_roles import Roles, listed, quoted, ways
@@ -32,7 +33,7 @@ def read_features(table: TableFile, roles: Roles, like: Any = None) -> tuple[np.
       InputError: for a column that is neither; see `_check_levels`.
     """
     x, levels = np.empty((len(table), len(roles.features)), np.float32), []
-    worded = dict(zip(like.columns, getattr(like.preprocessing, "levels", None) or (), strict=False)) if like else {}
+    worded = dict(zip(like.columns, levels_of(like), strict=False)) if like else {}
     for place, name in enumerate(roles.features):
         values = None if worded.get(name) else table.numbers(name)
         if values is None:

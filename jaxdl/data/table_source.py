@@ -10,7 +10,7 @@ import numpy as np
 
 from jaxdl.data.content import content_hash
 from jaxdl.data.preprocessing.columns import ColumnsPreprocessing
-from jaxdl.data.source import PER_EXAMPLE, Arrays, Joined, Source, pick
+from jaxdl.data.source import PER_EXAMPLE, Arrays, Joined, Source, levels_of, pick
 from jaxdl.data.table_roles import listed
 from jaxdl.errors import InputError
 
@@ -42,7 +42,7 @@ class Table(Arrays):
     @property
     def levels(self) -> tuple[tuple[str, ...], ...]:
         """Of each column the texts that occur; empty for a column of numbers."""
-        return ((),) * len(self.columns) if self.preprocessing is None else self.preprocessing.levels
+        return levels_of(self)
 
     @cached_property
     def _hashes(self) -> np.ndarray:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxdl.data.source import Source
+from jaxdl.data.source import Source, levels_of
 
 # Words that end the name of an identity, and what may stand behind them: subject#, patient_id, site no 2.
 _WORDS = """subject patient participant person individual user customer client account animal donor family household
@@ -83,7 +83,7 @@ def suspects(source: Source) -> list[tuple[int, str, np.ndarray, int]]:
         return []
     x = source.stacked()
     x = np.stack([source[i]["x"] for i in range(len(source))]) if x is None else x
-    levels = getattr(source.preprocessing, "levels", None) or ((),) * len(source.columns)
+    levels = levels_of(source)
     return [
         (place, name, np.asarray(x[:, place], np.float64), len(levels[place]))
         for place, name in enumerate(source.columns)
