@@ -9,8 +9,15 @@ from sklearn.metrics import r2_score, roc_auc_score
 import jaxdl
 from jaxdl import data
 from jaxdl.errors import InputError
-from jaxdl.validation.leakage import check_leaks
-from jaxdl.validation.leakage.columns import identity_columns, score_alone, target_columns, time_columns
+from jaxdl.training.features import DataStore
+from jaxdl.validation.leakage import check_leaks, checks
+from jaxdl.validation.leakage.columns import (
+    find_suspects,
+    identity_columns,
+    score_alone,
+    target_columns,
+    time_columns,
+)
 from jaxdl.validation.splits import split_source
 
 COUNT = 120
@@ -84,6 +91,18 @@ def test_words_can_be_identities_and_so_can_a_number_for_each_row(tmp_path):
         check_leaks(MODEL, source, split_source(source, Once(apart), 2, 0))
     assert "'id'" in str(refused.value)
     assert "'hospital'" not in str(refused.value)  # the division keeps them apart
+
+
+def test_suspects_are_kept_for_other_splits(tmp_path, monkeypatch):
+    table = {"patient": GROUPED, "age": RNG.normal(size=COUNT), "y": RNG.normal(size=COUNT)}
+    source, store, asked = data.csv(written(tmp_path / "t.csv", **table)), DataStore(8), []
+    monkeypatch.setattr(checks, "find_suspects", lambda source: asked.append(1) or find_suspects(source))
+    for folds in (2, 3):
+        with pytest.raises(InputError, match="'patient'"):
+            check_leaks(MODEL, source, split_source(source, "kfold", folds, 0), store=store)
+    assert asked == [1]
+    declared = data.csv(tmp_path / "t.csv", feature="patient")
+    assert check_leaks(MODEL, declared, split_source(source, "kfold", 2, 0), store=store) == []
 
 
 class Once:

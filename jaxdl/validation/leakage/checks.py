@@ -12,7 +12,7 @@ from jaxdl.tasks import Task
 from jaxdl.training.features import DataStore, kept
 from jaxdl.training.setup import Init
 from jaxdl.validation.leakage.columns import REMEDIES as COLUMNS
-from jaxdl.validation.leakage.columns import column_leaks
+from jaxdl.validation.leakage.columns import column_leaks, find_suspects
 from jaxdl.validation.leakage.duplicates import LARGEST, Copies, are_telling, contradictions, find_copies
 from jaxdl.validation.leakage.frames import Frames, frames_tested, measure_frames
 from jaxdl.validation.leakage.near_duplicate_images import holds_pictures
@@ -33,9 +33,7 @@ LeakName = Literal[
 LEAKS = get_args(LeakName)
 UNTAUGHT = "untaught"  # a fold tests a class that it does not train on
 NEW = "\n  "
-FEW = (
-    0.25  # share of the tested examples up to which neighbours in a sequence are a caution: blocks of frames have ends
-)
+FEW = 0.25  # share of tested examples up to which neighbours in a sequence are a caution: blocks of frames have ends
 SHOWN = 3  # examples that a message names
 LISTED = 10  # sets of equal examples with labels that contradict each other
 
@@ -117,7 +115,7 @@ def check_leaks(
       allow: names of leaks to go on with; near-duplicates that are allowed are not looked for.
       folds: which of them are trained, all by default.
       task: what is asked, where it is known: a fold that tests a class that it does not train on is a caution.
-      store: of the source, where the copies that were found are kept for other splits of it.
+      store: of the source, where what was found whatever the split is kept for other splits of it.
 
     Returns:
       What was found and is allowed or a caution, and what was not looked for.
@@ -133,6 +131,11 @@ def check_leaks(
     frames = kept(
         store, lambda: ("frames", source.fingerprint(), tuple(source.names or ())), lambda: measure_frames(source)
     )
+    columns = kept(
+        store,
+        lambda: ("columns", source.fingerprint(), source.columns, source.declared),
+        lambda: find_suspects(source),
+    )
     found = [
         *_of_labels(source, parts, copies, caution="duplicates" in allow),
         *_of_groups(source, parts),
@@ -140,7 +143,7 @@ def check_leaks(
         *_of_copies(source, parts, copies),
         *_of_frames(source, parts, frames),
         *_of_parent(init, source, parts, copies),
-        *(Leak(*found) for found in column_leaks(source, parts)),
+        *(Leak(*found) for found in column_leaks(source, parts, columns)),
         *([] if task is None else find_untaught(source, task, split, chosen)),
     ]
     if copies.alike is None and (holds_pictures(source) or source.texts is not None):

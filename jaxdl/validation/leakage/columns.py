@@ -2,7 +2,7 @@
 
 import itertools
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +31,11 @@ REMEDIES = {  # in which the division of the examples has no part
     "target-columns": "Leave out what is not known before the target is: --drop COLUMN; if it is known by then, "
     "--feature COLUMN; from Python data.csv(path, drop=[…], feature=[…])",
 }
+SAID = {
+    "identity-columns": "called like an identity, by which a network knows examples",
+    "time-columns": "called like a time; what comes later tells of what came before",
+    "target-columns": "nearly the target",
+}
 SHOWN = 3  # columns that a message names
 
 Folds = Sequence[tuple[np.ndarray, np.ndarray]]
@@ -50,25 +55,35 @@ class Suspect(NamedTuple):
     why: str
 
 
-def column_leaks(source: Source, folds: Folds) -> Iterator[tuple[str, int, str]]:
-    """Name of the leak, number of test examples, and what it is, for each kind of suspect columns there are."""
+def find_suspects(source: Source) -> dict[str, list[Suspect]]:
+    """Suspect columns by the leak that they may be, whatever the split."""
+    return {
+        "identity-columns": list(identity_columns(source)),
+        "time-columns": list(time_columns(source)),
+        "target-columns": list(target_columns(source)),
+    }
+
+
+def column_leaks(
+    source: Source, folds: Folds, found: Mapping[str, list[Suspect]] | None = None
+) -> Iterator[tuple[str, int, str]]:
+    """Name of the leak, number of test examples, and what it is, for each kind of suspect columns there are.
+
+    `found` is what `find_suspects` says of the source, if that is known already.
+    """
     if source.columns is None:
         return
     tested = np.unique(np.concatenate([test for _, test in folds]))
     x = source.stacked()
-    for name, found, why in (
-        ("identity-columns", identity_columns(source), "called like an identity, by which a network knows examples"),
-        ("time-columns", time_columns(source), "called like a time; what comes later tells of what came before"),
-        ("target-columns", target_columns(source), "nearly the target"),
-    ):
-        held, count = list(found), len(tested)
+    for name, held in (find_suspects(source) if found is None else found).items():
+        count = len(tested)
         if name == "identity-columns" and x is not None:
             shared = {one: _shared(x[:, one.column], folds) for one in held}
             held = [one for one in held if shared[one]]
             count = max(map(shared.__getitem__, held), default=0)
         if held:
             listed = ", ".join(f"'{one.name}' {one.why}" for one in held[:SHOWN]) + (", …" if len(held) > SHOWN else "")
-            yield name, count, f"{name}: {why}: {listed}"
+            yield name, count, f"{name}: {SAID[name]}: {listed}"
 
 
 def _shared(values: np.ndarray, folds: Folds) -> int:
