@@ -54,7 +54,17 @@ def listed(names: Sequence[Any], most: int = 5) -> str | None:
     """How many there are and the first of them: ``"3: ant, bee, wasp"``; None for none."""
     if not len(names):
         return None
-    return f"{len(names)}: " + ", ".join(map(str, names[:most])) + (", …" if len(names) > most else "")
+    return f"{len(names)}: {few(names, most)}"
+
+
+def few(texts: Sequence[Any], most: int) -> str:
+    """The first of them: ``"ant, bee, wasp, …"``."""
+    return ", ".join(map(str, texts[:most])) + (", …" if len(texts) > most else "")
+
+
+def counted(count: int, one: str, many: str | None = None) -> str:
+    """``1 image``, ``1,200 images``; `many` where its ending is another."""
+    return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
 def _short(value: Any) -> str:

@@ -18,7 +18,6 @@ from jaxdl.data.folder_layout import (
     SPLIT_NAMES,
     SPLITS,
     Found,
-    counted,
     find_images,
     listed,
     split_folders,
@@ -37,6 +36,7 @@ from jaxdl.data.image_file import (
 )
 from jaxdl.data.source import Source, describe_sizes, pick
 from jaxdl.errors import InputError, check_choice
+from jaxdl.shown import counted, few
 
 __all__ = ["SUFFIXES", "Files", "ImageFiles", "folder", "image_shape", "images", "printable", "read_image", "splits_of"]
 
@@ -285,11 +285,11 @@ def _check_no_split_as_class(path: Path, classes: set[str]) -> None:
     """Refuses ``train/*.jpg`` beside ``test/*.jpg``: they would become the classes train and test."""
     if not classes or any(c.lower() not in SPLIT_NAMES for c in classes):
         return
-    counts = {c: len(find_images(path / c).images) for c in sorted(classes)}
+    held = [f"{printable(c)}/ ({counted(len(find_images(path / c).images), 'image')})" for c in sorted(classes)]
     shown, first = printable(path), sorted(classes)[0]
     raise InputError(
-        f"'{shown}' holds {' and '.join(f'{printable(c)}/ ({counted(n)})' for c, n in counts.items())} without class "
-        f"folders: these are names of splits, not of classes. Sort the images into a folder per class, such as "
+        f"'{shown}' holds {' and '.join(held)} without class folders: these are names of splits, not of classes. Sort "
+        "the images into a folder per class, such as "
         f"{shown}/{printable(first)}/CLASS/IMAGE.jpg; or list file and label in a table .csv; to predict without "
         f"labels, name {shown}/{printable(first)}. If they are classes, give them other names"
     )
@@ -319,14 +319,14 @@ def _said_of_splits(
     if not chosen or (len(chosen) == 1 and named):
         return []
     read = {s: sum(file.is_relative_to(root) for file, _ in files) for s, root in chosen.items()}
-    said = "read from " + " and ".join(f"{folders[s].name}/ ({counted(n)})" for s, n in read.items())
+    said = "read from " + " and ".join(f"{folders[s].name}/ ({counted(n, 'image')})" for s, n in read.items())
     others = {s: len(find_images(root).images) for s, root in folders.items() if s not in chosen}
     if left := {s: n for s, n in others.items() if s in with_classes}:
-        unread = " and ".join(f"{folders[s].name}/ ({counted(n)})" for s, n in left.items())
+        unread = " and ".join(f"{folders[s].name}/ ({counted(n, 'image')})" for s, n in left.items())
         said += f", not from {unread}; {' or '.join(f'{shown}:{s}' for s in (*left, 'all'))} names them"
     for s, n in others.items():
         if n and s not in with_classes:
-            said += f"; {folders[s].name}/ ({counted(n)}) has no class folders and was left out"
+            said += f"; {folders[s].name}/ ({counted(n, 'image')}) has no class folders and was left out"
     return [said]
 
 
@@ -338,22 +338,22 @@ def _said_of_files(
     nested = sum(one.nested for one in found)
     if nested:
         inside = [folder for one in found for folder in one.inside]
-        few = ", ".join(printable(p.relative_to(path)) for p in inside[:3]) + (", …" if len(inside) > 3 else "")
-        where = counted(len(inside), "folder")
-        notes.append(f"{counted(nested)} in {where} inside class folders ({few}) belong to these classes")
+        where, names = counted(len(inside), "folder"), few([printable(p.relative_to(path)) for p in inside], 3)
+        notes.append(f"{counted(nested, 'image')} in {where} inside class folders ({names}) belong to these classes")
     outer = [path] if named is None and path not in roots else []
     tops = {root: find_images(root, deep=False) for root in (*outer, *roots)}
     left = sum((one.left for one in (*found, *tops.values())), Counter())
     said = [Found(left=left).said()] if left else []
     said += [
-        f"{counted(len(one.images))} directly in {printable(p)}/, without a class"
+        f"{counted(len(one.images), 'image')} directly in {printable(p)}/, without a class"
         for p, one in tops.items()
         if one.images
     ]
     if outer:
         beside = {p: len(find_images(p).images) for p in subfolders(path) if p not in folders.values()}
         if count := sum(beside.values()):
-            said.append(f"{counted(count)} in folders beside the splits ({listed(p for p, n in beside.items() if n)})")
+            folders_beside = listed(p for p, n in beside.items() if n)
+            said.append(f"{counted(count, 'image')} in folders beside the splits ({folders_beside})")
     return [*notes, *([f"left out: {'; '.join(said)}"] if said else [])]
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jaxdl.data.image_file import SUFFIXES, begins_as_image, printable
 from jaxdl.errors import InputError
+from jaxdl.shown import counted, few
 
 # The parts of a data set, and how people call their folders, in any case.
 SPLITS = {"train": ("train", "training"), "val": ("val", "valid", "validation", "dev"), "test": ("test", "testing")}
@@ -43,9 +44,7 @@ class Found:
 
     def said(self) -> str:
         """What is not an image, by kind, with counts."""
-        return ", ".join(f"{count} {kind}{_plural(count)}" for kind, count in self.left.most_common(SHOWN)) + (
-            ", …" if len(self.left) > SHOWN else ""
-        )
+        return few([counted(count, kind) for kind, count in self.left.most_common()], SHOWN)
 
 
 def _kind(path: Path, entry: os.DirEntry[str]) -> str | None:
@@ -133,14 +132,4 @@ def split_folders(path: Path) -> dict[str, Path]:
 
 def listed(paths: Iterable[Path]) -> str:
     """A few names of folders."""
-    paths = list(paths)
-    return ", ".join(f"{printable(p.name)}/" for p in paths[:SHOWN]) + (", …" if len(paths) > SHOWN else "")
-
-
-def counted(count: int, what: str = "image") -> str:
-    """``1 image`` or ``12 images``."""
-    return f"{count:,} {what}{_plural(count)}"
-
-
-def _plural(count: int) -> str:
-    return "" if count == 1 else "s"
+    return few([f"{printable(p.name)}/" for p in paths], SHOWN)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl.errors import InputError, without_controls
+from jaxdl.shown import counted
 
 # What a file may hold, whatever its suffix. Pillow knows more: EPS, for which it runs Ghostscript, and formats that it
 # recognises without being able to read them.
@@ -218,7 +219,7 @@ def bits_used(paths: Sequence[Path]) -> tuple[int | None, tuple[str, ...]]:
         return None, ()
     bits = next(bits for bits in DEPTHS if max(largest) < 2**bits)
     read = "" if bits == DEEP else f"read as {bits} bits; "
-    many = f"{len(largest):,} image{'' if len(largest) == 1 else 's'}"
+    many = counted(len(largest), "image")
     return bits, (f"{many} stored with 16 bits, of values up to {max(largest):,}: {read}the upper 8 bits are kept",)
 
 

@@ -16,6 +16,7 @@ from jaxdl.data.masks_files import Pairs, find_pairs, groups_of, mask_roots
 from jaxdl.data.masks_pixels import ColourTable, colour_table, read_numbers
 from jaxdl.data.masks_source import MaskFiles, Size, cut_mask, scale_mask, tile_places
 from jaxdl.errors import InputError
+from jaxdl.shown import few
 
 __all__ = ["VOID", "MaskFiles", "MaskOptions", "mask_splits", "masks", "masks_of"]
 
@@ -154,7 +155,7 @@ def _height_and_width(path: Path) -> Size:
 def _check_one_size(shown: str, shapes: Sequence[Size]) -> None:
     counts = Counter(shapes).most_common()
     if len(counts) > 1:
-        listed = ", ".join(f"{h}×{w} ({n})" for (h, w), n in counts[:3]) + (", …" if len(counts) > 3 else "")
+        listed = few([f"{h}×{w} ({n})" for (h, w), n in counts], 3)
         raise InputError(
             f"the images of '{shown}' have {len(counts)} sizes (height × width, number of images): {listed}; expected "
             "one. Scale them by --image-size SIDE (from Python size=SIDE or size=(height, width)), or cut them into "

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from jaxdl.errors import InputError, check_choice
+from jaxdl.shown import counted, few
 
 VOID = 255  # the class index of a pixel that nobody knows
 CLASS_FILE = "classes.txt"  # in a folder of images with masks: a line for each class
@@ -189,7 +190,7 @@ def number_table(
     else:
         numbers, names = [n for n in classes.numbers if n != empty], left_names(classes, empty)
         if stray := sorted(present - {empty, *numbers}):
-            what = f"{where} hold numbers that are none of the {len(names)} classes ({_listed(names)})"
+            what = f"{where} hold numbers that are none of the {len(names)} classes ({few(names, SHOWN)})"
             raise _no_class(stray, counts, called, what)
     if len(numbers) > MOST:
         raise InputError(f"{where} have {len(numbers)} classes; expected at most {MOST}")
@@ -216,19 +217,14 @@ def _stray(numbers: set[int]) -> list[int]:
 
 def _no_class(stray: Sequence[int], counts: np.ndarray, called: Sequence[str] | None, what: str) -> InputError:
     pixels = counts[:, stray].sum(0)
-    shown = ", ".join(f"{n} ({in_pixels(k)})" for n, k in zip(stray[:SHOWN], pixels, strict=False))
+    shown = few([f"{n} ({in_pixels(k)})" for n, k in zip(stray, pixels, strict=True)], SHOWN)
     first = int(np.flatnonzero(counts[:, stray].any(1))[0])
     where = f"example {first}" if called is None else f"'{called[first]}'"
-    shown += ", …" if len(stray) > SHOWN else ""
     return InputError(f"{what}, in {in_pixels(pixels.sum())}, first in {where}: {shown}. {EDGES}")
 
 
 def in_pixels(count: int) -> str:
-    return f"{count:,} pixel{'' if count == 1 else 's'}"
-
-
-def _listed(names: Sequence[str]) -> str:
-    return ", ".join(names[:SHOWN]) + (", …" if len(names) > SHOWN else "")
+    return counted(count, "pixel")
 
 
 def _lookup(numbers: Sequence[int]) -> np.ndarray:

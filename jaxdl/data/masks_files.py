@@ -12,6 +12,7 @@ from jaxdl.data.folder_layout import SPLIT_NAMES, SPLITS, find_images, walk
 from jaxdl.data.frames import frame_blocks
 from jaxdl.data.image_file import SUFFIXES, printable
 from jaxdl.errors import InputError, check_choice
+from jaxdl.shown import few
 
 MASK_SUFFIXES = SUFFIXES  # those that masks cannot have are refused by name
 ENDINGS = ("_mask", "_label", "_labels", "_gt", "_seg", "_L")  # that a mask's name may have behind its image's
@@ -197,7 +198,7 @@ def _files(root: Path, suffixes: Sequence[str]) -> dict[str, Path]:
 
 
 def _listed(files: Sequence[Path]) -> str:
-    return ", ".join(f"'{printable(f)}'" for f in files[:SHOWN]) + (", …" if len(files) > SHOWN else "")
+    return few([f"'{printable(f)}'" for f in files], SHOWN)
 
 
 def groups_of(pairs: Pairs, group: str | None) -> np.ndarray | None:

@@ -11,7 +11,7 @@ import numpy as np
 
 from jaxdl.data.content import content_hash, hash_leaves
 from jaxdl.errors import InputError
-from jaxdl.shown import Shown, listed
+from jaxdl.shown import Shown, counted, listed
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -237,7 +237,7 @@ def describe_sizes(shapes: Collection[tuple[int, ...]]) -> str:
         bands = [{1: "grey", 3: "colour"}.get(n, f"{n} channels") for n in sorted({shape[2] for shape in shapes})]
         return f"{ends} pixels, {' and '.join(bands)}"
     if len(shapes) == 1 and len(shape := next(iter(shapes))) == 1:
-        return f"{shape[0]} feature{'' if shape[0] == 1 else 's'}"
+        return counted(shape[0], "feature")
     return " and ".join(f"arrays of {' × '.join(map(str, shape)) or 'one number'}" for shape in sorted(shapes))
 
 

@@ -15,6 +15,7 @@ from jaxdl.data.table_file import TableFile
 from jaxdl.data.table_roles import Roles, listed, quoted, ways
 from jaxdl.data.table_source import Table
 from jaxdl.errors import InputError
+from jaxdl.shown import counted
 
 FEW_LEVELS, MOST_LEVELS = 20, 1000  # always taken as categories; never, unless that is said
 RARE = 5  # rows of a level up to which it is said that a training part may lack it
@@ -112,13 +113,13 @@ def notes_of(roles: Roles, source: Table | None = None) -> tuple[str, ...]:
     if source is not None:
         both = list(zip(source.columns, source.levels, strict=True))
         if numbers := [name for name, levels in both if not levels]:
-            said.append(f"{_counted(len(numbers), 'number')} {listed(numbers, 5)}")
+            said.append(f"{counted(len(numbers), 'number')} {listed(numbers, 5)}")
         if texts := [f"{name} ({len(levels)})" for name, levels in both if levels]:
-            said.append(f"{_counted(len(texts), 'category', 'categories')} {listed(texts, 5)}")
+            said.append(f"{counted(len(texts), 'category', 'categories')} {listed(texts, 5)}")
         gaps = np.isnan(source.x).sum(0)
         if gaps.any():
             missing = [f"{name} ({count})" for name, count in zip(source.columns, gaps, strict=True) if count]
-            said.append(f"{_counted(gaps.sum(), 'missing value')} filled in, {listed(missing, 5)}")
+            said.append(f"{counted(gaps.sum(), 'missing value')} filled in, {listed(missing, 5)}")
     for what, name in (("groups", roles.group), ("times", roles.time), ("texts", roles.text)):
         if name:
             said.append(f"{what} {name}")
@@ -136,9 +137,5 @@ def _rare_levels(source: Table | None) -> tuple[str, ...]:
         found += [f"{name} {level}" for level, count in zip(levels, counts, strict=True) if 0 < count < RARE]
     if not found:
         return ()
-    rare = f"{_counted(len(found), 'level')} in fewer than {RARE} rows"
+    rare = f"{counted(len(found), 'level')} in fewer than {RARE} rows"
     return (f"{rare}, which set no input in a fold that does not train on them: {listed(found, 5)}",)
-
-
-def _counted(count: int, one: str, many: str | None = None) -> str:
-    return f"{count} {one if count == 1 else many or one + 's'}"

@@ -7,6 +7,7 @@ from jaxdl.data import MaskOptions, TableOptions
 from jaxdl.data.source import Source
 from jaxdl.data.table import TASKS as READ_AS
 from jaxdl.errors import InputError, check_choice
+from jaxdl.shown import counted
 from jaxdl.tasks import TASKS, choose_task
 
 
@@ -64,7 +65,7 @@ def describe_examples(source: Source) -> str:
     mean and what was left out is in the source's notes.
     """
     count = len(source)
-    parts = [f"{count:,} example{'' if count == 1 else 's'}"]
+    parts = [counted(count, "example")]
     if count and (x := source.describe_x()):
         parts.append(x)
     targets = source.targets() if count else None

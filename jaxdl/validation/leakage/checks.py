@@ -8,6 +8,7 @@ import numpy as np
 
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError, check_choice
+from jaxdl.shown import counted, few
 from jaxdl.tasks import Task
 from jaxdl.training.features import DataStore, kept
 from jaxdl.training.setup import Init
@@ -160,7 +161,7 @@ def find_untaught(source: Source, task: Task, split: Any, folds: Sequence[int] |
     if not found:
         return []
     fold, names = next(iter(found.items()))
-    listed = ", ".join(f"'{name}' ({count} example{'s' if count > 1 else ''})" for name, count in names.items())
+    listed = ", ".join(f"'{name}' ({counted(count, 'example')})" for name, count in names.items())
     many = f"{len(found)} of {len(folds)} folds test" if len(folds) > 1 else "The fold tests"
     first = f", the first of them fold {fold}" if len(found) > 1 else f", fold {fold}" if len(folds) > 1 else ""
     return [
@@ -262,11 +263,11 @@ def _of_groups(source: Source, folds: Folds) -> Iterator[Leak]:
     leaked = _union(test[np.isin(groups[test], groups[train])] for train, test in folds)
     if len(leaked):
         split = list(dict.fromkeys(str(source.groups[i]) for i in leaked))
-        shown = ", ".join(split[:SHOWN]) + (", …" if len(split) > SHOWN else "")
         yield Leak(
             "groups",
             len(leaked),
-            f"groups: {_tested(leaked)} of a group that the same fold trains on (of {len(split)} groups: {shown})",
+            f"groups: {_tested(leaked)} of a group that the same fold trains on (of {len(split)} groups: "
+            f"{few(split, SHOWN)})",
         )
 
 

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxdl.data.source import Source, levels_of
+from jaxdl.shown import few
 
 # Words that end the name of an identity, and what may stand behind them: subject#, patient_id, site no 2.
 _WORDS = """subject patient participant person individual user customer client account animal donor family household
@@ -82,7 +83,7 @@ def column_leaks(
             held = [one for one in held if shared[one]]
             count = max(map(shared.__getitem__, held), default=0)
         if held:
-            listed = ", ".join(f"'{one.name}' {one.why}" for one in held[:SHOWN]) + (", …" if len(held) > SHOWN else "")
+            listed = few([f"'{one.name}' {one.why}" for one in held], SHOWN)
             yield name, count, f"{name}: {SAID[name]}: {listed}"
 
 
