@@ -5,6 +5,7 @@ import csv
 import io
 import re
 import shlex
+from pathlib import Path
 
 from jaxdl import cli
 
@@ -44,6 +45,14 @@ def refused(line):
     assert err.startswith("jaxdl: error: "), err
     assert err.count("jaxdl: error") == err.count("\n") == 1, err
     return err
+
+
+def told_on_page(out):
+    """The section of the page to which what is printed refers for what the numbers mean."""
+    ((address, place),) = re.findall(r"^About .*: file://(\S+)#(\S+)$", out, re.MULTILINE)
+    page = Path(address).read_text()
+    assert f'<section id="{place}">' in page
+    return page.partition(f'<section id="{place}">')[2].partition("</section>")[0]
 
 
 def read_csv(path):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from command_line import jaxdl_command, refused
+from command_line import jaxdl_command, refused, told_on_page
 
 import jaxdl
 from jaxdl import data
@@ -23,6 +23,7 @@ def test_probe_measures_heads_and_saves_the_best(checkpoint, tmp_path):
     said = jaxdl_command(f"{line} --save-best {best}")
     for word in ("ridge", "logistic", "knn", "3 inner folds", "ran over"):
         assert word in said
+    assert "no standard error" in told_on_page(said)
     result = jaxdl.load_result(out / "logistic")
     assert result.mean > 0.8
     assert f"{100 * result.mean:.1f} ±" in said

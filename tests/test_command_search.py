@@ -5,7 +5,7 @@ import shlex
 
 import numpy as np
 import pytest
-from command_line import call, jaxdl_command, refused
+from command_line import call, jaxdl_command, refused, told_on_page
 
 import jaxdl
 from jaxdl.report.search import search_rows
@@ -37,6 +37,7 @@ def test_a_search_says_its_nested_score_first_and_how_to_train_the_final_one(hom
     assert len(found.configurations) == 4
     assert "outer folds chose the same configuration" in said
     assert "With each of the 2 seeds" in said
+    assert "no standard error" in told_on_page(said)
     line = next(line for line in said.splitlines() if line.startswith("To train the final one"))
     words = shlex.split(line.partition(": jaxdl ")[2])
     jaxdl_command(shlex.join([*words]))

@@ -8,12 +8,11 @@ import signal
 import struct
 import sys
 import types
-from pathlib import Path
 
 import jax
 import numpy as np
 import pytest
-from command_line import call, jaxdl_command, refused, says_what_was_read
+from command_line import call, jaxdl_command, refused, says_what_was_read, told_on_page
 
 import jaxdl
 from jaxdl.commands import loggers
@@ -28,6 +27,7 @@ CROSS = (
     "cross-validate --model mlp --data plain.npz --epochs 3 --folds 2 --batch-size 8 --model-arguments hidden=[4] "
     "--fold-strategy loop"
 )
+STANDARD_ERROR = "no standard error"
 
 
 @pytest.fixture(scope="module")
@@ -400,16 +400,36 @@ def test_the_numbers_stand_before_the_page_is_drawn(tmp_path, monkeypatch):
     assert not (tmp_path / "new" / "report.html").exists()
     again = jaxdl_command(f"{CROSS} --out {tmp_path / 'new'}")
     assert numbers in again
-    address, place = re.search(r"file://(\S+)#(\S+)", again).groups()
-    assert f'id="{place}"' in Path(address).read_text()
+    assert STANDARD_ERROR not in again
+    assert STANDARD_ERROR in told_on_page(again)
 
 
 def test_no_page_where_none_is_wanted(tmp_path):
     said = jaxdl_command(f"{CROSS} --no-report --out {tmp_path / 'new'}")
     assert "report.html" not in said
+    for words in (STANDARD_ERROR, load_result(tmp_path / "new").interval["about"]):
+        assert words in " ".join(said.split())  # which the page would tell
     assert "report.html" not in os.listdir(tmp_path / "new")
     jaxdl_command(f"report {tmp_path / 'new'}")
     assert "report.html" in os.listdir(tmp_path / "new")
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("learning-curve --sizes 100% --folds 2", "± standard deviation between folds"),
+        ("variance --splits 2 --seeds 2 --configurations none", "another data set would vary more"),
+    ],
+)
+def test_what_the_numbers_mean_is_told_once(tmp_path, line, words):
+    """In the terminal where there is no page, else on the page, to which the terminal refers."""
+    line += f" --model mlp --data plain.npz --epochs 1 --model-arguments hidden=[4] --out {tmp_path / 'new'}"
+    said = jaxdl_command(f"{line} --no-report")
+    assert words in " ".join(said.split())
+    assert "#" not in said
+    again = jaxdl_command(line)
+    assert words not in " ".join(again.split())
+    assert words in told_on_page(again)
 
 
 def test_a_report_of_a_cross_validation(home):

@@ -17,6 +17,7 @@ from jaxdl.data.image_file import printable
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError, singular, without_controls
 from jaxdl.report.cautions import cautions
+from jaxdl.report.markup import slug
 from jaxdl.tasks import Task
 from jaxdl.tasks.examples import describe_examples
 from jaxdl.training.display import Display, columns
@@ -81,6 +82,12 @@ def say_cautions(*leaks: Iterable[Mapping[str, Any]]) -> None:
     """What makes the scores of folds other than they seem; `leaks` are those of results."""
     for said in cautions(*leaks):
         console.print(said, soft_wrap=True, highlight=False)
+
+
+def say_about(what: str, page: Path | None, section: str) -> None:
+    """Where a page explains what the numbers mean, in place of the words; nothing where there is no page."""
+    if page is not None:
+        console.print(f"About {what}: {page.absolute().as_uri()}#{slug(section)}", soft_wrap=True, highlight=False)
 
 
 def say_notes(source: Source) -> None:

@@ -14,13 +14,11 @@ from jaxdl.cli_options import (
     TrainingOptions,
     splitting_of,
 )
-from jaxdl.commands.console import console, say_cautions, score
+from jaxdl.commands.console import console, say_about, say_cautions, score
 from jaxdl.commands.run import Begun, open_run
 from jaxdl.errors import check_choice
 from jaxdl.report.diagnosis import diagnose, why_ended
-from jaxdl.report.markup import slug
 from jaxdl.report.network import dead_in_first_fold
-from jaxdl.report.run_page import PAGE
 from jaxdl.report.table import baseline_rows, print_table, results_table, uneven
 from jaxdl.report.uncertainty import HOW_SURE, apart, interval_said
 from jaxdl.tasks.metric import percent
@@ -88,15 +86,17 @@ def cross_validate_command(
 
 
 def _tell(result: Result, begun: Begun) -> None:
-    network, source = begun.network, begun.source
+    network, source, page = begun.network, begun.source, begun.page_file
     name = "fine-tuning" if isinstance(network, Checkpoint) else "from scratch"
     results = {name: result}
-    print_table(console, results_table(results), baseline_rows(results), explained=result.std is None)
+    explained = page is None or result.std is None
+    print_table(console, results_table(results), baseline_rows(results), explained=explained)
     if said := uneven(results):
         console.print(said)
     if result.interval:
         level, method = percent(result.interval["level"], decimals=0), result.interval["method"]
-        said = f"{level} interval: {interval_said(result)[0]} ({method})."
+        ends, rest = interval_said(result)
+        said = f"{level} interval: {ends} ({method}){rest if page is None else ''}."
         console.print(" ".join([said, *apart(result)]), soft_wrap=True)
     for row in result.folds if len(result.folds) <= MOST_FOLDS else ():
         console.print(
@@ -116,6 +116,4 @@ def _tell(result: Result, begun: Begun) -> None:
             "too good: the folds' test examples are not new to it."
         )
     console.print(f"folds: {result.fold_strategy['name']} ({result.fold_strategy['reason']})", soft_wrap=True)
-    if begun.running.report:
-        place = f"{(begun.run.path / PAGE).absolute().as_uri()}#{slug(HOW_SURE)}"
-        console.print(f"About ± and the interval: {place}", soft_wrap=True, highlight=False)
+    say_about("± and the interval", page, HOW_SURE)

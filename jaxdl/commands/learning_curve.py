@@ -16,9 +16,9 @@ from jaxdl.cli_options import (
     TrainingOptions,
     splitting_of,
 )
-from jaxdl.commands.console import console, say_cautions
-from jaxdl.commands.run import open_run
-from jaxdl.report.learning_curve import outlook, print_curve, write_learning_curve
+from jaxdl.commands.console import console, say_about, say_cautions
+from jaxdl.commands.run import Begun, open_run
+from jaxdl.report.learning_curve import TITLE, outlook, print_curve, write_learning_curve
 from jaxdl.training.plan import Plan
 from jaxdl.validation.learning_curve import CURVE, LearningCurve, learning_curve, load_learning_curve
 
@@ -49,7 +49,7 @@ def learning_curve_command(
       debug: show the traceback of an error.
     """
     plan = Plan(**vars(training))
-    again = lambda begun: _tell(load_learning_curve(begun.run.path))  # noqa: E731
+    again = lambda begun: _tell(load_learning_curve(begun.run.path), begun)  # noqa: E731
     kept = f"results, {PICTURE}"
     with open_run(out, "learning-curve", subject, running, logs=False, tell=again, kept=kept) as begun:
         with begun.shown(dividing.folds * plan.epochs, plan) as execution:
@@ -64,14 +64,15 @@ def learning_curve_command(
                 folds=dividing.folds,
                 execution=execution,
             )
-        _tell(curve)
+        _tell(curve, begun)
         with begun.result(CURVE) as made:
             curve.write_to(made)
             write_learning_curve(made / PICTURE, curve)
         begun.finish()
 
 
-def _tell(curve: LearningCurve) -> None:
-    print_curve(console, curve)
+def _tell(curve: LearningCurve, begun: Begun) -> None:
+    print_curve(console, curve, explained=begun.page_file is None)
     console.print(outlook(curve), soft_wrap=True)
     say_cautions(*(result.leaks for result in curve.results))
+    say_about("± and the interval", begun.page_file, TITLE)

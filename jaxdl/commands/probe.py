@@ -21,12 +21,14 @@ from jaxdl.cli_options import (
     option,
     splitting_of,
 )
-from jaxdl.commands.console import check_outside, console, errors, say_cautions
+from jaxdl.commands.console import check_outside, console, errors, say_about, say_cautions
 from jaxdl.commands.run import about_command, execution_of, read_examples
 from jaxdl.errors import InputError
 from jaxdl.report.edges import head_edges
+from jaxdl.report.probe import best_head
 from jaxdl.report.run_page import PAGE, write_run_report
 from jaxdl.report.table import baseline_rows, measure, uneven
+from jaxdl.report.uncertainty import HOW_SURE_OF
 from jaxdl.tasks import Task, choose_task
 from jaxdl.training.resume import note_finished
 from jaxdl.validation.probes.frozen import PUT_BACK, probe_checkpoint, with_head
@@ -134,7 +136,7 @@ def probe_command(
             metrics=subject.metric,
             execution=execution.replace(progress=lambda row: status.update(f"fitting {row['head']}")),
         )
-    _tell(found)
+    _tell(found, out / PAGE)
     found.save(out)
     about = about_command(PROBED, subject.init, subject)
     for folder in (out, *(out / name for name in found.heads)):
@@ -193,7 +195,7 @@ def parse_penalties(given: tuple[str, ...]) -> list[float]:
     return made
 
 
-def _tell(found: ProbeResult) -> None:
+def _tell(found: ProbeResult, page: Path) -> None:
     table = Table(box=box.SIMPLE_HEAD)
     for header in ("head", "penalty (all folds' choice)", f"{found.metric}, mean ± spread of folds", "seconds"):
         table.add_column(header, justify="left" if header == "head" else "right", overflow="fold")
@@ -223,3 +225,4 @@ def _tell(found: ProbeResult) -> None:
             if note.startswith("not every"):
                 console.print(f"{name}: {note}", soft_wrap=True)
     console.print(f"the network ran over {len(found.labels)} examples once, in {found.feature_seconds:.1f} s")
+    say_about("± and the interval", page, HOW_SURE_OF.format(best_head(found.metric, results)))

@@ -110,6 +110,12 @@ class Begun:
     task: Task
     network: Init
 
+    @property
+    def page_file(self) -> Path | None:
+        """The page that the folder has, or gets at the end; None for neither."""
+        file = self.run.path / PAGE
+        return file if self.running.report or file.exists() else None
+
     @contextlib.contextmanager
     def shown(self, rows: int, plan: Plan) -> Iterator[Execution]:
         """The execution of a call whose progress is shown and logged; `rows` of the curves are expected in all."""

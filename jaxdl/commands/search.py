@@ -22,10 +22,11 @@ from jaxdl.cli_options import (
     splitting_of,
 )
 from jaxdl.commands.by_hand import words_of_examples, words_of_plan, words_of_start
-from jaxdl.commands.console import console, say_cautions
+from jaxdl.commands.console import console, say_about, say_cautions
 from jaxdl.commands.run import Begun, open_run
 from jaxdl.report.edges import search_edges
 from jaxdl.report.search import choice, search_rows, seeds_said, stability, verdict
+from jaxdl.report.uncertainty import HOW_SURE
 from jaxdl.training.plan import Plan
 from jaxdl.training.transfer import train
 from jaxdl.validation.result import RESULT
@@ -65,7 +66,7 @@ def search_command(
     """
     plan, dimensions = Plan(**vars(training)), parse_space(space)
     searching = Searching(**vars(choosing))
-    again = lambda begun: _tell(load_search(begun.run.path))  # noqa: E731
+    again = lambda begun: _tell(load_search(begun.run.path), begun)  # noqa: E731
     with open_run(out, "search", subject, running, tell=again) as begun:
         split = split_source(begun.source, splitting_of(dividing), dividing.folds, plan.seed, begun.task)
         with begun.shown(1, plan) as execution:
@@ -79,7 +80,7 @@ def search_command(
                 splitter=split,
                 execution=execution,
             )
-        _tell(found)
+        _tell(found, begun)
         if finetune:
             _train_final(found, begun)
         with begun.result(RESULT) as made:
@@ -104,7 +105,7 @@ def finetune_arguments(found: SearchResult, subject: Subject) -> list[str]:
     return [*words_of_examples(subject), "--out", FINAL, *words]
 
 
-def _tell(found: SearchResult) -> None:
+def _tell(found: SearchResult, begun: Begun) -> None:
     from rich import box
     from rich.table import Table
     from rich.text import Text
@@ -130,3 +131,4 @@ def _tell(found: SearchResult) -> None:
         console.print(
             f"{members} {many} of one program: {one['name']} ({one['reason']}){side}", highlight=False, soft_wrap=True
         )
+    say_about("±", begun.page_file, HOW_SURE)

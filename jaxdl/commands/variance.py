@@ -15,9 +15,9 @@ from jaxdl.cli_options import (
     option,
     splitting_of,
 )
-from jaxdl.commands.console import console, say_cautions
-from jaxdl.commands.run import open_run
-from jaxdl.report.variance import print_variance, write_variance
+from jaxdl.commands.console import console, say_about, say_cautions
+from jaxdl.commands.run import Begun, open_run
+from jaxdl.report.variance import TITLE, print_variance, write_variance
 from jaxdl.training.plan import Plan
 from jaxdl.validation.search.space import parse_space
 from jaxdl.validation.variance import VARIANCE, Variance, load_variance, variance
@@ -53,7 +53,7 @@ def variance_command(
     """
     plan = Plan(**vars(training))
     wanted = None if not configurations else [{}] if configurations == NONE else parse_space(configurations)
-    again = lambda begun: _tell(load_variance(begun.run.path))  # noqa: E731
+    again = lambda begun: _tell(load_variance(begun.run.path), begun)  # noqa: E731
     kept = f"results, {PICTURE}"
     with open_run(out, "variance", subject, running, logs=False, tell=again, kept=kept) as begun:
         with begun.shown(1, plan) as execution:
@@ -68,13 +68,14 @@ def variance_command(
                 splitter=splitting_of(division),
                 execution=execution,
             )
-        _tell(found)
+        _tell(found, begun)
         with begun.result(VARIANCE) as made:
             found.write_to(made)
             write_variance(made / PICTURE, found)
         begun.finish()
 
 
-def _tell(found: Variance) -> None:
-    print_variance(console, found)
+def _tell(found: Variance, begun: Begun) -> None:
+    print_variance(console, found, explained=begun.page_file is None)
     say_cautions(found.leaks)
+    say_about("these splits", begun.page_file, TITLE)

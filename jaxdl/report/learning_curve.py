@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from rich.console import Console
 
+TITLE = "The curve"  # of the section that says what the numbers are
 BLUE, ORANGE = "#0072b2", "#d55e00"
 
 
@@ -41,8 +42,8 @@ def _value(curve: LearningCurve, value: float) -> str:
     return f"{100 * value:.1f}" if in_percent(curve_metric(curve)) else f"{value:.3g}"
 
 
-def print_curve(console: "Console", curve: LearningCurve) -> None:
-    """The table of `curve_rows`, with what its columns are."""
+def print_curve(console: "Console", curve: LearningCurve, *, explained: bool = True) -> None:
+    """The table of `curve_rows`, with what its columns are unless `explained` is False."""
     from rich import box
     from rich.table import Table
 
@@ -53,7 +54,8 @@ def print_curve(console: "Console", curve: LearningCurve) -> None:
     for line in lines:
         table.add_row(*line)
     console.print(table)
-    console.print(meaning(curve), soft_wrap=True)
+    if said := meaning(curve) if explained else _compared(curve):
+        console.print(said, soft_wrap=True)
 
 
 def meaning(curve: LearningCurve) -> str:
@@ -64,8 +66,13 @@ def meaning(curve: LearningCurve) -> str:
     made = {point["interval"]["method"]: point["interval"] for point in curve.points if point["interval"]}
     told = [f"{found.get('of', 'the mean over folds')} ({method})" for method, found in made.items()]
     said += f" Interval around {' and '.join(told)}." if told else ""
+    return f"{said} {_compared(curve)}".rstrip()
+
+
+def _compared(curve: LearningCurve) -> str:
+    """What other models score with the most examples; empty where it is not known."""
     other = beside({"": curve.results[-1]}) if curve.results else ""
-    return f"{said} {other} (With {curve.points[-1]['size']:.0f} training examples.)" if other else said
+    return f"{other} (With {curve.points[-1]['size']:.0f} training examples.)" if other else ""
 
 
 def outlook(curve: LearningCurve) -> str:

@@ -26,9 +26,14 @@ def head_rows(saved: Mapping[str, Any], results: Mapping[str, Result]) -> tuple[
         how = "inner folds" if one["nested"] and len(one["grid"]) > 1 else "–" if one["nested"] else "the same folds !"
         score = measure(metric, results[name].mean, results[name].std)
         lines.append([name, score, ends, chosen, how, f"{one['seconds']:.1f}"])
+    headers = ["head", metric, "95 % interval", "penalty or neighbours", "chosen by", "seconds"]
+    return headers, lines, list(results).index(best_head(metric, results))
+
+
+def best_head(metric: str, results: Mapping[str, Result]) -> str:
+    """The head with the best mean, whose number the page explains."""
     sign = find_metric(metric).sign
-    best = int(np.argmax([-np.inf if result.mean is None else sign * result.mean for result in results.values()]))
-    return ["head", metric, "95 % interval", "penalty or neighbours", "chosen by", "seconds"], lines, best
+    return max(results, key=lambda name: -np.inf if (mean := results[name].mean) is None else sign * mean)
 
 
 def draw_grid(metric: str, name: str, head: Mapping[str, Any]) -> str:

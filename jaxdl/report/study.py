@@ -8,6 +8,7 @@ from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.report.answer import check_source, show_facts, show_scores
 from jaxdl.report.edges import head_edges
+from jaxdl.report.learning_curve import TITLE as CURVE_TITLE
 from jaxdl.report.learning_curve import curve_rows, draw_learning_curve, meaning, outlook
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
 from jaxdl.report.probe import draw_grid, head_rows
@@ -15,9 +16,10 @@ from jaxdl.report.recommend import left_out_said, luck_said, table_of, unseen_sa
 from jaxdl.report.sections import task_sections
 from jaxdl.report.shown import Shown
 from jaxdl.report.table import baseline_rows, beside, describe_environment, flat_plan, how_made, left_out, plain, uneven
-from jaxdl.report.uncertainty import show_uncertainty
+from jaxdl.report.uncertainty import HOW_SURE_OF, show_uncertainty
 from jaxdl.report.units import measure
-from jaxdl.report.variance import advice, component_rows, draw_variance, repeat_rows
+from jaxdl.report.variance import CAVEAT, advice, component_rows, draw_variance, repeat_rows
+from jaxdl.report.variance import TITLE as REPEAT
 from jaxdl.validation.learning_curve import CURVE, LearningCurve, load_learning_curve
 from jaxdl.validation.probes.result import PROBE
 from jaxdl.validation.recommend.recommend import METHODS, RECOMMENDATION, read_recommendation
@@ -63,7 +65,7 @@ def _learning_curve(path: Path) -> Study:
     picture = in_scroll(draw_learning_curve(curve), "Picture of the learning curve")
     largest = curve.points[-1]
     sections = [
-        Section("The curve", picture + in_scroll(table, "The curve") + note(meaning(curve))),
+        Section(CURVE_TITLE, picture + in_scroll(table, CURVE_TITLE) + note(meaning(curve))),
         Section("What more examples would bring", f"<p>{escaped(outlook(curve))}</p>{_how_fitted(curve)}"),
     ]
     if curve.results:
@@ -101,7 +103,7 @@ def _variance(path: Path) -> Study:
     }
     sections = [
         Section("What the score varies with", picture + note(what) + in_scroll(parts, "What the score varies with")),
-        Section("What to repeat", f"<p>{escaped(advice(found))}</p>" + in_scroll(again, "What to repeat")),
+        Section(REPEAT, f"<p>{escaped(f'{advice(found)} {CAVEAT}')}</p>" + in_scroll(again, REPEAT)),
         show_facts({topic: plain(text) for topic, text in facts.items()}),
     ]
     return Study(f"Variance of a score on {found.data['name']}", f"{found.model['name']}.", sections)
@@ -130,7 +132,7 @@ def _probe(path: Path) -> Study:
         how = "Mean over the outer folds at every point of the grid; the line marks what all folds together choose."
         how = " ".join([how, *head_edges(told["metric"], told["heads"])])
         sections.append(Section("Along the grid", f'<div class="grid wide">{pictures}</div>' + note(how)))
-    sections += [show_scores(results, {}), _titled(f"How sure is the number of {name}?", results[name])]
+    sections += [show_scores(results, {}), _titled(HOW_SURE_OF.format(name), results[name])]
     sections.append(show_facts(how_made(results)))
     return Study(f"Heads on {told['data']}", _lead(results[name].init), sections)
 
@@ -158,7 +160,7 @@ def _recommendation(path: Path, source: Source | None) -> Study:
         code = "\n\n".join(map(escaped, lines))
         sections.append(Section("The same by hand", f"<pre><code>{code}</code></pre>"))
     result = results[chosen]
-    sections += [show_scores(results, {}), _titled(f"How sure is the number of {chosen}?", result)]
+    sections += [show_scores(results, {}), _titled(HOW_SURE_OF.format(chosen), result)]
     sections += task_sections(Shown(result.asked, chosen, result, source))
     sections.append(show_facts(how_made(results)))
     return Study(f"Recommendation for {result.data['name']}", _lead(result.init), sections)

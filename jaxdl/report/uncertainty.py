@@ -31,6 +31,7 @@ WORDS = {
 }
 
 HOW_SURE = "How sure is the number?"  # the heading of the section
+HOW_SURE_OF = "How sure is the number of {}?"  # of one of several results
 METHODS = {
     "out-of-fold": "the spread of held-out predictions, widened for training parts that overlap",
     "wider": "the wider of the corrected resampled t (Nadeau & Bengio 2003) and a bootstrap of held-out predictions",

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
 BLUE = "#0072b2"
+TITLE = "What to repeat"  # of the section with `advice` and `CAVEAT`
+CAVEAT = "The splits divide the same examples: another data set would vary more than this."
 
 
 def _spread(found: Variance, value: float) -> str:
@@ -57,19 +59,18 @@ def advice(found: Variance) -> str:
         f"{_spread(found, now)}{unit}; more seeds on the same splits never bring it below {_spread(found, floor)}, as "
         f"many trainings on a split each bring it to {_spread(found, alone)}."
     )
-    wide = "The splits divide the same examples: another data set would vary more than this."
     counted = f"{plans} configuration{'s' if plans > 1 else ''}"
-    return f"{measure(found.metric, found.mean)} on average over {counted}. {said} {wide}"
+    return f"{measure(found.metric, found.mean)} on average over {counted}. {said}"
 
 
-def print_variance(console: "Console", found: Variance) -> None:
-    """Both tables, with what they are of."""
+def print_variance(console: "Console", found: Variance, *, explained: bool = True) -> None:
+    """Both tables, with what they are of; without `CAVEAT` if `explained` is False."""
     unit = " in points" if in_percent(found.metric) else ""
     console.print(f"{found.metric} of one training, standard deviations{unit}:")
     _print_table(console, *component_rows(found), left=(0, 4))
     console.print("\nwhat to repeat:")
     _print_table(console, *repeat_rows(found))
-    console.print(advice(found), soft_wrap=True)
+    console.print(f"{advice(found)} {CAVEAT}" if explained else advice(found), soft_wrap=True)
 
 
 def _print_table(
