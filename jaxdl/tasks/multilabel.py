@@ -115,11 +115,7 @@ class MultiLabel(Task):
     def fits(cls, targets: Any, names: Sequence[str]) -> bool:
         return isinstance(targets, np.ndarray) and targets.ndim == 2 and targets.dtype.kind in "bu"
 
-    @property
-    def metrics(self) -> Mapping[str, Metric]:
-        """The task's own, those of each label (see `of_label`), and the user's."""
-        by_label = [metric for place, name in enumerate(self.names) for metric in of_label(place, name)]
-        return {**self.METRICS, **{metric.name: metric for metric in by_label}, **self.extra}
+    metrics_of = staticmethod(of_label)
 
     @property
     def num_outputs(self) -> int:

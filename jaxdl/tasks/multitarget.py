@@ -103,11 +103,7 @@ class MultiTarget(Task):
     def fits(cls, targets: Any, names: Sequence[str]) -> bool:
         return isinstance(targets, np.ndarray) and targets.ndim == 2 and targets.dtype.kind == "f"
 
-    @property
-    def metrics(self) -> Mapping[str, Metric]:
-        """The task's own, those of each number (see `of_target`), and the user's."""
-        by_target = [metric for place, name in enumerate(self.names) for metric in of_target(place, name)]
-        return {**self.METRICS, **{metric.name: metric for metric in by_target}, **self.extra}
+    metrics_of = staticmethod(of_target)
 
     @property
     def num_outputs(self) -> int:

@@ -150,11 +150,7 @@ class Segmentation(ClassWeights):
     def fits(cls, targets: Any, names: Sequence[str]) -> bool:
         return isinstance(targets, np.ndarray) and targets.ndim == 3 and targets.dtype == np.uint8
 
-    @property
-    def metrics(self) -> Mapping[str, Metric]:
-        """The task's own, those of each class (see `of_class`), and the user's."""
-        by_class = [metric for place, name in enumerate(self.names) for metric in of_class(place, name)]
-        return {**self.METRICS, **{metric.name: metric for metric in by_class}, **self.extra}
+    metrics_of = staticmethod(of_class)
 
     @property
     def num_outputs(self) -> int:

@@ -346,8 +346,13 @@ class Task:
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """The task's own and the user's, by name."""
-        return {**self.METRICS, **self.extra}
+        """The task's own, those of each output (see `metrics_of`), and the user's, by name."""
+        of_outputs = [metric for place, name in enumerate(self.names) for metric in self.metrics_of(place, name)]
+        return {**self.METRICS, **{metric.name: metric for metric in of_outputs}, **self.extra}
+
+    def metrics_of(self, place: int, name: str) -> Sequence[Metric]:
+        """Of the output at `place` alone, such as of one label."""
+        return ()
 
     @property
     def score(self) -> Metric:
@@ -422,8 +427,9 @@ class Task:
 
     def evaluate_record(self, record: Record) -> dict[str, float]:
         """As `evaluate`, from records; without the scores that need more than there is, see `keep`."""
-        asked = {name: self.metrics[name] for name in dict.fromkeys((*self.SHOWN, self.metric))}
-        asked["loss"] = self.metrics[self.LOSS]
+        metrics = self.metrics
+        asked = {name: metrics[name] for name in dict.fromkeys((*self.SHOWN, self.metric))}
+        asked["loss"] = metrics[self.LOSS]
         return {name: metric.score(record) for name, metric in asked.items() if set(metric.reads) <= set(record)}
 
     def host_record(self, kept: Tree, targets: Tree) -> dict[str, np.ndarray]:
