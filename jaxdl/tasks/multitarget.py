@@ -11,23 +11,14 @@ from jaxtyping import Array, Float
 
 from jaxdl.errors import InputError
 from jaxdl.tasks.metric import Mean, Metric, Record, Sums
-from jaxdl.tasks.regression import LOSS, r2_of
+from jaxdl.tasks.regression import LOSS, R2, error_of, r2_of, spread_and_error
 from jaxdl.tasks.task import Constants, Task
-
-READS = ("target", "predicted")
-
-
-def _errors(record: Record) -> np.ndarray:
-    return np.asarray(record["predicted"], np.float64) - np.asarray(record["target"], np.float64)
 
 
 def _sums(record: Record) -> np.ndarray:
-    """Squared error, target, squared target and 1 of each number, ``float64[n, 4 · numbers]``; targets less their mean,
-    so that nothing cancels."""
-    target = np.asarray(record["target"], np.float64)
-    target = target - (target.mean(0) if len(target) else 0.0)
-    columns = np.stack([np.square(_errors(record)), target, np.square(target), np.ones_like(target)], 2)
-    return columns.reshape(len(target), 4 * target.shape[1])
+    """As `spread_and_error`, ``float64[n, 4 · numbers]``."""
+    columns = spread_and_error(record)
+    return columns.reshape(len(columns), 4 * columns.shape[1])
 
 
 def _mean_r2(sums: np.ndarray) -> np.ndarray:
@@ -36,22 +27,20 @@ def _mean_r2(sums: np.ndarray) -> np.ndarray:
 
 def of_target(place: int, name: str) -> tuple[Metric, Metric]:
     """R² and mean absolute error of the number at `place`, called ``r2:NAME`` and ``mae:NAME``."""
-    scale = dict(scale="distance", reads=READS)
     return (
         Sums(
             f"r2:{name}",
-            columns=lambda record: _sums(record)[:, 4 * place : 4 * place + 4],
+            columns=lambda record: spread_and_error(record)[:, place],
             combine=r2_of,
-            bounds=(-np.inf, 1.0),
             undefined=f"a fold tests examples with a single {name}, which has no variance",
-            **scale,
+            **R2,
         ),
-        Mean(f"mae:{name}", value=lambda record: np.abs(_errors(record)[:, place]), **LOSS),
+        Mean(f"mae:{name}", value=lambda record: np.abs(error_of(record)[:, place]), **LOSS),
     )
 
 
 def _standardised(record: Record) -> np.ndarray:
-    return np.square(_errors(record) / np.asarray(record["spread"], np.float64)).mean(1)
+    return np.square(error_of(record) / np.asarray(record["spread"], np.float64)).mean(1)
 
 
 METRICS: Mapping[str, Metric] = {
@@ -61,13 +50,11 @@ METRICS: Mapping[str, Metric] = {
             "mean_r2",
             columns=_sums,
             combine=_mean_r2,
-            bounds=(-np.inf, 1.0),
-            scale="distance",
             undefined="a fold tests examples of which one number is always the same, and has no variance",
-            reads=READS,
+            **R2,
         ),
         # squared errors in units of the targets' variance over the training part: what is learned
-        Mean("standardised_mse", value=_standardised, **{**LOSS, "reads": (*READS, "spread")}),
+        Mean("standardised_mse", value=_standardised, **{**LOSS, "reads": (*LOSS["reads"], "spread")}),
     )
 }
 

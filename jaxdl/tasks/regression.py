@@ -15,15 +15,19 @@ from jaxdl.tasks.metric import Mean, Metric, Record, Sums
 from jaxdl.tasks.task import Constants, Task
 
 
-def _error(record: Record) -> np.ndarray:
+def error_of(record: Record) -> np.ndarray:
+    """Predictions less targets, ``float64[n, …]``."""
     return np.asarray(record["predicted"], np.float64) - np.asarray(record["target"], np.float64)
 
 
-def _spread_and_error(record: Record) -> np.ndarray:
-    """Squared error, target, squared target and 1 of each row; targets less their mean, so that nothing cancels."""
+def spread_and_error(record: Record) -> np.ndarray:
+    """Squared error, target, squared target and 1 of each number, ``float64[n, …, 4]``.
+
+    Targets are less their mean, so that nothing cancels.
+    """
     target = np.asarray(record["target"], np.float64)
-    target = target - (target.mean() if len(target) else 0.0)
-    return np.stack([np.square(_error(record)), target, np.square(target), np.ones_like(target)], 1)
+    target = target - (target.mean(0) if len(target) else 0.0)
+    return np.stack([np.square(error_of(record)), target, np.square(target), np.ones_like(target)], -1)
 
 
 def r2_of(sums: np.ndarray) -> np.ndarray:
@@ -35,20 +39,19 @@ def r2_of(sums: np.ndarray) -> np.ndarray:
 
 
 LOSS = dict(higher_is_better=False, best=0.0, bounds=(0.0, np.inf), scale="distance", reads=("target", "predicted"))
+R2 = dict(bounds=(-np.inf, 1.0), scale="distance", reads=LOSS["reads"])
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
         Sums(
             "r2",
-            columns=_spread_and_error,
+            columns=spread_and_error,
             combine=r2_of,
-            bounds=(-np.inf, 1.0),
-            scale="distance",
             undefined="a fold tests examples with a single target, which has no variance",
-            reads=("target", "predicted"),
+            **R2,
         ),
-        Mean("mse", value=lambda record: np.square(_error(record)), **LOSS),
-        Mean("mae", value=lambda record: np.abs(_error(record)), **LOSS),
+        Mean("mse", value=lambda record: np.square(error_of(record)), **LOSS),
+        Mean("mae", value=lambda record: np.abs(error_of(record)), **LOSS),
     )
 }
 
