@@ -1,14 +1,14 @@
 """What a table of predictions says of probabilities."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
 MOST_COUNTED = 10  # classes that are listed with their counts
 PROBABILITY = "p:"  # beginning of the columns with the probability of one class or label
-SHARE = "share:"  # of those with the share of an example that a class has, such as of its pixels
+SHARES = "share:"  # of those with the share of an example that a class has, such as of its pixels
 CONFIDENCE = "confidence"  # the probability of what is predicted
 
 
@@ -81,10 +81,10 @@ def frame_columns(task: Any, kept: Any, *, decisions: bool = False) -> dict[str,
         return {name: cells for name, cells in columns.items() if name not in (*of_classes, CONFIDENCE)}
     chances = task.probabilities(kept) if of_classes else None
     exact = {name: chances[:, i] for i, name in enumerate(of_classes)}
-    numbers = [name for name in columns if name == CONFIDENCE or name.startswith(SHARE)]
+    numbers = [name for name in columns if name == CONFIDENCE or name.startswith(SHARES)]
     return columns | exact | {name: [float(cell) for cell in columns[name]] for name in numbers}
 
 
-def as_cells(chances: np.ndarray) -> list[str]:
+def as_cells(chances: Iterable[float]) -> list[str]:
     """Probabilities ``[n]`` as a table writes them."""
     return [f"{p:.6f}" for p in chances]

@@ -15,6 +15,7 @@ from jaxdl.models.staged import Staged
 from jaxdl.tasks.boundaries import boundary_counts
 from jaxdl.tasks.class_weights import ClassWeights
 from jaxdl.tasks.classification import Classification
+from jaxdl.tasks.columns import SHARES, as_cells
 from jaxdl.tasks.metric import SHARE, Metric, Record, Sums, mean_of_defined
 from jaxdl.tasks.task import Constants
 
@@ -313,8 +314,8 @@ class Segmentation(ClassWeights):
         """The class that most pixels of an image have, the mean confidence, and the share of pixels of each class."""
         maps = kept["classes"]
         shares = np.stack([np.bincount(one.ravel(), minlength=len(self.names)) / one.size for one in maps])
-        confidence = [f"{np.mean(one) / CERTAIN:.6f}" for one in kept["confidence"]]
-        by_name = {f"share:{name}": [f"{s:.6f}" for s in shares[:, i]] for i, name in enumerate(self.names)}
+        confidence = as_cells([np.mean(one) / CERTAIN for one in kept["confidence"]])
+        by_name = {f"{SHARES}{name}": as_cells(shares[:, i]) for i, name in enumerate(self.names)}
         return {"mostly": [self.names[i] for i in shares.argmax(1)], "confidence": confidence, **by_name}
 
     def pictures(self, kept: Mapping[str, Any]) -> list[Any]:
