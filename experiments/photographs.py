@@ -24,10 +24,10 @@ from rich.console import Console
 import jaxdl
 from jaxdl import data
 from jaxdl.demo import Demo, PhotoTour, photo_methods, tell
-from jaxdl.demo.methods import Method
 from jaxdl.errors import check_choice
 from jaxdl.report.learning_curve import outlook, print_curve
 from jaxdl.report.table import print_table, results_table
+from jaxdl.validation.recommend.methods import Method
 
 A_CLASS = (5, 10, 20, 40, 80, 120)  # photographs, along the learning curve
 AUGMENTED = ("last stages", "full fine-tuning")

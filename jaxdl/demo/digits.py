@@ -9,8 +9,7 @@ import numpy as np
 
 from jaxdl.data.builtin import digits
 from jaxdl.data.source import Arrays, Source, subset
-from jaxdl.demo.methods import FOLDS, SCRATCH
-from jaxdl.demo.story import Material, Say, Stopwatch
+from jaxdl.demo.story import FOLDS, SCRATCH, Material, Say, Stopwatch
 from jaxdl.models import create
 from jaxdl.models.staged import Staged
 from jaxdl.training.execution import Execution

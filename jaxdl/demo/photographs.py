@@ -9,15 +9,14 @@ import numpy as np
 from jaxdl.data.folder import folder, splits_of
 from jaxdl.data.image_file import printable
 from jaxdl.data.source import Source
-from jaxdl.demo.methods import FOLDS, SCRATCH, Method
-from jaxdl.demo.story import Material, Say, Stopwatch
+from jaxdl.demo.story import FOLDS, SCRATCH, Material, Say, Stopwatch
 from jaxdl.errors import InputError
 from jaxdl.models import describe
 from jaxdl.training.plan import BODY, Plan
 from jaxdl.training.transfer import hold_out
 from jaxdl.validation.leakage.checks import check_validation
 from jaxdl.validation.probes.probe import Probing
-from jaxdl.validation.recommend.methods import last_frozen
+from jaxdl.validation.recommend.methods import Method, last_frozen
 from jaxdl.weights.checkpoint import Checkpoint
 from jaxdl.weights.pretrained import load_pretrained
 
@@ -68,7 +67,7 @@ class PhotoTour:
 
 
 def photo_methods(parent: Checkpoint, epochs: int = EPOCHS) -> dict[str, Method]:
-    """Ways of using a network that was pretrained on photographs, from the cheapest to the dearest.
+    """Ways of using a network that was pretrained on photographs, the cheapest first.
 
     Its body is tuned as it was trained, by SGD with momentum, after an epoch of warm-up because the head is random.
 

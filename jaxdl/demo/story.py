@@ -13,18 +13,20 @@ from typing import Any, Protocol
 import numpy as np
 
 from jaxdl.data.source import Source
-from jaxdl.demo.methods import SCRATCH, Method, begin_method
 from jaxdl.report.page import write_page
 from jaxdl.report.table import results_table
 from jaxdl.tasks.metric import percent
 from jaxdl.training.execution import Execution
 from jaxdl.training.features import DataStore
 from jaxdl.training.predict import predict
+from jaxdl.validation.recommend.methods import Method, fit_method, score_method
 from jaxdl.validation.result import Result
 from jaxdl.validation.statistics.unseen import score_on_unseen
 from jaxdl.weights.checkpoint import Checkpoint, environment, save
 from jaxdl.weights.files import check_free
 
+FOLDS = 5
+SCRATCH = "from scratch"  # the method that does not start from the pretrained network
 SUMMARY = "summary.json"
 KIND = "jaxdl demo"  # in the summary: says that a folder was made by the demo, and may be replaced
 
@@ -169,11 +171,11 @@ def tell(out: str | Path, tour: Tour, *, allow: Iterable[str] = (), say: Say = l
             init, how = made.parent.model, execution.replace(image_size=made.parent.card.preprocessing.input_shape[0])
         say(f"{name}: {tour.folds} folds of {len(made.labelled)} {made.shown}")
         with clock.measure(f"cross-validate {name}"):
-            results[name], refit = begin_method(init, made.labelled, method, tour.folds, how)
+            results[name] = score_method(init, made.labelled, method, folds=tour.folds, execution=how)
             results[name].save(out / "runs" / name.replace(" ", "-"))
         say(f"{name}: refit on all {len(made.labelled)}, score on {len(made.unseen)} unseen images")
         with clock.measure("refit and score"):
-            refitted[name] = refit()
+            refitted[name] = fit_method(init, made.labelled, method, results[name].plan, execution=how)
             told = predict(refitted[name], made.unseen)
             right[name] = told.predicted == told.targets
             found = score_on_unseen(told.task.scored_by("accuracy"), told.outputs, told.targets, len(made.labelled))

@@ -13,8 +13,7 @@ import jaxdl
 from jaxdl.data.builtin import digits
 from jaxdl.demo import DigitsTour, tell, two_tasks
 from jaxdl.demo.digits import PLANS, SHOTS
-from jaxdl.demo.methods import FOLDS
-from jaxdl.demo.story import paired_gain
+from jaxdl.demo.story import FOLDS, paired_gain
 from jaxdl.errors import InputError
 from jaxdl.report.table import print_table, results_table
 from jaxdl.training.plan import Plan

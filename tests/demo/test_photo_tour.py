@@ -14,12 +14,12 @@ import jaxdl
 from jaxdl import data
 from jaxdl.data.preprocessing import ImagePreprocessing
 from jaxdl.demo import PhotoTour, photo_methods, photo_tour, tell
-from jaxdl.demo.methods import begin_method
 from jaxdl.errors import InputError
 from jaxdl.models.initialise import variable_shapes
 from jaxdl.training.features import DataStore
 from jaxdl.training.plan import Plan
 from jaxdl.validation.probes.probe import Probing
+from jaxdl.validation.recommend.methods import fit_method, score_method
 from jaxdl.weights.card import Card
 
 CLASSES = ("ants", "bees")
@@ -105,21 +105,22 @@ def test_a_head_is_refitted_on_all_labelled_photographs():
     parent, source, unseen = jaxdl.restore("small"), data.folder("split", "train"), data.folder("split", "val")
     method = Probing(heads=("logistic",), penalties=(10.0,), standardise=False)
     execution = jaxdl.Execution(store=DataStore(batch_size=8))
-    result, refit = begin_method(parent, source, method, 5, execution)
+    result = score_method(parent, source, method, execution=execution)
     assert len(result.folds) == 5
+    made = fit_method(parent, source, method, result.plan, execution=execution)
     features, others = (
         np.asarray(parent.model.apply(parent.variables, parent.card.preprocessing.network_input(x), stop="head"))
         for x in (parent.card.preprocessing.load(source), parent.card.preprocessing.load(unseen))
     )
     fitted = LogisticRegression(C=1 / 10.0, tol=1e-8, max_iter=10_000).fit(features, source.targets())
-    np.testing.assert_allclose(jaxdl.predict(refit(), unseen).probabilities, fitted.predict_proba(others), atol=2e-3)
+    np.testing.assert_allclose(jaxdl.predict(made, unseen).probabilities, fitted.predict_proba(others), atol=2e-3)
 
 
 def test_the_head_is_fresh_as_in_the_folds_also_for_classes_that_the_network_knows():
     parent, source = of_side(8, names=CLASSES), data.folder("split", "train")
     still = Plan(epochs=1, learning_rate=1e-9, freeze_through="body", weight_decay=0.0)
-    _, refit = begin_method(parent, source, still, 5, jaxdl.Execution())
-    head, had = (np.asarray(c.variables["params"]["head"]["dense"]["kernel"]) for c in (refit(), parent))
+    made = fit_method(parent, source, still, still.as_dict())
+    head, had = (np.asarray(c.variables["params"]["head"]["dense"]["kernel"]) for c in (made, parent))
     assert head.shape == had.shape
     assert np.abs(head - had).max() > 0.1
 
