@@ -7,7 +7,7 @@ import numpy as np
 
 from jaxdl.tasks.metric import NoInterval
 from jaxdl.validation.result import Result
-from jaxdl.validation.statistics.compare import Pair, compare
+from jaxdl.validation.statistics.compare import compare
 from jaxdl.validation.statistics.pair_tests import LEAST_FOLDS
 from jaxdl.validation.statistics.sample import Sample, drawn_counts
 
@@ -31,6 +31,11 @@ class Difference:
     def beats(self, sign: float) -> bool:
         """Whether the interval lies on the side of the first; `sign` is -1 where a smaller score is the better."""
         return self.low is not None and min(sign * self.low, sign * self.high) > 0
+
+    def reversed(self) -> "Difference":
+        """Second less first."""
+        ends = (None, None) if self.low is None else (-self.high, -self.low)
+        return Difference(-self.value, *ends)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,28 +71,16 @@ def choose(results: Mapping[str, Result], kinds: Mapping[str, int]) -> Choice:
     timed = results[first].sample().timed and len(results[first].folds) >= LEAST_FOLDS  # examples are not independent
     found = compare(results, test="corrected-t" if timed else "out-of-fold", alpha=1 - LEVEL)
     sign, order = results[first].asked.find_metric(found.metric).sign, list(found.scores)
-    pairs = {(pair.first, pair.second): pair for pair in found.pairs}
-
-    def difference(one: str, other: str) -> Difference:
-        return _of_pair(pairs, one, other)
-
+    differences = {(pair.first, pair.second): Difference(pair.difference, pair.low, pair.high) for pair in found.pairs}
+    differences |= {(second, first): one.reversed() for (first, second), one in differences.items()}
     beaten_by = {
-        name: [other for other in order if other != name and difference(other, name).beats(sign)] for name in order
+        name: [other for other in order if other != name and differences[other, name].beats(sign)] for name in order
     }
     unbeaten = [name for name in order if not beaten_by[name]] or order[:1]
     chosen = min(unbeaten, key=lambda name: kinds[name])  # the first of equals, which is the best of them
     best = order[0]
-    to_best = {name: None if name == best else difference(name, best) for name in results}
+    to_best = {name: None if name == best else differences[name, best] for name in results}
     return Choice(chosen, best, {name: beaten_by[name] for name in results}, to_best)
-
-
-def _of_pair(pairs: Mapping[tuple[str, str], Pair], one: str, other: str) -> Difference:
-    if (one, other) in pairs:
-        pair = pairs[one, other]
-        return Difference(pair.difference, pair.low, pair.high)
-    pair = pairs[other, one]
-    ends = (None, None) if pair.low is None else (-pair.high, -pair.low)
-    return Difference(-pair.difference, *ends)
 
 
 def score_without_luck(samples: Sequence[Sample], seed: int = 0) -> float | None:
