@@ -44,7 +44,7 @@ def held_out_result(
       execution: whether they are read batch by batch.
 
     Returns:
-      The result, with an interval for this very network (`held_out_interval`); None where what is predicted has no form
+      The result, with an interval for this very network (see `of_network`); None where what is predicted has no form
       that can be kept, as maps of several sizes.
     """
     made, task = trained.checkpoint, trained.checkpoint.card.task
@@ -81,17 +81,9 @@ def held_out_result(
     both, train = source.join(validation, joined), np.arange(len(source))
     trees = grow_trees(both, task, [train], [np.arange(len(source), len(both))])
     result = with_baselines(result, joined, [train], trees)
-    return dataclasses.replace(result, interval=held_out_interval(result), metrics=measure(result))
+    interval = of_network(result.sample(), LEVEL)
+    return dataclasses.replace(result, interval=interval and interval.as_dict(), metrics=measure(result))
 
 
 def _leaves(tree: Any) -> list[Any]:
     return jax.tree.leaves(tree, is_leaf=lambda value: isinstance(value, list))
-
-
-def held_out_interval(result: Result) -> dict[str, Any] | None:
-    """For the score of this very network on new examples of the same kind; None where there is nothing to make it from.
-
-    See `statistics.unseen.of_network`.
-    """
-    found = of_network(result.sample(), LEVEL)
-    return None if found is None else found.as_dict()
