@@ -43,7 +43,6 @@ from jaxdl.weights.files import from_plain, read_json, read_json_lines, read_npz
 if TYPE_CHECKING:
     import pandas as pd
 
-if TYPE_CHECKING:
     from jaxdl.validation.conformal.sets import PredictionIntervals, PredictionSets
 
 RESULT, PREDICTIONS, CURVES = "result.json", "out_of_fold.npz", "metrics.jsonl"

@@ -51,8 +51,7 @@ def held_out_of(result: Result, members: Sequence[int]) -> HeldOut | None:
     if not result.asked.CONFORMAL or result.outputs == DECISION_VALUES:
         return None
     rows = result.out_of_fold
-    kept = np.isin(rows.fold, members)
-    rows = rows.take(np.flatnonzero(kept))
+    rows = rows.take(np.isin(rows.fold, members))
     order = np.argsort(members)
     place = order[np.searchsorted(np.sort(members), rows.fold)]
     return HeldOut(dataclasses.replace(rows, fold=place), _cautions(result))
@@ -195,10 +194,9 @@ def _basis_of_folds(result: Result, coverage: float, by: str | None) -> tuple[Ba
     held = HeldOut(rows, _cautions(result))
     basis, unit = _basis(held, result.asked, coverage, by, len(result.folds))
     for _, others in _parts(rows, unit):  # what is left without the fold must be enough, too
-        basis = dataclasses.replace(basis, plus=False)
         least, what = _fewest(unit[others], rows.target[others], result.asked, basis.by, basis.unit)
         check_enough(least, coverage, f"{what} outside each fold", OTHERWISE.get(basis.by, ""))
-        basis = dataclasses.replace(basis, units=min(basis.units, least))
+        basis = dataclasses.replace(basis, plus=False, units=min(basis.units, least))
     return basis, unit
 
 
@@ -216,8 +214,7 @@ def _basis(held: HeldOut, task: Task, coverage: float, by: str | None, folds: in
         )
     if by == "class" and not isinstance(task.conformal(), SetScore):
         raise InputError(f"there is no coverage by class, since {task.name} has no classes; leave it out")
-    unit = rows.index if by == "example" or not grouped else rows.group
-    word = "example" if by == "example" or not grouped else "group"
+    unit, word = (rows.group, "group") if grouped and by != "example" else (rows.index, "example")
     least, what = _fewest(unit, rows.target, task, by, word)
     check_enough(least, coverage, what, OTHERWISE.get(by, ""))
     cautions = held.cautions

@@ -166,7 +166,7 @@ class Covering(Shown):
     def _facts(self) -> dict[str, Any]:
         observed = self.observed
         share = None if observed is None else f"{observed.share:.4g} of {observed.count}"
-        size = ", ".join(self.sizes_said()[:1]).partition(": ")[2]
+        size = self.sizes_said()[0].partition(": ")[2]
         return {"coverage": self.coverage, "by": self.basis.by, "observed": share, "size": size}
 
     def _preview(self) -> "pd.DataFrame":
