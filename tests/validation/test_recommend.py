@@ -18,6 +18,7 @@ from jaxdl.report.diagnosis import diagnose
 from jaxdl.tasks import Classification
 from jaxdl.training.resume import RunFolder
 from jaxdl.validation.recommend import recommend as module
+from jaxdl.validation.recommend import trials
 from jaxdl.validation.recommend.choice import Difference, choose, score_without_luck
 from jaxdl.validation.recommend.recommend import Recommending, read_recommendation
 from jaxdl.validation.statistics.intervals import OVERLAP
@@ -245,7 +246,7 @@ def test_the_luck_of_the_best_of_many_guessers_is_taken_away():
 
 
 def test_what_does_not_fit_is_left_out_with_what_it_would_take(start, monkeypatch):
-    monkeypatch.setattr(module, "estimate_seconds", lambda *given: 1000.0 if given[2].freeze_through is None else 0.1)
+    monkeypatch.setattr(trials, "estimate_seconds", lambda *given: 1000.0 if given[2].freeze_through is None else 0.1)
     asked = Recommending(methods=("frozen", "full"), epochs=1, minutes=10)
     found = jaxdl.recommend(*start, asked, folds=3)
     assert list(found.results) == ["frozen body"]
@@ -267,7 +268,7 @@ def test_a_trial_says_how_long_a_cross_validation_takes(start):
     split = jaxdl.Splitting("stratified")
     parts = module.split_source(source, split, 3, 0, parent.task).train
     few, many = (
-        module.estimate_seconds(parent, source, jaxdl.Plan(epochs=n), parts, parent.task, jaxdl.Execution())
+        trials.estimate_seconds(parent, source, jaxdl.Plan(epochs=n), parts, parent.task, jaxdl.Execution())
         for n in (10, 200)
     )
     assert few > 0
@@ -282,9 +283,9 @@ def test_finished_methods_are_not_made_again(start, found, tmp_path, monkeypatch
     work = lambda: jaxdl.Execution(work=RunFolder(tmp_path / "run"))  # noqa: E731
     with pytest.raises(KeyboardInterrupt):
         jaxdl.recommend(*start, QUICK, folds=3, execution=work(), say=stop)
-    monkeypatch.setattr(module, "score_method", lambda *given, **options: pytest.fail("the head is fitted again"))
-    made, run_part = [], module.run_part
-    monkeypatch.setattr(module, "run_part", lambda name, *rest: made.append(name) or run_part(name, *rest))
+    monkeypatch.setattr(trials, "score_method", lambda *given, **options: pytest.fail("the head is fitted again"))
+    made, run_part = [], trials.run_part
+    monkeypatch.setattr(trials, "run_part", lambda name, *rest: made.append(name) or run_part(name, *rest))
     again = jaxdl.recommend(*start, QUICK, folds=3, execution=work())
     assert made == ["full-at-0.0001", "full-at-0.001"]
     assert again.choice == found.choice or again.choice.chosen == found.choice.chosen
