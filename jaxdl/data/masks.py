@@ -3,7 +3,7 @@
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from jaxdl.data.masks_classes import VOID, Table, class_list, left_names, number
 from jaxdl.data.masks_files import Pairs, find_pairs, groups_of, mask_roots
 from jaxdl.data.masks_pixels import ColourTable, colour_table, read_numbers
 from jaxdl.data.masks_source import MaskFiles, Size, cut_mask, scale_mask, tile_places
+from jaxdl.data.options import Options
 from jaxdl.errors import InputError
 from jaxdl.shown import few
 
@@ -24,25 +25,14 @@ LARGEST = 16_384  # pixels on a side, of a size or a tile
 
 
 @dataclasses.dataclass(frozen=True)
-class MaskOptions:
+class MaskOptions(Options):
     """How masks are read, and what an example is; see `masks`."""
-
-    @classmethod
-    def parse(cls, plain: Mapping[str, Any]) -> "MaskOptions":
-        """From what `plain` gave."""
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()})
 
     classes: Any = None
     void: Any = "auto"
     size: int | Size | None = None
     tile: int | Size | None = None
     group: str | None = None
-
-    def plain(self) -> dict[str, Any]:
-        """Plain values, for JSON; those that are not at their defaults."""
-        held = {f.name: (getattr(self, f.name), f.default) for f in dataclasses.fields(self)}
-        plain = {name: str(v) if isinstance(v, Path) else v for name, (v, default) in held.items() if v != default}
-        return {name: list(v) if isinstance(v, tuple) else v for name, v in plain.items()}
 
 
 def masks(

@@ -10,6 +10,7 @@ import numpy as np
 
 from jaxdl.checks import check_fields
 from jaxdl.data.image_file import SUFFIXES
+from jaxdl.data.options import Options
 from jaxdl.data.table_fields import to_number
 from jaxdl.data.table_file import TableFile
 from jaxdl.errors import InputError, nearest
@@ -22,7 +23,7 @@ FEWEST = 10  # rows from which numbers in order are the numbers of the rows, wha
 
 
 @dataclasses.dataclass(frozen=True)
-class TableOptions:
+class TableOptions(Options):
     """What the columns of a table are for, as far as it is said.
 
     Attributes:
@@ -45,18 +46,6 @@ class TableOptions:
 
     def __post_init__(self) -> None:
         check_fields(self)
-
-    def plain(self) -> dict[str, Any]:
-        """Those that are given, as plain values for JSON."""
-        held = {name: list(v) if isinstance(v, tuple) else v for name, v in vars(self).items()}
-        return {name: value for name, value in held.items() if value not in (None, [])}
-
-    @classmethod
-    def parse(cls, plain: Mapping[str, Any]) -> "TableOptions":
-        """From `plain`'s values. Raises InputError for others."""
-        if unknown := plain.keys() - cls.__dataclass_fields__:
-            raise InputError(f"a table has no options {', '.join(sorted(unknown))}")
-        return cls(**{name: tuple(value) if isinstance(value, list) else value for name, value in plain.items()})
 
 
 @dataclasses.dataclass(frozen=True)

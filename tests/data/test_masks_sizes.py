@@ -1,6 +1,7 @@
 """Sizes and tiles: what an example is, that each pixel counts once, and that nothing is decoded twice."""
 
 import dataclasses
+import json
 import zipfile
 
 import numpy as np
@@ -13,6 +14,7 @@ from jaxdl.data import masks_source
 from jaxdl.data.masks import MaskFiles
 from jaxdl.data.masks_source import tile_places
 from jaxdl.data.source import Source
+from jaxdl.errors import InputError
 
 SIZES = [(16, 20), (33, 16), (7, 40), (16, 16), (5, 3)]
 
@@ -164,6 +166,15 @@ def test_masks_go_through_load_and_joins(tmp_path):
     np.testing.assert_array_equal(both[7]["y"], source[2]["y"])
     with pytest.raises(dataclasses.FrozenInstanceError):
         data.MaskOptions().size = 3
+
+
+def test_options_of_masks_come_back(tmp_path):
+    options = data.MaskOptions(tmp_path / "classes.txt", None, (8, 16), group="(.+)_")
+    plain = json.loads(json.dumps(options.plain()))
+    assert data.MaskOptions.parse(plain) == dataclasses.replace(options, classes=str(tmp_path / "classes.txt"))
+    assert data.MaskOptions().plain() == {}
+    with pytest.raises(InputError, match="sizes"):
+        data.MaskOptions.parse({"sizes": 8})
 
 
 def test_camvid(real_data, tmp_path):
