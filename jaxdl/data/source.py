@@ -255,6 +255,12 @@ def stack(rows: Sequence[Tree], what: str) -> Tree:
         ) from error
 
 
+def every_x(source: Source) -> Tree:
+    """Every ``x`` as arrays ``[n, …]``, read where they are not in memory. Raises InputError if shapes differ."""
+    held = source.stacked()
+    return stack([source[i]["x"] for i in range(len(source))], f"the x of {source.name}") if held is None else held
+
+
 def pick(values: Any, indices: np.ndarray) -> Any:
     """Some of one value per example, of an array or a list; None of None."""
     if values is None:

@@ -11,7 +11,7 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl.data.source import Source
+from jaxdl.data.source import Source, every_x
 from jaxdl.tasks import Task
 from jaxdl.validation.result import LOGITS, Result, finite
 from jaxdl.validation.told import BaselineTold
@@ -76,11 +76,8 @@ def _is_table(source: Source) -> bool:
 
 def _rows(source: Source) -> np.ndarray:
     """All examples of a table, ``float64[n, features]``."""
-    whole = source.stacked() if source.in_memory else None
-    if whole is None:
-        examples = [source[i]["x"] for i in range(len(source))]
-        whole = jax.tree.map(lambda *values: np.stack(values), *examples)
-    return np.concatenate([np.asarray(a, np.float64).reshape(len(source), -1) for a in jax.tree.leaves(whole)], 1)
+    leaves = jax.tree.leaves(every_x(source))
+    return np.concatenate([np.asarray(a, np.float64).reshape(len(source), -1) for a in leaves], 1)
 
 
 def with_baselines(result: Result, targets: Any, train: Sequence[np.ndarray], trees: Trees) -> Result:

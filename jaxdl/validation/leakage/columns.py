@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxdl.data.source import Source, levels_of
+from jaxdl.data.source import Source, every_x, levels_of
 from jaxdl.shown import few
 
 # Words that end the name of an identity, and what may stand behind them: subject#, patient_id, site no 2.
@@ -97,9 +97,7 @@ def suspects(source: Source) -> list[tuple[int, str, np.ndarray, int]]:
     """Place, name, values and number of levels (0 of numbers) of each feature that nobody declared one."""
     if source.columns is None:
         return []
-    x = source.stacked()
-    x = np.stack([source[i]["x"] for i in range(len(source))]) if x is None else x
-    levels = levels_of(source)
+    x, levels = every_x(source), levels_of(source)
     return [
         (place, name, np.asarray(x[:, place], np.float64), len(levels[place]))
         for place, name in enumerate(source.columns)

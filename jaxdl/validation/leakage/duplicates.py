@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxdl.data.source import Source, subset, with_groups
+from jaxdl.data.source import Source, every_x, subset, with_groups
 from jaxdl.validation.leakage.near_duplicate_images import find_near_duplicate_images, holds_pictures, thumbnails
 from jaxdl.validation.leakage.near_duplicate_texts import find_near_duplicate_texts, long_enough
 
@@ -67,8 +67,7 @@ def are_telling(source: Source, indices: np.ndarray) -> np.ndarray:
         return np.array([_has_contrast(source[int(i)]["x"]) for i in indices])
     if len(getattr(source.spec()["x"], "shape", ())) != 1:
         return np.ones(len(indices), bool)
-    held = source.stacked()
-    x = np.stack([source[i]["x"] for i in range(len(source))]) if held is None else held
+    x = every_x(source)
     expected = np.full(len(indices), float(len(x)))
     for column in x.T:
         values, counts = np.unique(column, return_counts=True)
