@@ -10,7 +10,6 @@ from typing import Annotated, Any, Literal
 import jax
 import numpy as np
 import tyro
-from PIL import Image
 
 from jaxdl import data as sources
 from jaxdl.cli_options import Debug, Flag, option, parse_void
@@ -222,6 +221,8 @@ def _picture_names(predictions: Predictions, count: int) -> list[str]:
 
 def _write_pictures(predictions: Predictions, source: Source, folder: Path, files: Sequence[str]) -> None:
     """A file for each example, all or nothing, in the size of its image; with the classes' names beside them."""
+    from PIL import Image
+
     made = predictions.task.pictures(predictions.outputs)
     with written_whole(folder) as work:
         for i, (picture, name) in enumerate(zip(made, files, strict=True)):
