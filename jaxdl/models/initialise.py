@@ -14,7 +14,7 @@ from jaxdl.models.flax_layers import COLLECTIONS
 from jaxdl.models.roles import KERNELS, leaf_name
 from jaxdl.models.staged import HEAD, Staged, tied_paths
 from jaxdl.models.variables import Variables, walk_shapes
-from jaxdl.parallel.memory import free_memory, in_words
+from jaxdl.parallel.memory import bytes_of, free_memory, in_words
 
 # By which the kernels of a fresh head on a pretrained body are smaller than in a fresh network. Nearly zero, as in
 # Goyal et al. 2017 (arXiv:1706.02677, 5.1), so that a head which knows nothing does not pull the body away: fine-tuned
@@ -45,8 +45,7 @@ def _fresh_variables(model: Staged, start: str | None, key: jax.Array, x: Any, t
 
 def check_memory(model: Staged, shapes: Variables) -> None:
     """Raises InputError if variables of these shapes take more memory than this host has left."""
-    needed = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(shapes))
-    free = free_memory()
+    needed, free = bytes_of(shapes), free_memory()
     if free is not None and needed > free:
         largest, leaf = max(walk_shapes(shapes), key=lambda one: math.prod(one[1].shape))
         raise InputError(

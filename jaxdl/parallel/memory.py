@@ -1,6 +1,15 @@
-"""How much memory this host has left."""
+"""How much memory arrays take, and how much this host has left."""
 
+import math
 from pathlib import Path
+from typing import Any
+
+import jax
+
+
+def bytes_of(tree: Any) -> int:
+    """What the arrays of a tree take, or arrays of the shapes and types that it holds."""
+    return sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(tree))
 
 
 def in_words(nbytes: int) -> str:

@@ -16,6 +16,7 @@ from jaxdl.models.initialise import batch_of, variable_shapes
 from jaxdl.models.roles import is_adapter
 from jaxdl.models.staged import Staged
 from jaxdl.models.variables import Variables, join_variables, partition, split_variables
+from jaxdl.parallel.memory import bytes_of
 from jaxdl.weights.adapt import variables_for
 from jaxdl.weights.checkpoint import Checkpoint
 
@@ -85,7 +86,7 @@ def inspect(network: Checkpoint | Staged, input_shape: Sequence[int] | None = No
                     parameters=sizes["params"],
                     statistics=sizes["batch_stats"],
                     flops=float(cost.get("flops", 0.0)) if last else 0.0,
-                    bytes=sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(own)),
+                    bytes=bytes_of(own),
                 )
             )
     return summaries

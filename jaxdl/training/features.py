@@ -1,6 +1,5 @@
 """What frozen stages make of the data, computed once."""
 
-import math
 from collections import OrderedDict
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
@@ -16,6 +15,7 @@ from jaxdl.models.staged import Staged
 from jaxdl.models.variables import Variables
 from jaxdl.parallel.devices import device_memory
 from jaxdl.parallel.executor import over_data
+from jaxdl.parallel.memory import bytes_of
 
 DEFAULT_LIMIT = 4 * 2**30
 
@@ -27,7 +27,7 @@ def _head(array: jax.Array, count: int) -> jax.Array:
 def activation_bytes(model: Staged, variables: Variables, stop: str, spec: Any, count: int) -> int:
     """Bytes that the activations flowing into stage `stop` take for `count` examples of `spec`."""
     made = jax.eval_shape(lambda v, x: model.apply(v, x, stop=stop), variables, batch_of(spec))
-    return count * sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(made))
+    return count * bytes_of(made)
 
 
 def memory_limit() -> int:

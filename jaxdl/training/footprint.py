@@ -11,7 +11,7 @@ from jaxdl.errors import InputError
 from jaxdl.models.initialise import batch_of, variable_shapes
 from jaxdl.models.staged import Staged
 from jaxdl.parallel.devices import device_memory
-from jaxdl.parallel.memory import free_memory, in_words
+from jaxdl.parallel.memory import bytes_of, free_memory, in_words
 from jaxdl.parallel.program import equations_of
 from jaxdl.training.plan import Plan
 
@@ -51,8 +51,8 @@ def product_bytes(model: Staged, spec: Any, start: str | None = None) -> int:
     if start is not None and start != model.stage_names[0]:
         x = jax.eval_shape(lambda v, x: model.apply(v, x, stop=start), shapes, x)
     program = jax.make_jaxpr(lambda v, x: model.apply(v, x, start=start))(shapes, x)
-    made = [one for e in equations_of(program.jaxpr) if e.primitive.name in PRODUCTS for one in e.outvars]
-    return sum(math.prod(one.aval.shape) * one.aval.dtype.itemsize for one in made)
+    made = [one.aval for e in equations_of(program.jaxpr) if e.primitive.name in PRODUCTS for one in e.outvars]
+    return bytes_of(made)
 
 
 def footprint(
@@ -78,14 +78,12 @@ def footprint(
     """
     rows = math.ceil(min(plan.batch_size, examples) / plan.accumulate)
     activations = int(PER_PRODUCT * rows * product_bytes(model, preprocessing.spec(), start))
-    parameters = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in jax.tree.leaves(trained))
-    return Footprint(activations, rows, PER_PARAMETER * parameters, kept * nbytes(preprocessing))
+    return Footprint(activations, rows, PER_PARAMETER * bytes_of(trained), kept * nbytes(preprocessing))
 
 
 def may_be_large(preprocessing: Preprocessing, plan: Plan) -> bool:
     """Whether the footprint is worth the second that it takes: a step takes 100 to 500 times what its examples do."""
-    free, leaves = _free(), jax.tree.leaves(preprocessing.spec())
-    each = sum(math.prod(leaf.shape) * leaf.dtype.itemsize for leaf in leaves)
+    free, each = _free(), bytes_of(preprocessing.spec())
     return free is not None and 1000 * each * plan.batch_size / plan.accumulate > free
 
 

@@ -12,6 +12,7 @@ from jax import export
 from jaxdl.errors import InputError
 from jaxdl.models import describe
 from jaxdl.models.variables import walk_shapes
+from jaxdl.parallel.memory import bytes_of
 from jaxdl.weights.checkpoint import Checkpoint, environment
 from jaxdl.weights.files import first_line
 
@@ -41,7 +42,7 @@ def to_program(checkpoint: Checkpoint, platforms: Sequence[str] = PLATFORMS) -> 
     """
     card, task = checkpoint.card, checkpoint.task
     card.check_trained(advice="the program applies them: train it, or export its weights as safetensors")
-    size = sum(leaf.nbytes for leaf in jax.tree.leaves(checkpoint.variables))
+    size = bytes_of(checkpoint.variables)
     if size > LARGEST:
         raise InputError(
             f"the weights take {size / 1e9:.2f} GB; a program holds them, and may hold {LARGEST / 1e9:.2g} GB. Export "

@@ -12,6 +12,7 @@ import numpy as np
 from jaxdl.data.augment import Augmentation
 from jaxdl.data.source import Source, stack
 from jaxdl.errors import InputError
+from jaxdl.parallel.memory import bytes_of
 
 Tree = Any
 Constants = Mapping[str, Any]  # arrays by name; empty for a preprocessing that fits nothing
@@ -178,7 +179,7 @@ class Preprocessing:
 
 def nbytes(preprocessing: Preprocessing) -> int:
     """Bytes of one example as stored."""
-    return sum(int(np.prod(leaf.shape)) * leaf.dtype.itemsize for leaf in jax.tree.leaves(preprocessing.stored_spec()))
+    return bytes_of(preprocessing.stored_spec())
 
 
 def kind_of(source: Source) -> str:
