@@ -20,11 +20,14 @@ CONFIG, PREPROCESSOR = "config.json", "preprocessor_config.json"
 RESAMPLE = {2: "bilinear", 3: "bicubic"}  # Pillow's numbers
 
 SIZES = {"tiny": "ti", "small": "s", "base": "b", "large": "l", "huge": "h"}
-# timm's architectures whose names differ from those here by a rule
+# timm's architectures whose names differ from those here; sizes are written as in `SIZES`
 TIMM = (
-    (r"vit_(tiny|small|base|large|huge)_patch(\d+)_\d+", "vit_{size}_{patch}"),
-    (r"deit_(tiny|small|base)_patch(\d+)_\d+", "vit_{size}_{patch}"),
-    (r"deit_(tiny|small|base)_distilled_patch(\d+)_\d+", "deit_{size}_{patch}_distilled"),
+    (r"vit_(tiny|small|base|large|huge)_patch(\d+)_\d+", "vit_{}_{}"),
+    (r"deit_(tiny|small|base)_patch(\d+)_\d+", "vit_{}_{}"),
+    (r"deit_(tiny|small|base)_distilled_patch(\d+)_\d+", "deit_{}_{}_distilled"),
+    (r"resnetv2_(\d+)x(\d)_bit", "bit_r{}x{}"),
+    (r"tf_(efficientnet_.*)", "{}"),
+    (r"mobilenetv2_100", "mobilenet_v2"),
 )
 
 
@@ -79,21 +82,11 @@ def model_of_timm(architecture: str) -> str | None:
     """The name here of one of timm's architectures, or None."""
     if architecture in MODELS:
         return architecture
-    if architecture == "mobilenetv2_100":
-        return "mobilenet_v2"
-    if architecture.startswith("tf_efficientnet_"):
-        return _known(architecture.removeprefix("tf_"))
-    bit = re.fullmatch(r"resnetv2_(\d+)x(\d)_bit", architecture)
-    if bit:
-        return _known(f"bit_r{bit[1]}x{bit[2]}")
-    for pattern, name in TIMM:
+    for pattern, template in TIMM:
         if found := re.fullmatch(pattern, architecture):
-            return _known(name.format(size=SIZES[found[1]], patch=found[2]))
+            name = template.format(*(SIZES.get(part, part) for part in found.groups()))
+            return name if name in MODELS else None
     return None
-
-
-def _known(name: str) -> str | None:
-    return name if name in MODELS else None
 
 
 def _from_timm(config: Mapping[str, Any]) -> Described:
