@@ -13,6 +13,7 @@ from jaxdl.errors import InputError
 from jaxdl.report.answer import check_source
 from jaxdl.tasks import Task
 from jaxdl.tasks.examples import load_examples, load_validation
+from jaxdl.training.resume import RUN
 from jaxdl.training.transfer import hold_out
 from jaxdl.validation.held_out import HELD_OUT
 from jaxdl.validation.result import RESULT, Result, load_result
@@ -21,7 +22,7 @@ from jaxdl.weights.card import CARD
 from jaxdl.weights.checkpoint import Checkpoint, OwnModels, restore
 from jaxdl.weights.files import read_json
 
-RUN, FOLDS = "run.json", "folds"
+FOLDS = "folds"
 MOST_NETWORKS = 5  # of the folds' networks that are read; more would say the same again
 
 

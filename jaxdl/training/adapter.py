@@ -4,8 +4,9 @@ import dataclasses
 from typing import Self
 
 from jaxdl.errors import InputError, nearest
+from jaxdl.models.staged import HEAD
 
-LORA, HEAD = "lora", "head"
+LORA = "lora"
 EXAMPLES = "for example lora:8, or lora:8:stage2,stage3 for some stages or layers alone"
 
 

@@ -11,15 +11,10 @@ from typing import Any, TypedDict
 from jaxdl.errors import InputError
 from jaxdl.training.lock import lock, unlock
 from jaxdl.training.saves import RESTART, Saves
-from jaxdl.weights.files import (
-    LOCK,
-    check_free,
-    read_json,
-    write_text,
-    written_whole,
-)
+from jaxdl.weights.files import LOCK, check_free, read_json, write_text, written_whole
+from jaxdl.weights.hints import RUN
 
-RUN, STATE, MADE = "run.json", "state", ".made"
+STATE, MADE = "state", ".made"
 FORMAT = 1
 SAVE_EVERY = 60.0  # seconds: a save costs far less, and a minute's work is soon done again
 

@@ -39,13 +39,14 @@ from jaxdl.validation.told import (
 )
 from jaxdl.weights.checkpoint import Checkpoint
 from jaxdl.weights.files import from_plain, read_json, read_json_lines, read_npz, reading
+from jaxdl.weights.hints import RESULT
 
 if TYPE_CHECKING:
     import pandas as pd
 
     from jaxdl.validation.conformal.sets import PredictionIntervals, PredictionSets
 
-RESULT, PREDICTIONS, CURVES = "result.json", "out_of_fold.npz", "metrics.jsonl"
+PREDICTIONS, CURVES = "out_of_fold.npz", "metrics.jsonl"
 LOGITS, DECISION_VALUES = "logits", "decision values"  # what outputs may be
 NOT_NESTED = (
     "The folds that gave this score also chose the configuration: it is too good, the more so the more configurations "
