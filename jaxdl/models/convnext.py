@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 
 from jaxdl.errors import InputError
-from jaxdl.models.layers import Head, conv
+from jaxdl.models.layers import Head, add_or_skip, check_stochastic_depth, conv
 from jaxdl.models.staged import Mode, Stage, Staged
 
 initial = nn.initializers.normal(0.02)  # of all kernels, as in the paper's appendix A.1
@@ -24,7 +24,7 @@ class Block(nn.Module):
 
     Attributes:
       layer_scale: what the scale of each channel starts from (Touvron et al., arXiv:2103.17239).
-      stochastic_depth: in training, the probability that an example skips the block (Huang et al., arXiv:1603.09382).
+      stochastic_depth: in training, the probability that an example skips the block.
     """
 
     layer_scale: float
@@ -42,8 +42,7 @@ class Block(nn.Module):
         y = nn.Dense(width, kernel_init=initial, name="mlp2", **dtypes)(y)
         start = nn.initializers.constant(self.layer_scale)
         y = y * self.param("layer_scale", start, (width,), self.param_dtype).astype(y.dtype)
-        # one draw for each example; those that stay are scaled up by 1 ÷ (1 − stochastic_depth)
-        return x + nn.Dropout(self.stochastic_depth, broadcast_dims=(1, 2, 3), deterministic=not mode.train)(y)
+        return add_or_skip(x, y, self.stochastic_depth, mode)
 
 
 def reduce_patches(x: jax.Array, width: int, size: int, **options: Any) -> jax.Array:
@@ -122,8 +121,7 @@ class ConvNeXt(Staged):
     def stages(self) -> tuple[Stage, ...]:
         if len(self.depths) != len(self.widths) or not self.depths:
             raise InputError(f"depths {self.depths} and widths {self.widths} of a convnext; expected one each a stage")
-        if not 0 <= self.stochastic_depth < 1:
-            raise InputError(f"stochastic_depth is {self.stochastic_depth}; expected at least 0 and less than 1")
+        check_stochastic_depth(self.stochastic_depth)
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         last = max(sum(self.depths) - 1, 1)
         probabilities = iter([self.stochastic_depth * i / last for i in range(sum(self.depths))])

@@ -5,8 +5,7 @@ from functools import partial
 
 import flax.linen as nn
 
-from jaxdl.errors import InputError
-from jaxdl.models.layers import GlobalAveragePool, Head
+from jaxdl.models.layers import GlobalAveragePool, Head, check_stochastic_depth
 from jaxdl.models.mobilenet import LAST, STEM, ConvNorm, Group, Style, block_groups, check_sizes, round_channels
 from jaxdl.models.staged import Stage, Staged
 
@@ -48,8 +47,7 @@ class EfficientNet(Staged):
 
     def stages(self) -> tuple[Stage, ...]:
         check_sizes("efficientnet", self.width, self.depths, GROUPS, self.padding)
-        if not 0 <= self.stochastic_depth < 1:
-            raise InputError(f"stochastic_depth is {self.stochastic_depth}; expected at least 0 and less than 1")
+        check_stochastic_depth(self.stochastic_depth)
         activation = nn.relu6 if self.LITE else nn.silu
         style = Style(activation, self.padding, self.epsilon, not self.LITE, self.dtype, self.param_dtype)
         widths = tuple(round_channels(self.width * group.features) for group in GROUPS)

@@ -9,7 +9,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdl.errors import check_choice
+from jaxdl.errors import InputError, check_choice
 from jaxdl.models.convolution import convolve
 from jaxdl.models.flax_layers import batch_statistics, check_several
 from jaxdl.models.staged import Mode
@@ -141,6 +141,20 @@ class GlobalAveragePool(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
         return x.mean((1, 2))
+
+
+def check_stochastic_depth(probability: float) -> None:
+    """Raises InputError for what is no probability that an example skips a block, see `add_or_skip`."""
+    if not 0 <= probability < 1:
+        raise InputError(f"stochastic_depth is {probability}; expected at least 0 and less than 1")
+
+
+def add_or_skip(x: jax.Array, y: jax.Array, probability: float, mode: Mode) -> jax.Array:
+    """``x + y`` of a block; in training an example skips `y` with this probability (Huang et al., arXiv:1603.09382).
+
+    One draw for each example; those that stay are scaled up by 1 ÷ (1 − probability). Called inside a module.
+    """
+    return x + nn.Dropout(probability, broadcast_dims=(1, 2, 3), deterministic=not mode.train)(y)
 
 
 class Head(nn.Module):

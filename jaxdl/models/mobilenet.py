@@ -10,7 +10,7 @@ import flax.linen as nn
 import jax
 
 from jaxdl.errors import InputError, check_choice
-from jaxdl.models.layers import BatchNorm, GlobalAveragePool, Head, conv
+from jaxdl.models.layers import BatchNorm, GlobalAveragePool, Head, add_or_skip, conv
 from jaxdl.models.staged import Mode, Stage, Staged
 
 # a kernel for each channel sees size × size numbers; the fan-out of all channels would make it vanish
@@ -104,8 +104,7 @@ class InvertedResidual(nn.Module):
       group: what the block is one of; with expansion 1 there is no way up.
       features: channels out.
       stride: of the depthwise convolution. There is a shortcut where it is 1 and as many channels come out as in.
-      stochastic_depth: in training, the probability that an example takes the shortcut alone (Huang et al.,
-        arXiv:1603.09382).
+      stochastic_depth: in training, the probability that an example takes the shortcut alone.
     """
 
     group: Group
@@ -128,8 +127,7 @@ class InvertedResidual(nn.Module):
         y = style.norm(style.conv(y, self.features, 1, name="project"), mode, "project_norm")
         if self.stride != 1 or self.features != inside:
             return y
-        # one draw for each example; those that stay are scaled up by 1 ÷ (1 − stochastic_depth)
-        return x + nn.Dropout(self.stochastic_depth, broadcast_dims=(1, 2, 3), deterministic=not mode.train)(y)
+        return add_or_skip(x, y, self.stochastic_depth, mode)
 
 
 def squeeze_and_excite(x: jax.Array, width: int, style: Style) -> jax.Array:
