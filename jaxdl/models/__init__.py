@@ -311,7 +311,7 @@ def changeable(model: Staged) -> list[str]:
 
 
 def with_arguments(model: Staged, arguments: Mapping[str, Any]) -> Staged:
-    """The model with other arguments. Raises InputError for what its class has not, or refuses."""
+    """The model with other arguments. Raises InputError for what its class does not have, or refuses."""
     name, known = describe(model)
     if not is_own(model):
         return create(name, model.num_outputs, **{**known, **arguments})

@@ -41,7 +41,7 @@ def add_low_rank(call: Any, args: tuple, kwargs: dict[str, Any], context: nn.mod
         return y
     x = arguments_of(context, args, kwargs)["inputs"]
     a, b = module.get_variable("params", A), module.get_variable("params", B)
-    # as matrices: in the gradient by A or B, XLA on the CPU would else turn round all of what the layer gives
+    # as matrices: else XLA on the CPU turns round all of what the layer gives in the gradient by A or B
     if isinstance(module, nn.Dense):
         x = x.reshape(-1, x.shape[-1])
     down = _down(module, a.shape[-1]).apply({"params": {"kernel": a}}, x)

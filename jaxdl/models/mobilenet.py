@@ -159,8 +159,8 @@ class BlockGroup(nn.Module):
 def block_groups(
     groups: tuple[Group, ...], depths: tuple[int, ...], widths: tuple[int, ...], style: Style, stochastic_depth: float
 ) -> Iterator[Stage]:
-    """The stages of `groups`, as many as there are `depths`; the last block would have `stochastic_depth`, were it
-    not counted from 0."""
+    """The stages of `groups`, as many as there are `depths`. From 0 for the first block the probability grows by the
+    same step from block to block; one more block than there are would have `stochastic_depth`."""
     probabilities = iter([stochastic_depth * i / sum(depths) for i in range(sum(depths))])
     for i, (group, depth, width) in enumerate(zip(groups, depths, widths, strict=False)):
         own = tuple(next(probabilities) for _ in range(depth))

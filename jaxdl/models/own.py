@@ -97,7 +97,7 @@ def rebuild_own(name: str, num_outputs: int, arguments: Mapping[str, Any], given
     have = defaults(given)
     for argument, value in arguments.items():
         if argument not in have:
-            raise InputError(f"the card's '{name}' has the argument '{argument}', which {given.__name__} has not")
+            raise InputError(f"the card's '{name}' has the argument '{argument}', which {given.__name__} does not have")
         if not _is_plain(value):
             raise InputError(
                 f"the card cannot hold '{argument}' of '{name}' ({value}); pass a model that has it: "

@@ -25,7 +25,7 @@ def split_stages(tree: Mapping[str, Any], names: Collection[str]) -> tuple[dict[
 
 
 def join_variables(*parts: Variables) -> Variables:
-    """The union of parts with disjoint leaves; undoes `split_variables` and `roles.partition`. Raises ValueError."""
+    """The union of parts with disjoint leaves; undoes `split_variables` and `partition`. Raises ValueError."""
     return reduce(union, parts, {})
 
 

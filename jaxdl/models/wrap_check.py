@@ -93,8 +93,8 @@ def _check_groups(model: Any, called: Any, own: Variables) -> None:
         for member in members:
             if member not in known:
                 raise InputError(
-                    f"the group '{group}' names '{member}', which {type(model.own_module()).__name__} has not; it has "
-                    f"{', '.join(sorted(n for n in known if '/' not in n))}.{nearest(member, known)}"
+                    f"the group '{group}' names '{member}', which {type(model.own_module()).__name__} does not have; "
+                    f"it has {', '.join(sorted(n for n in known if '/' not in n))}.{nearest(member, known)}"
                 )
 
 

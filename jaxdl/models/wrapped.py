@@ -147,14 +147,14 @@ class Wrapped(Staged):
         """As of `Staged`: refuses a module that cannot be taken apart; runs it, on the first call, on random numbers.
 
         Args:
-          spec: of an example, see `staged.batch_of`.
+          spec: of an example, see `initialise.batch_of`.
 
         Returns:
           The model, whose `num_outputs` is known.
 
         Raises:
           InputError: if the head is never called, or twice, or inside a transformation, or is not the last that is
-            computed; for a group of what the module has not.
+            computed; for a group of what the module does not have.
         """
         leaves, tree = jax.tree.flatten(spec)
         key = (self.head, self.groups, self.dtype, str(tree), str(leaves))

@@ -29,7 +29,7 @@ class Program:
         return self.finish(self.jitted(first)(first, self.place(batch), *others), batch)
 
     def lower(self, first: Any, batch: Any, *others: Any) -> jax.stages.Lowered:
-        """What will be compiled for arguments of these shapes, for the executor's devices, be they here or not.
+        """What will be compiled for arguments of these shapes, for the executor's devices, which need not be here.
 
         Args:
           first: arrays or `jax.ShapeDtypeStruct`, placed by the executor, as `others`.

@@ -112,7 +112,7 @@ def time_stages(
     Args:
       model: the network.
       variables: of all its stages.
-      spec: of one example, see `staged.batch_of`.
+      spec: of one example, see `initialise.batch_of`.
       batch_size: examples at a time.
       repeats: at most; a slow stage gets fewer, but at least one.
     """

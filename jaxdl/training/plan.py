@@ -31,7 +31,7 @@ class Plan(Regularisation, Optimisation, Transfer):  # the fields of the last co
         """How many stages of `model`, counted from the input, are frozen.
 
         Raises:
-          InputError: for a stage that the model has not, or if nothing would be left to train.
+          InputError: for a stage that the model does not have, or if nothing would be left to train.
         """
         names = model.stage_names
         for stage in self.stage_lr:

@@ -74,7 +74,7 @@ class Transfer(Part):
 
     @property
     def freezes(self) -> bool:
-        """Whether some parameter is not trained, be it for a while."""
+        """Whether some parameter is not trained, or not in all epochs."""
         return bool(self.freeze_through or self.adapter) or self.train != "all"
 
     @property

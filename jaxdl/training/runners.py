@@ -1,4 +1,4 @@
-"""The programs of a training on its executor, and what they are fed with. Every one takes batched runs, be it one."""
+"""The programs of a training on its executor, and what they are fed with. Each takes batched runs, also of one."""
 
 import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Sequence

@@ -76,7 +76,7 @@ def together(made: list[Any]) -> Any:
 
 
 def _probabilities(task: Any, outputs: Any, constants: Any) -> jax.Array:
-    finite = jnp.isfinite(outputs).all(-1, keepdims=True)  # an infinite logit may else become a probability of 1
+    finite = jnp.isfinite(outputs).all(-1, keepdims=True)  # else an infinite logit may become a probability of 1
     return jnp.where(finite, jax.nn.softmax(outputs.astype(jnp.float32)), jnp.nan)
 
 

@@ -67,7 +67,7 @@ def written_whole(path: Path) -> Iterator[Path]:
 
 
 def _beside(path: Path) -> Path:
-    """A name in the same folder that nobody can foresee, for what becomes `path` when it is whole."""
+    """A name in the same folder that nobody can guess, for what becomes `path` when it is whole."""
     return path.with_name(f".{path.name}-{secrets.token_hex(8)}")
 
 

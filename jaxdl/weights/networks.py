@@ -96,7 +96,7 @@ def find_network(
 
     Args:
       tensors: all of the file.
-      tables: of the model, by layout; taken is the first of those that know most names.
+      tables: of the model, by layout; the one that knows most names is used, the first of several such.
       stem: the leaf that sees the image, see `Keys`.
       which: of several networks: ``"ema"`` for the averaged one, ``"model"`` for the one that is not, or with what its
         names begin; by default the averaged one, if there is one.
