@@ -295,6 +295,21 @@ def test_finished_methods_are_not_made_again(start, found, tmp_path, monkeypatch
         jaxdl.recommend(*start, Recommending(methods=("probe",), epochs=4), folds=3, execution=work())
 
 
+def test_what_was_left_out_for_lack_of_time_is_left_out_again_when_resumed(start, tmp_path):
+    def stop(text):
+        if "fitting it" in text:
+            raise KeyboardInterrupt
+
+    asked = Recommending(methods=("probe", "frozen", "full"), epochs=1, minutes=1e-6)
+    work = lambda: jaxdl.Execution(work=RunFolder(tmp_path / "run"))  # noqa: E731
+    with pytest.raises(KeyboardInterrupt):
+        jaxdl.recommend(*start, asked, folds=3, execution=work(), say=stop)
+    again = jaxdl.recommend(*start, asked, folds=3, execution=work())
+    assert list(again.results) == ["logistic head"]
+    assert [one.name for one in again.left_out] == ["frozen body", "full at 0.0001", "full at 0.001"]
+    assert all(one.seconds >= again.result.seconds for one in again.left_out)
+
+
 # What is kept and said
 
 

@@ -82,14 +82,14 @@ class Trials:
         if work and (finished := work.finished_part(candidate.folder)) is not None:
             self.results[name] = dataclasses.replace(load_result(finished), own=self.task)
             self.before += self.results[name].seconds
-            return
-        try:
-            if isinstance(candidate.method, Plan) and not self._fits(candidate):
+        else:
+            try:
+                if isinstance(candidate.method, Plan) and not self._fits(candidate):
+                    return
+                self.results[name] = self._result(candidate)
+            except Diverged as error:
+                self.left_out.append(LeftOut(name, str(error)))
                 return
-            self.results[name] = self._result(candidate)
-        except Diverged as error:
-            self.left_out.append(LeftOut(name, str(error)))
-            return
         self.of_kind[candidate.kind] = self.results[name].seconds
 
     def _fits(self, candidate: Candidate) -> bool:
