@@ -132,6 +132,11 @@ def _divided(photos: Path, folds: int) -> tuple[Source, Source]:
     if len(splits) == 2:
         labelled, unseen = folder(photos, "train"), folder(photos, "val")
         _check_enough(labelled, folds)
+        if len(unseen) < 2:
+            raise InputError(
+                f"'{printable(unseen.name)}' has a single photograph; the demo needs at least 2 there: add some, or "
+                "move val/ elsewhere"
+            )
         return labelled, unseen
     _check_enough(whole, int(np.ceil(folds / (1 - HELD_OUT))) + 1)  # one more: shares of a class are rounded
     return hold_out(whole, HELD_OUT, seed=0)

@@ -55,6 +55,8 @@ def home(tmp_path_factory):
     draw(home / "whole", 12, seed=2)
     draw(home / "few", 7, seed=3)
     draw(home / "single", 12, seed=4, classes=CLASSES[:1])
+    draw(home / "lone" / "train", 6, seed=7)
+    draw(home / "lone" / "val", 1, seed=8, classes=CLASSES[:1])
     draw(home / "copied" / "train", 6, seed=5)
     draw(home / "copied" / "val", 2, seed=6)
     shutil.copy(home / "copied" / "train" / "ants" / "0.png", home / "copied" / "val" / "ants" / "0.png")
@@ -179,6 +181,7 @@ def test_the_command_tells_what_it_left_out(monkeypatch, tmp_path):
         ("--init small", "--photos"),
         ("--photos few --init small", "'ants' of 'few' has 7 photographs"),
         ("--photos single --init small", "'single'"),
+        ("--photos lone --init small", "'lone:val' has a single photograph"),
         ("--photos nowhere --init small", "'nowhere'"),
         ("--photos split --init nowhere", "nowhere"),
         ("--photos split --init table", "split:train"),
