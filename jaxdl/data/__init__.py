@@ -100,7 +100,7 @@ def load(
     if spec.startswith("tfds:"):
         return from_tfds(spec, split)
     if (named := _table_spec(spec)) is not None:
-        return _table(*named, table or TableOptions(), labelled, task, like, split)
+        return read_table(named[0], _with_target(*named, table or TableOptions()), task, labelled, like, split)
     if table is not None and table.plain():
         name, value = next(iter(table.plain().items()))
         raise InputError(f"{name} {value} is for tables, but {spec} is none; leave it out")
@@ -172,14 +172,12 @@ def _table_spec(spec: str) -> tuple[str, str | None] | None:
     return spec[: cut - 1], spec[cut:] or None
 
 
-def _table(
-    path: str, target: str | None, options: TableOptions, labelled: bool, task: str, like: Any, split: str | None
-) -> Source:
-    if target is not None and options.target is not None:
+def _with_target(path: str, target: str | None, options: TableOptions) -> TableOptions:
+    if target is None:
+        return options
+    if options.target is not None:
         raise InputError(f"the target of '{path}' is named twice: {target}, and {', '.join(options.target)}")
-    if target is not None:
-        options = dataclasses.replace(options, target=(target,))
-    return read_table(path, options, task, labelled, like, split)
+    return dataclasses.replace(options, target=(target,))
 
 
 def has_masks(spec: str | Path, task: str) -> bool:
@@ -197,7 +195,7 @@ def parts_of(
     Not `labelled`, also those that hold images without class folders.
     """
     if (named := _table_spec(str(spec))) is not None:
-        return table_splits(named[0], table or TableOptions())
+        return table_splits(named[0], _with_target(*named, table or TableOptions()))
     if not Path(spec).is_dir():
         return ()
     if has_masks(spec, task):

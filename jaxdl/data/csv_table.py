@@ -16,7 +16,7 @@ from jaxdl.data.source import levels_of
 from jaxdl.data.table import LABELS
 from jaxdl.data.table_columns import notes_of, read_features
 from jaxdl.data.table_file import TableFile
-from jaxdl.data.table_roles import PARTS, TableOptions, listed, roles_by_name, roles_like, settle, ways
+from jaxdl.data.table_roles import TableOptions, listed, part_column, roles_by_name, roles_like, settle, ways
 from jaxdl.data.table_source import Table
 from jaxdl.data.table_targets import read_labels, read_times
 from jaxdl.errors import InputError, check_choice
@@ -139,8 +139,8 @@ def read_table(
 def table_splits(path: str | Path, options: TableOptions) -> tuple[str, ...]:
     """Which of train, val and test a column of the table names; none if it has no such column."""
     table = TableFile(path, options.header)
-    said = {*options.drop, *options.feature, *(options.target or ()), options.group, options.time}
-    name = next((name for name in table.names if name.lower() in PARTS and name not in said), None)
+    one_each = (options.group, options.time, options.text)
+    name = part_column(table.names, (*options.drop, *options.feature, *(options.target or ()), *one_each))
     if name is None:
         return ()
     table.read((name,), only=(name,))

@@ -2,7 +2,7 @@
 
 import dataclasses
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ def roles_by_name(table: TableFile, options: TableOptions, *, labelled: bool) ->
         text = next((name for name in free if name.lower() == "text" and _worded(table, name)), None)
     if text and file:
         raise InputError(f"'{path}' names images ('{file}'), which have no texts; leave out the option text")
-    part = next((name for name in free if name.lower() in PARTS and name not in (group, time, text)), None)
+    part = part_column(free, (group, time, text))
     rest = tuple(name for name in free if name not in (group, time, text, part))
     features = () if file else tuple(n for n in names if n in rest or said.get(n) == "feature")
     if not file and not features:
@@ -157,10 +157,15 @@ def roles_like(table: TableFile, options: TableOptions, like: Any) -> Roles:
         raise InputError(f"the column '{clash[0]}' of '{table.path}' is one that the network learned from, no target")
     others = {"group": options.group, "time": options.time}
     given = {role: name for role, name in others.items() if name in names and name not in features}
-    part = next((name for name in names if name.lower() in PARTS and name not in (*features, *targets)), None)
+    part = part_column(names, (*features, *targets))
     used = {*features, *targets, *given.values(), part}
     ignored = tuple(name for name in names if name not in used)
     return Roles(targets, features, **given, part=part, ignored=ignored, declared=frozenset(features))
+
+
+def part_column(names: Sequence[str], used: Collection[str | None]) -> str | None:
+    """The column that divides the rows, by its name, unless it is `used` for something else."""
+    return next((name for name in names if name.lower() in PARTS and name not in used), None)
 
 
 def settle(table: TableFile, roles: Roles) -> Roles:

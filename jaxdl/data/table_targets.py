@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 import numpy as np
 
 from jaxdl.data.table import ALONE, MOST_CLASSES, SEVERAL, few_enough, to_labels
-from jaxdl.data.table_fields import MISSING, Texts
+from jaxdl.data.table_fields import MISSING
 from jaxdl.data.table_file import TableFile
 from jaxdl.data.table_roles import listed
 from jaxdl.errors import InputError
@@ -65,7 +65,7 @@ def read_labels(table: TableFile, targets: Sequence[str], task: str) -> tuple[np
         raise InputError(
             f"the target '{name}' of '{path}' holds {count} different texts in {rows} rows, such as "
             f"'{texts.values[0][:30]}': hardly any class occurs twice. Numbers have to be written as 1.45 (or 1,45 "
-            "between semicolons or tabs); to learn these classes all the same, name --task classification"
+            "between semicolons or tabs); to learn these classes anyway, name --task classification"
         )
     order = sorted(range(count), key=lambda i: texts.values[i] if words.any() else (numbers[i], texts.values[i]))
     codes = np.empty(count, np.int64)
@@ -95,15 +95,13 @@ def _of_numbers(table: TableFile, name: str) -> np.ndarray:
 def _zeros_and_ones(table: TableFile, name: str, remedy: str) -> np.ndarray:
     """``uint8[n]`` of a column of a multi-label target."""
     texts = table.filled(name)
-    values = [{"true": 1.0, "false": 0.0}.get(text.lower(), one) for text, one in _pairs(table, texts)]
+    numbers = table.as_numbers(texts.values)
+    logical = {"true": 1.0, "false": 0.0}
+    values = [logical.get(text.lower(), one) for text, one in zip(texts.values, numbers, strict=True)]
     wrong = [text for text, value in zip(texts.values, values, strict=True) if value not in (0, 1)]
     if wrong:
         raise table.refusal(name, texts.first(wrong), remedy, "not 0, 1, true or false")
     return np.array(values, np.uint8)[texts.codes]
-
-
-def _pairs(table: TableFile, texts: Texts) -> list[tuple[str, float]]:
-    return list(zip(texts.values, table.as_numbers(texts.values).tolist(), strict=True))
 
 
 def read_times(table: TableFile, name: str) -> np.ndarray:

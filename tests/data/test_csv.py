@@ -660,6 +660,8 @@ def test_a_split_column_divides_the_rows(tmp_path):
     whole = data.csv(path)
     assert whole.columns == ("a",)
     assert data.parts_of(path) == ("train", "val", "test")
+    assert data.parts_of(f"{path}:y") == ("train", "val", "test")
+    assert data.parts_of(f"{path}:split") == ()  # it is the target
     for part, rows in (("train", np.arange(ROWS) % 4 < 2), ("val", np.arange(ROWS) % 4 == 2), (None, slice(None))):
         source = data.load(path, part)
         np.testing.assert_array_equal(source.x, whole.x[rows])
