@@ -52,8 +52,8 @@ def grow_trees(source: Source, task: Task, train: Sequence[np.ndarray], test: Se
     outputs = max(1, task.num_outputs if task.num_outputs > 2 else 1)
     if (entries := outputs * sum(len(rows) * features + OVERHEAD for rows in train)) > MOST_ENTRIES:
         return Trees(
-            skipped=f"the table is too large to do it in passing ({entries:.2g} entries over all folds and outputs, "
-            f"{MOST_ENTRIES:.2g} at most)"
+            skipped=f"the table is too large to fit them within some seconds ({entries:.2g} entries over all "
+            f"folds and outputs, {MOST_ENTRIES:.2g} at most)"
         )
     from threadpoolctl import threadpool_limits
 
