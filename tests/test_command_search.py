@@ -38,6 +38,9 @@ def test_a_search_says_its_nested_score_first_and_how_to_train_the_final_one(hom
     assert "outer folds chose the same configuration" in said
     assert "With each of the 2 seeds" in said
     assert "no standard error" in told_on_page(said)
+    assert (
+        f"For comparison, on the same folds: most frequent class {100 * found.result.baseline['accuracy']:.1f}" in said
+    )
     line = next(line for line in said.splitlines() if line.startswith("To train the final one"))
     words = shlex.split(line.partition(": jaxdl ")[2])
     jaxdl_command(shlex.join([*words]))

@@ -427,7 +427,9 @@ def test_what_the_numbers_mean_is_told_once(tmp_path, line, words):
     said = jaxdl_command(f"{line} --no-report")
     assert words in " ".join(said.split())
     assert "#" not in said
+    assert "For comparison, on the same" in said
     again = jaxdl_command(line)
+    assert "most frequent class" in (tmp_path / "new" / "report.html").read_text()
     assert words not in " ".join(again.split())
     assert words in told_on_page(again)
 

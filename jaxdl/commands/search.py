@@ -26,6 +26,7 @@ from jaxdl.commands.console import console, say_about, say_cautions
 from jaxdl.commands.run import Begun, open_run
 from jaxdl.report.edges import search_edges
 from jaxdl.report.search import choice, search_rows, seeds_said, stability, verdict
+from jaxdl.report.table import beside
 from jaxdl.report.uncertainty import HOW_SURE
 from jaxdl.training.plan import Plan
 from jaxdl.training.transfer import train
@@ -120,7 +121,7 @@ def _tell(found: SearchResult, begun: Begun) -> None:
         table.add_row(*[Text(("* " if final and not i else "") + cell) for i, cell in enumerate(line)])
     console.print(table)
     console.print(Text(f"* is the final configuration. {choice(found)}", style="dim"))
-    for text in (stability(found), seeds_said(found), *search_edges(found)):
+    for text in (beside({"": found.result}), stability(found), seeds_said(found), *search_edges(found)):
         if text:
             console.print(text, highlight=False)
     say_cautions(found.result.leaks)

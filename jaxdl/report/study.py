@@ -18,7 +18,7 @@ from jaxdl.report.shown import Shown
 from jaxdl.report.table import baseline_rows, beside, describe_environment, flat_plan, how_made, left_out, plain, uneven
 from jaxdl.report.uncertainty import HOW_SURE_OF, show_uncertainty
 from jaxdl.report.units import measure
-from jaxdl.report.variance import CAVEAT, advice, component_rows, draw_variance, repeat_rows
+from jaxdl.report.variance import CAVEAT, advice, compared, component_rows, draw_variance, repeat_rows
 from jaxdl.report.variance import TITLE as REPEAT
 from jaxdl.validation.learning_curve import CURVE, LearningCurve, load_learning_curve
 from jaxdl.validation.probes.result import PROBE
@@ -103,7 +103,9 @@ def _variance(path: Path) -> Study:
     }
     sections = [
         Section("What the score varies with", picture + note(what) + in_scroll(parts, "What the score varies with")),
-        Section(REPEAT, f"<p>{escaped(f'{advice(found)} {CAVEAT}')}</p>" + in_scroll(again, REPEAT)),
+        Section(
+            REPEAT, f"<p>{escaped(f'{advice(found)} {CAVEAT}')}</p>" + in_scroll(again, REPEAT) + note(compared(found))
+        ),
         show_facts({topic: plain(text) for topic, text in facts.items()}),
     ]
     return Study(f"Variance of a score on {found.data['name']}", f"{found.model['name']}.", sections)

@@ -106,7 +106,11 @@ def beside(results: Mapping[str, Result]) -> str:
 def left_out(results: Mapping[str, Result]) -> list[str]:
     """Sentences on models that were not run beside the results, with the reason."""
     result = next((one for one in results.values() if one.baselines), None)
-    told = () if result is None else result.baselines
+    return without(() if result is None else result.baselines)
+
+
+def without(told: Sequence[BaselineTold]) -> list[str]:
+    """Sentences on those of the models that were not run, with the reason."""
     return [f"No {one['name']} beside it: {one['skipped']}." for one in told if one.get("skipped")]
 
 

@@ -8,8 +8,11 @@ import numpy as np
 
 from jaxdl.report.markup import check_picture
 from jaxdl.report.svg import HELD_OUT, INK, drawing, new_figure, to_svg
+from jaxdl.report.table import without
 from jaxdl.report.units import in_percent, measure, percent
+from jaxdl.validation.baselines import NO_TABLE
 from jaxdl.validation.components import DATA, DATA_PLANS, standard_deviation
+from jaxdl.validation.result import mean_and_spread
 from jaxdl.validation.variance import Variance
 
 if TYPE_CHECKING:
@@ -63,6 +66,18 @@ def advice(found: Variance) -> str:
     return f"{measure(found.metric, found.mean)} on average over {counted}. {said}"
 
 
+def compared(found: Variance) -> str:
+    """What other models score on the same splits, in a sentence; empty where it is not known."""
+    scored = {
+        one["name"]: mean_and_spread(one["folds"][found.metric])
+        for one in found.baselines or ()
+        if found.metric in one["folds"]
+    }
+    listed = ", ".join(f"{name} {measure(found.metric, *score)}" for name, score in scored.items())
+    said = [f"For comparison, on the same splits: {listed}."] if listed else []
+    return " ".join([*said, *(one for one in without(found.baselines or ()) if NO_TABLE not in one)])
+
+
 def print_variance(console: "Console", found: Variance, *, explained: bool = True) -> None:
     """Both tables, with what they are of; without `CAVEAT` if `explained` is False."""
     unit = " in points" if in_percent(found.metric) else ""
@@ -71,6 +86,8 @@ def print_variance(console: "Console", found: Variance, *, explained: bool = Tru
     console.print("\nwhat to repeat:")
     _print_table(console, *repeat_rows(found))
     console.print(f"{advice(found)} {CAVEAT}" if explained else advice(found), soft_wrap=True)
+    if said := compared(found):
+        console.print(said, soft_wrap=True, highlight=False)
 
 
 def _print_table(

@@ -5,7 +5,7 @@ Both are fitted to a fold's training part alone, so that a result can be read be
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -13,7 +13,8 @@ import numpy as np
 
 from jaxdl.data.source import Source, every_x
 from jaxdl.tasks import Task
-from jaxdl.validation.result import LOGITS, Result, finite
+from jaxdl.validation.result import Result, finite
+from jaxdl.validation.statistics.sample import Sample
 from jaxdl.validation.told import BaselineTold
 
 TREES = "gradient-boosted trees"
@@ -89,33 +90,72 @@ def with_baselines(result: Result, targets: Any, train: Sequence[np.ndarray], tr
       train: indices of the training part of each fold of the result.
       trees: of the same folds.
     """
-    task = result.asked
-    guesses = [
-        task.baseline(jax.tree.map(lambda array, part=part: array[part], targets), row["test"])
-        for part, row in zip(train, result.folds, strict=True)
-    ]
-    constant = _scored_as(result, guesses)
-    names = dict.fromkeys((result.metric, task.LOSS))
-    pooled = {name: constant.sample(name).pooled_score for name in names if _can(constant, name)}
-    told = [_told(task.BASELINE, constant)]
-    if trees.kept is None:
-        told.append({"name": TREES, "folds": {}, "skipped": trees.skipped})
-    else:
-        told.append(_told(TREES, _scored_as(result, trees.kept)) | {"seconds": trees.seconds})
-    return dataclasses.replace(result, baseline=pooled, baselines=told)
+    held, ends = result.out_of_fold, np.cumsum([row["test"] for row in result.folds])[:-1]
+    truth = [_take(held.target, rows) for rows in np.split(np.arange(len(held.index)), ends)]
+    asked = Held(result.asked, [_take(targets, part) for part in train], truth, np.split(held.index, ends))
+    constant = asked.scored(asked.guesses())
+    names = dict.fromkeys((result.metric, result.asked.LOSS))
+    pooled = {name: constant[name].pooled_score for name in names if name in constant}
+    return dataclasses.replace(result, baseline=pooled, baselines=asked.told(constant, trees))
 
 
-def _scored_as(result: Result, kept: Sequence[Any]) -> Result:
-    """The result, had its networks said `kept` of each fold."""
-    together = jax.tree.map(lambda *parts: np.concatenate(parts), *kept)
-    held = dataclasses.replace(result.out_of_fold, kept=together)
-    return dataclasses.replace(result, out_of_fold=held, outputs=LOGITS)
+def tell_baselines(
+    task: Task, source: Source, train: Sequence[np.ndarray], test: Sequence[np.ndarray]
+) -> Sequence[BaselineTold]:
+    """What both models score on the rows `test` of each division, fitted to its rows `train`."""
+    targets = source.targets()
+    learned, truth = ([_take(targets, rows) for rows in parts] for parts in (train, test))
+    asked = Held(task, learned, truth, test)
+    return asked.told(asked.scored(asked.guesses()), grow_trees(source, task, train, test))
 
 
-def _told(name: str, scored: Result) -> BaselineTold:
-    asked = [one for one in dict.fromkeys((scored.metric, *type(scored.asked).METRICS)) if _can(scored, one)]
-    return {"name": name, "folds": finite({one: scored.sample(one).fold_scores.tolist() for one in asked})}
+@dataclasses.dataclass(frozen=True, eq=False)
+class Held:
+    """What was learned from and held out in each fold.
+
+    Attributes:
+      task: what is asked.
+      learned: targets of the training part of each fold.
+      truth: targets of the test part of each fold.
+      index: examples of the test part of each fold.
+    """
+
+    task: Task
+    learned: Sequence[Any]
+    truth: Sequence[Any]
+    index: Sequence[np.ndarray]
+
+    def guesses(self) -> list[Any]:
+        """What the task's own baseline says of each test part."""
+        pairs = zip(self.learned, self.index, strict=True)
+        return [self.task.baseline(targets, len(rows)) for targets, rows in pairs]
+
+    def scored(self, kept: Sequence[Any]) -> dict[str, Sample]:
+        """By the name of each metric that it allows, what was said of the test parts: `kept`, as of `Task.predict`."""
+        record = self.task.host_record(
+            *(jax.tree.map(lambda *one: np.concatenate(one), *a) for a in (kept, self.truth))
+        )
+        train = np.array([len(jax.tree.leaves(targets)[0]) for targets in self.learned], np.float64)
+        test = np.array([len(rows) for rows in self.index])
+        rows, fold = np.concatenate(self.index), np.repeat(np.arange(len(test)), test)
+        asked = {name: self.task.find_metric(name) for name in (self.task.metric, *type(self.task).METRICS)}
+        return {
+            name: Sample(metric, record, fold, rows, rows, train, test)
+            for name, metric in asked.items()
+            if set(metric.reads) <= set(record)
+        }
+
+    def told(self, constant: Mapping[str, Sample], trees: Trees) -> list[BaselineTold]:
+        """Both models with their scores, as plain values."""
+        made = [{"name": self.task.BASELINE, "folds": _by_fold(constant)}]
+        if trees.kept is None:
+            return [*made, {"name": TREES, "folds": {}, "skipped": trees.skipped}]
+        return [*made, {"name": TREES, "folds": _by_fold(self.scored(trees.kept)), "seconds": trees.seconds}]
 
 
-def _can(scored: Result, name: str) -> bool:
-    return set(scored.asked.metrics[name].reads) <= set(scored.record)
+def _by_fold(samples: Mapping[str, Sample]) -> dict[str, Any]:
+    return finite({name: sample.fold_scores.tolist() for name, sample in samples.items()})
+
+
+def _take(targets: Any, rows: np.ndarray) -> Any:
+    return jax.tree.map(lambda array: array[rows], targets)

@@ -20,6 +20,7 @@ from jaxdl.training.execution import Execution
 from jaxdl.training.plan import Plan
 from jaxdl.training.setup import Init
 from jaxdl.training.transfer import describe_run
+from jaxdl.validation.baselines import tell_baselines
 from jaxdl.validation.components import Component, repeats, variance_components
 from jaxdl.validation.leakage import check_leaks
 from jaxdl.validation.leakage.checks import check_allowed
@@ -31,7 +32,7 @@ from jaxdl.validation.search.space import make_space, propose
 from jaxdl.validation.splits import Split, Splitting, split_source
 from jaxdl.validation.splitters import TEST_SHARE
 from jaxdl.validation.strategy import STRATEGIES
-from jaxdl.validation.told import DataTold, ModelTold, RepeatTold, SplitTold
+from jaxdl.validation.told import BaselineTold, DataTold, ModelTold, RepeatTold, SplitTold
 from jaxdl.weights.checkpoint import Checkpoint, environment
 from jaxdl.weights.files import from_plain, read_json, reading
 
@@ -61,6 +62,7 @@ class Variance(Shown, Saved):
       environment: versions and devices.
       seconds: of the whole call.
       leaks: see `validation.result.Result`.
+      baselines: what other models score on each split: see `validation.result.Result`. None in those of older releases.
     """
 
     metric: str
@@ -77,6 +79,7 @@ class Variance(Shown, Saved):
     environment: Mapping[str, Any]
     seconds: float
     leaks: Sequence[Mapping[str, Any]] = ()
+    baselines: Sequence[BaselineTold] | None = None
 
     def to_frame(self) -> "pd.DataFrame":
         """A row for each training: number of its ``configuration`` and ``split``, its ``seed`` and ``score``."""
@@ -222,6 +225,7 @@ def variance(
         environment=environment(),
         seconds=time.perf_counter() - begin,
         leaks=leaks,
+        baselines=tell_baselines(question, source, split.train, split.test),
     )
 
 

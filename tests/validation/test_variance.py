@@ -1,5 +1,6 @@
 """Into what the variance of a score divides."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -8,10 +9,14 @@ import pytest
 import jaxdl
 from jaxdl import data
 from jaxdl.errors import InputError
-from jaxdl.report.variance import advice, component_rows
+from jaxdl.report.units import percent
+from jaxdl.report.variance import advice, compared, component_rows
+from jaxdl.tasks import choose_task
 from jaxdl.training.resume import Interrupted, RunFolder
 from jaxdl.validation import components
+from jaxdl.validation.baselines import NO_TABLE, tell_baselines
 from jaxdl.validation.components import repeats, standard_deviation, variance_components
+from jaxdl.validation.splits import split_source
 
 DIGITS = data.digits(range(3))
 SOURCE = data.subset(DIGITS, np.random.default_rng(0).permutation(len(DIGITS))[:60])
@@ -118,8 +123,6 @@ def found():
 
 def test_every_training_is_the_one_that_fine_tuning_gives(found):
     """Of each configuration, with the first split's key: another split's draws are its own."""
-    from jaxdl.validation.splits import split_source
-
     assert [one["learning_rate"] for one in found.configurations] == [0.005, 0.01, 0.02]
     assert (found.scores.shape, found.seeds, found.mean) == ((3, 3, 2), [0, 1], found.scores.mean())
     split = split_source(SOURCE, "monte-carlo", 3, 0)
@@ -143,6 +146,27 @@ def test_components_are_those_of_the_scores(found, tmp_path):
     (tmp_path / "made" / "variance.json").write_text("{")
     with pytest.raises(InputError, match="damaged"):
         jaxdl.load_variance(tmp_path / "made")
+
+
+def test_a_model_that_looks_at_no_example_is_beside_it(found, tmp_path):
+    """What scikit-learn's says on the same splits; images get no trees, a table does."""
+    from sklearn.dummy import DummyClassifier
+
+    split = split_source(SOURCE, "monte-carlo", 3, 0)
+    labels = SOURCE.targets()
+    scores = [
+        DummyClassifier(strategy="most_frequent").fit(train, labels[train]).score(test, labels[test])
+        for train, test in zip(split.train, split.test, strict=True)
+    ]
+    constant, trees = found.baselines
+    assert constant["folds"]["accuracy"] == pytest.approx(scores)
+    assert trees["skipped"] == NO_TABLE
+    assert f"most frequent class {percent(np.mean(scores), np.std(scores, ddof=1))}." in compared(found)
+    assert jaxdl.load_variance(found.save(tmp_path / "made")).baselines == found.baselines
+    assert compared(dataclasses.replace(found, baselines=None)) == ""  # of an older release
+    table = data.arrays(SOURCE.x.reshape(len(SOURCE), -1)[:, 20:40].astype(np.float32), labels)
+    (_, trees) = tell_baselines(choose_task(table), table, split.train, split.test)
+    assert [score > 1.5 * other for score, other in zip(trees["folds"]["accuracy"], scores, strict=True)] == [True] * 3
 
 
 def test_whole_groups_are_drawn():
