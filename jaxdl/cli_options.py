@@ -104,6 +104,7 @@ class Examples:
       drop: of a table: columns to leave out.
       feature: of a table: columns to learn from although they look like an identity, a time or a copy of the target.
       header: of a table: whether its first line holds the names of the columns.
+      skip_broken: leave out image files that cannot be read; they are listed.
       drop_contradicting: leave out examples that are equal but labelled differently, such as one image in two classes.
       group_duplicates: keep copies of an example, and images that look the same, on one side of every split: as groups.
     """
@@ -120,6 +121,7 @@ class Examples:
     drop: Annotated[tuple[str, ...], option("COLUMN ...")] = ()
     feature: Annotated[tuple[str, ...], option("COLUMN ...")] = ()
     header: Literal["auto", "yes", "no"] = "auto"
+    skip_broken: Flag = False
     drop_contradicting: Flag = False
     group_duplicates: Flag = False
 
@@ -220,7 +222,6 @@ class Running:
       save_every: seconds between saves of the state, from which the same command goes on after an interruption.
       stream: read the examples in each epoch instead of keeping them in memory; auto does if they do not fit.
       workers: processes that decode what is streamed; 0 for none.
-      skip_broken: leave out image files that cannot be read, and list them in the result.
       tensorboard: write TensorBoard's event files below --out, too.
       wandb: project of Weights & Biases to log to, too.
       allow: leaks to accept: labels, groups, times, duplicates, near-duplicates, frames, parent, identity-columns,
@@ -235,7 +236,6 @@ class Running:
     save_every: float = 60.0
     stream: Literal["auto", "always", "never"] = "auto"
     workers: int = 2
-    skip_broken: Flag = False
     tensorboard: Flag = False
     wandb: Annotated[str | None, option("PROJECT")] = None
     allow: AllowOption = ()

@@ -277,6 +277,40 @@ def test_broken_files_among_those_held_out(tmp_path, broken):
     assert told["settings"]["held_out"] == 10
 
 
+@pytest.fixture(scope="module")
+def plain_network(home, tmp_path_factory):
+    made, photos = tmp_path_factory.mktemp("made") / "network", jaxdl.data.folder(home / "photos")
+    jaxdl.save(jaxdl.pretrain(jaxdl.create("cnn", 2, features=(4,)), photos, jaxdl.Plan(epochs=1)), made)
+    return made
+
+
+@pytest.mark.parametrize("command", ["split", "find-lr", "probe", "show"])
+def test_what_reads_images_without_training_skips_broken_ones_too(tmp_path, broken, plain_network, command):
+    line = {
+        "split": f"split --folds 2 --splitter leave-one-out --out {tmp_path / 'made'}",
+        "find-lr": f"find-lr {CNN} --image-size 8 --steps 12 --out {tmp_path / 'made.png'}",
+        "probe": f"probe --init {plain_network} --heads ridge --folds 2 --inner-folds 2 --out {tmp_path / 'made'}",
+        "show": f"show --count 12 --image-size 8 --out {tmp_path / 'made.png'}",
+    }[command]
+    if command != "split":  # which reads no image but for its picture
+        assert "cannot be read" in refused(f"{line} --data {broken}")
+        assert os.listdir(tmp_path) == ["album"]
+    code, out, err = call(f"{line} --data {broken} --skip-broken")
+    assert code == 0, err
+    for name in (f"{broken}/ants/5.jpg", f"{broken}/bees/3.jpg"):
+        assert f"skipped {name}: " in err
+    if command == "show":
+        assert "10 images before and after" in out
+    if command == "split":
+        assert "10 folds" in out
+    if command == "probe":
+        assert load_result(tmp_path / "made" / "ridge").data["examples"] == 10
+        assert jaxdl_command(f"report {tmp_path / 'made' / 'ridge'}")
+        page = (tmp_path / "made" / "ridge" / "report.html").read_text()
+        assert "cannot be shown" not in page
+        assert "2 that cannot be read" in page
+
+
 def test_nothing_is_skipped_where_all_is_whole(tmp_path):
     code, _, err = call(f"{COMMANDS['pretrain']} --data photos --skip-broken --out {tmp_path / 'run'}")
     assert (code, err) == (0, "")

@@ -34,7 +34,7 @@ def words_of_plan(plan: Plan) -> list[str]:
 
 def words_of_running(running: Running) -> list[str]:
     """The options on how a run is carried out that change what it finds."""
-    return _as_words({name: value for name in ("skip_broken", "allow") if (value := getattr(running, name))})
+    return _as_words({"allow": running.allow} if running.allow else {})
 
 
 def changed_fields(made: Any) -> dict[str, Any]:

@@ -38,7 +38,7 @@ def find_lr_command(
     plan, out = Plan(**vars(training)), check_picture(out)
     check_outside(out, subject.data)
     execution = execution_of(subject, Running())
-    source = read_examples(subject)
+    source, _ = read_examples(subject)
     task = choose_task(source, subject.task, purpose="find-lr")
     found = find_learning_rate(
         start_of(subject, task),

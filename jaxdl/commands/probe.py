@@ -112,7 +112,7 @@ def probe_command(
         raise InputError("--save-best puts a head where the checkpoint's is; leave out --stage")
     probing = Probing(**vars(chosen) | {"penalties": parse_penalties(chosen.penalties)})
     execution = execution_of(subject, Running(allow=allow))
-    source = read_examples(subject)
+    source, broken = read_examples(subject)
     question = choose_task(source, subject.task, purpose="probe")
     task = (question.of_place() or question).scored_by(subject.metric)
     if save_best is not None and question.of_place() is not None:
@@ -138,7 +138,7 @@ def probe_command(
         )
     _tell(found, out / PAGE)
     found.save(out)
-    about = about_command(PROBED, subject.init, subject)
+    about = about_command(PROBED, subject.init, subject) | {"broken": broken}
     for folder in (out, *(out / name for name in found.heads)):
         note_finished(folder, about)
     with errors.status(f"drawing {PAGE}"):

@@ -105,7 +105,7 @@ def _unseen_part(begun: Begun) -> Source | None:
         return None
     given = load_examples(f"{data}:val", task, masks=begun.subject.masks)
     say_notes(given)
-    unseen, broken = without_broken(given, begun.running.skip_broken)
+    unseen, broken = without_broken(given, begun.subject.skip_broken)
     begun.broken += broken
     for leak in check_validation(begun.network, begun.source, unseen, allow=begun.execution.allow):
         console.print(f"Caution: {leak.said}", soft_wrap=True, highlight=False)

@@ -204,7 +204,7 @@ def open_run(
             errors.print(f"going on with the run in {run.path}", soft_wrap=True)
         begun = None
         try:
-            loaded = load_subject(kind, subject, running)
+            loaded = load_subject(kind, subject)
             begun = Begun(run, signals, subject, running, execution.replace(work=run), page, tell, kept, *loaded)
             yield begun
         except AlreadyFinished as finished:
@@ -248,36 +248,25 @@ def execution_of(subject: Examples, running: Running) -> Execution:
     )
 
 
-def load_subject(
-    kind: str, subject: Subject | Untrained, running: Running
-) -> tuple[Source, list[list[str]], Task, Init]:
+def load_subject(kind: str, subject: Subject | Untrained) -> tuple[Source, list[list[str]], Task, Init]:
     """The examples, the files that were left out, what is asked, and what training starts from."""
-    source, broken = without_broken(_read(subject), running.skip_broken)
-    if subject.drop_contradicting:
-        source, dropped = without_contradictions(source)
-        broken += dropped.named
-    source = _grouped(source, subject)
+    source, broken = read_examples(subject)
     task = choose_task(source, subject.task, subject.metric, purpose=kind)
     network = start_of(subject, task)
     say_size(choose_preprocessing(network, source, subject.resized_to), source)
     return source, broken, task, network
 
 
-def read_examples(subject: Examples) -> Source:
-    """The examples that the options name; what was decided or left out when they were read is said."""
-    source = _read(subject)
-    return _grouped(without_contradictions(source)[0] if subject.drop_contradicting else source, subject)
-
-
-def _read(subject: Examples) -> Source:
+def read_examples(subject: Examples) -> tuple[Source, list[list[str]]]:
+    """The examples that the options name, and those that were left out, with the reason; both are said."""
     source = load_examples(subject.data, subject.task, masks=subject.masks, table=subject.table)
     say_notes(source)
-    return source
-
-
-def _grouped(source: Source, subject: Examples) -> Source:
-    """Not before files that cannot be read are left out: copies are found by their content."""
-    return duplicate_groups(source) if subject.group_duplicates else source
+    source, broken = without_broken(source, subject.skip_broken)
+    if subject.drop_contradicting:
+        source, dropped = without_contradictions(source)
+        broken += dropped.named
+    # after that: copies are found by their content
+    return duplicate_groups(source) if subject.group_duplicates else source, broken
 
 
 def say_size(preprocessing: Preprocessing, source: Source) -> None:

@@ -9,8 +9,8 @@ import numpy as np
 import tyro
 
 from jaxdl import data as sources
-from jaxdl.cli_options import Debug, SizeOption, Spec, option
-from jaxdl.commands.console import check_outside, console, say_notes
+from jaxdl.cli_options import Debug, Flag, SizeOption, Spec, option
+from jaxdl.commands.console import check_outside, console, errors, say_notes
 from jaxdl.data.augment import augment as augment_batch
 from jaxdl.data.augment import make_augmentation
 from jaxdl.data.preprocessing import ImagePreprocessing, choose_preprocessing, to_unit
@@ -33,6 +33,7 @@ def show_command(
     count: int = 16,
     image_size: SizeOption = None,
     seed: int = 0,
+    skip_broken: Flag = False,
     debug: Debug = False,
 ) -> None:
     """Draw some images before and after augmentation.
@@ -44,6 +45,7 @@ def show_command(
       count: how many images, chosen at random.
       image_size: side in pixels that images are resized to; by default their own, or 224 if they differ.
       seed: chooses the images and how they are changed.
+      skip_broken: take other images in place of files that cannot be read; these are listed.
       debug: show the traceback of an error.
     """
     chosen, out = make_augmentation(augment), check_picture(out, FORMATS)
@@ -56,7 +58,7 @@ def show_command(
         raise InputError(f"the seed is {seed}; expected 0 or more")
     everything = load_examples(data, labelled=False)
     say_notes(everything)
-    source = _some(everything, count, seed)
+    source = _some(everything, count, seed, skip_broken)
     preprocessing = choose_preprocessing(source, image_size, IMAGE_SIZE)
     if not isinstance(preprocessing, ImagePreprocessing):
         raise InputError(f"{source.name} holds {preprocessing.describe()}; show is for uint8 images")
@@ -81,11 +83,30 @@ def show_command(
     console.print(f"{len(before)} images before and after {names} in {path}", soft_wrap=True)
 
 
-def _some(source: Source, count: int, seed: int) -> Source:
-    """A random choice, before anything is read or decoded."""
+def _some(source: Source, count: int, seed: int, skipping: bool) -> Source:
+    """A random choice, before anything is read or decoded; where `skipping`, of what can be."""
     if len(source) == 0:
         raise InputError(f"{source.name} holds no examples; there is nothing to show")
-    return sources.subset(source, np.random.default_rng(seed).permutation(len(source))[:count])
+    order = np.random.default_rng(seed).permutation(len(source))
+    return sources.subset(source, _readable(source, order, count) if skipping else order[:count])
+
+
+def _readable(source: Source, order: np.ndarray, count: int) -> np.ndarray:
+    """The first `count` of the examples `order` that can be read; the others among them are listed."""
+    kept: list[int] = []
+    for index in order.tolist():
+        try:
+            source[index]
+        except InputError as error:
+            name = source.names[index] if source.names is not None else index
+            errors.print(f"skipped {name}: {error.problem}", soft_wrap=True, highlight=False)
+        else:
+            kept.append(index)
+        if len(kept) == count:
+            break
+    if not kept:
+        raise InputError(f"none of the {len(source)} examples of {source.name} can be read; there is nothing to show")
+    return np.array(kept, np.int64)
 
 
 def _labels(source: Source) -> list[str]:

@@ -43,7 +43,7 @@ def split_command(
     out = None if out is None else check_free(out)
     if out is not None:
         check_outside(out, subject.data)
-    source = read_examples(subject)
+    source, _ = read_examples(subject)
     asked = choose_task(source, subject.task, purpose="split")
     split = split_source(source, splitting_of(dividing), dividing.folds, seed, asked)
     rows = fold_rows(split, source, asked)

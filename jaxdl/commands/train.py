@@ -150,7 +150,7 @@ def _divided(begun: Begun, named: str | None, fraction: float, seed: int) -> tup
         given = load_validation(subject.data, named, begun.source, subject.task, **how)
         say_notes(given)
         console.print(f"{given.name}: it measures the curves, and is not trained on", soft_wrap=True, highlight=False)
-        validation, broken = without_broken(given, begun.running.skip_broken)
+        validation, broken = without_broken(given, subject.skip_broken)
         begun.broken += broken
         return (
             _without_contradictions(begun, validation)
