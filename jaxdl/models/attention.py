@@ -1,62 +1,86 @@
-"""Self-attention: Vaswani et al., "Attention Is All You Need" (arXiv:1706.03762).
+"""Attention: Vaswani et al., "Attention Is All You Need" (arXiv:1706.03762).
 
-`plain_attention` is the definition. `attend` computes the same by the fastest way at hand.
+`plain_attention` is the definition. `attend` computes the same by the fastest way at hand. `masks` says where a
+position may look, `positions` how it knows where it is.
 """
 
 from collections.abc import Callable
-from functools import partial
 
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax.export import is_symbolic_dim
-from jaxtyping import Array, Bool, Float
+from jaxtyping import Array, Float
 
 from jaxdl.errors import InputError, check_choice
+from jaxdl.models.attention_kernels import (
+    SPLASH_POSITIONS,
+    cudnn_attention,
+    cudnn_refuses,
+    repeated,
+    splash_attention,
+    splash_refuses,
+)
+from jaxdl.models.masks import Mask
+from jaxdl.models.positions import rotate
 from jaxdl.models.staged import Mode
-from jaxdl.parallel.devices import first_device
+
+EVERYWHERE = Mask()
 
 
 def attention_weights(
     query: Float[Array, "batch to heads width"],
-    key: Float[Array, "batch from heads width"],
-    mask: Bool[Array, "batch heads to from"] | None = None,
+    key: Float[Array, "batch from few width"],
+    mask: Mask = EVERYWHERE,
+    bias: Float[Array, "batch heads to from"] | None = None,
+    scale: float | None = None,
 ) -> Float[Array, "batch heads to from"]:
-    """softmax(QKᵀ / √width): how much each position takes from each other one; rows sum to one.
+    """softmax(scale · QKᵀ + bias): how much each position takes from each other one; rows sum to one.
 
     Args:
       query: what each position looks for.
-      key: what each position offers.
-      mask: False where a position must not look; its dimensions may be 1.
+      key: what each position offers; of fewer heads where neighbouring queries share one.
+      mask: where a position may look.
+      bias: added to the scores; its dimensions may be 1.
+      scale: of the scores; 1/√width by default.
     """
     # heads first and the smaller factor scaled: on a CPU each of these saves a quarter of the time or more
-    query, key = jnp.swapaxes(query * query.shape[-1] ** -0.5, 1, 2), jnp.swapaxes(key, 1, 2)
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    key = repeated(key, query.shape[2])
+    query, key = jnp.swapaxes(query * scale, 1, 2), jnp.swapaxes(key, 1, 2)
     scores = jnp.einsum("bhqd,bhkd->bhqk", query, key, preferred_element_type=jnp.float32)
-    if mask is not None:
-        scores = jnp.where(mask, scores, jnp.finfo(scores.dtype).min)
+    if bias is not None:
+        scores = scores + bias.astype(scores.dtype)
+    if (allowed := mask.allowed(*scores.shape[2:])) is not None:
+        scores = jnp.where(allowed, scores, jnp.finfo(scores.dtype).min)
     return jax.nn.softmax(scores, axis=-1)
 
 
 def plain_attention(
     query: Float[Array, "batch to heads width"],
-    key: Float[Array, "batch from heads width"],
-    value: Float[Array, "batch from heads width"],
-    mask: Bool[Array, "batch heads to from"] | None = None,
+    key: Float[Array, "batch from few width"],
+    value: Float[Array, "batch from few width"],
+    mask: Mask = EVERYWHERE,
+    bias: Float[Array, "batch heads to from"] | None = None,
+    scale: float | None = None,
 ) -> tuple[Float[Array, "batch to heads width"], Float[Array, "batch heads to from"]]:
-    """Scaled dot-product attention, equation 1 of the paper, and its weights.
+    """Scaled dot-product attention, equation 1 of the paper, and its weights; see `attention_weights`.
 
     Without position embeddings it treats its input as a set: permuting the positions permutes the output.
     """
-    weights = attention_weights(query, key, mask)
-    mixed = jnp.einsum("bhqk,bhkd->bhqd", weights.astype(value.dtype), jnp.swapaxes(value, 1, 2))
+    weights = attention_weights(query, key, mask, bias, scale)
+    value = jnp.swapaxes(repeated(value, query.shape[2]), 1, 2)
+    mixed = jnp.einsum("bhqk,bhkd->bhqd", weights.astype(value.dtype), value)
     return jnp.swapaxes(mixed, 1, 2), weights
 
 
 def attend(
     query: Float[Array, "batch to heads width"],
-    key: Float[Array, "batch from heads width"],
-    value: Float[Array, "batch from heads width"],
-    mask: Bool[Array, "batch heads to from"] | None = None,
+    key: Float[Array, "batch from few width"],
+    value: Float[Array, "batch from few width"],
+    mask: Mask = EVERYWHERE,
+    bias: Float[Array, "batch heads to from"] | None = None,
+    scale: float | None = None,
     implementation: str = "auto",
 ) -> Float[Array, "batch to heads width"]:
     """Scaled dot-product attention without its weights, as `plain_attention` computes it.
@@ -65,136 +89,42 @@ def attend(
       query: what each position looks for.
       key: what each position offers.
       value: what each position gives.
-      mask: False where a position must not look; its dimensions may be 1.
+      mask: where a position may look.
+      bias: added to the scores; its dimensions may be 1.
+      scale: of the scores; 1/√width by default.
       implementation: ``"plain"``; ``"cudnn"``, cuDNN's flash attention (arXiv:2205.14135) for NVIDIA GPUs;
         ``"splash"``, its like in JAX for TPUs; or ``"auto"``, the one that suits. The middle two never store the
-        weights, and have no second derivative.
+        weights, and have no second derivative. What a position gets that only pads may differ between them.
 
     Raises:
       InputError: if the implementation asked for cannot do it, with the reason.
     """
     check_choice("implementation of attention", implementation, ("auto", "plain", *FAST))
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
     if implementation == "auto":
-        return _automatic(query, key, value, mask)
+        return _automatic(query, key, value, mask, bias, scale)
     if implementation == "plain":
-        return plain_attention(query, key, value, mask)[0]
+        return plain_attention(query, key, value, mask, bias, scale)[0]
     run, refuses = FAST[implementation]
-    if reason := refuses(query, key, mask):
+    if reason := refuses(query, key, mask, bias):
         raise InputError(f"attention with implementation='{implementation}': {reason}; 'auto' takes what suits")
-    return run(query, key, value)
+    return run(query, key, value, mask, scale)
 
 
-def _automatic(query: Array, key: Array, value: Array, mask: Array | None) -> Array:
+def _automatic(query: Array, key: Array, value: Array, mask: Mask, bias: Array | None, scale: float) -> Array:
     """The choice is left to the lowering where there is one: a program may be compiled for a machine that is not here.
 
     Where there is none, nothing but the plain way is traced.
     """
+    plain = lambda *qkv: plain_attention(*qkv, mask, bias, scale)[0]  # noqa: E731
     ways = {}
     if is_symbolic_dim(query.shape[0]):  # exported, for every machine alike; cuDNN's program is not stable in a file
-        return plain_attention(query, key, value, mask)[0]
-    if not cudnn_refuses(query, key, mask):
-        ways["cuda"] = cudnn_attention
-    if not splash_refuses(query, key, mask) and key.shape[1] >= SPLASH_POSITIONS and _undivided():
-        ways["tpu"] = splash_attention
-    plain = lambda *qkv: plain_attention(*qkv, mask)[0]  # noqa: E731
+        return plain(query, key, value)
+    if not cudnn_refuses(query, key, mask, bias):
+        ways["cuda"] = lambda *qkv: cudnn_attention(*qkv, mask, scale)
+    if not splash_refuses(query, key, mask, bias) and key.shape[1] >= SPLASH_POSITIONS and _undivided():
+        ways["tpu"] = lambda *qkv: splash_attention(*qkv, mask, scale)
     return jax.lax.platform_dependent(query, key, value, **ways, default=plain) if ways else plain(query, key, value)
-
-
-def cudnn_attention(query: Array, key: Array, value: Array) -> Array:
-    """cuDNN's flash attention, as `attend`."""
-    attention = partial(jax.nn.dot_product_attention, implementation="cudnn")
-    to, offered = query.shape[1], key.shape[1]
-    if to % 2 == 0 and offered % 2 == 0:
-        return attention(query, key, value)
-    # a class token makes the number of positions odd, and JAX has cuDNN's gradient for even ones only
-    even = lambda x: jnp.pad(x, ((0, 0), (0, x.shape[1] % 2), (0, 0), (0, 0)))  # noqa: E731
-    lengths = dict(query_seq_lengths=_lengths(query, to), key_value_seq_lengths=_lengths(query, offered))
-    return attention(even(query), even(key), even(value), **lengths)[:, :to]
-
-
-def _lengths(query: Array, positions: int) -> Array:
-    """`positions` for every example, computed from the query: under `vmap` JAX wants them mapped where it is."""
-    return jnp.isnan(query[:, 0, 0, 0]).astype(jnp.int32) * 0 + positions
-
-
-def cudnn_refuses(query: Array, key: Array, mask: Array | None) -> str:
-    """Why cuDNN cannot do it, or nothing. JAX asks the device at hand while tracing, so it must be there."""
-    if mask is not None:
-        return "it is run without a mask only"
-    width = query.shape[-1]
-    if query.dtype not in (jnp.bfloat16, jnp.float16):
-        return f"cuDNN computes it in bfloat16 or float16, not {query.dtype.name}"
-    if width % 8 or width > 128:
-        return f"cuDNN needs heads whose width is a multiple of 8 up to 128, not {width}"
-    device = first_device()
-    if device.platform != "gpu" or "cuda" not in device.client.platform_version:
-        return f"cuDNN needs an NVIDIA GPU, and the device here is '{device.device_kind}'"
-    if float(device.compute_capability) < 8:
-        return f"cuDNN needs a GPU of compute capability 8 or more, and '{device.device_kind}' has less"
-    return ""
-
-
-# Below so many positions the plain way is the faster one by the TPU compiler's estimates (v5e, bfloat16, forward and
-# backward): at 197 positions bringing them to a multiple of 128 alone takes longer than all of it, at 577 the two are
-# level and the kernel needs a third of the memory, from 785 it is ahead.
-SPLASH_POSITIONS = 512
-LANES = 128  # positions come to the kernel in multiples of this
-LARGEST_BLOCK = 1024  # positions that it keeps in fast memory at a time
-
-
-def splash_attention(query: Array, key: Array, value: Array, *, interpret: bool = False) -> Array:
-    """JAX's kernel for TPUs, as `attend`; the positions are filled up with ones at which nobody looks.
-
-    Args:
-      interpret: whether the kernel is run step by step, as can be done without a TPU.
-    """
-    # imported here: nothing but TPUs needs it
-    from jax.experimental.pallas.ops.tpu.splash_attention import splash_attention_kernel as kernels
-    from jax.experimental.pallas.ops.tpu.splash_attention.splash_attention_mask import FullMask, MultiHeadMask
-
-    (_, to, heads, width), offered = query.shape, key.shape[1]
-    query, key, value = (_filled_up(x) for x in (query * width**-0.5, key, value))
-    full_to, full_offered = query.shape[2], key.shape[2]
-    rows, columns = _block(full_to), _block(full_offered)
-    kernel = kernels.make_splash_mha(
-        MultiHeadMask([FullMask((full_to, full_offered))] * heads),
-        block_sizes=kernels.BlockSizes(
-            block_q=rows,
-            block_kv=columns,
-            block_q_dkv=rows,
-            block_kv_dkv=columns,
-            block_q_dq=rows,
-            block_kv_dq=columns,
-        ),
-        head_shards=1,
-        q_seq_shards=1,
-        interpret=interpret,
-    )
-    # a position looks at those of its own segment: the real ones are 1
-    segments = kernels.SegmentIds(jnp.ones(full_to, jnp.int32), (jnp.arange(full_offered) < offered).astype(jnp.int32))
-    mixed = jax.vmap(kernel, in_axes=(0, 0, 0, None))(query, key, value, segments)
-    return jnp.swapaxes(mixed[:, :, :to], 1, 2)
-
-
-def _filled_up(x: Float[Array, "batch positions heads width"]) -> Float[Array, "batch heads filled width"]:
-    """Heads first, and zeros up to a multiple of `LANES` positions."""
-    return jnp.pad(jnp.swapaxes(x, 1, 2), ((0, 0), (0, 0), (0, -x.shape[1] % LANES), (0, 0)))
-
-
-def _block(positions: int) -> int:
-    """The largest block that divides a multiple of `LANES`."""
-    return max(size for size in range(LANES, LARGEST_BLOCK + 1, LANES) if positions % size == 0)
-
-
-def splash_refuses(query: Array, key: Array, mask: Array | None) -> str:
-    """Why JAX's kernel for TPUs cannot do it, or nothing."""
-    if mask is not None:
-        return "it is run without a mask only"
-    if query.dtype not in (jnp.float32, jnp.bfloat16):
-        return f"splash attention computes in float32 or bfloat16, not {query.dtype.name}"
-    if query.shape[-1] % 8:
-        return f"splash attention needs heads whose width is a multiple of 8, not {query.shape[-1]}"
-    return ""
 
 
 def _undivided() -> bool:
@@ -216,34 +146,79 @@ FAST: dict[str, tuple[Callable[..., Array], Callable[..., str]]] = {
 }
 
 
-class SelfAttention(nn.Module):
-    """Multi-head self-attention over ``[batch, positions, width]``.
+class Attention(nn.Module):
+    """Multi-head attention of ``[batch, to, width]`` over itself, or over another sequence ``[batch, from, any]``.
 
-    Offers the tap ``attention``, weights ``[batch, heads, to, from]``. Untapped it runs `attend`, which need not store
-    them.
+    Offers a tap, weights ``[batch, heads, to, from]``. Untapped it runs `attend`, which need not store them.
+
+    Attributes:
+      num_heads: of the queries.
+      key_heads: of keys and values, where neighbouring queries share them (grouped queries, arXiv:2305.13245); 0 for as
+        many as of the queries.
+      head_width: numbers in each; 0 to divide the width among the heads.
+      use_bias: whether the four projections have a bias.
+      scale: of the scores; None for 1/√head_width.
+      rotary: base of rotary positions, such as 10,000; 0 for none.
+      tap: its name in the stage.
     """
 
     num_heads: int
+    key_heads: int = 0
+    head_width: int = 0
+    use_bias: bool = True
+    scale: float | None = None
+    rotary: float = 0.0
+    tap: str = "attention"
     dtype: str = "float32"
     param_dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
-        batch, positions, width = x.shape
-        if width % self.num_heads:
-            raise InputError(f"width {width} cannot be divided among {self.num_heads} attention heads")
-        dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        split = (batch, positions, self.num_heads, width // self.num_heads)
+    def __call__(
+        self,
+        x: jax.Array,
+        mode: Mode,
+        mask: Mask = EVERYWHERE,
+        bias: jax.Array | None = None,
+        other: jax.Array | None = None,
+    ) -> jax.Array:
+        """What each position of `x` takes from those of `other`, by default of `x` itself.
+
+        Args:
+          x: what looks.
+          mode: see `Mode`.
+          mask: where it may look.
+          bias: added to the scores, such as that of `positions.RelativeBias`.
+          other: what it looks at.
+
+        Raises:
+          InputError: for heads that do not divide the width, or each other; for rotary positions of two sequences.
+        """
+        width, heads, few = x.shape[-1], self.num_heads, self.key_heads or self.num_heads
+        if not self.head_width and width % heads:
+            raise InputError(f"width {width} cannot be divided among {heads} attention heads")
+        if heads % few:
+            raise InputError(f"{heads} attention heads cannot share the keys of {few}; expected a divisor")
+        if self.rotary and other is not None:
+            raise InputError("rotary positions tell how far two places of one sequence are apart; here are two of them")
+        kernels = dict(
+            kernel_init=nn.initializers.xavier_uniform(),
+            use_bias=self.use_bias,
+            dtype=self.dtype,
+            param_dtype=self.param_dtype,
+        )
+        each, seen = self.head_width or width // heads, x if other is None else other
         query, key, value = (
-            nn.Dense(width, name=name, kernel_init=nn.initializers.xavier_uniform(), **dtypes)(x).reshape(split)
-            for name in ("query", "key", "value")
+            nn.Dense(count * each, name=name, **kernels)(flowing).reshape(*flowing.shape[:-1], count, each)
+            for name, flowing, count in (("query", x, heads), ("key", seen, few), ("value", seen, few))
         )
-        if mode.wants("attention"):
-            mixed, weights = plain_attention(query, key, value)
-            mode.offer("attention", weights)
+        if self.rotary:
+            query, key = rotate(query, self.rotary), rotate(key, self.rotary)
+        # Here is the place of a cache for generation: keys and values of earlier positions, in a collection of the
+        # module ("cache"), come before these, and `rotate` and the causal mask then count from where they end.
+        if mode.wants(self.tap):
+            mixed, weights = plain_attention(query, key, value, mask, bias, self.scale)
+            mode.offer(self.tap, weights)
         else:
-            mixed = attend(query, key, value)
-            mode.offer("attention", lambda: None)
-        return nn.Dense(width, name="out", kernel_init=nn.initializers.xavier_uniform(), **dtypes)(
-            mixed.reshape(batch, positions, width)
-        )
+            mixed = attend(query, key, value, mask, bias, self.scale)
+            mode.offer(self.tap, lambda: None)
+        return nn.Dense(width, name="out", **kernels)(mixed.reshape(*x.shape[:-1], heads * each))

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.errors import InputError, check_choice
-from jaxdl.models.attention import SelfAttention
+from jaxdl.models.attention import Attention
 from jaxdl.models.layers import Head
 from jaxdl.models.staged import Mode, Stage, Staged
 
@@ -73,7 +73,7 @@ class Block(nn.Module):
         drop = partial(nn.Dropout, self.dropout, deterministic=not mode.train)
         leave_out = partial(nn.Dropout, self.stochastic_depth, broadcast_dims=(1, 2), deterministic=not mode.train)
         y = nn.LayerNorm(self.epsilon, name="norm1", **dtypes)(x)
-        y = SelfAttention(self.num_heads, name="attention", **dtypes)(y, mode)
+        y = Attention(self.num_heads, name="attention", **dtypes)(y, mode)
         x = x + leave_out()(drop()(y))
         y = nn.LayerNorm(self.epsilon, name="norm2", **dtypes)(x)
         y = nn.gelu(nn.Dense(self.mlp_width, name="mlp1", **dtypes)(y), approximate=False)

@@ -1,201 +1,136 @@
 """Attention against its definition, and what it knows of the order of its inputs."""
 
-import os
-import subprocess
-import sys
+import functools
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from jax.sharding import AxisType, Mesh
-from jax.sharding import PartitionSpec as P
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from libraries import library
 
 from jaxdl.errors import InputError
 from jaxdl.models import create
-from jaxdl.models.attention import (
-    SelfAttention,
-    attend,
-    attention_weights,
-    cudnn_refuses,
-    plain_attention,
-    splash_attention,
-)
+from jaxdl.models.attention import Attention, attend, attention_weights, plain_attention
 from jaxdl.models.initialise import init_variables
+from jaxdl.models.masks import Mask
 from jaxdl.models.staged import Mode, Taps
 
-BATCH, POSITIONS, OFFERED, HEADS, WIDTH = 2, 5, 7, 3, 4
+BATCH, POSITIONS, OFFERED, HEADS, WIDTH = 2, 5, 7, 6, 4
 
 
-@pytest.fixture(scope="module")
-def qkv():
+def _asked(name):
+    """Query, key and value with the options of one case: a mask, a bias, a scale, keys that queries share."""
     rng = np.random.default_rng(0)
-    drawn = lambda positions: rng.normal(size=(BATCH, positions, HEADS, WIDTH)).astype(np.float32)  # noqa: E731
-    return drawn(POSITIONS), drawn(OFFERED), drawn(OFFERED)
+    heads = {"grouped": 2, "all options": 3}.get(name, HEADS)
+    offered = POSITIONS if name == "all options" else OFFERED
+    drawn = lambda *shape: rng.normal(size=shape).astype(np.float32)  # noqa: E731
+    qkv = drawn(BATCH, POSITIONS, HEADS, WIDTH), *(drawn(BATCH, offered, heads, WIDTH) for _ in "kv")
+    pairs = rng.random((BATCH, HEADS, POSITIONS, offered)) < 0.5
+    pairs[..., 0] = True  # every position may look somewhere
+    real = np.arange(offered) < np.array([[3], [offered]])
+    options = {
+        "pairs": {"mask": Mask(pairs=pairs)},
+        "pairs of all heads": {"mask": Mask(pairs=pairs[:, :1])},
+        "padding": {"mask": Mask(real=real)},
+        "padding as numbers": {"mask": Mask(real=real.astype(np.int32))},
+        "causal": {"mask": Mask(causal=True)},
+        "bias": {"bias": drawn(1, HEADS, POSITIONS, offered)},
+        "scale": {"scale": 1.0},
+        "all options": {
+            "mask": Mask(real, pairs, causal=True),
+            "bias": drawn(BATCH, 1, POSITIONS, offered),
+            "scale": 0.7,
+        },
+    }.get(name, {})
+    return qkv, options
 
 
-@pytest.fixture(scope="module", params=["all", "some", "shared"])
-def mask(request):
-    if request.param == "all":
-        return None
-    shape = (BATCH, HEADS, POSITIONS, OFFERED) if request.param == "some" else (BATCH, 1, 1, OFFERED)
-    mask = np.random.default_rng(1).random(shape) < 0.5
-    mask[..., 0] = True  # every position may look somewhere
-    return mask
+EVERYWHERE = Mask()
+CASES = (
+    "plain",
+    "pairs",
+    "pairs of all heads",
+    "padding",
+    "padding as numbers",
+    "causal",
+    "bias",
+    "scale",
+    "grouped",
+    "all options",
+)
 
 
-def _by_loops(query, key, value, mask):
+def _by_loops(query, key, value, mask=EVERYWHERE, bias=None, scale=None):
     """Equation 1 of Vaswani et al., one position at a time."""
     out = np.zeros(query.shape)
-    weights = np.zeros((BATCH, HEADS, query.shape[1], key.shape[1]))
-    allowed = np.ones(weights.shape, bool) if mask is None else np.broadcast_to(mask, weights.shape)
+    weights = np.zeros((BATCH, query.shape[2], query.shape[1], key.shape[1]))
+    pairs = np.broadcast_to(True if mask.pairs is None else mask.pairs, weights.shape)
+    bias = np.broadcast_to(0.0 if bias is None else bias, weights.shape)
+    share = query.shape[2] // key.shape[2]
     for b, h, q in np.ndindex(weights.shape[:3]):
-        scores = np.array([query[b, q, h] @ key[b, k, h] for k in range(key.shape[1])], np.float64)
-        odds = np.exp(scores / np.sqrt(query.shape[-1])) * allowed[b, h, q]
+        scores = np.array([query[b, q, h] @ key[b, k, h // share] for k in range(key.shape[1])], np.float64)
+        odds = np.exp(scores * (scale or query.shape[-1] ** -0.5) + bias[b, h, q]) * pairs[b, h, q]
+        if mask.real is not None:
+            odds *= mask.real[b]
+        if mask.causal:
+            odds[q + 1 :] = 0
         weights[b, h, q] = odds / odds.sum()
-        out[b, q, h] = weights[b, h, q] @ value[b, :, h]
+        out[b, q, h] = weights[b, h, q] @ value[b, :, h // share]
     return out, weights
 
 
-def test_plain_attention(qkv, mask):
-    out, weights = plain_attention(*qkv, mask)
-    expected, expected_weights = _by_loops(*qkv, mask)
-    np.testing.assert_allclose(out, expected, atol=1e-6)
+@pytest.mark.parametrize("case", CASES)
+def test_plain_attention(case):
+    qkv, options = _asked(case)
+    out, weights = plain_attention(*qkv, **options)
+    expected, expected_weights = _by_loops(*qkv, **options)
+    np.testing.assert_allclose(out, expected, atol=2e-6)
     np.testing.assert_allclose(weights, expected_weights, atol=1e-6)
-    np.testing.assert_array_equal(attention_weights(*qkv[:2], mask), weights)
+    np.testing.assert_array_equal(attention_weights(*qkv[:2], **options), weights)
 
 
-def test_plain_attention_is_that_of_jax(qkv, mask):
-    np.testing.assert_allclose(plain_attention(*qkv, mask)[0], jax.nn.dot_product_attention(*qkv, mask=mask), atol=1e-6)
-
-
-def test_plain_attention_is_that_of_torch(qkv, mask):
-    torch = pytest.importorskip("torch", reason="the PyTorch reference needs torch: pip install torch")
+@pytest.mark.parametrize("case", CASES)
+def test_plain_attention_is_that_of_torch(case):
+    torch = library("torch")
+    qkv, options = _asked(case)
+    mask, bias = options.get("mask", Mask()), options.get("bias")
+    allowed = mask.allowed(POSITIONS, qkv[1].shape[1])
+    kept = {} if allowed is None else {"attn_mask": torch.tensor(np.asarray(allowed))}
+    if case == "causal":
+        kept = {"is_causal": True}
+    elif bias is not None:
+        added = bias if allowed is None else np.where(allowed, bias, -np.inf)
+        kept = {"attn_mask": torch.tensor(np.broadcast_to(added, (BATCH, HEADS, *added.shape[2:])).copy())}
     theirs = torch.nn.functional.scaled_dot_product_attention(
-        *(torch.tensor(array).transpose(1, 2) for array in qkv), attn_mask=None if mask is None else torch.tensor(mask)
+        *(torch.tensor(array).transpose(1, 2) for array in qkv),
+        scale=options.get("scale"),
+        enable_gqa=qkv[1].shape[2] != HEADS,
+        **kept,
     )
-    np.testing.assert_allclose(plain_attention(*qkv, mask)[0], theirs.transpose(1, 2), atol=1e-6)
+    np.testing.assert_allclose(plain_attention(*qkv, **options)[0], theirs.transpose(1, 2), atol=2e-6)
 
 
-def test_attending_on_this_machine_is_plain_attention(qkv, mask):
-    expected = plain_attention(*qkv, mask)[0]
-    np.testing.assert_array_equal(attend(*qkv, mask), expected)
-    np.testing.assert_array_equal(attend(*qkv, mask, "plain"), expected)
+@pytest.mark.parametrize("case", CASES)
+def test_attending_on_this_machine_is_plain_attention(case):
+    qkv, options = _asked(case)
+    expected = plain_attention(*qkv, **options)[0]
+    np.testing.assert_array_equal(attend(*qkv, **options), expected)
+    np.testing.assert_array_equal(attend(*qkv, **options, implementation="plain"), expected)
 
 
-def _with_gradients(attention):
-    """What `attention` gives, and the gradients of a sum of it in which all matters."""
+def test_an_example_of_padding_alone_is_finite_and_has_no_say():
+    qkv, _ = _asked("plain")
+    real = np.array([[False] * OFFERED, [True] * OFFERED])
 
-    def run(query, key, value):
-        total = lambda *qkv: jnp.sin(3 * attention(*qkv).astype(jnp.float32)).sum()  # noqa: E731
-        return attention(query, key, value), *jax.grad(total, (0, 1, 2))(query, key, value)
+    def total(*qkv):
+        return attend(*qkv, Mask(real=real))[1].sum()
 
-    return run
-
-
-def test_splash_attention_is_plain_attention_for_every_fold_with_gradients():
-    # 7 and 130 positions are filled up to 128 and 256
-    rng = np.random.default_rng(0)
-    query, key, value = (rng.normal(size=(2, 1, n, 2, 8)).astype(np.float32) for n in (7, 130, 130))
-    interpreted = lambda *qkv: splash_attention(*qkv, interpret=True)  # noqa: E731
-    found = jax.jit(jax.vmap(_with_gradients(interpreted)))(query, key, value)
-    expected = jax.jit(jax.vmap(_with_gradients(lambda *qkv: plain_attention(*qkv)[0])))(query, key, value)
-    for ours, theirs in zip(found, expected, strict=True):
-        assert np.abs(theirs).max() > 0.01
-        np.testing.assert_allclose(ours, theirs, atol=2e-6)
-
-
-def _kernels(positions, platform, *, divided=False, implementation="auto"):
-    """How often a program for `platform`, lowered here, calls one of the kernels for TPUs."""
-    run = _with_gradients(lambda *qkv: attend(*qkv, implementation=implementation))
-    if not divided:
-        mesh = Mesh(np.array(jax.devices()[:1]), ("data",), axis_types=(AxisType.Auto,))
-        run = jax.shard_map(run, mesh=mesh, in_specs=P("data"), out_specs=P("data"), check_vma=False)
-    x = jax.ShapeDtypeStruct((2, positions, 2, 64), jnp.bfloat16)
-    return jax.jit(run).trace(x, x, x).lower(lowering_platforms=(platform,)).as_text().count("tpu_custom_call")
-
-
-def test_programs_for_tpus_take_the_kernel_where_it_pays_and_may_be_called():
-    assert _kernels(577, "tpu") == 4  # alone, and in the gradient: forward, of the query, of key and value
-    assert _kernels(577, "cpu") == 0
-    assert _kernels(577, "cuda") == 0
-    assert _kernels(197, "tpu") == 0
-    assert _kernels(577, "tpu", divided=True) == 0  # by jit among devices: the compiler cannot divide a kernel
-    assert _kernels(197, "tpu", divided=True, implementation="splash") == 4
-
-
-ON_A_TPU = """
-import jax, jax.numpy as jnp, numpy as np
-from jax.experimental import topologies
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec as P
-from jaxdl.models.attention import attend
-mesh = Mesh(np.array(topologies.get_topology_desc(platform="tpu", topology_name="v5e:2x4").devices).reshape(-1),
-            ("data",), axis_types=(AxisType.Auto,))
-loss = lambda *qkv: attend(*qkv).astype(jnp.float32).sum()
-step = jax.shard_map(jax.grad(loss, (0, 1, 2)), mesh=mesh, in_specs=P("data"), out_specs=P("data"), check_vma=False)
-x = jax.ShapeDtypeStruct((8, 577, 1, 80), jnp.bfloat16, sharding=NamedSharding(mesh, P("data")))
-print(jax.jit(step).lower(x, x, x).compile().as_text().count('"tpu_custom_call"'))
-"""
-
-
-def test_the_compiler_for_tpus_takes_the_kernel():
-    pytest.importorskip("libtpu", reason="the compiler for TPUs is in libtpu: pip install libtpu")
-    machine = {
-        "JAX_PLATFORMS": "cpu",
-        "TPU_SKIP_MDS_QUERY": "1",
-        "TPU_LOG_DIR": "disabled",
-        "TPU_ACCELERATOR_TYPE": "v5litepod-8",
-        "TPU_WORKER_HOSTNAMES": "localhost",
-    }
-    ran = subprocess.run([sys.executable, "-c", ON_A_TPU], env=os.environ | machine, capture_output=True, text=True)
-    assert ran.stdout.split()[-1:] == ["3"], ran.stderr
-
-
-@pytest.mark.parametrize("positions", [8, 9])
-def test_programs_for_gpus_take_cudnn(monkeypatch, positions):
-    # lowering needs no GPU, once the two questions that are put to it are answered
-    monkeypatch.setattr("jaxdl.models.attention.cudnn_refuses", lambda *_: "")
-    monkeypatch.setattr("jax._src.cudnn.fused_attention_stablehlo.check_cudnn_version", lambda: 91000)
-    x = jax.ShapeDtypeStruct((3, 2, positions, 2, 64), jnp.bfloat16)
-    traced = jax.jit(jax.vmap(_with_gradients(attend))).trace(x, x, x)
-    program = traced.lower(lowering_platforms=("cuda",)).as_text()
-    assert program.count("__cudnn$fmhaSoftmax(") == 2
-    assert program.count("__cudnn$fmhaSoftmaxBackward(") == 1
-    even = positions + positions % 2  # JAX has the gradient for these alone
-    calls = [line for line in program.splitlines() if "__cudnn$fmha" in line]
-    assert all(f"tensor<6x{even}x2x64xbf16>" in line for line in calls)
-    assert "cudnn" not in traced.lower(lowering_platforms=("cpu",)).as_text()
-
-
-@pytest.mark.parametrize("positions", [64, 197])
-def test_cudnn_is_plain_attention_for_every_fold_with_gradients(positions):
-    query, key, value = np.random.default_rng(0).normal(size=(3, 2, 2, positions, 3, 64)).astype(jnp.bfloat16)
-    if reason := cudnn_refuses(query[0], key[0], None):
-        pytest.skip(reason)
-    found = jax.jit(jax.vmap(_with_gradients(lambda *qkv: attend(*qkv, implementation="cudnn"))))(query, key, value)
-    exact = (x.astype(np.float32) for x in (query, key, value))
-    expected = jax.jit(jax.vmap(_with_gradients(lambda *qkv: plain_attention(*qkv)[0])))(*exact)
-    for ours, theirs in zip(found, expected, strict=True):
-        np.testing.assert_allclose(ours.astype(np.float32), theirs, atol=0.03 * np.abs(theirs).max())
-
-
-@pytest.mark.parametrize(
-    ("implementation", "dtype", "width", "masked", "message"),
-    [
-        ("cudn", "bfloat16", 64, False, "unknown implementation of attention 'cudn'.*Did you mean 'cudnn'?"),
-        ("cudnn", "float32", 64, False, "'cudnn': cuDNN computes it in bfloat16 or float16, not float32"),
-        ("cudnn", "bfloat16", 20, False, "a multiple of 8 up to 128, not 20"),
-        ("cudnn", "bfloat16", 256, False, "a multiple of 8 up to 128, not 256"),
-        ("cudnn", "bfloat16", 64, True, "'cudnn': it is run without a mask only; 'auto' takes what suits"),
-        ("splash", "float16", 64, False, "'splash': splash attention computes in float32 or bfloat16, not float16"),
-        ("splash", "bfloat16", 20, False, "a multiple of 8, not 20"),
-        ("splash", "bfloat16", 64, True, "'splash': it is run without a mask only"),
-    ],
-)
-def test_an_implementation_that_cannot_do_it_says_why(implementation, dtype, width, masked, message):
-    x = jnp.zeros((1, 4, 2, width), dtype)
-    with pytest.raises(InputError, match=message):
-        attend(x, x, x, jnp.ones((1, 1, 1, 4), bool) if masked else None, implementation)
+    assert np.isfinite(attend(*qkv, Mask(real=real))).all()
+    for gradient in jax.grad(total, (0, 1, 2))(*map(jnp.asarray, qkv)):
+        assert not np.asarray(gradient)[0].any()
+        assert np.isfinite(gradient).all()
 
 
 def _drawn(shapes):
@@ -204,41 +139,118 @@ def _drawn(shapes):
     return jax.tree.map(lambda leaf: 0.5 * rng.normal(size=leaf.shape).astype(np.float32), shapes)
 
 
-def _self_attention(tap):
-    x = np.random.default_rng(2).normal(size=(BATCH, POSITIONS, 12)).astype(np.float32)
-    module = SelfAttention(num_heads=HEADS)
-    variables = _drawn(jax.eval_shape(lambda key: module.init(key, x, Mode()), jax.random.key(0)))
-    if tap:
-        mode = Mode(stage="here", taps=Taps(("here/attention",)))
-        return x, module.apply(variables, x, mode), mode.taps.found["here/attention"], variables
-    return x, module.apply(variables, x, Mode()), None, variables
+def _attention(x, *given, tap=False, **fields):
+    """What a module with drawn variables gives, with the variables; its weights with `tap`."""
+    module = Attention(**{"num_heads": 3, **fields})
+    variables = _drawn(jax.eval_shape(lambda key: module.init(key, x, Mode(), *given), jax.random.key(0)))
+    mode = Mode(stage="here", taps=Taps(("here/attention",) if tap else ()))
+    out = module.apply(variables, x, mode, *given)
+    return (out, variables["params"], mode.taps.found["here/attention"]) if tap else (out, variables["params"])
+
+
+def _x(positions=POSITIONS, width=12, seed=2):
+    return np.random.default_rng(seed).normal(size=(BATCH, positions, width)).astype(np.float32)
+
+
+def _dense(x, kernel, bias=0.0):
+    return x @ kernel + bias
 
 
 def test_self_attention_with_and_without_tap():
-    x, out, weights, variables = _self_attention(tap=True)
-    np.testing.assert_allclose(out, _self_attention(tap=False)[1], atol=1e-6)
-    split = {
-        name: (x @ p["kernel"] + p["bias"]).reshape(BATCH, POSITIONS, HEADS, WIDTH)
-        for name, p in variables["params"].items()
-        if name != "out"
-    }
-    mixed, expected_weights = _by_loops(split["query"], split["key"], split["value"], None)
-    last = variables["params"]["out"]
-    np.testing.assert_allclose(out, mixed.reshape(BATCH, POSITIONS, -1) @ last["kernel"] + last["bias"], atol=1e-5)
+    x = _x()
+    out, params, weights = _attention(x, tap=True)
+    np.testing.assert_allclose(out, _attention(x)[0], atol=1e-5)
+    split = [_dense(x, **params[name]).reshape(BATCH, POSITIONS, 3, 4) for name in ("query", "key", "value")]
+    mixed, expected_weights = _by_loops(*split)
+    np.testing.assert_allclose(out, _dense(mixed.reshape(BATCH, POSITIONS, -1), **params["out"]), atol=1e-5)
     np.testing.assert_allclose(weights, expected_weights, atol=1e-6)
 
 
+def test_attention_over_another_sequence_with_shared_keys():
+    x, other = _x(), _x(OFFERED, 10, seed=3)
+    real = np.arange(OFFERED) < np.array([[3], [7]])
+    bias = _x(POSITIONS, OFFERED, seed=4)[:, None]
+    fields = dict(num_heads=4, key_heads=2, head_width=5, use_bias=False, scale=1.0)
+    out, params, weights = _attention(x, Mask(real=real), bias, other, tap=True, **fields)
+    assert {name: list(layer) for name, layer in params.items()} == {
+        name: ["kernel"] for name in ("key", "out", "query", "value")
+    }
+    query = _dense(x, **params["query"]).reshape(BATCH, POSITIONS, 4, 5)
+    key, value = (_dense(other, **params[name]).reshape(BATCH, OFFERED, 2, 5) for name in ("key", "value"))
+    mixed, expected = _by_loops(query, key, value, Mask(real=real), bias, 1.0)
+    np.testing.assert_allclose(out, _dense(mixed.reshape(BATCH, POSITIONS, -1), **params["out"]), atol=2e-5)
+    np.testing.assert_allclose(weights, expected, atol=1e-5)
+    assert weights.shape == (BATCH, 4, POSITIONS, OFFERED)
+
+
+def test_multi_head_attention_is_that_of_torch():
+    torch = library("torch")
+    x, other, real = _x(), _x(OFFERED, seed=3), np.arange(OFFERED) < np.array([[3], [7]])
+    out, params = _attention(x, Mask(real=real), None, other)
+    theirs = torch.nn.MultiheadAttention(12, 3, batch_first=True)
+    fused = ("query", "key", "value")
+    with torch.no_grad():
+        theirs.in_proj_weight.copy_(torch.tensor(np.concatenate([params[name]["kernel"].T for name in fused])))
+        theirs.in_proj_bias.copy_(torch.tensor(np.concatenate([params[name]["bias"] for name in fused])))
+        theirs.out_proj.weight.copy_(torch.tensor(params["out"]["kernel"].T))
+        theirs.out_proj.bias.copy_(torch.tensor(params["out"]["bias"]))
+        expected, _ = theirs(torch.tensor(x), torch.tensor(other), torch.tensor(other), torch.tensor(~real))
+    np.testing.assert_allclose(out, expected.numpy(), atol=1e-5)
+
+
 def test_self_attention_sees_a_set():
-    x, out, _, variables = _self_attention(tap=False)
+    x = _x()
+    out, _ = _attention(x)
     order = np.array([3, 0, 4, 1, 2])
-    permuted = SelfAttention(num_heads=HEADS).apply(variables, x[:, order], Mode())
-    np.testing.assert_allclose(permuted, out[:, order], atol=1e-6)
+    permuted, _ = _attention(x[:, order])
+    np.testing.assert_allclose(permuted, out[:, order], atol=1e-5)
     assert np.abs(permuted - out).max() > 1e-2
+    rotated, _ = _attention(x[:, order], rotary=10_000.0)
+    assert np.abs(rotated - _attention(x, rotary=10_000.0)[0][:, order]).max() > 1e-2
 
 
-def test_self_attention_refuses_a_width_its_heads_do_not_divide():
-    with pytest.raises(InputError, match="width 10 cannot be divided among 4 attention heads"):
-        SelfAttention(num_heads=4).init(jax.random.key(0), np.zeros((1, 3, 10), np.float32), Mode())
+@functools.cache
+def _made(rotary, key_heads, causal):
+    """A module with drawn variables, compiled: of `x` and which positions are real."""
+    module = Attention(3, key_heads=key_heads, rotary=rotary)
+    variables = _drawn(jax.eval_shape(lambda key: module.init(key, _x(), Mode()), jax.random.key(0)))
+    return jax.jit(lambda x, real: module.apply(variables, x, Mode(), Mask(real=real, causal=causal)))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.integers(0, POSITIONS - 1), st.integers(0, 2**32 - 1), st.booleans())
+def test_padding_has_no_say_and_a_causal_module_does_not_look_ahead(place, seed, rotary):
+    """What is changed at one place, of padding or of what comes later, changes nothing elsewhere."""
+    x = _x()
+    other = x.copy()
+    other[:, place] = 100 * np.random.default_rng(seed).normal(size=(BATCH, 12))
+    others = np.arange(POSITIONS) != place
+    rest = np.broadcast_to(others, (BATCH, POSITIONS))
+    fields = (10_000.0, 1) if rotary else (0.0, 3)
+    one, two = (_made(*fields, False)(each, rest) for each in (x, other))
+    np.testing.assert_array_equal(one[:, others], two[:, others])
+    one, two = (_made(*fields, True)(each, np.ones_like(rest)) for each in (x, other))
+    np.testing.assert_array_equal(one[:, :place], two[:, :place])
+    assert np.abs(one[:, place:] - two[:, place:]).max() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        ({"num_heads": 4}, "width 10 cannot be divided among 4 attention heads"),
+        ({"num_heads": 5, "key_heads": 2}, "5 attention heads cannot share the keys of 2"),
+        ({"num_heads": 5, "rotary": 10_000.0, "head_width": 3}, "heads of width 3 are odd"),
+    ],
+)
+def test_heads_that_do_not_fit_are_refused(fields, message):
+    with pytest.raises(InputError, match=message):
+        Attention(**fields).init(jax.random.key(0), np.zeros((1, 3, 10), np.float32), Mode())
+
+
+def test_rotary_positions_of_two_sequences_are_refused():
+    x = np.zeros((1, 3, 10), np.float32)
+    with pytest.raises(InputError, match=r"rotary positions .* two of them"):
+        Attention(5, rotary=10_000.0).init(jax.random.key(0), x, Mode(), other=x)
 
 
 def _vit(shape, **arguments):

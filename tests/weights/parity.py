@@ -1,22 +1,11 @@
 """What the tests against PyTorch's networks share."""
 
-import importlib
-import importlib.util
-
 import jax
 import numpy as np
-import pytest
+from libraries import library
 
 from jaxdl.models import create
 from jaxdl.weights.keys import fill, rename, to_tensors
-
-
-def library(name):
-    """`torch`, `torchvision.models` or `timm`, or a skip that says what is missing."""
-    pytest.importorskip("torch", reason="the PyTorch references need torch: pip install torch")
-    if name != "torch" and importlib.util.find_spec("torchvision_cpu"):  # a shim for torch's CPU build
-        importlib.import_module("torchvision_cpu")
-    return pytest.importorskip(name, reason=f"this reference needs {name}: pip install --no-deps {name}")
 
 
 def images(side, batch=2, channels=3, seed=0):
