@@ -23,6 +23,7 @@ import numpy as np
 
 import jaxdl
 from jaxdl import data
+from jaxdl.parallel.layout import Layout
 
 CLOSE = 1e-5
 # values that differ on purpose, with the reason
@@ -215,8 +216,8 @@ def finetune_numbers() -> Any:
 
 def by_pmap() -> Any:
     """On four devices, in a process of its own."""
-    plan = jaxdl.Plan(epochs=2, parallel="pmap")
-    return of_checkpoint(jaxdl.finetune(jaxdl.create("mlp", 5), few(), plan, **options()), few())
+    plan, layout = jaxdl.Plan(epochs=2), Layout(parallel="pmap")
+    return of_checkpoint(jaxdl.finetune(jaxdl.create("mlp", 5), few(), plan, **options(layout=layout)), few())
 
 
 def over_devices() -> Any:

@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from jaxdl.models import MODELS, create, register_model
     from jaxdl.models.staged import Staged
     from jaxdl.models.wrapped import wrap
+    from jaxdl.parallel.layout import Layout
     from jaxdl.report.inspect import inspect
     from jaxdl.report.page import write_page
     from jaxdl.report.run_page import write_run_report
@@ -47,6 +48,7 @@ __all__ = [
     "EnsembleCheckpoint",
     "Execution",
     "InputError",
+    "Layout",
     "LogUniform",
     "MultiLabel",
     "MultiTarget",
@@ -124,6 +126,7 @@ _PUBLIC = {
     "InputError": "jaxdl.errors",
     "inspect": "jaxdl.report.inspect",
     "interval": "jaxdl.validation.statistics.intervals",
+    "Layout": "jaxdl.parallel.layout",
     "learning_curve": "jaxdl.validation.learning_curve",
     "load_ensemble": "jaxdl.validation.ensemble_files",
     "load_learning_curve": "jaxdl.validation.learning_curve",

@@ -10,6 +10,7 @@ import tyro
 
 from jaxdl.data import MaskOptions, TableOptions, has_masks, is_table
 from jaxdl.errors import InputError, check_choice
+from jaxdl.parallel.layout import Layout, Parallel, parse_mesh
 from jaxdl.tasks import TASKS
 from jaxdl.training.plan import Plan
 from jaxdl.training.plan_parts import ClassWeights
@@ -213,7 +214,42 @@ class Subject(Start):
 
 
 @dataclasses.dataclass(frozen=True)
-class Running:
+class Devices:
+    """Which devices are used, and for what.
+
+    Attributes:
+      devices: how many devices of this machine to use; auto takes all.
+      parallel: divide every batch (data, or pmap with explicit collectives), or lay folds and other trainings over the
+        devices (folds); auto divides batches, and lays folds as is fastest.
+      mesh: parts of the trainings, of a batch and of a model, such as fold=4,data=2, for those who know.
+    """
+
+    devices: Annotated[str, option("auto|N")] = "auto"
+    parallel: Parallel = "auto"
+    mesh: Annotated[str | None, option("fold=N,data=N,model=N")] = None
+
+    @property
+    def layout(self) -> Layout:
+        """The same, checked. Raises InputError."""
+        if self.devices != "auto" and not self.devices.isdigit():
+            raise InputError(f"--devices is '{self.devices}'; expected auto, or a number of devices such as 4")
+        devices = None if self.devices == "auto" else int(self.devices)
+        return Layout(devices, self.parallel, None if self.mesh is None else parse_mesh(self.mesh))
+
+    @property
+    def layout_of_examples(self) -> Layout:
+        """Of a command that trains nothing. Raises InputError for what is of trainings alone."""
+        layout = self.layout
+        if self.parallel == "pmap" or layout.at_once:
+            raise InputError(
+                f"{layout.said} is of trainings, and none is run here: examples are divided over the devices; give "
+                "--devices alone"
+            )
+        return layout
+
+
+@dataclasses.dataclass(frozen=True)
+class Running(Devices):
     """How a run is carried out; none of it changes the numbers.
 
     Attributes:
@@ -298,6 +334,7 @@ ExamplesOptions = tyro.conf.OmitArgPrefixes[Examples]
 UntrainedOptions = tyro.conf.OmitArgPrefixes[Untrained]
 StartOptions = tyro.conf.OmitArgPrefixes[Start]
 SubjectOptions = tyro.conf.OmitArgPrefixes[Subject]
+DevicesOptions = tyro.conf.OmitArgPrefixes[Devices]
 RunningOptions = tyro.conf.OmitArgPrefixes[Running]
 RunningFoldsOptions = tyro.conf.OmitArgPrefixes[RunningFolds]
 RunningSearchOptions = tyro.conf.OmitArgPrefixes[RunningSearch]

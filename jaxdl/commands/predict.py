@@ -12,7 +12,7 @@ import numpy as np
 import tyro
 
 from jaxdl import data as sources
-from jaxdl.cli_options import Debug, Flag, option, parse_void
+from jaxdl.cli_options import Debug, Devices, DevicesOptions, Flag, option, parse_void
 from jaxdl.commands.console import check_outside, console, inert, listed, say_notes, scores_said
 from jaxdl.commands.run import without_broken
 from jaxdl.data import MaskOptions
@@ -24,6 +24,7 @@ from jaxdl.tasks import Task
 from jaxdl.tasks.columns import PROBABILITY, as_cells, top_columns
 from jaxdl.tasks.examples import load_examples
 from jaxdl.tasks.metric import percent
+from jaxdl.training.execution import Execution
 from jaxdl.training.predict import NOT_HELD_OUT, Predictions, predict
 from jaxdl.validation.ensemble import EnsembleCheckpoint
 from jaxdl.validation.ensemble_files import is_ensemble, load_ensemble
@@ -101,6 +102,7 @@ def predict_command(
     skip_broken: Flag = False,
     asking: tyro.conf.OmitArgPrefixes[Asking] = Asking(),
     covered: tyro.conf.OmitArgPrefixes[Covering] = Covering(),
+    devices: DevicesOptions = Devices(),  # noqa: B008
     debug: Debug = False,
 ) -> None:
     """Write a checkpoint's predictions to a table.
@@ -114,9 +116,10 @@ def predict_command(
       skip_broken: leave out image files that cannot be read; they are listed.
       asking: how the network is asked.
       covered: sets of classes, or intervals of numbers, that hold the truth as often as is asked for.
+      devices: which devices are used, and for what.
       debug: show the traceback of an error.
     """
-    out = check_free(out)
+    out, execution = check_free(out), Execution(layout=devices.layout_of_examples)
     if out.is_dir():
         raise InputError(f"'{out}' is a folder; expected the name of a file .csv")
     network = load_ensemble(checkpoint) if is_ensemble(checkpoint) else load_pretrained(checkpoint)
@@ -129,9 +132,9 @@ def predict_command(
     say_notes(source)
     source, _ = without_broken(source, skip_broken)
     if several:
-        predictions = _predict_together(network, source, asking)
+        predictions = _predict_together(network, source, asking, execution)
     else:
-        predictions = predict(network, source, batch_size=asking.batch_size, tta=asking.tta)
+        predictions = predict(network, source, batch_size=asking.batch_size, tta=asking.tta, execution=execution)
     if asking.temperature != 1:
         predictions = predictions.at_temperature(asking.temperature)
     files = _picture_names(predictions, len(source)) if pictures is not None else None
@@ -286,12 +289,12 @@ def _print_scores(predictions: Predictions, network: Any) -> None:
     console.print(f"trained on ({count} examples, too good): {said(seen)}", soft_wrap=True)
 
 
-def _predict_together(network: EnsembleCheckpoint, source: Source, asking: Asking) -> Predictions:
+def _predict_together(network: EnsembleCheckpoint, source: Source, asking: Asking, execution: Execution) -> Predictions:
     if asking.out_of_fold:
-        return network.out_of_fold(source, batch_size=asking.batch_size)
+        return network.out_of_fold(source, batch_size=asking.batch_size, execution=execution)
     if source.targets() is not None:
         network.check_unseen(source)  # before anything is computed
-    return network.predict(source, batch_size=asking.batch_size)
+    return network.predict(source, batch_size=asking.batch_size, execution=execution)
 
 
 def _write_csv(

@@ -12,6 +12,8 @@ from rich.table import Table
 from jaxdl.cli_options import (
     AllowOption,
     Debug,
+    Devices,
+    DevicesOptions,
     Dividing,
     DividingOptions,
     Examples,
@@ -92,6 +94,7 @@ def probe_command(
     chosen: tyro.conf.OmitArgPrefixes[ProbingOptions] = ProbingOptions(),
     save_best: Annotated[Path | None, option("CKPT")] = None,
     allow: AllowOption = (),
+    devices: DevicesOptions = Devices(),  # noqa: B008
     debug: Debug = False,
 ) -> None:
     """Measure heads on a checkpoint's frozen features, in seconds.
@@ -103,15 +106,16 @@ def probe_command(
       chosen: which heads are fitted, and how the best of each is chosen.
       save_best: put the better of ridge and logistic, fitted to all examples, into the checkpoint and save it there.
       allow: leaks to accept, by the names in the message that refuses them; the result lists them.
+      devices: which devices are used, and for what.
       debug: show the traceback of an error.
     """
-    out = check_free(out)
+    out, _ = check_free(out), devices.layout_of_examples
     check_outside(out, subject.data)
     save_best = None if save_best is None else check_free(save_best)
     if save_best is not None and subject.stage is not None:
         raise InputError("--save-best puts a head where the checkpoint's is; leave out --stage")
     probing = Probing(**vars(chosen) | {"penalties": parse_penalties(chosen.penalties)})
-    execution = execution_of(subject, Running(allow=allow))
+    execution = execution_of(subject, Running(allow=allow, **vars(devices)))
     source, broken = read_examples(subject)
     question = choose_task(source, subject.task, purpose="probe")
     task = (question.of_place() or question).scored_by(subject.metric)

@@ -242,6 +242,7 @@ def execution_of(subject: Examples, running: Running) -> Execution:
         image_size=subject.resized_to,
         streaming=STREAMING[running.stream],
         workers=running.workers,
+        layout=running.layout,
         fold_strategy=running.fold_strategy,
         memory=None if memory is None else int(memory * 2**30),
         allow=check_allowed(running.allow),

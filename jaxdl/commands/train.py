@@ -109,6 +109,11 @@ def _train(
     merges: bool = False,
 ) -> None:
     stops = plan.early_stopping is not None
+    if running.layout.at_once:
+        raise InputError(
+            f"{running.layout.said} lays several trainings over the devices, but {kind} is one: leave it out, and its "
+            "batches are divided over them"
+        )
     again = lambda begun: _tell(*_read(begun.run), stops, begun.run.path)  # noqa: E731
     with open_run(out, kind, subject, running, page=False, tell=again) as begun:
         if merges and not plan.adapter and not (isinstance(begun.network, Checkpoint) and has_adapter(begun.network)):

@@ -25,7 +25,7 @@ from jax.sharding import PartitionSpec as P
 
 from jaxdl.errors import InputError
 from jaxdl.parallel.compiler import compiler_options
-from jaxdl.parallel.devices import first_device, local_devices
+from jaxdl.parallel.devices import first_device
 from jaxdl.parallel.program import Program, first_rows, lies_as_it_came, over_runs, pad
 from jaxdl.parallel.rules import MODEL, RULES, Rules, check_rules, path_of, spec_of
 
@@ -259,25 +259,3 @@ def _joined(made: Any, given: Any, axis: int) -> Any:
 def on_one_device() -> Executor:
     """The first device of this process."""
     return Executor((first_device(),))
-
-
-def over_data(*, pmap: bool = False) -> Executor:
-    """Batches divided over all devices of this process; one device under jit has nothing to divide."""
-    devices = local_devices()
-    return Executor(devices, data=len(devices), pmap=pmap)
-
-
-def over_folds(runs: int, *, divide: bool = True) -> Executor:
-    """Runs side by side over the devices of this process.
-
-    With at least as many runs as devices, each device has the same number of them. With fewer, each run gets one
-    device, or with `divide` as many as go round (4 runs on 8 devices: 2 each; 5 on 8: 1 each); the rest stay idle.
-
-    Args:
-      runs: how many.
-      divide: whether devices may share the batches of a run.
-    """
-    devices = local_devices()
-    fold = min(runs, len(devices))
-    data = len(devices) // fold if divide else 1
-    return Executor(devices[: fold * data], fold=fold, data=data)

@@ -19,7 +19,8 @@ from jaxdl.errors import InputError
 from jaxdl.identity import remembered
 from jaxdl.models import MODELS, create
 from jaxdl.models.staged import Staged
-from jaxdl.parallel.executor import Executor, over_data
+from jaxdl.parallel.executor import Executor
+from jaxdl.parallel.layout import Layout
 from jaxdl.parallel.program import Program
 from jaxdl.sklearn.plain import from_plain, to_plain
 from jaxdl.tasks import Classification, Regression, Task
@@ -127,7 +128,7 @@ class _Transfer(BaseEstimator):
         check_is_fitted(self)
         checkpoint, card = self.checkpoint_, self.checkpoint_.card
         stored = card.preprocessing.load(arrays(_checked(self, X, reset=False), name="X"))
-        executor = over_data()
+        executor = Layout().executor()
         apply = _outputs(executor, checkpoint.model, card.preprocessing.unfitted())
         trained = executor.place_variables((checkpoint.variables, card.preprocessing.constants))
         found = []

@@ -10,13 +10,14 @@ from jaxdl.data.memory import must_stream
 from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
+from jaxdl.parallel.layout import Layout
 from jaxdl.training.features import DataStore
 from jaxdl.training.resume import STATE, RunFolder
 
 
 @dataclasses.dataclass(frozen=True)
 class Execution:
-    """How a run is executed; nothing but the image size changes the numbers.
+    """How a run is executed; nothing changes the numbers but the image size, and `layout` what `pmap` draws at random.
 
     Attributes:
       image_size: side in pixels that images are resized to; by default the checkpoint's, or the images' own.
@@ -28,6 +29,7 @@ class Execution:
         function, which is called with each row of the learning curves instead.
       on_steps: called with the number of steps (of a training) that were just taken.
       on_expected: called with the number of steps that are to come, where another part of the work begins.
+      layout: which devices are used, and for what.
       fold_strategy: ``loop`` (one training after another), ``vmap`` (all in one program), ``shard`` (over devices;
         where these are more than the folds and a step draws nothing at random, several share a fold), or ``auto``.
       memory: bytes that trainings side by side may take; by default a quarter of the device's, or 4 GiB.
@@ -44,6 +46,7 @@ class Execution:
     progress: Callable[[Mapping[str, Any]], None] | bool | None = None
     on_steps: Callable[[int], None] | None = None
     on_expected: Callable[[int], None] | None = None
+    layout: Layout = Layout()  # noqa: RUF009
     fold_strategy: str = "auto"
     memory: int | None = None
     keep_models: bool = False

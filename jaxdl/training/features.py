@@ -14,7 +14,7 @@ from jaxdl.models.initialise import batch_of
 from jaxdl.models.staged import Staged
 from jaxdl.models.variables import Variables
 from jaxdl.parallel.devices import device_memory
-from jaxdl.parallel.executor import over_data
+from jaxdl.parallel.layout import Layout
 from jaxdl.parallel.memory import bytes_of
 
 DEFAULT_LIMIT = 4 * 2**30
@@ -76,6 +76,7 @@ def compute_features(
     parts: Iterable[Any],
     preprocessing: Preprocessing,
     constants: Constants,
+    layout: Layout = Layout(),  # noqa: B008
 ) -> Any:
     """What flows into stage `stop` for every example, in eval mode; each example passes through once.
 
@@ -86,6 +87,7 @@ def compute_features(
       parts: the examples as stored, some at a time: pytrees of arrays ``[at most batch, …]``.
       preprocessing: what brings them to the network.
       constants: what it fitted.
+      layout: which devices this runs on.
 
     Returns:
       A pytree of arrays whose first axis is n, on the device.
@@ -94,7 +96,7 @@ def compute_features(
     def run(variables: Variables, part: Any) -> Any:
         return model.apply(variables, preprocessing.on_device(part, constants), stop=stop)
 
-    executor = over_data()
+    executor = layout.executor()
     program, variables = executor.forward(run), executor.place_variables(variables)
     made, width = [], 0
     for part in parts:

@@ -16,7 +16,6 @@ Train = Literal["all", "biases", "norm"]
 Optimizer = Literal["adamw", "adam", "sgd", "lamb"]
 Schedule = Literal["cosine", "constant", "linear", "step", "one-cycle"]
 Precision = Literal["float32", "bfloat16"]
-Parallel = Literal["jit", "pmap"]
 LossFunction = Literal["cross_entropy", "focal", "dice", "cross_entropy+dice"]
 ClassWeights = Mapping[str, float] | Literal["balanced"] | None
 
@@ -104,7 +103,6 @@ class Optimisation(Part):
         is at most (1 + t) / (10 + t), so that in runs of few steps 0.9 and 0.99 are the same (81 steps reach 0.9, 891
         reach 0.99).
       precision: number format of the computation, whatever the model was made with; parameters keep theirs.
-      parallel: how a batch is divided over several devices: jit over a mesh, or pmap.
       eval_every: number of epochs between measurements on the examples that are held out.
       seed: number that every random draw is derived from.
     """
@@ -119,7 +117,6 @@ class Optimisation(Part):
     clip_norm: float | None = None
     ema: float = 0.0
     precision: Precision = "float32"
-    parallel: Parallel = "jit"
     eval_every: int = 1
     seed: int = 0
 

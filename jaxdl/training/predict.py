@@ -15,7 +15,6 @@ from jaxdl.data.batches import evaluation_batches
 from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.source import Source, arrange_columns
 from jaxdl.errors import InputError
-from jaxdl.parallel.executor import over_data
 from jaxdl.shown import ROWS, Shown
 from jaxdl.tasks import Task
 from jaxdl.tasks.columns import Top, frame_columns
@@ -231,7 +230,7 @@ def predict(
       batch_size: examples at a time.
       tta: test-time augmentation, ``"flip"``, ``"flip-vertical"`` or both: mirror images are predicted, too, and the
         answers combined (`Task.combine`: of classes the mean probabilities). For what looks the same in a mirror.
-      execution: whether they are read batch by batch, and by how many processes.
+      execution: whether they are read batch by batch, by how many processes, and which devices are used.
 
     Raises:
       InputError: if the examples are of another kind or shape than the network takes, what it says of some is not
@@ -251,9 +250,9 @@ def predict(
         raise InputError(f"{source.name} holds no examples")
     source = preprocessing.align(arrange_columns(source, card))
     if needs_tiles(preprocessing, source):
-        kept = predict_tiled(checkpoint, source, batch_size)
+        kept = predict_tiled(checkpoint, source, batch_size, execution.layout)
     else:
-        executor = over_data()
+        executor = execution.layout.executor()
         program = executor.forward(over_views(checkpoint, checkpoint.prediction(_with_finite), views))
         variables = executor.place_variables(checkpoint.variables)  # there once
         feed = stored_batches(source, preprocessing, batch_size, execution)

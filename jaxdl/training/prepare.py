@@ -105,7 +105,7 @@ def prepare(
         x = kept(
             execution.store,
             lambda: (fingerprint(prefix), key_of(model), stage, *given(), _bytes_of(constants)),
-            lambda: compute_features(model, prefix, stage, read(), preprocessing, constants),
+            lambda: compute_features(model, prefix, stage, read(), preprocessing, constants, execution.layout),
         )
         streamed = None  # the activations are in memory: the examples are not needed any more
     shared = Shared(
@@ -132,6 +132,7 @@ def prepare(
         adapter=begun.adapter,
         sums=sums,
         kept_targets=init.card.target_constants() if restored and keep_head else None,
+        layout=execution.layout,
     )
 
 

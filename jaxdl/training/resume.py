@@ -15,6 +15,7 @@ from jaxdl.weights.files import LOCK, check_free, read_json, write_text, written
 from jaxdl.weights.hints import RUN
 
 STATE, MADE = "state", ".made"
+DRAWS = "draws"  # of the settings: by what random numbers are drawn, where that is not once for a batch
 FORMAT = 1
 SAVE_EVERY = 60.0  # seconds: a save costs far less, and a minute's work is soon done again
 
@@ -102,6 +103,7 @@ class RunFolder:
             self.known |= {**self.about, "settings": settings, "environment": environment}
             self._write(finished=False)
             return
+        _without_parallel(self.known, settings)
         others = "name another --out, or start again with --restart, which first moves the old one aside"
         before, now = self.known.get("kind"), self.about.get("kind")
         if before and now and before != now:
@@ -232,6 +234,16 @@ def set_aside(path: str | Path) -> Path | None:
 def _read_run(path: Path) -> dict[str, Any] | None:
     file = path / RUN
     return read_json(file, Begun, RESTART, newest=FORMAT) if file.is_file() else None
+
+
+def _without_parallel(known: dict[str, Any], settings: Mapping[str, Any]) -> None:
+    """Of the ``run.json`` of an earlier release, whose plan said how a batch is divided over devices.
+
+    That counts only where each device drew random numbers for itself, which it did not say.
+    """
+    then = known["settings"].get("plan", {})
+    if isinstance(then, dict) and then.pop("parallel", "jit") == "pmap":
+        known["settings"][DRAWS] = settings.get(DRAWS, "by each device")
 
 
 def _differences(then: Any, now: Any, name: str = "") -> Iterator[str]:

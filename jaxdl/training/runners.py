@@ -6,9 +6,12 @@ from itertools import pairwise
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.identity import remembered
+from jaxdl.models.initialise import batch_of, variable_shapes
+from jaxdl.models.staged import Staged
 from jaxdl.parallel.executor import Executor
 from jaxdl.parallel.program import Program, equations_of
 from jaxdl.training.step import Batch, Recipe, Shared, State, make_predict, make_step
@@ -101,6 +104,17 @@ def prefers_scan(forward: Callable, *shapes: Any) -> bool:
         return True
     equations = equations_of(jax.make_jaxpr(forward)(*shapes).jaxpr)
     return all(equation.primitive.name != "conv_general_dilated" for equation in equations)
+
+
+def draws_at_random(model: Staged, spec: Any) -> bool:
+    """Whether a model that is trained on examples of `spec` draws random numbers, as for dropout."""
+
+    def forward(variables: Any, x: Any, key: jax.Array) -> Any:
+        mask = jnp.ones(len(jax.tree.leaves(x)[0]), bool)
+        return model.apply(variables, x, train=True, mask=mask, rngs={"dropout": key}, mutable=["batch_stats"])[0]
+
+    program = jax.make_jaxpr(forward)(variable_shapes(model, spec), batch_of(spec), jax.random.key(0))
+    return any(equation.primitive.name == "random_bits" for equation in equations_of(program.jaxpr))
 
 
 @remembered(maxsize=32)

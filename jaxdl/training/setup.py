@@ -20,6 +20,7 @@ from jaxdl.models import image_size_of
 from jaxdl.models.initialise import batch_of, init_head, init_variables
 from jaxdl.models.staged import Staged
 from jaxdl.models.variables import Variables, join_variables
+from jaxdl.parallel.layout import Layout
 from jaxdl.tasks import Task
 from jaxdl.training.labels import Label, NewAdapter, divide
 from jaxdl.training.optim import Updates, learning_rate
@@ -101,6 +102,7 @@ class Setup:
       kept_targets: what the kept head knows of its targets; None to fit it to the training part.
       numbers: of each fold in place of the plan's, as values of the program; None for those of the plan.
       rate: the learning rate as a function of the step, instead of the plan's.
+      layout: which devices it runs on.
     """
 
     model: Staged
@@ -123,6 +125,7 @@ class Setup:
     kept_targets: Constants | None
     numbers: Mapping[int, TracedHyperparameters] | None = None
     rate: optax.Schedule | None = None
+    layout: Layout = Layout()  # noqa: RUF009
 
     @property
     def targets(self) -> Any:

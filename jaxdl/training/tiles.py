@@ -12,7 +12,7 @@ from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing
 from jaxdl.data.preprocessing.image import in_channels
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
-from jaxdl.parallel.executor import over_data
+from jaxdl.parallel.layout import Layout
 from jaxdl.training.finite import check_outputs
 from jaxdl.weights.checkpoint import Checkpoint
 
@@ -28,7 +28,12 @@ def needs_tiles(preprocessing: Preprocessing, source: Source) -> bool:
     return {shape[:2] for shape in source.shapes()} != {preprocessing.input_shape[:2]}
 
 
-def predict_tiled(checkpoint: Checkpoint, source: Source, batch_size: int) -> Any:
+def predict_tiled(
+    checkpoint: Checkpoint,
+    source: Source,
+    batch_size: int,
+    layout: Layout = Layout(),  # noqa: B008
+) -> Any:
     """What the task keeps of every image, each in its own size: arrays ``[n, …]`` where all have one, else lists.
 
     Probabilities are averaged where tiles overlap, with weights that fall linearly from a tile's middle to its border.
@@ -36,7 +41,7 @@ def predict_tiled(checkpoint: Checkpoint, source: Source, batch_size: int) -> An
     Raises:
       InputError: if an image has another number of channels, or the network's outputs are no maps, or not finite.
     """
-    card, executor = checkpoint.card, over_data()
+    card, executor = checkpoint.card, layout.executor()
     height, width, channels = card.preprocessing.input_shape
     probabilities = executor.forward(checkpoint.prediction(_probabilities))
     batch_size = max(1, min(batch_size, PIXELS // (height * width)))

@@ -16,7 +16,7 @@ from jaxdl.data.source import Source, arrange_columns, check_source, describe_co
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
 from jaxdl.models.staged import Staged
-from jaxdl.parallel.executor import Executor, over_data
+from jaxdl.parallel.executor import Executor
 from jaxdl.shown import Shown
 from jaxdl.tasks import Metrics, Task, choose_task
 from jaxdl.training.display import watched
@@ -26,8 +26,8 @@ from jaxdl.training.loop import Fitted, Record, Selection, Training, fit
 from jaxdl.training.plan import Plan
 from jaxdl.training.prepare import prepare
 from jaxdl.training.progress import Diverged, pick_up
-from jaxdl.training.resume import Saves
-from jaxdl.training.runners import Runner, make_runner
+from jaxdl.training.resume import DRAWS, Saves
+from jaxdl.training.runners import Runner, draws_at_random, make_runner
 from jaxdl.training.setup import Init, Setup, choose_preprocessing
 from jaxdl.training.step import State
 from jaxdl.training.traced_hyperparameters import traced_hyperparameters
@@ -119,7 +119,7 @@ def train(
     work = execution.work
     if work:
         call = {"call": "finetune", "head": head, "image_size": execution.image_size}
-        work.claim(call | describe_run(init, both, plan, asked) | {"held_out": len(held_out)}, environment())
+        work.claim(call | describe_run(init, both, plan, asked, execution) | {"held_out": len(held_out)}, environment())
     preprocessing = choose_preprocessing(init, source, execution.image_size)  # not by the validation part
     setup = prepare(
         init,
@@ -148,7 +148,7 @@ def train(
     saves = work.part("training") if work else None
     execution.expect(setup.steps * plan.epochs)
     runs = [setup.run(0)]
-    begin, runner_of = setup.states(runs), cache(partial(runner_on, executor_of_one(setup), setup))
+    begin, runner_of = setup.states(runs), cache(partial(runner_on, setup.layout.executor(), setup))
     with contextlib.closing(make_feeds(setup, runs, [held_out] if len(held_out) else None)) as feeds:
         selection = inner_selection(setup, feeds, [0])
         if selection is None and len(held_out):
@@ -206,11 +206,6 @@ def runner_on(executor: Executor, setup: Setup, held: int | None = None) -> Runn
     return make_runner(executor, setup.recipe(held), setup.scan)
 
 
-def executor_of_one(setup: Setup) -> Executor:
-    """Of one training, which divides its batches over the devices."""
-    return over_data(pmap=setup.plan.parallel == "pmap")
-
-
 def held_in(setup: Setup, epoch: int) -> int:
     """Number of frozen stages in an epoch, or after the last one."""
     return setup.held[min(epoch, len(setup.held) - 1)]
@@ -235,7 +230,7 @@ def loss_on(setup: Setup, parts: Sequence[np.ndarray]) -> Callable[[Record], np.
     return loss
 
 
-def describe_run(init: Init, source: Source, plan: Plan, task: Task) -> dict[str, Any]:
+def describe_run(init: Init, source: Source, plan: Plan, task: Task, execution: Execution) -> dict[str, Any]:
     """What the numbers of a run depend on, as plain values."""
     restored = isinstance(init, Checkpoint)
     name, arguments = describe(init.model if restored else init)
@@ -246,7 +241,20 @@ def describe_run(init: Init, source: Source, plan: Plan, task: Task) -> dict[str
         # by what the best epoch is chosen depends on whether the metric was asked for
         "task": {**task.plain(), "metric": task.metric, "chooses_by": task.chooses_by.name},
         "plan": plan.as_dict(),
+        **_drawn_by_device(init, source, plan, execution),
     }
+
+
+def _drawn_by_device(init: Init, source: Source, plan: Plan, execution: Execution) -> dict[str, str]:
+    """Under pmap every device draws for its own examples: what is drawn depends on their number. Else nothing."""
+    layout = execution.layout
+    if layout.parallel != "pmap":
+        return {}
+    spec = choose_preprocessing(init, source, execution.image_size).spec()
+    model = (init.model if isinstance(init, Checkpoint) else init).check(spec)
+    if not (plan.augment or draws_at_random(model, spec)):
+        return {}
+    return {DRAWS: f"by each of {len(layout.chosen())} devices"}
 
 
 def _keeps_head(init: Init, task: Task, source: Source, head: str) -> bool:

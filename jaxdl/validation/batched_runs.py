@@ -116,7 +116,7 @@ class BatchedRuns:
     def _chunk(self, count: int) -> int:
         """Runs side by side: in as few turns as fit, about as many in each."""
         turns = -(-count // self.width)
-        return len(pad_runs(range(-(-count // turns)), self.strategy))
+        return len(pad_runs(range(-(-count // turns)), self.strategy, self.setup.layout))
 
     def _part(
         self, name: str, runs: list[BatchedRun], full: list[BatchedRun], epochs: int, resumable: bool

@@ -187,7 +187,7 @@ def _settings(asked: Folds, source: Source, chosen: Sequence[int], execution: Ex
     settings = {
         "call": "cross_validate",
         "image_size": execution.image_size,
-        **describe_run(asked.init, source, asked.plan, asked.task),
+        **describe_run(asked.init, source, asked.plan, asked.task, execution),
         "folds": list(chosen),
         "fold_strategy": execution.fold_strategy,
         "split": known,

@@ -19,7 +19,8 @@ from jaxdl.models import describe
 from jaxdl.models.initialise import batch_of
 from jaxdl.models.staged import Staged
 from jaxdl.models.variables import Variables, walk_shapes
-from jaxdl.parallel.executor import over_data
+from jaxdl.parallel.executor import Executor
+from jaxdl.parallel.layout import Layout
 from jaxdl.shown import Shown
 from jaxdl.tasks import Task
 from jaxdl.training.execution import Execution
@@ -141,7 +142,7 @@ class EnsembleCheckpoint(Shown):
           source: as `training.predict.predict` takes it. With labels the predictions have scores, unless a member was
             trained on an example: then asking for a score raises InputError.
           batch_size: see `training.predict.predict`, as `execution`.
-          execution: whether the examples are read batch by batch.
+          execution: whether the examples are read batch by batch, and which devices are used.
 
         Returns:
           Predictions; of classes the logits are the logarithms of the mean probabilities.
@@ -220,11 +221,12 @@ class EnsembleCheckpoint(Shown):
         source = arrange_columns(source, self.cards[0])
         preprocessing = self.cards[0].preprocessing
         if needs_tiles(preprocessing, source):
-            return self._average_tiled(source, weights, batch_size), None
+            return self._average_tiled(source, weights, batch_size, execution.layout), None
         constants = [(card.preprocessing.constants, card.target_constants()) for card in self.cards]
         constants = jax.tree.map(lambda *each: np.stack(each), *constants)
-        apply = _apply_members(self.model, preprocessing, self.task, (self.variables, *constants))
-        combine = over_data().forward(lambda _, both: self.task.combine(*both), rows_in=1)
+        executor = execution.layout.executor()
+        apply = _apply_members(executor, self.model, preprocessing, self.task, (self.variables, *constants))
+        combine = executor.forward(lambda _, both: self.task.combine(*both), rows_in=1)
         made, each, finite, done = [], [], [], 0
         for x in stored_batches(source, preprocessing, batch_size, execution):
             rows = len(jax.tree.leaves(x)[0])
@@ -241,13 +243,13 @@ class EnsembleCheckpoint(Shown):
         kept = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(source)], *made)
         return kept, jax.tree.map(lambda *parts: np.concatenate(parts, 1)[:, : len(source)], *each) if each else None
 
-    def _average_tiled(self, source: Source, weights: np.ndarray, batch_size: int) -> Any:
+    def _average_tiled(self, source: Source, weights: np.ndarray, batch_size: int, layout: Layout) -> Any:
         """The same of images that each member predicts tile by tile."""
         members = [
             Checkpoint(self.model, jax.tree.map(lambda leaf, i=i: leaf[i], self.variables), card)
             for i, card in enumerate(self.cards)
         ]
-        kept, made = [predict_tiled(member, source, batch_size) for member in members], []
+        kept, made = [predict_tiled(member, source, batch_size, layout) for member in members], []
         for i in range(len(source)):
             each = [jax.tree.map(lambda leaf, i=i: leaf[i], one, is_leaf=_is_rows) for one in kept]
             stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves)[:, None], *each)
@@ -262,7 +264,7 @@ def _is_rows(value: Any) -> bool:
 
 
 def _apply_members(
-    model: Staged, preprocessing: Preprocessing, task: Task, members: tuple[Variables, Any, Any]
+    executor: Executor, model: Staged, preprocessing: Preprocessing, task: Task, members: tuple[Variables, Any, Any]
 ) -> Callable[[Any], Any]:
     """``x -> (kept[members, batch, …], finite[members, batch])``.
 
@@ -278,7 +280,6 @@ def _apply_members(
         kept = task.predict(outputs, targets)
         return kept, finite_rows((outputs, kept))
 
-    executor = over_data()
     members = executor.place_variables(members)  # to the devices once
     if prefers_scan(model.apply, jax.tree.map(lambda a: a[0], members[0]), batch_of(preprocessing.spec())):
         return partial(executor.forward(jax.vmap(one, (0, None)), rows_out=1), members)

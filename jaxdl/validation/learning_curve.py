@@ -188,7 +188,7 @@ def learning_curve(
     in_all = sum(p.epochs * _steps(p, part) * len(whole) for p, part in zip(plans, parts, strict=True))
     if execution.work:
         settings = {"call": "learning_curve", "image_size": execution.image_size}
-        settings |= describe_run(init, source, plan, question)
+        settings |= describe_run(init, source, plan, question, execution)
         settings |= {"sizes": list(wanted), "budget": budget, "split": whole.sha256}
         settings |= {"fold_strategy": execution.fold_strategy} | ({"allow": list(allow)} if allow else {})
         execution.work.claim(settings, environment())

@@ -9,15 +9,15 @@ import numpy as np
 from jax.extend.core import jaxprs_in_params
 
 from jaxdl.errors import InputError, check_choice
-from jaxdl.parallel.devices import local_devices
-from jaxdl.parallel.executor import Executor, on_one_device, over_folds
+from jaxdl.parallel.executor import Executor, on_one_device
+from jaxdl.parallel.layout import Layout
 from jaxdl.parallel.program import equations_of
 from jaxdl.training.feeds import epoch_batches
 from jaxdl.training.runners import Runner
 from jaxdl.training.setup import Setup
 from jaxdl.training.step import State
 from jaxdl.training.traced_hyperparameters import BatchedRun
-from jaxdl.training.transfer import executor_of_one, runner_on
+from jaxdl.training.transfer import runner_on
 
 FoldStrategy = Literal["auto", "loop", "vmap", "shard"]
 STRATEGIES = get_args(FoldStrategy)
@@ -25,37 +25,51 @@ TRIAL_SECONDS, TRIAL_ROUNDS, TRIAL_STEPS = 2.0, 15, 4
 TRIAL_SHARE = 0.1  # of the time that the folds themselves will take, at most
 
 
-def pad_runs(runs: Sequence[Any], strategy: str) -> list[Any]:
+def pad_runs(runs: Sequence[Any], strategy: str, layout: Layout) -> list[Any]:
     """Under ``shard`` more runs than devices come in equal numbers: some are trained twice and counted once."""
-    short = -len(runs) % min(len(runs), len(local_devices())) if strategy == "shard" else 0
+    short = -len(runs) % layout.parts(len(runs)) if strategy == "shard" else 0
     return [*runs, *(runs[i % len(runs)] for i in range(short))]
 
 
 def executor_of(setup: Setup, strategy: str, runs: int) -> Executor:
     """Where `runs` trainings run side by side: one of them under ``loop``, all on one device under ``vmap``.
 
-    Under ``shard`` they are laid over the devices, see `over_folds`. Several devices share the batches of one training
-    only where its step draws nothing at random: each device would draw for its own rows, and the result depend on how
-    many there are.
+    Under ``shard`` they are laid over the devices, see `Layout.executor_of_runs`. Several devices share the batches of
+    one training only where its step draws nothing at random: each device would draw for its own rows, and the result
+    depend on how many there are.
     """
     if strategy == "loop":
-        return executor_of_one(setup)
+        return setup.layout.executor()
     if strategy == "vmap":
         return on_one_device()
-    return over_folds(runs, divide=runs < len(local_devices()) and not draws(setup))
+    return setup.layout.executor_of_runs(runs, divide=runs < len(setup.layout.chosen()) and not draws(setup))
 
 
 def check_strategy(setup: Setup, strategy: str) -> None:
     """Raises InputError for a strategy that there is not, or by which the folds of `setup` cannot be run."""
     check_choice("fold strategy", strategy, STRATEGIES)
-    if strategy not in ("vmap", "shard"):
-        return
-    if setup.plan.parallel == "pmap":
-        raise InputError(f"parallel='pmap' divides the batches of one fold at a time; '{strategy}' runs folds at once")
-    if setup.streamed:
+    layout = setup.layout
+    if layout.at_once and strategy in ("loop", "vmap"):
         raise InputError(
-            f"streamed examples serve one fold at a time ({setup.streamed}); '{strategy}' runs folds at once: use "
-            "'loop' or 'auto'"
+            f"{layout.said} lays folds over the devices, which fold_strategy='{strategy}' does not: use 'shard' or "
+            "'auto'"
+        )
+    if layout.at_once is False and strategy in ("vmap", "shard"):
+        raise InputError(
+            f"{layout.said} divides the batches of one fold at a time; '{strategy}' runs folds at once: use 'loop' or "
+            "'auto'"
+        )
+    if setup.streamed and (layout.at_once or strategy in ("vmap", "shard")):
+        asked = layout.said if layout.at_once else f"'{strategy}'"
+        raise InputError(
+            f"streamed examples serve one fold at a time ({setup.streamed}); {asked} runs folds at once: use 'loop' or "
+            "'auto' (and leave --parallel and --mesh out)"
+        )
+    if layout.at_once and layout.divides_runs and draws(setup):
+        raise InputError(
+            f"{layout.said} has several devices share the batches of a fold, but this step draws at random (dropout, "
+            "augmentation): each device would draw for its own examples, and the result depend on their number. "
+            "Leave data out of the mesh, or take parallel='folds' without a mesh"
         )
 
 
@@ -74,11 +88,13 @@ def choose_strategy(
     Returns:
       The choice with its reason, and the runners that were compiled for a trial.
     """
-    devices = len(local_devices())
+    layout, devices = setup.layout, len(setup.layout.chosen())
+    if layout.at_once:
+        return {"name": "shard", "reason": f"{layout.said} was asked for"}, {}
     if len(runs) == 1:
         return {"name": "loop", "reason": "there is one fold"}, {}
-    if setup.plan.parallel == "pmap":
-        return {"name": "loop", "reason": "pmap divides the batches of one fold at a time"}, {}
+    if layout.at_once is False:
+        return {"name": "loop", "reason": f"{layout.said} divides the batches of one fold at a time"}, {}
     if setup.streamed:
         return {"name": "loop", "reason": f"the examples are streamed, fold by fold ({setup.streamed})"}, {}
     if not setup.scan and devices == 1:
@@ -126,7 +142,7 @@ class Trial:
 
     def __init__(self, setup: Setup, runs: Sequence[BatchedRun], name: str):
         self.repeat = len(runs) if name == "loop" else 1
-        chosen = runs[:1] if name == "loop" else pad_runs(runs, name)
+        chosen = runs[:1] if name == "loop" else pad_runs(runs, name, setup.layout)
         self.runner = runner_on(executor_of(setup, name, len(chosen)), setup)
         batches = epoch_batches(setup, chosen, 0)
         if not setup.scan:
@@ -168,7 +184,7 @@ def choose_batching(
     check_strategy(setup, strategy)
     if strategy == "loop":
         return {"name": "loop", "reason": "asked for", "width": 1}, {}
-    one_by_one = setup.streamed or setup.plan.parallel == "pmap"  # then `choose_strategy` says so
+    one_by_one = setup.streamed or setup.layout.at_once is False  # then `choose_strategy` says so
     width = len(runs) if one_by_one else max(1, min(len(runs), memory // run_bytes(setup, runs[0])))
     if strategy != "auto":
         return {"name": strategy, "reason": "asked for", "width": width}, {}

@@ -192,7 +192,7 @@ def variance(
     split = _divide(source, question, splitter, splits, plan.seed)
     if execution.work:
         settings = {"call": "variance", "image_size": execution.image_size}
-        settings |= describe_run(init, source, plan, question)
+        settings |= describe_run(init, source, plan, question, execution)
         settings |= {"seeds": seeds, "configurations": [one.as_dict()["values"] for one in made]}
         settings |= {"split": split.sha256, "fold_strategy": execution.fold_strategy, "memory": execution.memory}
         execution.work.claim(settings | ({"allow": list(allow)} if allow else {}), environment())

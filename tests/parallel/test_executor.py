@@ -15,7 +15,8 @@ from jax.sharding import PartitionSpec as P
 import jaxdl
 from jaxdl import data
 from jaxdl.errors import InputError
-from jaxdl.parallel.executor import Executor, on_one_device, over_folds
+from jaxdl.parallel.executor import Executor, on_one_device
+from jaxdl.parallel.layout import Layout
 from jaxdl.parallel.program import over_runs, pad
 from jaxdl.parallel.rules import path_of, spec_of
 from jaxdl.training import runners
@@ -61,7 +62,7 @@ def test_equal_executors_share_what_is_cached_for_them():
 
 def test_fewer_runs_than_devices_share_them(monkeypatch):
     monkeypatch.setattr("jax.local_devices", lambda: list(range(8)))
-    laid = {runs: over_folds(runs) for runs in (1, 2, 3, 4, 5, 8, 24)}
+    laid = {runs: Layout().executor_of_runs(runs) for runs in (1, 2, 3, 4, 5, 8, 24)}
     assert {runs: (e.fold, e.data) for runs, e in laid.items()} == {
         1: (1, 8),
         2: (2, 4),
@@ -72,7 +73,8 @@ def test_fewer_runs_than_devices_share_them(monkeypatch):
         24: (8, 1),
     }
     assert [e.axis_name for e in laid.values()] == [None, "data", "data", "data", None, None, None]
-    assert (over_folds(4, divide=False).fold, over_folds(4, divide=False).data) == (4, 1)
+    alone = Layout().executor_of_runs(4, divide=False)
+    assert (alone.fold, alone.data) == (4, 1)
 
 
 def test_rules():

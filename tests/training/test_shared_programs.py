@@ -43,7 +43,6 @@ OTHERS = {
     "clip_norm": 1.0,
     "label_smoothing": 0.1,
     "precision": "bfloat16",
-    "parallel": "pmap",
     "accumulate": 2,
     "augment": ("crop",),
     "ema": 0.9,
@@ -53,7 +52,7 @@ OTHERS = {
     "eval_every": 2,
     "seed": 1,
 }
-NEVER = {"learning_rate", "weight_decay", "clip_norm", "seed", "eval_every", "inner_fraction", "parallel"}
+NEVER = {"learning_rate", "weight_decay", "clip_norm", "seed", "eval_every", "inner_fraction"}
 
 
 def setup_of(plan, model=MODEL, task=TASK):

@@ -14,6 +14,7 @@ import jaxdl
 from jaxdl import data
 from jaxdl.errors import InputError
 from jaxdl.models.initialise import init_variables
+from jaxdl.parallel.layout import Layout
 from jaxdl.tasks import choose_task
 from jaxdl.training.prepare import prepare
 from jaxdl.validation import strategy
@@ -208,8 +209,8 @@ def test_mistakes_are_named():
 
 def test_runs_are_padded_to_the_devices(monkeypatch):
     monkeypatch.setattr("jax.local_devices", lambda: [None] * 4)
-    assert pad_runs([0, 1, 2, 3, 4], "shard") == [0, 1, 2, 3, 4, 0, 1, 2]
-    assert pad_runs([0, 1, 2, 3, 4], "vmap") == [0, 1, 2, 3, 4]
+    assert pad_runs([0, 1, 2, 3, 4], "shard", Layout()) == [0, 1, 2, 3, 4, 0, 1, 2]
+    assert pad_runs([0, 1, 2, 3, 4], "vmap", Layout()) == [0, 1, 2, 3, 4]
 
 
 @pytest.mark.slow

@@ -85,7 +85,9 @@ def _flowing(
     frozen, _ = split_variables(variables_for(checkpoint, preprocessing), names[: place + 1])
     parts = stored_batches(source, preprocessing, batch_size, execution)
     frozen = jax.tree.map(jnp.asarray, frozen)
-    made = compute_features(model, frozen, names[place + 1], parts, preprocessing, preprocessing.constants)
+    made = compute_features(
+        model, frozen, names[place + 1], parts, preprocessing, preprocessing.constants, execution.layout
+    )
     leaves = jax.tree.leaves(without_skips(made))
     if len(leaves) != 1:
         raise InputError(

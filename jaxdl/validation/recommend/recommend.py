@@ -230,7 +230,7 @@ def recommend(
         execution = execution.replace(store=DataStore(batch_size=32))
     if execution.work:
         settings = {"call": "recommend", "image_size": execution.image_size, "split": split.sha256}
-        settings |= describe_run(init, source, shared, question) | {"methods": list(recommending.methods)}
+        settings |= describe_run(init, source, shared, question, execution) | {"methods": list(recommending.methods)}
         settings |= {"allow": list(execution.allow)} if execution.allow else {}
         execution.work.claim(settings, environment())
     check_leaks(init, source, split, allow=check_allowed(execution.allow), store=execution.store)

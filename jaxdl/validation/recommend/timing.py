@@ -15,7 +15,7 @@ from jaxdl.training.feeds import make_feeds
 from jaxdl.training.plan import Plan
 from jaxdl.training.prepare import prepare
 from jaxdl.training.setup import Init, choose_preprocessing
-from jaxdl.training.transfer import executor_of_one, runner_on
+from jaxdl.training.transfer import runner_on
 
 TIMED = 3  # calls of the program after the one that compiles it, at most
 ENOUGH = 2.0  # seconds after which no more are timed
@@ -46,7 +46,7 @@ def estimate_seconds(
         execution,
         preprocessing=choose_preprocessing(init, source, execution.image_size),
     )
-    runner, run = runner_on(executor_of_one(setup), setup), setup.run(0)
+    runner, run = runner_on(setup.layout.executor(), setup), setup.run(0)
     state = runner.executor.place_state(jax.tree.map(lambda a: a.copy(), setup.states([run])))
     taken, begin, seconds = 0, 0.0, 0.0
     with contextlib.closing(make_feeds(setup, [run], None)) as feeds:

@@ -144,7 +144,7 @@ def search(
     told |= {"seeds": searching.seeds, "nested": searching.nested}
     if execution.work:
         asked = {"call": "search", "space": spoken, "trials": searching.trials, "eta": searching.eta, "search": told}
-        asked |= _settings(splits, execution) | describe_run(init, source, plan, question)
+        asked |= _settings(splits, execution) | describe_run(init, source, plan, question, execution)
         execution.work.claim(asked, environment())
     groups = group(configurations)
     repeats = range(plan.seed, plan.seed + searching.seeds)

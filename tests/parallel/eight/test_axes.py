@@ -11,7 +11,8 @@ import pytest
 import jaxdl
 from jaxdl import data
 from jaxdl.errors import InputError
-from jaxdl.parallel.executor import Executor, on_one_device, over_data
+from jaxdl.parallel.executor import Executor, on_one_device
+from jaxdl.parallel.layout import Layout
 from jaxdl.tasks import Classification
 from jaxdl.training.execution import Execution
 from jaxdl.training.feeds import epoch_batches
@@ -173,7 +174,7 @@ def test_forward_divides_rows_and_gives_no_padding(rows):
     x = np.random.default_rng(0).normal(size=(rows, 5)).astype(np.float32)
     weight = np.random.default_rng(1).normal(size=(5, 4)).astype(np.float32)
     expected = np.tanh(x @ weight)
-    for executor in (over_data(), WAYS["folds × data"][0], WAYS["pmap"][0], on_one_device()):
+    for executor in (Layout().executor(), WAYS["folds × data"][0], WAYS["pmap"][0], on_one_device()):
         program = executor.forward(lambda w, x: {"made": jax.numpy.tanh(x @ w)})
         np.testing.assert_allclose(program(executor.place_variables(weight), x)["made"], expected, atol=1e-6)
         turned = executor.forward(lambda w, x: jax.numpy.tanh(x.T @ w).T, rows_in=1, rows_out=1)

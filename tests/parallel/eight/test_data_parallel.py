@@ -12,7 +12,8 @@ from jaxdl import data, models
 from jaxdl.models import Entry, create
 from jaxdl.models.layers import Head
 from jaxdl.models.staged import Staged
-from jaxdl.parallel.executor import Executor, on_one_device, over_data
+from jaxdl.parallel.executor import Executor, on_one_device
+from jaxdl.parallel.layout import Layout
 from jaxdl.tasks import Classification
 from jaxdl.training.feeds import epoch_batches, make_feeds
 from jaxdl.training.loop import Training, fit
@@ -186,7 +187,7 @@ def test_dropout_is_the_same_under_jit_and_another_per_device_under_pmap():
     step, alone_step = jax.pmap(setup.make_step("data"), axis_name="data"), jax.jit(setup.make_step())
     state = of_run(setup.states([0]), 0)
     single = Batch(np.zeros(1, np.int32), np.ones(1, np.float32))
-    spread = over_data(pmap=True).place_state((state, single, setup.shared))
+    spread = Layout(parallel="pmap").executor().place_state((state, single, setup.shared))
     losses = np.asarray(step(*spread)[1]["loss"])
     assert np.ptp(losses) == 0  # reduced over devices
     assert abs(losses[0] - float(alone_step(state, single, setup.shared)[1]["loss"])) > 1e-3
@@ -201,7 +202,7 @@ def placed(executor, setup):
 @pytest.mark.parametrize("pmap", [False, True])
 def test_batches_are_really_divided(pmap):
     setup, _ = make_setup("mlp", 64, 64, "sgd")
-    runner, (state, batch, shared) = placed(over_data(pmap=pmap), setup)
+    runner, (state, batch, shared) = placed(Layout(parallel="pmap" if pmap else "data").executor(), setup)
     assert len(state.params["head"]["dense"]["kernel"].sharding.device_set) == 8
     state, _ = runner.step(state, batch, shared)
     assert len(state.params["head"]["dense"]["kernel"].sharding.device_set) == 8
@@ -209,7 +210,7 @@ def test_batches_are_really_divided(pmap):
 
 def test_a_step_over_the_mesh_reduces_gradients_once_compiled():
     setup, _ = make_setup("cnn", 64, 64, "sgd")
-    executor = over_data()
+    executor = Layout().executor()
     runner, (state, batch, shared) = placed(executor, setup)
     whole = shared.replace(x=setup.shared.x, y=setup.shared.y)  # else the rows of the batch are fetched, too
     whole = jax.device_put(whole, jax.sharding.NamedSharding(executor.mesh, jax.sharding.PartitionSpec()))
@@ -220,7 +221,7 @@ def test_a_step_over_the_mesh_reduces_gradients_once_compiled():
 
 def test_no_device_holds_all_of_the_data():
     setup, _ = make_setup("cnn", 50, 25, "sgd")
-    _, (_, _, shared) = placed(over_data(), setup)
+    _, (_, _, shared) = placed(Layout().executor(), setup)
     assert shared.x.dtype == np.uint8
     assert shared.x.shape == (56, 8, 8, 1)  # padded until eight devices divide it
     assert {shard.data.shape[0] for shard in shared.x.addressable_shards} == {7}

@@ -84,7 +84,7 @@ def test_folds_on_devices_do_not_talk():
     split = split_source(source, "kfold", 5, 0, task)
     model = jaxdl.create("cnn", 10, features=(8,), hidden=(16,))
     setup = prepare(model, source, jaxdl.Plan(epochs=1), split.train, task)
-    assert pad_runs(range(5), "shard") == [0, 1, 2, 3, 4]
+    assert pad_runs(range(5), "shard", setup.layout) == [0, 1, 2, 3, 4]
     runner = runner_on(executor_of(setup, "shard", 5), setup)
     runs = [setup.run(fold) for fold in range(5)]
     state, shared = runner.executor.place_state(setup.states(runs)), runner.place_shared(setup.shared)
