@@ -62,7 +62,8 @@ def check_file(path: str | Path) -> None:
 
 
 def _unreadable(path: str | Path, reason: Any) -> InputError:
-    return InputError(f"the image '{printable(path)}' cannot be read ({reason})", "replace or remove it, or leave it out by --skip-broken")
+    remedy = "replace or remove it, or leave it out by --skip-broken"
+    return InputError(f"the image '{printable(path)}' cannot be read ({reason})", remedy)
 
 
 def bytes_of(path: Path) -> bytes:

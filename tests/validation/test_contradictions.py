@@ -12,6 +12,7 @@ import jaxdl
 from jaxdl import data
 from jaxdl.errors import InputError
 from jaxdl.validation.leakage import check_validation, contradictions, drop_contradictions
+from jaxdl.validation.leakage.duplicates import alike_contradictions, find_copies
 
 RNG = np.random.default_rng(0)
 MLP = jaxdl.create("mlp", 2, hidden=(2,))
@@ -44,6 +45,33 @@ def test_an_image_in_two_classes_is_found(tmp_path):
     again, none = drop_contradictions(kept)
     assert again is kept
     assert len(none) == 0
+
+
+def test_images_that_look_the_same_in_two_classes_are_told(tmp_path, monkeypatch):
+    """Stored again at another size and brightness; refused between folds, a caution where both are on one side."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("ants", "bees"):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+    for i in range(12):
+        picture = Image.fromarray(RNG.integers(0, 200, (6, 6, 3), np.uint8)).resize((36, 36), Image.Resampling.BICUBIC)
+        picture.save(tmp_path / "photos" / ("ants", "bees")[i % 2] / f"{i}.png")
+        if i < 2:  # the first in the other class, too, the second twice in its own
+            again = picture.resize((48, 48), Image.Resampling.BICUBIC).point(lambda value: value + 20)
+            again.save(tmp_path / "photos" / "bees" / f"again {i}.png")
+    said = "labels: 2 examples look the same as others but are labelled differently: "
+    said += "photos/ants/0.png (ants) ~ photos/bees/again 0.png (bees)"
+    line = "cross-validate --model mlp --data photos --epochs 1 --folds 2 --fold-strategy loop --image-size 8 --out run"
+    code, _, err = call(f"{line} --splitter leave-one-out")
+    assert code == 2
+    assert err.index(said) < err.index("near-duplicates: 4 examples are tested that look the same")
+    code, out, err = call(f"{line} --group-duplicates")
+    assert code == 0, err
+    assert f"Caution: {said}." in out
+    assert "again 1" not in out
+    assert said in (tmp_path / "run" / "report.html").read_text()
+    (tmp_path / "photos" / "bees" / "again 0.png").unlink()
+    source = data.folder("photos")
+    assert alike_contradictions(source, find_copies(source)).shape == (0, 2)
 
 
 def test_what_contradicts_and_what_does_not():

@@ -14,7 +14,14 @@ from jaxdl.training.features import DataStore, kept
 from jaxdl.training.setup import Init
 from jaxdl.validation.leakage.columns import REMEDIES as COLUMNS
 from jaxdl.validation.leakage.columns import column_leaks, find_suspects
-from jaxdl.validation.leakage.duplicates import LARGEST, Copies, are_telling, contradictions, find_copies
+from jaxdl.validation.leakage.duplicates import (
+    LARGEST,
+    Copies,
+    alike_contradictions,
+    are_telling,
+    contradictions,
+    find_copies,
+)
 from jaxdl.validation.leakage.frames import Frames, frames_tested, measure_frames
 from jaxdl.validation.leakage.near_duplicate_images import holds_pictures
 from jaxdl.weights.checkpoint import Checkpoint
@@ -89,7 +96,8 @@ def check_leaks(
     """Looks for all that would make the folds' scores too good, before anything is trained.
 
     - ``labels``: examples are equal, but their labels differ: one image in two classes. A caution alone where no fold
-      trains on one and tests another, and where duplicates are allowed.
+      trains on one and tests another, and where duplicates are allowed. Of images that look the same, and texts that
+      read the same, it is always a caution.
     - ``groups``: the source has groups, and a fold trains on some of a group and tests others of it.
     - ``times``: the source has times, and a fold tests examples that are older than some that it trains on. (Splitters
       that purge are made for this.)
@@ -216,7 +224,7 @@ def _refuse(source: Source, found: Sequence[Leak], allow: Sequence[str], *, held
     if not refused:
         return list(found)
     names = [leak.name for leak in refused]
-    listed = [leak.said for leak in refused]
+    listed = [leak.said for leak in found if leak.name == "labels" or leak in refused]
     apart = "Remove them, or give a part of your own to measure on"
     of_rows = [name for name in names if name not in COLUMNS]
     remedies = [apart if held_out and name != "labels" else REMEDIES[name] for name in of_rows]
@@ -239,20 +247,31 @@ def _of_labels(source: Source, folds: Folds, copies: Copies, *, caution: bool) -
         )
         said = f"labels: {say_contradictions(source, found)}"
         yield Leak("labels", sum(map(len, found)), said, caution=caution or apart)
+    pairs = alike_contradictions(source, copies)
+    if len(pairs := pairs[np.isin(pairs, used).all(1)]):
+        verb = "look" if source.texts is None else "read"
+        count = np.unique(pairs).size
+        said = f"labels: {count} examples {verb} the same as others but are labelled differently"
+        yield Leak("labels", count, f"{said}: {_sets(source, pairs, '~')}", caution=True)
 
 
 def say_contradictions(source: Source, found: Sequence[np.ndarray]) -> str:
     """How many examples are equal but labelled differently, and which."""
-    targets, names = source.targets(), source.class_names
     count = sum(map(len, found))
+    return f"{count} examples are equal to others but labelled differently: {_sets(source, found, '=')}"
+
+
+def _sets(source: Source, found: Sequence[np.ndarray], sign: str) -> str:
+    """The first of the sets of examples, by name and label."""
+    targets, names = source.targets(), source.class_names
 
     def label(index: int) -> str:
         value = targets[index]
         return f" ({names[value]})" if value.ndim == 0 and value < len(names) else ""
 
-    sets = [" = ".join(f"{_name(source, i)}{label(i)}" for i in one.tolist()) for one in found[:LISTED]]
+    sets = [f" {sign} ".join(f"{_name(source, i)}{label(i)}" for i in one.tolist()) for one in found[:LISTED]]
     more = f", and {len(found) - LISTED} more" if len(found) > LISTED else ""
-    return f"{count} examples are equal to others but labelled differently: {', '.join(sets)}{more}"
+    return ", ".join(sets) + more
 
 
 def _of_groups(source: Source, folds: Folds) -> Iterator[Leak]:

@@ -134,6 +134,27 @@ def contradictions(source: Source, copies: Copies | None = None) -> list[np.ndar
     return [one for one in sets if len(one) > 1 and (targets[one] != targets[one[0]]).any()]
 
 
+def alike_contradictions(source: Source, copies: Copies) -> np.ndarray:
+    """Examples that are alike but labelled differently, ``int64[m, 2]``: a pair for each of `copies.alike`.
+
+    Labels are classes or sets of labels: maps of two pictures that look the same are never quite the same.
+    """
+    targets, none = source.targets(), np.zeros((0, 2), np.int64)
+    if copies.alike is None or not isinstance(targets, np.ndarray) or targets.dtype.kind not in "iub":
+        return none
+    if targets.ndim > 2:
+        return none
+    order = np.argsort(copies.content, kind="stable")
+    ends = [np.searchsorted(copies.content[order], copies.alike, side=side) for side in ("left", "right")]
+    found = []
+    for (first, begin), (last, end) in zip(*ends, strict=True):
+        if first < last and begin < end:  # what says nothing when it is met again has numbers of its own
+            one, others = order[first], order[begin:end]
+            differ = others[(targets[others] != targets[one]).reshape(len(others), -1).any(1)]
+            found += [(one, differ[0])] if len(differ) else []
+    return np.array(found, np.int64).reshape(-1, 2) if found else none
+
+
 def drop_contradictions(source: Source) -> tuple[Source, np.ndarray]:
     """`source` without examples that are equal but labelled differently, and their indices; see `contradictions`.
 
