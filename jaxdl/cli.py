@@ -23,6 +23,7 @@ from jaxdl.commands.demo import demo_command
 from jaxdl.commands.ensemble import ensemble_command
 from jaxdl.commands.export import export_command
 from jaxdl.commands.find_lr import find_lr_command
+from jaxdl.commands.gather import gather_command
 from jaxdl.commands.help import ALL, FIRST, HELP, print_help
 from jaxdl.commands.inspect import inspect_command
 from jaxdl.commands.learning_curve import learning_curve_command
@@ -50,6 +51,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "finetune": finetune_command,
     "split": split_command,
     "cross-validate": cross_validate_command,
+    "gather": gather_command,
     "compare": compare_command,
     "search": search_command,
     "learning-curve": learning_curve_command,

@@ -16,7 +16,7 @@ from jaxdl.tasks.examples import load_examples, load_validation
 from jaxdl.training.resume import RUN
 from jaxdl.training.transfer import hold_out
 from jaxdl.validation.held_out import HELD_OUT
-from jaxdl.validation.result import RESULT, Result, load_result
+from jaxdl.validation.result import PART, RESULT, Result, load_result
 from jaxdl.validation.search.result import SEARCH
 from jaxdl.weights.card import CARD
 from jaxdl.weights.checkpoint import Checkpoint, OwnModels, restore
@@ -103,8 +103,8 @@ def load_run(path: str | Path, source: Source | None = None, models: OwnModels =
     told = read_told(path)
     missing: dict[str, str] = {}
     result, networks = None, {}
-    if (path / RESULT).is_file():
-        result = load_result(path)
+    if (path / RESULT).is_file() or (path / PART).is_file():
+        result = load_result(path)  # which says what to do with a part
         networks = _read_folds(path, missing, models)
     elif (path / CARD).is_file():
         networks = {0: restore(path, models=models)}

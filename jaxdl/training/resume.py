@@ -108,10 +108,10 @@ class RunFolder:
         before, now = self.known.get("kind"), self.about.get("kind")
         if before and now and before != now:
             raise InputError(f"'{self.path}' holds what {before} made, and this is {now}; {others}")
-        if differences := list(_differences(self.known["settings"], settings)):
+        if found := list(differences(self.known["settings"], settings)):
             raise InputError(
                 f"'{self.path}' holds a run with other settings:\n  "
-                + "\n  ".join(differences)
+                + "\n  ".join(found)
                 + f"\nGive the same options to go on with it, {others}"
             )
         if self.known["finished"]:
@@ -119,7 +119,7 @@ class RunFolder:
         if self.about.get("data") not in (None, self.known.get("data")):  # the same examples, named from elsewhere
             self.known["data"] = self.about["data"]
             self._write(finished=False)
-        if changed := list(_differences(self.known["environment"], environment)):
+        if changed := list(differences(self.known["environment"], environment)):
             warnings.warn(
                 "the run goes on in another environment, its last bits may differ: " + "; ".join(changed), stacklevel=3
             )
@@ -246,12 +246,20 @@ def _without_parallel(known: dict[str, Any], settings: Mapping[str, Any]) -> Non
         known["settings"][DRAWS] = settings.get(DRAWS, "by each device")
 
 
-def _differences(then: Any, now: Any, name: str = "") -> Iterator[str]:
+def differences(then: Any, now: Any, name: str = "", words: tuple[str, str] = ("then", "now")) -> Iterator[str]:
+    """Says of each plain value that differs between two of them what it is in both.
+
+    Args:
+      then: nested dicts of plain values.
+      now: the same.
+      name: of both.
+      words: what follows the value of each.
+    """
     if isinstance(then, dict) and isinstance(now, dict):
         same = then.get("sha256") is not None and then.get("sha256") == now.get("sha256")
         for key in sorted(then.keys() | now.keys()):
             if same and key == "name":
                 continue  # the same examples: how their folder was written says nothing
-            yield from _differences(then.get(key), now.get(key), f"{name}.{key}" if name else key)
+            yield from differences(then.get(key), now.get(key), f"{name}.{key}" if name else key, words)
     elif then != now:
-        yield f"{name}: {then} then, {now} now"
+        yield f"{name}: {then} {words[0]}, {now} {words[1]}"

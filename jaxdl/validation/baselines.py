@@ -39,10 +39,17 @@ class Trees:
     skipped: str = ""
 
 
-def grow_trees(source: Source, task: Task, train: Sequence[np.ndarray], test: Sequence[np.ndarray]) -> Trees:
+def grow_trees(
+    source: Source,
+    task: Task,
+    train: Sequence[np.ndarray],
+    test: Sequence[np.ndarray],
+    only: Sequence[int] | None = None,
+) -> Trees:
     """Trees for each fold, fitted to the rows `train` and asked about the rows `test`: see `tasks.Task.boosted`.
 
-    They are left out where the examples are no table of numbers, or the work would take longer than some seconds.
+    They are left out where the examples are no table of numbers, or the work of all folds would take longer than some
+    seconds; of `only` some folds also then, so that the parts of a cross-validation have them all or none.
     """
     begin = time.perf_counter()
     if not _is_table(source):
@@ -61,7 +68,8 @@ def grow_trees(source: Source, task: Task, train: Sequence[np.ndarray], test: Se
     x, targets = _rows(source), source.targets()
     made = []
     with threadpool_limits(1, user_api="openmp"):  # threads that wait for each other are slow on a machine that is busy
-        for learned, asked in zip(train, test, strict=True):
+        for fold in range(len(train)) if only is None else only:
+            learned, asked = train[fold], test[fold]
             kept = task.boosted(x[learned], jax.tree.map(lambda array, rows=learned: array[rows], targets), x[asked])
             if kept is None:
                 return Trees(skipped=f"there are none for {task.name}")
@@ -90,10 +98,20 @@ def with_baselines(result: Result, targets: Any, train: Sequence[np.ndarray], tr
       train: indices of the training part of each fold of the result.
       trees: of the same folds.
     """
+    return beside_baselines(result, constant_answers(result, targets, train), trees)
+
+
+def constant_answers(result: Result, targets: Any, train: Sequence[np.ndarray]) -> list[Any]:
+    """Of each fold, what the model that knows nothing but the targets `train` says of the rows it tests."""
+    return _guesses(result.asked, targets, train, [row["test"] for row in result.folds])
+
+
+def beside_baselines(result: Result, answers: Sequence[Any], trees: Trees) -> Result:
+    """`with_baselines`, of what both models said of each fold's rows."""
     held, ends = result.out_of_fold, np.cumsum([row["test"] for row in result.folds])[:-1]
     truth = [_take(held.target, rows) for rows in np.split(np.arange(len(held.index)), ends)]
-    asked = Held(result.asked, [_take(targets, part) for part in train], truth, np.split(held.index, ends))
-    constant = asked.scored(asked.guesses())
+    asked = Held(result.asked, [row["train"] for row in result.folds], truth, np.split(held.index, ends))
+    constant = asked.scored(answers)
     names = dict.fromkeys((result.metric, result.asked.LOSS))
     pooled = {name: constant[name].pooled_score for name in names if name in constant}
     return dataclasses.replace(result, baseline=pooled, baselines=asked.told(constant, trees))
@@ -104,9 +122,14 @@ def tell_baselines(
 ) -> Sequence[BaselineTold]:
     """What both models score on the rows `test` of each division, fitted to its rows `train`."""
     targets = source.targets()
-    learned, truth = ([_take(targets, rows) for rows in parts] for parts in (train, test))
-    asked = Held(task, learned, truth, test)
-    return asked.told(asked.scored(asked.guesses()), grow_trees(source, task, train, test))
+    asked = Held(task, list(map(len, train)), [_take(targets, rows) for rows in test], test)
+    guesses = _guesses(task, targets, train, list(map(len, test)))
+    return asked.told(asked.scored(guesses), grow_trees(source, task, train, test))
+
+
+def _guesses(task: Task, targets: Any, train: Sequence[np.ndarray], test: Sequence[int]) -> list[Any]:
+    """What the task's own baseline says of as many rows as `test` says for each fold."""
+    return [task.baseline(_take(targets, rows), count) for rows, count in zip(train, test, strict=True)]
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -115,27 +138,22 @@ class Held:
 
     Attributes:
       task: what is asked.
-      learned: targets of the training part of each fold.
+      train: number of examples in the training part of each fold.
       truth: targets of the test part of each fold.
       index: examples of the test part of each fold.
     """
 
     task: Task
-    learned: Sequence[Any]
+    train: Sequence[int]
     truth: Sequence[Any]
     index: Sequence[np.ndarray]
-
-    def guesses(self) -> list[Any]:
-        """What the task's own baseline says of each test part."""
-        pairs = zip(self.learned, self.index, strict=True)
-        return [self.task.baseline(targets, len(rows)) for targets, rows in pairs]
 
     def scored(self, kept: Sequence[Any]) -> dict[str, Sample]:
         """By the name of each metric that it allows, what was said of the test parts: `kept`, as of `Task.predict`."""
         record = self.task.host_record(
             *(jax.tree.map(lambda *one: np.concatenate(one), *a) for a in (kept, self.truth))
         )
-        train = np.array([len(jax.tree.leaves(targets)[0]) for targets in self.learned], np.float64)
+        train = np.array(self.train, np.float64)
         test = np.array([len(rows) for rows in self.index])
         rows, fold = np.concatenate(self.index), np.repeat(np.arange(len(test)), test)
         asked = {name: self.task.find_metric(name) for name in (self.task.metric, *type(self.task).METRICS)}

@@ -3,7 +3,7 @@
 import dataclasses
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import jax
 import numpy as np
@@ -34,6 +34,9 @@ from jaxdl.validation.statistics.summary import summarised
 from jaxdl.validation.strategy import STRATEGIES, check_strategy, choose_strategy
 from jaxdl.validation.told import StrategyTold
 from jaxdl.weights.checkpoint import Checkpoint, environment
+
+if TYPE_CHECKING:
+    from jaxdl.validation.parts import Share
 
 
 @check_arguments
@@ -97,6 +100,8 @@ class Folds:
       task: what is asked.
       split: the folds.
       only: numbers of those to train; None for all. They come out as they do among all.
+      part: which part of the folds is trained here, the others elsewhere; see `parts`. Unlike with `only`, what is
+        checked is checked of all folds, so that it is refused wherever the whole would be.
       numbers: of each fold, in place of the plan's; for `validation.search`, where each fold chooses its own.
     """
 
@@ -107,6 +112,7 @@ class Folds:
     split: Split
     interval: Method | tuple[str, int] = "auto"
     only: Sequence[int] | None = None
+    part: "Share | None" = None
     numbers: Mapping[int, TracedHyperparameters] | None = None
 
 
@@ -115,7 +121,8 @@ def run_folds(asked: Folds, execution: Execution) -> Result:
     begin, source, split = time.perf_counter(), asked.source, asked.split
     method, repeats = asked.interval if isinstance(asked.interval, tuple) else (asked.interval, NESTED_REPEATS)
     check_choice("interval", method, METHODS)
-    count = len(_chosen(asked))
+    chosen = chosen_folds(asked)
+    count = len(chosen)
     if method == "nested":
         check_nested(source, split, count, repeats, asked.task.score)
         if execution.store is None:
@@ -126,7 +133,7 @@ def run_folds(asked: Folds, execution: Execution) -> Result:
     train, test = ([part[row["fold"]] for row in result.folds] for part in (split.train, split.test))
     trees = kept(
         execution.store,
-        lambda: ("trees", source.fingerprint(), source.columns, str(asked.task.plain()), split.sha256, *_chosen(asked)),
+        lambda: ("trees", source.fingerprint(), source.columns, str(asked.task.plain()), split.sha256, *chosen),
         lambda: grow_trees(source, result.asked, train, test),
     )
     result = with_baselines(result, source.targets(), train, trees)
@@ -150,13 +157,14 @@ def train_folds(asked: Folds, execution: Execution) -> Result:
     check_choice("fold strategy", execution.fold_strategy, STRATEGIES)
     allow = check_allowed(execution.allow)
     source = arrange_columns(asked.source, init.card) if isinstance(init, Checkpoint) else asked.source
-    chosen = _chosen(asked)
-    for fold in chosen:
+    chosen = chosen_folds(asked)
+    checked = chosen if asked.part is None else range(len(split))
+    for fold in checked:
         asked.task.check_test(len(split.test[fold]), "cross-validation")
-    asked.task.check_parts(source.targets(), [split.train[fold] for fold in chosen], "cross-validation")
+    asked.task.check_parts(source.targets(), [split.train[fold] for fold in checked], "cross-validation")
     if execution.work:
-        execution.work.claim(_settings(asked, source, chosen, execution), environment())
-    leaks = check_leaks(init, source, split, allow=allow, folds=chosen, store=execution.store, task=asked.task)
+        execution.work.claim(settings_of(asked, source, execution), environment())
+    leaks = check_leaks(init, source, split, allow=allow, folds=checked, store=execution.store, task=asked.task)
     setup = prepare(
         init,
         source,
@@ -173,28 +181,32 @@ def train_folds(asked: Folds, execution: Execution) -> Result:
     return dataclasses.replace(result, leaks=[leak.as_dict() for leak in leaks], seconds=time.perf_counter() - begin)
 
 
-def _chosen(asked: Folds) -> list[int]:
+def chosen_folds(asked: Folds) -> list[int]:
+    """Numbers of the folds to train, in their order. Raises InputError for what are no folds."""
     count = len(asked.split)
+    if asked.part is not None:
+        return asked.part.folds(count)
     chosen = list(range(count)) if asked.only is None else [int(k) for k in asked.only]
     if not chosen or len(set(chosen)) < len(chosen) or not set(chosen) <= set(range(count)):
         raise InputError(f"the folds to train are {chosen}; expected different numbers from 0 to {count - 1}")
     return chosen
 
 
-def _settings(asked: Folds, source: Source, chosen: Sequence[int], execution: Execution) -> dict[str, Any]:
+def settings_of(asked: Folds, source: Source, execution: Execution) -> dict[str, Any]:
     """What the numbers of the run depend on, as plain values."""
     known = {key: value for key, value in asked.split.as_dict().items() if key in ("kind", "k", "seed", "sha256")}
     settings = {
         "call": "cross_validate",
         "image_size": execution.image_size,
         **describe_run(asked.init, source, asked.plan, asked.task, execution),
-        "folds": list(chosen),
+        "folds": chosen_folds(asked),
         "fold_strategy": execution.fold_strategy,
         "split": known,
         "keep_models": execution.keep_models,
     }
     settings |= {"allow": list(execution.allow)} if execution.allow else {}
     settings |= {} if asked.interval == "auto" else {"interval": asked.interval}
+    settings |= {} if asked.part is None else {"folds_of": str(asked.part)}
     if asked.numbers is not None:
         settings["numbers"] = {
             str(fold): [float(value) for _, value in walk_shapes(traced)] for fold, traced in asked.numbers.items()

@@ -47,6 +47,7 @@ if TYPE_CHECKING:
     from jaxdl.validation.conformal.sets import PredictionIntervals, PredictionSets
 
 PREDICTIONS, CURVES = "out_of_fold.npz", "metrics.jsonl"
+PART = "part.json"  # what `parts` writes in place of RESULT
 LOGITS, DECISION_VALUES = "logits", "decision values"  # what outputs may be
 NOT_NESTED = (
     "The folds that gave this score also chose the configuration: it is too good, the more so the more configurations "
@@ -345,6 +346,10 @@ class Result(Shown, Saved):
     def write_to(self, folder: Path) -> None:
         """``result.json``, ``out_of_fold.npz`` and ``metrics.jsonl``, into a folder that is there."""
         (folder / RESULT).write_text(json.dumps(finite(self.as_dict()), indent=1, allow_nan=False) + "\n")
+        self.write_rows(folder)
+
+    def write_rows(self, folder: Path) -> None:
+        """``out_of_fold.npz`` and ``metrics.jsonl``, into a folder that is there."""
         np.savez_compressed(folder / PREDICTIONS, **self.out_of_fold.arrays())
         (folder / CURVES).write_text("".join(json.dumps(finite(row), allow_nan=False) + "\n" for row in self.curves))
 
@@ -372,13 +377,20 @@ def load_result(path: str | Path) -> Result:
       InputError: if it is not there or damaged.
     """
     path = Path(path)
+    if (path / PART).is_file():
+        raise InputError(f"'{path}' holds a part of the folds alone; jaxdl gather joins all parts to a result")
     if not (path / RESULT).is_file():
         raise InputError(f"'{path}' is not a result of cross-validate: it has no {RESULT}")
-    held, arrays = read_json(path / RESULT), read_npz(path / PREDICTIONS)
+    return read_result(path / RESULT, read_json(path / RESULT))
+
+
+def read_result(file: Path, held: Mapping[str, Any]) -> Result:
+    """`load_result` of the values in a file, beside which predictions and curves are."""
+    path, arrays = file.parent, read_npz(file.parent / PREDICTIONS)
     curves = read_json_lines(path / CURVES, CurveTold)
     with reading(path / PREDICTIONS):
         out_of_fold = from_plain(OutOfFold, nest({BEFORE.get(name, name): array for name, array in arrays.items()}))
-    with reading(path / RESULT):
+    with reading(file):
         result = from_plain(Result, held, out_of_fold=out_of_fold, curves=curves)
         check_choice("outputs", result.outputs, (LOGITS, DECISION_VALUES))
         check_scores(result.folds, result.metric)
@@ -387,7 +399,7 @@ def load_result(path: str | Path) -> Result:
     with reading(path / PREDICTIONS):
         tested = sum(row["test"] for row in result.folds)
         if any(len(array) != tested for array in out_of_fold.arrays().values() if array is not None):
-            raise ValueError(f"its arrays do not have {tested} rows each, the number of tests in {RESULT}")
+            raise ValueError(f"its arrays do not have {tested} rows each, the number of tests in {file.name}")
     folds = {row["fold"] for row in result.folds}
     if "epochs" in result.plan and folds != {row["fold"] for row in curves}:  # heads on features have no curves
         with reading(path / CURVES):

@@ -17,9 +17,7 @@ def summarised(result: Result, groups: np.ndarray | None = None, method: Method 
       groups: of every example of the source, None for none.
       method: of the interval.
     """
-    if groups is not None:
-        group = np.unique(groups, return_inverse=True)[1][result.out_of_fold.index]
-        result = dataclasses.replace(result, out_of_fold=dataclasses.replace(result.out_of_fold, group=group))
+    result = grouped(result, groups)
     found = interval(result, method)
     return dataclasses.replace(
         result,
@@ -27,3 +25,11 @@ def summarised(result: Result, groups: np.ndarray | None = None, method: Method 
         metrics=measure(result),
         calibration=calibrate(result),
     )
+
+
+def grouped(result: Result, groups: np.ndarray | None) -> Result:
+    """The result with the number of each held-out row's group; `groups` as of `summarised`."""
+    if groups is None:
+        return result
+    group = np.unique(groups, return_inverse=True)[1][result.out_of_fold.index]
+    return dataclasses.replace(result, out_of_fold=dataclasses.replace(result.out_of_fold, group=group))
