@@ -20,6 +20,7 @@ from jaxdl.commands.console import console, errors
 from jaxdl.commands.convert import convert_command
 from jaxdl.commands.crossval import cross_validate_command
 from jaxdl.commands.demo import demo_command
+from jaxdl.commands.doctor import doctor_command
 from jaxdl.commands.ensemble import ensemble_command
 from jaxdl.commands.export import export_command
 from jaxdl.commands.find_lr import find_lr_command
@@ -40,9 +41,9 @@ from jaxdl.commands.split import split_command
 from jaxdl.commands.train import finetune_command, pretrain_command
 from jaxdl.commands.variance import variance_command
 from jaxdl.errors import InputError, check_choice
+from jaxdl.parallel.cache import compiled_programs
 from jaxdl.parallel.devices import local_devices
 from jaxdl.training.resume import Interrupted
-from jaxdl.weights.files import cache_folder
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": demo_command,
@@ -66,6 +67,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "report": report_command,
     "find-lr": find_lr_command,
     "show": show_command,
+    "doctor": doctor_command,
 }
 
 
@@ -91,7 +93,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             if _helped(arguments[0], arguments[1:]):
                 return
             check_names(arguments[0], COMMANDS, arguments[1:])
-            if "JAX_PLATFORMS" in os.environ:
+            if "JAX_PLATFORMS" in os.environ and arguments[0] != "doctor":  # which says more of it
                 local_devices()  # checks that there are some
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
@@ -168,7 +170,7 @@ def _leave(code: int, is_program: bool) -> None:
 def _keep_compiled_programs() -> None:
     """A second start finds what the first one compiled, in the user's cache folder or JAX_COMPILATION_CACHE_DIR."""
     if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
-        jax.config.update("jax_compilation_cache_dir", str(cache_folder() / "xla"))
+        jax.config.update("jax_compilation_cache_dir", str(compiled_programs()))
     if "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS" not in os.environ:
         jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)  # JAX's second skips most of ours
 

@@ -24,7 +24,7 @@ LOCK = ".lock"  # in the folder of a run: held by the process that works in it; 
 AGAIN = "restore it from a copy, or make it again (with --restart, or in a new folder)"
 
 
-def check_free(path: str | Path) -> Path:
+def check_free(path: str | Path, option: str = "--out") -> Path:
     """`path` as an absolute one that is free to be written to.
 
     Raises:
@@ -35,7 +35,7 @@ def check_free(path: str | Path) -> Path:
         path = path.resolve()
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
         kind = "a folder that is not empty" if path.is_dir() else "a file"
-        raise InputError(f"'{path}' is {kind}; it was left as it is. Name an --out that does not exist yet")
+        raise InputError(f"'{path}' is {kind}; it was left as it is. Name an {option} that does not exist yet")
     parent = next(p for p in path.parents if p.exists())
     if not parent.is_dir() or not os.access(parent, os.W_OK):
         raise InputError(f"'{path}' cannot be made: '{parent}' is not a folder that may be written to")
@@ -219,8 +219,3 @@ def first_line(error: Exception) -> str:
     """The kind of an error and the first line of what it says, which may be long."""
     text = re.split(r" \[[\w ]+=", str(error).strip())[0]  # TensorStore puts places in its own source there
     return f"{type(error).__name__}: {text.splitlines()[0][:300] if text else 'no message'}"
-
-
-def cache_folder() -> Path:
-    """Where what can be made again is kept: ``jaxdl`` in ``$XDG_CACHE_HOME``, by default in ``~/.cache``."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path("~/.cache").expanduser()) / "jaxdl"

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from jaxdl.parallel.cache import cache_folder
 from jaxdl.weights import hub
 from jaxdl.weights.checkpoint import Checkpoint, restore, save
 from jaxdl.weights.convert import convert
-from jaxdl.weights.files import cache_folder, write_text
+from jaxdl.weights.files import write_text
 
 
 def load_pretrained(source: str | Path) -> Checkpoint:
