@@ -109,6 +109,14 @@ def test_advice_on_trainings_helps(tmp_path, given, advice, followed):
             "search", "--space learning_rate=1e-3,1e-2 --trials 3", "strategy random", "--strategy random",
             marks=pytest.mark.slow,
         ),
+        (
+            "search --no-nested", "--space learning_rate=log:1e-3:1e-2:30 weight_decay=0:0.1:40", "--strategy random",
+            "--strategy random --trials 2",
+        ),
+        pytest.param(
+            "search --no-nested", "--space learning_rate=log:1e-3:1e-2:30 weight_decay=0:0.1:40", "LOW:HIGH:3",
+            "--space learning_rate=log:1e-3:1e-2:3 weight_decay=0", marks=pytest.mark.slow,
+        ),
     ],
 )  # fmt: skip
 def test_advice_on_folds_helps(tmp_path, command, given, advice, followed):

@@ -8,6 +8,7 @@ import pytest
 from command_line import call, jaxdl_command, refused, told_on_page
 
 import jaxdl
+from jaxdl.commands import search as command
 from jaxdl.report.search import search_rows
 
 SPACE = "learning_rate=log:1e-3:1e-1:2 stage_lr.head=1,10"
@@ -57,6 +58,18 @@ def test_a_search_says_its_nested_score_first_and_how_to_train_the_final_one(hom
     assert page.count("networks of the folds were not kept") == 1
     again = jaxdl_command(f"search --data plain.npz --out found {MODEL} --inner-folds 2 --seeds 2 --space {SPACE}")
     assert "is finished" in again
+
+
+def test_many_trainings_are_counted_before_they_begin(monkeypatch, tmp_path):
+    monkeypatch.setattr(command, "MANY", 24)
+    said = jaxdl_command(
+        f"search --data plain.npz --out {tmp_path}/found {MODEL} --inner-folds 2 --seeds 2 --no-report --space {SPACE}"
+    )
+    assert said.splitlines()[1].startswith("4 configurations on all folds: 48 trainings. ")  # (2 + 2 · 2) · 2 of each
+    said = jaxdl_command(
+        f"search --data plain.npz --out {tmp_path}/less {MODEL} --no-nested --no-report --space learning_rate=1e-3,1e-2"
+    )
+    assert "trainings" not in said.splitlines()[1]
 
 
 @pytest.mark.parametrize(

@@ -32,11 +32,12 @@ from jaxdl.training.plan import Plan
 from jaxdl.training.transfer import train
 from jaxdl.validation.result import RESULT
 from jaxdl.validation.search.result import SearchResult, load_search
-from jaxdl.validation.search.search import Searching, search
+from jaxdl.validation.search.search import Searching, count_trainings, search
 from jaxdl.validation.search.space import parse_space
 from jaxdl.validation.splits import SPLIT, split_source
 from jaxdl.weights.checkpoint import save
 
+MANY = 500  # trainings, from which on their number is said before they begin
 FINAL = "final"  # the checkpoint of --finetune, in the run's folder
 
 
@@ -70,6 +71,15 @@ def search_command(
     again = lambda begun: _tell(load_search(begun.run.path), begun)  # noqa: E731
     with open_run(out, "search", subject, running, tell=again) as begun:
         split = split_source(begun.source, splitting_of(dividing), dividing.folds, plan.seed, begun.task)
+        many = count_trainings(begun.network, begun.source, plan, dimensions, searching, split, begun.task)
+        if many[1] >= MANY:
+            fewer = "; halving stops most of them early" if searching.strategy == "halving" else ""
+            console.print(
+                f"{many[0]:,} configurations on all folds: {many[1]:,} trainings{fewer}. Fewer values, --inner-folds 2 "
+                "or --strategy halving make it quicker",
+                soft_wrap=True,
+                highlight=False,
+            )
         with begun.shown(1, plan) as execution:
             found = search(
                 begun.network,

@@ -249,6 +249,11 @@ def _without_classes(path: Path, shown: str, name: str, *, labelled: bool) -> Im
     if found.images and not labelled:
         left = (f"left out: {found.said()}",) if found.left else ()
         return ImageFiles.of(found.images, None, (), name, notes=left)
+    if not labelled:
+        held = f"no images{_why(found)}" if found.left else "nothing"
+        raise InputError(
+            f"the folder '{shown}' holds {held}; expected images in it, or a folder for each class of them"
+        )
     advice = "it is empty"
     if found.images:
         advice = f"it holds {len(found.images)} images directly: sort them into a folder per class"

@@ -469,7 +469,10 @@ def test_loose_images_have_no_labels(tmp_path):
         assert _reds(source) == [0, 1, 2]
         assert set(source[0]) == {"x"}
     (tmp_path / "deeper").mkdir()
-    with pytest.raises(InputError, match="it is empty"):
+    with pytest.raises(InputError, match=r"'.*deeper' holds nothing; expected images in it"):
+        data.folder(tmp_path / "deeper", labelled=False)
+    (tmp_path / "deeper" / "notes.txt").touch()
+    with pytest.raises(InputError, match=r"'.*deeper' holds no images, but 1 \.txt file; expected images in it"):
         data.folder(tmp_path / "deeper", labelled=False)
 
 

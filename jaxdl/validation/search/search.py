@@ -187,6 +187,15 @@ def search(
     )
 
 
+def count_trainings(
+    init: Init, source: Source, plan: Plan, space: Space, searching: Searching, outer: Split, task: Task
+) -> tuple[int, int]:
+    """How many configurations `search` tries, and how many trainings that takes; fewer where halving stops some."""
+    drawn = propose(make_space(space, model_of(init)), searching.strategy, searching.trials, plan.seed)
+    splits, _ = _divide(source, task, outer, searching, plan.seed)
+    return len(drawn), len(drawn) * searching.seeds * sum(map(len, splits.values()))
+
+
 def _divide(
     source: Source, task: Task, outer: Split, searching: Searching, seed: int
 ) -> tuple[dict[str, Split], dict[str | int, list[Part]]]:

@@ -18,7 +18,7 @@ from jaxdl.training.plan import Plan
 from jaxdl.training.progress import without_prefix
 
 POINTS = 5  # of a range in a grid, where nothing else is said
-MOST = 10_000  # configurations of a grid; more are a mistake
+MOST = 1000  # configurations of a grid; more are a mistake
 FIELDS = tuple(field.name for field in dataclasses.fields(Plan) if field.name not in ("seed", "stage_lr"))
 WHOLE = ("epochs", "batch_size", "accumulate", "unfreeze_every", "early_stopping", "eval_every")
 SHORT = {"lr": "learning_rate", "wd": "weight_decay", "batch": "batch_size"}  # what others call a dimension
@@ -261,7 +261,12 @@ def propose(space: Mapping[str, Dimension], strategy: str, trials: int | None, s
     finite = all(isinstance(dimension, Choice) for dimension in space.values())
     if trials is None or (finite and trials >= size):
         if size > MOST:
-            raise InputError(f"the grid has {size} configurations; expected at most {MOST}: use strategy random")
+            sizes = " × ".join(f"{len(values)} of {name}" for name, values in grid.items())
+            raise InputError(
+                f"the grid has {size:,} configurations ({sizes}), each of them trained on every fold; expected at most "
+                f"{MOST:,}: give fewer values of a name (of a range its number: LOW:HIGH:3), or draw some of them: "
+                "--strategy random --trials 60 (or halving in place of random)"
+            )
         return [dict(zip(grid, values, strict=True)) for values in itertools.product(*grid.values())]
     random, found = np.random.default_rng((seed, 0x5EA2C4)), {}
     for _ in range(100 * trials):
