@@ -102,6 +102,7 @@ class Examples:
         regular expression found in their names, or frames:N for N consecutive frames.
       target: of a table: column to learn, or several (labels); by default one called target, label, class or y.
       time: of a table: column of numbers or dates that the rows are in the order of.
+      weight: of a table: column of how much each row counts in training; scores count each row once.
       drop: of a table: columns to leave out.
       feature: of a table: columns to learn from although they look like an identity, a time or a copy of the target.
       header: of a table: whether its first line holds the names of the columns.
@@ -119,6 +120,7 @@ class Examples:
     group: Annotated[str | None, option("COLUMN|REGEX|frames:N")] = None
     target: Annotated[tuple[str, ...], option("COLUMN ...")] = ()
     time: Annotated[str | None, option("COLUMN")] = None
+    weight: Annotated[str | None, option("COLUMN")] = None
     drop: Annotated[tuple[str, ...], option("COLUMN ...")] = ()
     feature: Annotated[tuple[str, ...], option("COLUMN ...")] = ()
     header: Literal["auto", "yes", "no"] = "auto"
@@ -134,7 +136,7 @@ class Examples:
           InputError: for an option that is of tables alone.
         """
         check_choice("header", self.header, HEADERS)
-        given = {name: getattr(self, name) for name in ("target", "time", "drop", "feature")}
+        given = {name: getattr(self, name) for name in ("target", "time", "weight", "drop", "feature")}
         if is_table(self.data):
             header = HEADERS[self.header]
             return TableOptions(**given | {"target": self.target or None}, group=self.group, header=header)

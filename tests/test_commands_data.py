@@ -6,6 +6,7 @@ import os
 import re
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from command_line import call, jaxdl_command, read_csv, refused
@@ -14,6 +15,7 @@ from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 from sklearn.model_selection import GroupKFold, KFold
 
 import jaxdl
+from jaxdl import data
 from jaxdl.data.content import hash_indices
 from jaxdl.validation.result import load_result
 
@@ -88,8 +90,8 @@ def test_a_regression_is_trained_and_predicts_numbers(tmp_path):
 
 
 def test_predictions_follow_the_names_of_columns(tmp_path):
-    for data in ("houses.csv:price", "moved.csv:price"):
-        jaxdl_command(f"predict --checkpoint priced --data {data} --out {tmp_path / data[:5]}.csv")
+    for spec in ("houses.csv:price", "moved.csv:price"):
+        jaxdl_command(f"predict --checkpoint priced --data {spec} --out {tmp_path / spec[:5]}.csv")
     assert (tmp_path / "moved.csv").read_text() == (tmp_path / "house.csv").read_text()
     said = jaxdl_command(f"predict --checkpoint priced --data new.csv --out {tmp_path / 'new.csv'}")
     assert "2 predictions in " in said
@@ -211,6 +213,30 @@ def test_images_of_a_table_are_predicted_by_name(tmp_path):
     assert list(rows[0]) == ["example", "predicted", "confidence", "label", "trained on", "p:sick", "p:well"]
     accuracy = np.mean([row["label"] == row["predicted"] for row in rows])
     assert f"accuracy {accuracy:.4f}, loss " in said
+
+
+def test_rows_count_by_a_column_in_training(tmp_path, monkeypatch):
+    """Those of weight 0 as if they were not there; the table of images, too."""
+    monkeypatch.chdir(tmp_path)
+    rows, random = ["a,b,counts,y"], np.random.default_rng(0)
+    for i in range(24):
+        rows.append(",".join(f"{value:.4f}" for value in (*random.normal(size=2), i % 3 > 0, random.normal())))
+    Path("all.csv").write_text("\n".join(rows))
+    Path("some.csv").write_text("\n".join(row for i, row in enumerate(rows) if i == 0 or (i - 1) % 3))
+    options = f"{MLP} --epochs 2 --batch-size 24 --weight counts --out"
+    for name in ("all", "some"):
+        jaxdl_command(f"pretrain --data {name}.csv {options} {name}")
+    made = [jaxdl.restore(name) for name in ("all", "some")]
+    assert made[0].card.columns == ("a", "b")
+    for one, two in zip(*(jax.tree.leaves(each.variables) for each in made), strict=True):
+        np.testing.assert_allclose(one, two, rtol=1e-5, atol=1e-6)
+    assert "--weight is for tables" in refused(f"pretrain --data digits {options} no")
+    source = data.csv("all.csv", weight="counts")
+    draw(tmp_path / "one.png", 0, random)
+    draw(tmp_path / "two.png", 1, random)
+    Path("images.csv").write_text("file,label,w\none.png,a,2\ntwo.png,b,0.5")
+    assert data.csv("images.csv", weight="w").weights.tolist() == [2, 0.5]
+    assert source.weights.sum() == 16
 
 
 # Files that cannot be read

@@ -43,6 +43,7 @@ CALLED: Mapping[str, str] = {
     "--augment": "mixup cutmix aa auto-augment augmentation augmentations hflip flip randaugment augs transforms",
     "--ema": "model-ema ema-decay model-ema-decay",
     "--class-weights balanced": "class-weight balanced weighted-loss",
+    "--weight": "sample-weight sample-weights weight-column example-weights",
     "--loss-function": "loss criterion",
     "--splitter": "stratify stratified split cv-strategy shuffle-split",
     "--splitter group": "groups group-by group-column",

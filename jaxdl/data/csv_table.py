@@ -18,7 +18,7 @@ from jaxdl.data.table_columns import notes_of, read_features
 from jaxdl.data.table_file import TableFile
 from jaxdl.data.table_roles import TableOptions, listed, part_column, roles_by_name, roles_like, settle, ways
 from jaxdl.data.table_source import Table
-from jaxdl.data.table_targets import read_labels, read_times
+from jaxdl.data.table_targets import read_labels, read_times, read_weights
 from jaxdl.errors import InputError, check_choice
 
 
@@ -35,6 +35,7 @@ def csv(
     labelled: bool = True,
     like: Any = None,
     header: bool | None = None,
+    weight: str | None = None,
 ) -> Table | ImageFiles:
     """A source from a table in UTF-8: a line of column names, then a line per example; blank lines are ignored.
 
@@ -72,6 +73,7 @@ def csv(
       labelled: if False, a table without a target column is taken without labels.
       like: a card of a checkpoint, or a table: its columns are taken, by name and in its way, and no others.
       header: whether the first line holds names; by default it has to look like names.
+      weight: column of how much each row counts in training, numbers of 0 or more; see `source.with_weights`.
 
     Raises:
       InputError: naming column and line: for a file that is no such table, a column that is not there or may be
@@ -80,7 +82,9 @@ def csv(
     """
     several = (target,) if isinstance(target, str) else None if target is None else tuple(target)
     drop, feature = ((names,) if isinstance(names, str) else tuple(names) for names in (drop, feature))
-    return read_table(path, TableOptions(several, group, time, drop, feature, text, header), task, labelled, like)
+    return read_table(
+        path, TableOptions(several, group, time, drop, feature, text, header, weight), task, labelled, like
+    )
 
 
 def read_table(
@@ -107,10 +111,12 @@ def read_table(
     rows, folds, divided = _parts(table, roles.part, split)
     groups = table.filled(roles.group).all() if roles.group else None
     times = read_times(table, roles.time) if roles.time else None
+    weights = read_weights(table, roles.weight) if roles.weight else None
     if roles.file:
         files = _files(table, roles.file)
         notes = (*notes_of(roles), *divided)
         source = ImageFiles.of(files, labels, class_names, str(path), groups, times, notes=notes)
+        source = source if weights is None else source.with_weights(weights)
         return source if rows is None else source.take(rows)
     x, preprocessing = read_features(table, roles, None if columns is None else like)
     source = Table(
@@ -119,6 +125,7 @@ def read_table(
         class_names,
         groups,
         times,
+        weights=weights,
         name=str(path),
         columns=roles.features,
         texts=tuple(table.filled(roles.text).all().tolist()) if roles.text else None,
@@ -139,7 +146,7 @@ def read_table(
 def table_splits(path: str | Path, options: TableOptions) -> tuple[str, ...]:
     """Which of train, val and test a column of the table names; none if it has no such column."""
     table = TableFile(path, options.header)
-    one_each = (options.group, options.time, options.text)
+    one_each = (options.group, options.time, options.text, options.weight)
     name = part_column(table.names, (*options.drop, *options.feature, *(options.target or ()), *one_each))
     if name is None:
         return ()

@@ -120,9 +120,8 @@ def notes_of(roles: Roles, source: Table | None = None) -> tuple[str, ...]:
         if gaps.any():
             missing = [f"{name} ({count})" for name, count in zip(source.columns, gaps, strict=True) if count]
             said.append(f"{counted(gaps.sum(), 'missing value')} filled in, {listed(missing, 5)}")
-    for what, name in (("groups", roles.group), ("times", roles.time), ("texts", roles.text)):
-        if name:
-            said.append(f"{what} {name}")
+    roles_of_one = {"groups": roles.group, "times": roles.time, "texts": roles.text, "weights": roles.weight}
+    said += [f"{what} {name}" for what, name in roles_of_one.items() if name]
     unused = {"dropped": roles.dropped, "left out as row numbers": roles.index, "not used": roles.ignored}
     said += [f"{what} {listed(names, 5)}" for what, names in unused.items() if names]
     return (f"columns: {'; '.join(said)}", *_rare_levels(source))

@@ -34,6 +34,7 @@ class TableOptions(Options):
       feature: columns to learn from, whatever they look like.
       text: column of what the numbers were computed from.
       header: whether the first line holds the names of the columns; None to see.
+      weight: column of how much each row counts in training; see `source.with_weights`.
     """
 
     target: tuple[str, ...] | None = None
@@ -43,6 +44,7 @@ class TableOptions(Options):
     feature: tuple[str, ...] = ()
     text: str | None = None
     header: bool | None = None
+    weight: str | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -55,7 +57,7 @@ class Roles:
     Attributes:
       targets: columns to learn.
       features: columns to learn from, in order.
-      group, time, file, text: a column each, or None.
+      group, time, file, text, weight: a column each, or None.
       part: the column that divides the rows: into train, val and test, or into folds; or None.
       dropped: columns that are left out because that was said.
       index: columns that are left out because they only number the rows.
@@ -68,6 +70,7 @@ class Roles:
     time: str | None = None
     file: str | None = None
     text: str | None = None
+    weight: str | None = None
     part: str | None = None
     dropped: tuple[str, ...] = ()
     index: tuple[str, ...] = ()
@@ -88,7 +91,7 @@ def roles_by_name(table: TableFile, options: TableOptions, *, labelled: bool) ->
       InputError: for a column that is not there, or has two roles; naming the columns.
     """
     names, path = table.names, table.path
-    one_each = {"group": options.group, "time": options.time, "text": options.text}
+    one_each = {name: getattr(options, name) for name in ("group", "time", "text", "weight")}
     said: dict[str, str] = {}
     for role, found in [
         *((role, name) for role, name in one_each.items() if name is not None),
@@ -128,6 +131,7 @@ def roles_by_name(table: TableFile, options: TableOptions, *, labelled: bool) ->
         time=time,
         file=file,
         text=text,
+        weight=options.weight,
         part=part,
         dropped=tuple(options.drop),
         ignored=rest if file else (),

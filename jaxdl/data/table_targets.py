@@ -1,10 +1,11 @@
-"""What the target columns of a table say: classes, labels or numbers; and when each row was taken."""
+"""What the target columns of a table say: classes, labels or numbers; when each row was taken, and what it counts."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import numpy as np
 
+from jaxdl.data.source import check_weights
 from jaxdl.data.table import ALONE, MOST_CLASSES, SEVERAL, few_enough, to_labels
 from jaxdl.data.table_fields import MISSING
 from jaxdl.data.table_file import TableFile
@@ -121,3 +122,12 @@ def read_times(table: TableFile, name: str) -> np.ndarray:
             remedy = "expected numbers only, or ISO dates only, such as 2024-05-31T09:30, all with an offset or none"
             raise table.refusal(name, texts.first([text]), remedy, "which is no such time") from error
     return np.array([moment.replace(tzinfo=None) for moment in made], "datetime64[us]")[texts.codes]
+
+
+def read_weights(table: TableFile, name: str) -> np.ndarray:
+    """``float64[n]`` of 0 or more. Raises InputError, naming the row, for what is no such number."""
+    texts = table.filled(name)
+    values = table.as_numbers(texts.values)[texts.codes]
+    if len(bad := np.flatnonzero(~(np.isfinite(values) & (values >= 0)))):
+        raise table.refusal(name, bad[0], "correct or remove that row", "which is no number of 0 or more")
+    return check_weights(values, len(values), f"the column '{name}' of '{table.path}'")

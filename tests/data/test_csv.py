@@ -689,8 +689,26 @@ def test_a_fold_column_is_the_division(tmp_path):
     refused(lambda: data.csv(path), "'fold'", "40 different values", "--drop fold")
 
 
+def test_a_column_of_weights(tmp_path):
+    held, y = np.arange(ROWS) % 3 + 0.5, np.arange(ROWS) / 3
+    path = columns_of(tmp_path / "t.csv", a=np.linspace(5, 6, ROWS), w=held, y=y, split=["train", "val"] * (ROWS // 2))
+    source = data.csv(path, weight="w")
+    np.testing.assert_array_equal(source.weights, held)
+    assert (source.columns, "weights w" in source.notes[0]) == (("a",), True)
+    np.testing.assert_array_equal(data.load(path, "val", table=data.TableOptions(weight="w")).weights, held[1::2])
+    assert data.csv(path).weights is None
+    assert data.csv(path).columns == ("a", "w")  # nobody guesses
+    for value, said in ((-1.0, "'-1.0', which is no number of 0 or more"), ("much", "'much'"), ("", "has no value")):
+        path = columns_of(tmp_path / "t.csv", a=np.linspace(5, 6, ROWS), w=[1, 1, value, *held[3:]], y=y)
+        refused(lambda path=path: data.csv(path, weight="w"), "'w'", said, "line 4")
+    path = columns_of(tmp_path / "t.csv", a=np.linspace(5, 6, ROWS), w=[0] * ROWS, y=y)
+    refused(lambda: data.csv(path, weight="w"), "all weights are 0")
+    refused(lambda: data.csv(path, weight="v"), "no column 'v'")
+    refused(lambda: data.csv(path, weight="w", feature="w"), "both weight and feature")
+
+
 def test_options_of_a_table_come_back():
-    options = data.TableOptions(("y",), "patient", None, ("a", "b"), ("c",), None, False)
+    options = data.TableOptions(("y",), "patient", None, ("a", "b"), ("c",), None, False, "w")
     assert data.TableOptions.parse(options.plain()) == options
     assert data.TableOptions.parse(data.TableOptions().plain()) == data.TableOptions()
     refused(lambda: data.TableOptions(drop="a"), "drop")
