@@ -127,7 +127,7 @@ def test_class_folders_that_the_network_does_not_know(tmp_path):
         ("--checkpoint fifty --top 51", "top is 51; expected from 1 to 50"),
         ("--checkpoint together --top -1", "top is -1; expected from 1 to 60"),
         ("--checkpoint labels --top 2", "top is 2, but multilabel"),
-        ("--checkpoint together --tta flip", "--tta is for a single network"),
+        ("--checkpoint together --tta flip --coverage 0.9", "without --tta"),
         ("--checkpoint fifty --tta flop", "Did you mean 'flip'"),
     ],
 )

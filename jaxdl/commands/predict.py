@@ -88,8 +88,6 @@ class Asking:
             raise InputError(f"batch_size is {self.batch_size}; expected at least 1")
         if self.out_of_fold and not several:
             raise InputError(f"--out-of-fold is for an ensemble; '{checkpoint}' is a single network")
-        if self.tta and several:
-            raise InputError(f"--tta is for a single network; '{checkpoint}' is an ensemble")
 
 
 def predict_command(
@@ -125,7 +123,7 @@ def predict_command(
     network = load_ensemble(checkpoint) if is_ensemble(checkpoint) else load_pretrained(checkpoint)
     several = isinstance(network, EnsembleCheckpoint)
     asking.check(checkpoint, several)
-    _check_coverage(network, covered, asking.out_of_fold)
+    _check_coverage(network, covered, asking)
     top = _count_top(top, network.task)
     pictures = check_free(out.with_name(f"{out.stem}-masks")) if network.task.DRAWS else None
     source = _read(network, data, out, masks)
@@ -160,7 +158,7 @@ def predict_command(
         console.print(f"{covering}", soft_wrap=True, highlight=False)
 
 
-def _check_coverage(network: Any, covered: Covering, out_of_fold: bool) -> None:
+def _check_coverage(network: Any, covered: Covering, asking: Asking) -> None:
     """Raises InputError for what cannot be, before anything is computed."""
     if covered.coverage is None:
         for name, given in (("by", covered.coverage_by), ("score", covered.coverage_score)):
@@ -169,7 +167,9 @@ def _check_coverage(network: Any, covered: Covering, out_of_fold: bool) -> None:
         return
     if not isinstance(network, EnsembleCheckpoint):
         raise InputError(NOT_HELD_OUT.format("a single network keeps"))
-    if out_of_fold:
+    if asking.tta:
+        raise InputError("--coverage is of what networks say without --tta; leave one of the two out")
+    if asking.out_of_fold:
         raise InputError(
             "--coverage is of new examples, and --out-of-fold of those of the training: the page of the run "
             "(jaxdl report RUN) shows their sets; leave one of the two out"
@@ -291,10 +291,10 @@ def _print_scores(predictions: Predictions, network: Any) -> None:
 
 def _predict_together(network: EnsembleCheckpoint, source: Source, asking: Asking, execution: Execution) -> Predictions:
     if asking.out_of_fold:
-        return network.out_of_fold(source, batch_size=asking.batch_size, execution=execution)
+        return network.out_of_fold(source, batch_size=asking.batch_size, tta=asking.tta, execution=execution)
     if source.targets() is not None:
         network.check_unseen(source)  # before anything is computed
-    return network.predict(source, batch_size=asking.batch_size, execution=execution)
+    return network.predict(source, batch_size=asking.batch_size, tta=asking.tta, execution=execution)
 
 
 def _write_csv(

@@ -1,7 +1,7 @@
 """A class for every pixel: semantic segmentation."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -332,6 +332,9 @@ class Segmentation(ClassWeights):
     def target_words(self, targets: np.ndarray) -> list[str]:
         """The classes of each mask."""
         return [", ".join(self.names[i] for i in np.unique(one) if i < len(self.names)) for one in targets]
+
+    def mirrored(self, kept: Mapping[str, jax.Array], mirror: Callable[[jax.Array], jax.Array]) -> dict[str, jax.Array]:
+        return {name: mirror(maps) for name, maps in kept.items()}
 
     def combine(self, kept: Mapping[str, jax.Array], weights: jax.Array) -> dict[str, jax.Array]:
         """The class for which the networks' confidences add up to most: each votes for one, as strongly as it is sure.

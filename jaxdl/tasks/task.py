@@ -320,6 +320,20 @@ class Task:
         """Each target as a table writes it."""
         return np.asarray(targets).tolist()
 
+    def mirrored(self, kept: Tree, mirror: Callable[[Any], Any]) -> Tree:
+        """What was kept of mirror images, as it is of the images themselves.
+
+        Args:
+          kept: of a batch.
+          mirror: of arrays ``[batch, height, width, …]``.
+
+        Raises:
+          InputError: for a task whose answers may belong to places, but which does not say how they turn.
+        """
+        if not self.ANSWERS_WHOLE:
+            raise InputError(f"answers on mirror images cannot be turned back for {self.describe()}; leave out tta")
+        return kept
+
     def combine(self, kept: Tree, weights: jax.Array) -> Tree:
         """What several networks say together, ``[batch, …]`` of ``[members, batch, …]``; ``weights[members, batch]``.
 

@@ -244,16 +244,17 @@ def predict(
     check_type("execution", execution, Execution)
     card, preprocessing = checkpoint.card, checkpoint.card.preprocessing
     card.check_trained()
-    views = check_views(checkpoint, tta)
     source = as_source(source, card)
     if len(source) == 0:
         raise InputError(f"{source.name} holds no examples")
     source = preprocessing.align(arrange_columns(source, card))
-    if needs_tiles(preprocessing, source):
+    tiled = needs_tiles(preprocessing, source)
+    views = check_views(preprocessing, tta, tiled=tiled)
+    if tiled:
         kept = predict_tiled(checkpoint, source, batch_size, execution.layout)
     else:
         executor = execution.layout.executor()
-        program = executor.forward(over_views(checkpoint, checkpoint.prediction(_with_finite), views))
+        program = executor.forward(over_views(checkpoint.task, checkpoint.prediction(_with_finite), views))
         variables = executor.place_variables(checkpoint.variables)  # there once
         feed = stored_batches(source, preprocessing, batch_size, execution)
         made = [jax.tree.map(np.asarray, program(variables, x)) for x in feed]

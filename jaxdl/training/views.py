@@ -7,10 +7,10 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from jaxdl.data.preprocessing import ImagePreprocessing
+from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models.variables import Variables
-from jaxdl.weights.checkpoint import Checkpoint
+from jaxdl.tasks import Task
 
 MIRRORS: dict[str, Callable[[Any], Any]] = {
     "flip": lambda images: images[:, :, ::-1],
@@ -19,46 +19,65 @@ MIRRORS: dict[str, Callable[[Any], Any]] = {
 Said = Callable[[Variables, Any], tuple[Any, Any]]
 
 
-def check_views(checkpoint: Checkpoint, names: str | Sequence[str]) -> tuple[str, ...]:
+def check_views(preprocessing: Preprocessing, names: str | Sequence[str], *, tiled: bool) -> tuple[str, ...]:
     """The names of `MIRRORS` that are asked for, each once.
 
+    Args:
+      preprocessing: of the network that is asked.
+      names: what is asked for.
+      tiled: whether images are predicted tile by tile.
+
     Raises:
-      InputError: for another name, examples that are no images, or a task whose answers belong to places of an image.
+      InputError: for another name, or examples that are no images or are cut into tiles.
     """
     names = tuple(dict.fromkeys((names,) if isinstance(names, str) else names))
     for name in names:
         check_choice("test-time augmentation", name, MIRRORS)
-    preprocessing, task = checkpoint.card.preprocessing, checkpoint.task
     if names and not isinstance(preprocessing, ImagePreprocessing):
         raise InputError(f"tta is {', '.join(names)}, but the examples are {preprocessing.describe()}, no images")
-    if names and not task.ANSWERS_WHOLE:
-        raise InputError(
-            f"tta is {', '.join(names)}, but what a network says of {task.describe()} may belong to places of it; "
-            "these would have to be moved back: leave it out"
-        )
+    if names and tiled:
+        raise InputError(f"tta is {', '.join(names)}, but the images are predicted tile by tile: leave it out")
     return names
 
 
-def over_views(checkpoint: Checkpoint, said: Said, names: Sequence[str]) -> Said:
+def over_views(task: Task, said: Said, names: Sequence[str]) -> Said:
     """`said` of the images and of all their mirror images by `names`, combined as networks of an ensemble are.
 
     Args:
-      checkpoint: whose task combines.
+      task: which combines, and turns what is said of places of an image back.
       said: ``(variables, x) -> (kept, finite)`` of a batch.
       names: of `MIRRORS`; of two, four views.
     """
     if not names:
         return said
-    chosen = list(chain.from_iterable(combinations(names, count) for count in range(len(names) + 1)))
 
     def combined(variables: Variables, x: Any) -> tuple[Any, Any]:
-        made = []
-        for mirrors in chosen:
-            view = x
-            for name in mirrors:
-                view = MIRRORS[name](view)
-            made.append(said(variables, view))
+        made = said_of_views(task, lambda view: said(variables, view), x, names)
         kept, finite = jax.tree.map(lambda *each: jnp.stack(each), *made)
-        return checkpoint.task.combine(kept, jnp.ones((len(chosen), len(x)))), finite.all(0)
+        return task.combine(kept, jnp.ones((len(made), len(x)))), finite.all(0)
 
     return combined
+
+
+def said_of_views(
+    task: Task, said: Callable[[Any], tuple[Any, Any]], x: Any, names: Sequence[str], *, members: bool = False
+) -> list[tuple[Any, Any]]:
+    """What is said of a batch of images, then of each of their mirror images, where places are turned back.
+
+    Args:
+      task: which knows whether its answers belong to places.
+      said: ``x -> (kept, finite)``, arrays ``[batch, …]``, or ``[members, batch, …]`` if `members`.
+      x: images ``[batch, height, width, channels]``.
+      names: of `MIRRORS`; of two, four views; of none, one.
+      members: whether several networks answer.
+    """
+    made = []
+    for mirrors in chain.from_iterable(combinations(names, count) for count in range(len(names) + 1)):
+        view = x
+        for name in mirrors:
+            view = MIRRORS[name](view)
+        kept, finite = said(view)
+        for name in mirrors:
+            kept = task.mirrored(kept, jax.vmap(MIRRORS[name]) if members else MIRRORS[name])
+        made.append((kept, finite))
+    return made

@@ -28,6 +28,7 @@ from jaxdl.training.finite import check_outputs, finite_rows
 from jaxdl.training.predict import match_targets, names_of, stored_batches
 from jaxdl.training.runners import prefers_scan
 from jaxdl.training.tiles import needs_tiles, predict_tiled, together
+from jaxdl.training.views import check_views, said_of_views
 from jaxdl.validation.conformal.held_out import HeldOut, held_out_of, prepare
 from jaxdl.validation.ensemble_predictions import EnsemblePredictions, check_held_out
 from jaxdl.validation.result import RESULT, Result, load_result
@@ -134,6 +135,7 @@ class EnsembleCheckpoint(Shown):
         source: Source | Any,
         *,
         batch_size: int = 64,
+        tta: str | Sequence[str] = (),
         execution: Execution = Execution(),  # noqa: B008
     ) -> EnsemblePredictions:
         """What the members say together of every example of `source`: see `tasks.Task.combine`.
@@ -141,7 +143,8 @@ class EnsembleCheckpoint(Shown):
         Args:
           source: as `training.predict.predict` takes it. With labels the predictions have scores, unless a member was
             trained on an example: then asking for a score raises InputError.
-          batch_size: see `training.predict.predict`, as `execution`.
+          batch_size: see `training.predict.predict`, as `tta` and `execution`.
+          tta: whether mirror images are predicted, too. Prediction sets and intervals are made without them.
           execution: whether the examples are read batch by batch, and which devices are used.
 
         Returns:
@@ -153,7 +156,7 @@ class EnsembleCheckpoint(Shown):
         """
         source = as_source(source, self.cards[0])
         weights = np.ones((len(self.cards), len(source)), np.float32)
-        kept, members = self._average(source, weights, batch_size, execution)
+        kept, members = self._average(source, weights, batch_size, execution, tta)
         made = self._predictions(source, kept, "" if source.targets() is None else self.refusal(source))
         known = self.held_out is not None and all(card.trained_on is not None for card in self.cards)
         return dataclasses.replace(
@@ -166,6 +169,7 @@ class EnsembleCheckpoint(Shown):
         source: Source,
         *,
         batch_size: int = 64,
+        tta: str | Sequence[str] = (),
         execution: Execution = Execution(),  # noqa: B008
     ) -> EnsemblePredictions:
         """As `predict`, but each example only by members that know nothing of it: its scores are fair.
@@ -182,7 +186,7 @@ class EnsembleCheckpoint(Shown):
                 "ensemble, or tested by none of its folds, so that no member can predict them fairly; give other data, "
                 "or leave these out"
             )
-        kept, _ = self._average(source, unseen.astype(np.float32), batch_size, execution)
+        kept, _ = self._average(source, unseen.astype(np.float32), batch_size, execution, tta)
         return dataclasses.replace(self._predictions(source, kept, ""), held_out=self.held_out)
 
     def refusal(self, source: Source) -> str:
@@ -211,7 +215,9 @@ class EnsembleCheckpoint(Shown):
     def _predictions(self, source: Source, kept: Any, refusal: str) -> EnsemblePredictions:
         return EnsemblePredictions(kept, self.task, match_targets(self.task, source), names_of(source), refusal=refusal)
 
-    def _average(self, source: Source, weights: np.ndarray, batch_size: int, execution: Execution) -> tuple[Any, Any]:
+    def _average(
+        self, source: Source, weights: np.ndarray, batch_size: int, execution: Execution, tta: str | Sequence[str]
+    ) -> tuple[Any, Any]:
         """What the task keeps, arrays ``[n, …]``, of members with ``weights[members, n]``; see `predict`.
 
         With it what each member says, ``[members, n, …]``, where there is `held_out` to compare it with, else None.
@@ -220,7 +226,9 @@ class EnsembleCheckpoint(Shown):
             raise InputError(f"{source.name} holds no examples")
         source = arrange_columns(source, self.cards[0])
         preprocessing = self.cards[0].preprocessing
-        if needs_tiles(preprocessing, source):
+        tiled = needs_tiles(preprocessing, source)
+        views = check_views(preprocessing, tta, tiled=tiled)
+        if tiled:
             return self._average_tiled(source, weights, batch_size, execution.layout), None
         constants = [(card.preprocessing.constants, card.target_constants()) for card in self.cards]
         constants = jax.tree.map(lambda *each: np.stack(each), *constants)
@@ -234,11 +242,12 @@ class EnsembleCheckpoint(Shown):
             count = min(rows, len(source) - done)
             part[:, :count] = weights[:, done : done + count]
             done += count
-            said, fine = apply(x)
+            said = said_of_views(self.task, apply, x, views, members=True)
+            kept, fine = jax.tree.map(lambda *views: jnp.concatenate(views), *said)
             finite.append(np.asarray(fine).all(0))
-            made.append(jax.tree.map(np.asarray, combine((), (said, part))))
+            made.append(jax.tree.map(np.asarray, combine((), (kept, np.tile(part, (len(said), 1))))))
             if self.held_out is not None:
-                each.append(jax.tree.map(np.asarray, said))
+                each.append(jax.tree.map(np.asarray, said[0][0]))
         check_outputs(np.concatenate(finite)[: len(source)], source)
         kept = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(source)], *made)
         return kept, jax.tree.map(lambda *parts: np.concatenate(parts, 1)[:, : len(source)], *each) if each else None
