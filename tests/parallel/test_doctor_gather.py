@@ -75,7 +75,7 @@ def test_a_start_that_hangs_is_ended(tmp_path, monkeypatch):
         "import subprocess, time\nprint('{\"devices\": []}', flush=True)\n"
         f"subprocess.Popen(['sleep', '60']); open({str(tmp_path / 'begun')!r}, 'w').close()\ntime.sleep(60)\n"
     )
-    monkeypatch.setattr(gather, "HOME", f"{tmp_path}{os.pathsep}{gather.HOME}")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
     began = time.monotonic()
     start = gather.start_jax(speed=False, limit=2)
     assert time.monotonic() - began < 20

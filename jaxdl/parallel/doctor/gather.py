@@ -33,7 +33,6 @@ TPU_VENDOR = "0x1ae0"  # Google's on the PCI bus
 TPU_DEVICES = ("0x0027", "0x005e", "0x0062", "0x0063", "0x006f", "0x0076")  # v3, v4, v5p, v5e, v6e, 7x
 TPU_FILES = re.compile(r"/dev/(accel\d+|vfio/\d+)")
 TPU_LOCK = Path("/tmp/libtpu_lockfile")
-HOME = str(Path(__file__).parents[3])  # of the jaxdl that runs
 START_LIMIT = 120  # seconds for JAX to start, and to measure
 ASK_LIMIT = 20  # seconds for an answer of nvidia-smi
 
@@ -81,10 +80,10 @@ def start_jax(*, speed: bool, limit: float = START_LIMIT, **environment: str) ->
       limit: seconds.
       **environment: variables that differ from those of this process.
     """
-    path = os.pathsep.join(filter(None, (HOME, os.environ.get("PYTHONPATH"))))
     # a GPU that another process uses shall not lose three quarters of its memory to this
-    settings = os.environ | {"PYTHONPATH": path, "XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | environment
-    words = [sys.executable, "-m", "jaxdl.parallel.doctor.start", *(["--speed"] if speed else [])]
+    settings = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false"} | environment
+    program = str(Path(__file__).with_name("start.py"))
+    words = [sys.executable, "-P", program, *(["--speed"] if speed else [])]  # -P: this folder holds no packages
     with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+", errors="replace") as err:
         # files, not pipes: what cannot be ended (it waits for a driver) then keeps nothing open that we read
         process = subprocess.Popen(words, env=settings, stdout=out, stderr=err, start_new_session=True)

@@ -5,6 +5,7 @@ python -m jaxdl.parallel.doctor.start [--speed]
 
 import json
 import sys
+from pathlib import Path
 from typing import Any
 
 SECONDS = 2.0  # of measuring
@@ -27,6 +28,7 @@ def main() -> None:
         smallest = min(smallest or memory, memory) if memory else smallest
     say(devices=described)
     if "--speed" in sys.argv:
+        sys.path.insert(0, str(Path(__file__).parents[3]))  # the jaxdl that this file belongs to
         from jaxdl.parallel.measure import matmul_flops, memory_bandwidth
         from jaxdl.parallel.memory import free_memory
 
