@@ -26,6 +26,7 @@ from jaxdl.commands.export import export_command
 from jaxdl.commands.find_lr import find_lr_command
 from jaxdl.commands.gather import gather_command
 from jaxdl.commands.help import ALL, FIRST, HELP, print_help
+from jaxdl.commands.hosts import asks_for_hosts, say_error
 from jaxdl.commands.inspect import inspect_command
 from jaxdl.commands.learning_curve import learning_curve_command
 from jaxdl.commands.models import models_command
@@ -92,8 +93,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             check_choice("command", arguments[0], COMMANDS)
             if _helped(arguments[0], arguments[1:]):
                 return
+            several = asks_for_hosts(arguments[0], arguments[1:])
             check_names(arguments[0], COMMANDS, arguments[1:])
-            if "JAX_PLATFORMS" in os.environ and arguments[0] != "doctor":  # which says more of it
+            # several processes must join before a device is touched, and doctor says more of them
+            if "JAX_PLATFORMS" in os.environ and arguments[0] != "doctor" and not several:
                 local_devices()  # checks that there are some
         tyro.extras.subcommand_cli_from_dict(
             COMMANDS,
@@ -106,7 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (InputError, OSError) as error:
         if debug:
             raise
-        errors.print(f"jaxdl: error: {_in_words(error)}", style="red", highlight=False, soft_wrap=True)
+        say_error(f"error: {_in_words(error)}", style="red")
         _leave(2, is_program)
     except Interrupted as stopped:
         errors.print(f"jaxdl: {stopped}; the same command goes on from there", highlight=False, soft_wrap=True)

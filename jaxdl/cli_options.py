@@ -280,6 +280,37 @@ class Running(Devices):
 
 
 @dataclasses.dataclass(frozen=True)
+class Hosts:
+    """Which processes compute together.
+
+    Attributes:
+      multihost: one program over the hosts of a TPU pod slice (or of a cluster whose scheduler JAX knows): start the
+        same command on each.
+      coordinator: one program over other machines: address of the first, which all reach.
+      process: which of them this is, 0/2 on the first of two, and 1/2 on the other.
+    """
+
+    multihost: Flag = False
+    coordinator: Annotated[str | None, option("HOST:PORT")] = None
+    process: Annotated[str | None, option("I/N")] = None
+
+    @property
+    def asked(self) -> bool:
+        """Whether there are others."""
+        return self.multihost or self.coordinator is not None or self.process is not None
+
+
+@dataclasses.dataclass(frozen=True)
+class DevicesOnHosts(Hosts, Devices):
+    """Which devices are used, and for what, on one host or several."""
+
+
+@dataclasses.dataclass(frozen=True)
+class RunningOnHosts(Hosts, Running):
+    """How a run is carried out, on one host or several."""
+
+
+@dataclasses.dataclass(frozen=True)
 class RunningFolds(Running):
     """How many trainings are carried out.
 
@@ -288,6 +319,11 @@ class RunningFolds(Running):
     """
 
     fold_strategy: FoldStrategy = "auto"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunningFoldsOnHosts(Hosts, RunningFolds):
+    """How many trainings are carried out, on one host or several."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -338,6 +374,9 @@ StartOptions = tyro.conf.OmitArgPrefixes[Start]
 SubjectOptions = tyro.conf.OmitArgPrefixes[Subject]
 DevicesOptions = tyro.conf.OmitArgPrefixes[Devices]
 RunningOptions = tyro.conf.OmitArgPrefixes[Running]
+DevicesOnHostsOptions = tyro.conf.OmitArgPrefixes[DevicesOnHosts]
+RunningOnHostsOptions = tyro.conf.OmitArgPrefixes[RunningOnHosts]
+RunningFoldsOnHostsOptions = tyro.conf.OmitArgPrefixes[RunningFoldsOnHosts]
 RunningFoldsOptions = tyro.conf.OmitArgPrefixes[RunningFolds]
 RunningSearchOptions = tyro.conf.OmitArgPrefixes[RunningSearch]
 TrainingOptions = tyro.conf.OmitArgPrefixes[Training]

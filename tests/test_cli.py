@@ -27,8 +27,9 @@ from jaxdl.cli_options import (
     Dividing,
     Division,
     Examples,
-    Running,
     RunningFolds,
+    RunningFoldsOnHosts,
+    RunningOnHosts,
     RunningSearch,
     Start,
     Subject,
@@ -127,9 +128,9 @@ def fields_of(kind):
 
 
 BLOCKS = {
-    "pretrain": {"subject": Untrained, "training": Plan, "running": Running},
-    "finetune": {"subject": Subject, "training": Plan, "running": Running},
-    "cross-validate": {"subject": Subject, "dividing": Dividing, "training": Plan, "running": RunningFolds},
+    "pretrain": {"subject": Untrained, "training": Plan, "running": RunningOnHosts},
+    "finetune": {"subject": Subject, "training": Plan, "running": RunningOnHosts},
+    "cross-validate": {"subject": Subject, "dividing": Dividing, "training": Plan, "running": RunningFoldsOnHosts},
     "search": {
         "subject": Subject,
         "choosing": Choosing,

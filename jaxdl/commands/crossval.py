@@ -8,8 +8,8 @@ from jaxdl.cli_options import (
     Dividing,
     DividingOptions,
     NewRun,
-    RunningFolds,
-    RunningFoldsOptions,
+    RunningFoldsOnHosts,
+    RunningFoldsOnHostsOptions,
     SubjectOptions,
     Training,
     TrainingOptions,
@@ -20,6 +20,7 @@ from jaxdl.commands.console import console, say_about, say_cautions, score
 from jaxdl.commands.run import Begun, open_run
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError, check_choice
+from jaxdl.parallel.hosts import on_first
 from jaxdl.report.diagnosis import diagnose, why_ended
 from jaxdl.report.network import dead_in_first_fold
 from jaxdl.report.run import FOLDS
@@ -45,7 +46,7 @@ def cross_validate_command(
     out: NewRun,
     dividing: DividingOptions = Dividing(),  # noqa: B008
     training: TrainingOptions = Training(),  # noqa: B008
-    running: RunningFoldsOptions = RunningFolds(),  # noqa: B008
+    running: RunningFoldsOnHostsOptions = RunningFoldsOnHosts(),  # noqa: B008
     keep_models: Literal["auto", "always", "never"] = "auto",
     interval: Method = "auto",
     nested_repeats: int = NESTED_REPEATS,
@@ -70,6 +71,11 @@ def cross_validate_command(
     check_choice("keep_models", keep_models, ("auto", "always", "never"))
     if folds_of is not None:
         share = parse_share(folds_of)
+        if running.asked:
+            raise InputError(
+                "--folds-of is for machines that share nothing, --multihost and --coordinator for hosts that train "
+                "each fold together; leave one of the two out"
+            )
         if interval == "nested":
             raise InputError("--interval nested trains networks on what two folds share; leave --folds-of out for it")
         with open_run(out, "cross-validate", subject, running, page=False, tell=_tell_part_again) as begun:
@@ -95,8 +101,12 @@ def cross_validate_command(
                 interval=(interval, nested_repeats) if interval == "nested" else interval,
                 execution=execution.replace(keep_models=_keeps(keep_models, count)),
             )
-        tell_result(result, begun.network, begun.source, begun.page_file)
-        _place(begun, result, result, split)
+        on_first(lambda: _end(begun, result, split))
+
+
+def _end(begun: Begun, result: Result, split: Split) -> None:
+    tell_result(result, begun.network, begun.source, begun.page_file)
+    _place(begun, result, result, split)
 
 
 def _keeps(keep_models: str, folds: int) -> bool:

@@ -12,14 +12,16 @@ import numpy as np
 import tyro
 
 from jaxdl import data as sources
-from jaxdl.cli_options import Debug, Devices, DevicesOptions, Flag, option, parse_void
+from jaxdl.cli_options import Debug, DevicesOnHosts, DevicesOnHostsOptions, Flag, option, parse_void
 from jaxdl.commands.console import check_outside, console, inert, listed, say_notes, scores_said
+from jaxdl.commands.hosts import join_hosts
 from jaxdl.commands.run import without_broken
 from jaxdl.data import MaskOptions
 from jaxdl.data.masks_classes import CLASS_FILE
 from jaxdl.data.preprocessing import ImagePreprocessing
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
+from jaxdl.parallel.hosts import on_first
 from jaxdl.tasks import Task
 from jaxdl.tasks.columns import PROBABILITY, as_cells, top_columns
 from jaxdl.tasks.examples import load_examples
@@ -100,7 +102,7 @@ def predict_command(
     skip_broken: Flag = False,
     asking: tyro.conf.OmitArgPrefixes[Asking] = Asking(),
     covered: tyro.conf.OmitArgPrefixes[Covering] = Covering(),
-    devices: DevicesOptions = Devices(),  # noqa: B008
+    devices: DevicesOnHostsOptions = DevicesOnHosts(),  # noqa: B008
     debug: Debug = False,
 ) -> None:
     """Write a checkpoint's predictions to a table.
@@ -117,7 +119,8 @@ def predict_command(
       devices: which devices are used, and for what.
       debug: show the traceback of an error.
     """
-    out, execution = check_free(out), Execution(layout=devices.layout_of_examples)
+    join_hosts(devices)
+    out, execution = Path(on_first(lambda: str(check_free(out)))), Execution(layout=devices.layout_of_examples)
     if out.is_dir():
         raise InputError(f"'{out}' is a folder; expected the name of a file .csv")
     network = load_ensemble(checkpoint) if is_ensemble(checkpoint) else load_pretrained(checkpoint)
@@ -125,7 +128,8 @@ def predict_command(
     asking.check(checkpoint, several)
     _check_coverage(network, covered, asking)
     top = _count_top(top, network.task)
-    pictures = check_free(out.with_name(f"{out.stem}-masks")) if network.task.DRAWS else None
+    if network.task.DRAWS:
+        on_first(lambda: str(check_free(_pictures_beside(out))))
     source = _read(network, data, out, masks)
     say_notes(source)
     source, _ = without_broken(source, skip_broken)
@@ -135,6 +139,12 @@ def predict_command(
         predictions = predict(network, source, batch_size=asking.batch_size, tta=asking.tta, execution=execution)
     if asking.temperature != 1:
         predictions = predictions.at_temperature(asking.temperature)
+    on_first(lambda: _end(predictions, network, source, top, covered, out))
+
+
+def _end(predictions: Predictions, network: Any, source: Source, top: int, covered: Covering, out: Path) -> None:
+    """Writes the table, and the pictures where the task draws some; prints the first answers and the scores."""
+    pictures = _pictures_beside(out) if network.task.DRAWS else None
     files = _picture_names(predictions, len(source)) if pictures is not None else None
     if files is not None:
         _write_pictures(predictions, source, pictures, files)
@@ -210,6 +220,11 @@ def _masks(network: Any, spec: str, masks: TrueMasks) -> MaskOptions | None:
 def _own_classes(spec: str, task: Task) -> tuple[str, ...] | None:
     """The checkpoint's, unless the folder has a list of its own."""
     return None if (Path(spec) / CLASS_FILE).is_file() else task.names
+
+
+def _pictures_beside(out: Path) -> Path:
+    """The folder of the pictures that belong to a table."""
+    return out.with_name(f"{out.stem}-masks")
 
 
 def _picture_names(predictions: Predictions, count: int) -> list[str]:

@@ -11,14 +11,16 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdl.cli_options import Examples, Running, Start, Subject, Untrained, parse_arguments
+from jaxdl.cli_options import Examples, Hosts, Running, Start, Subject, Untrained, parse_arguments
 from jaxdl.commands.console import check_outside, console, display, errors, say_notes
+from jaxdl.commands.hosts import join_hosts
 from jaxdl.commands.loggers import TENSORBOARD, WANDB, Logger, TensorBoard, WeightsAndBiases
 from jaxdl.data import skip_broken
 from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing
 from jaxdl.data.source import Source, describe_sizes
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import create
+from jaxdl.parallel.hosts import is_first, on_first
 from jaxdl.report.run_page import PAGE, write_run_report
 from jaxdl.tasks import Task, choose_task
 from jaxdl.tasks.examples import load_examples
@@ -186,6 +188,8 @@ def open_run(
     Raises:
       InputError: if the folder holds something else, or another run that `running` does not say to move aside.
     """
+    if isinstance(running, Hosts):
+        join_hosts(running)
     if not 0 <= running.save_every < float("inf"):
         raise InputError(f"save_every is {running.save_every}; expected seconds from 0")
     for name, given in (("--tensorboard", running.tensorboard), ("--wandb", running.wandb)):
@@ -193,8 +197,8 @@ def open_run(
             raise InputError(f"{name} follows a single run, but {kind} trains many times; leave it out")
     check_outside(out, subject.data)
     execution = execution_of(subject, running)
-    if running.restart and (out.expanduser() / RUN).exists() and (aside := set_aside(out)):  # never somebody's photos
-        errors.print(f"the old {out} is now {aside}", soft_wrap=True)
+    if running.restart:
+        on_first(lambda: _set_aside(out))
     about = about_command(kind, subject.init, subject)
     with contextlib.ExitStack() as signals:
         stop = signals.enter_context(stop_by_signal())
@@ -208,13 +212,19 @@ def open_run(
             begun = Begun(run, signals, subject, running, execution.replace(work=run), page, tell, kept, *loaded)
             yield begun
         except AlreadyFinished as finished:
-            begun.finished_before(finished)
+            reason = finished
+            on_first(lambda: begun.finished_before(reason))
         except Interrupted as stopped:
             stopped.signal = stop.asked
             raise
         except BaseException:  # Ctrl-C, a full disk
             run.abandon(TENSORBOARD, WANDB)
             raise
+
+
+def _set_aside(out: Path) -> None:
+    if (out.expanduser() / RUN).exists() and (aside := set_aside(out)):  # never somebody's photos
+        errors.print(f"the old {out} is now {aside}", soft_wrap=True)
 
 
 def about_command(kind: str, init: Any, subject: Examples) -> dict[str, Any]:
@@ -325,7 +335,9 @@ def without_contradictions(source: Source) -> tuple[Source, Dropped]:
 
 def make_loggers(run: RunFolder, running: Running, options: dict[str, Any]) -> Sequence[Logger]:
     """Where rows of the curves go besides the result."""
-    loggers = []
+    loggers: list[Logger] = []
+    if not is_first():
+        return loggers
     if running.tensorboard:
         loggers.append(TensorBoard(run))
     if running.wandb:

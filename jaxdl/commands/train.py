@@ -11,7 +11,8 @@ from jaxdl.cli_options import (
     Flag,
     NewCheckpoint,
     Running,
-    RunningOptions,
+    RunningOnHosts,
+    RunningOnHostsOptions,
     Subject,
     SubjectOptions,
     Training,
@@ -24,6 +25,7 @@ from jaxdl.commands.console import console, say_notes, scores_said
 from jaxdl.commands.run import Begun, open_run, without_broken, without_contradictions
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
+from jaxdl.parallel.hosts import on_first
 from jaxdl.report.kept import held_out_scores, kept_of
 from jaxdl.report.table import baseline_rows, left_out, uneven
 from jaxdl.report.uncertainty import interval_said
@@ -50,7 +52,7 @@ def pretrain_command(
     subject: UntrainedOptions,
     out: NewCheckpoint,
     training: TrainingOptions = Training(),  # noqa: B008
-    running: RunningOptions = Running(),  # noqa: B008
+    running: RunningOnHostsOptions = RunningOnHosts(),  # noqa: B008
     validation: Annotated[str | None, option("SPEC")] = None,
     validation_fraction: float = 0.0,
     debug: Debug = False,
@@ -74,7 +76,7 @@ def finetune_command(
     subject: SubjectOptions,
     out: NewCheckpoint,
     training: TrainingOptions = Training(),  # noqa: B008
-    running: RunningOptions = Running(),  # noqa: B008
+    running: RunningOnHostsOptions = RunningOnHosts(),  # noqa: B008
     head: Literal["auto", "fresh", "keep"] = "auto",
     validation: Annotated[str | None, option("SPEC")] = None,
     validation_fraction: float = 0.0,
@@ -136,10 +138,14 @@ def _train(
             best = None if trained.best is None else merge_adapter(trained.best)
             trained = Trained(merge_adapter(trained.checkpoint), best, trained.best_epoch)
         held_out = None if validation is None else held_out_result(begun.network, trained, source, validation)
-        _write(begun.run, trained, held_out)
-        begun.run.known["best_epoch"] = trained.best_epoch
-        begun.finish()
-        _tell(trained, held_out, stops, begun.run.path)
+        on_first(lambda: _end(begun, trained, held_out, stops))
+
+
+def _end(begun: Begun, trained: Trained, held_out: Result | None, stops: bool) -> None:
+    _write(begun.run, trained, held_out)
+    begun.run.known["best_epoch"] = trained.best_epoch
+    begun.finish()
+    _tell(trained, held_out, stops, begun.run.path)
 
 
 def _divided(begun: Begun, named: str | None, fraction: float, seed: int) -> tuple[Source, Source | None]:

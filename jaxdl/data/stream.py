@@ -18,6 +18,7 @@ from jaxdl.data.preprocessing import Preprocessing, nbytes
 from jaxdl.data.source import Source
 from jaxdl.data.workers import in_order
 from jaxdl.errors import InputError
+from jaxdl.parallel.hosts import Process
 
 __all__ = ["EvaluationOrder", "Order", "TrainingOrder", "measure", "stream"]
 
@@ -61,7 +62,7 @@ def stream(
     *,
     start_step: int = 0,
     workers: int = 0,
-    process: tuple[int, int] = (0, 1),
+    process: Process = Process(),  # noqa: B008
     labelled: bool = True,
 ) -> Iterator[dict[str, Any]]:
     """The batches of `epochs`, one dict per step, of examples as stored.
@@ -76,20 +77,17 @@ def stream(
       epochs: consecutive.
       start_step: of the first epoch. What comes before it is not read.
       workers: processes that decode; with 0 a thread of this one does. Arrays in memory are not sent to processes.
-      process: ``(index, count)`` gives this host its contiguous share of every batch's rows. Where `count` does not
-        divide the batch, rows of weight 0 are added at its end.
+      process: of those that share every batch: each reads its own rows (`Process.rows`) and no others. Rows that reach
+        past the last are not read.
       labelled: whether batches have ``y``: to look targets up, some sources read all examples.
 
     Yields:
-      ``x``, stored examples ``[rows, …]``; ``y``, their targets, where there are any; ``weights`` ``float32[rows]``;
-      ``epoch`` and ``step``, int. A row of weight 0 is not read: its ``x`` and ``y`` are 0.
+      ``x``, stored examples ``[rows, …]``; ``y``, their targets, where there are any; ``weights`` ``float32[batch]`` of
+      the rows of all processes; ``epoch`` and ``step``, int. A row of weight 0 is not read: its ``x`` and ``y`` are 0.
 
     Raises:
       InputError: for examples the network cannot take, at once or when they are met; for options that cannot be.
     """
-    index, count = process
-    if not 0 <= index < count:
-        raise InputError(f"process is {process}; expected (index, count) with the index from 0 to count - 1")
     if epochs.step != 1:
         raise InputError(f"epochs are {epochs}; expected consecutive ones")
     if not epochs:
@@ -98,11 +96,10 @@ def stream(
     steps, width = order(epochs.start).indices.shape
     if not 0 <= start_step <= steps:
         raise InputError(f"start_step is {start_step}; an epoch has {steps} steps")
-    share = -(-width // count)
-    rows = slice(index * share, (index + 1) * share)
+    rows = process.rows(width)
     make = _MakeBatch(source, preprocessing, order, epochs.start, (steps, width), rows, labelled)
     positions = range(start_step, steps * len(epochs))
-    size = share * nbytes(preprocessing)
+    size = (rows.stop - rows.start) * nbytes(preprocessing)
     return in_order(make, positions, workers=_useful(workers, source), nbytes=size, what=source.name)
 
 
@@ -127,11 +124,8 @@ class _MakeBatch:
         batches = self._known[1]
         if batches.indices.shape != self.shape:
             raise InputError(f"epoch {epoch} has batches {batches.indices.shape}, the first has {self.shape}")
-        indices, given = batches.indices[step, self.share], batches.weights[step, self.share]
-        rows = self.share.stop - self.share.start
-        weights = np.zeros(rows, np.float32)
-        weights[: len(given)] = given
-        real = np.flatnonzero(weights)
+        indices, weights = batches.indices[step, self.share], batches.weights[step]
+        rows, real = self.share.stop - self.share.start, np.flatnonzero(weights[self.share])
         x = jax.tree.map(lambda one: np.zeros((rows, *one.shape), one.dtype), self.preprocessing.stored_spec())
         for row in real:
             made = _stored(self.source, int(indices[row]), self.preprocessing)

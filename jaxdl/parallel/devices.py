@@ -1,10 +1,11 @@
-"""The devices of this process. Code that asks for them, or puts something on one, does so here or by an `Executor`."""
+"""The devices at hand. Code that asks for them, or puts something on one, does so here or by an `Executor`."""
 
 from typing import Any
 
 import jax
 
 from jaxdl.errors import InputError
+from jaxdl.parallel.hosts import this_process
 
 
 def local_devices() -> tuple[Any, ...]:
@@ -21,6 +22,17 @@ def local_devices() -> tuple[Any, ...]:
             f"JAX finds no device of JAX_PLATFORMS={jax.config.jax_platforms} ({said}); set the variable to cpu, or "
             "unset it to use what there is"
         ) from error
+
+
+def all_devices() -> tuple[Any, ...]:
+    """Those over which one program runs: of this process, or of all that compute together, one process after another.
+
+    Raises:
+      InputError: as `local_devices`.
+    """
+    if this_process().count == 1:
+        return local_devices()
+    return tuple(sorted(jax.devices(), key=lambda device: (device.process_index, device.id)))
 
 
 def first_device() -> Any:

@@ -10,6 +10,8 @@ The ways, by the sizes of the axes:
 - ``fold`` and ``data``: the same, and the devices of a run share its batches; the step reduces, as under pmap. (The
   compiler's own way, jit over a vmapped step, would collect arrays of all runs on every device.)
 - ``model``, with any of these but pmap: parameters divided by `rules`; the compiler adds what that needs.
+
+The devices of ``data``, by jit, may belong to several processes (`hosts`), each of which gives its own rows.
 """
 
 import dataclasses
@@ -24,6 +26,7 @@ from jax.sharding import AxisType, Mesh, NamedSharding, SingleDeviceSharding
 from jax.sharding import PartitionSpec as P
 
 from jaxdl.errors import InputError
+from jaxdl.parallel import hosts
 from jaxdl.parallel.compiler import compiler_options
 from jaxdl.parallel.devices import first_device
 from jaxdl.parallel.program import Program, first_rows, lies_as_it_came, over_runs, pad
@@ -64,9 +67,25 @@ class Executor:
             raise InputError(f"the axes {said} do not come to the {len(self.devices)} devices; change one of the sizes")
         if self.pmap and self.fold * self.model > 1:
             raise InputError(f"pmap divides batches alone, not {said}; leave fold and model at 1, or pmap away")
+        if hosts.spans(self.devices) and hosts.this_process().count > 1:
+            self._check_hosts()
         check_rules(self.rules)
         if self.model > 1 and not any(any(entries) for _, entries in self.rules):
             raise InputError(f"{said}, but no rule divides a parameter over '{MODEL}'; give rules, or leave it at 1")
+
+    def _check_hosts(self) -> None:
+        """Raises InputError for axes by which devices of several processes are not used."""
+        if self.pmap or self.fold > 1:
+            raise InputError(
+                "several hosts divide the batches of one training by jit; pmap and trainings side by side are for one "
+                "process: leave --parallel and --fold-strategy out"
+            )
+        here = hosts.this_process().devices
+        if here % self.model:
+            raise InputError(
+                f"the axis '{MODEL}' has {self.model} parts, and a host has {here} devices; give a number of parts that "
+                "divides these"
+            )
 
     @cached_property
     def mesh(self) -> Mesh:
@@ -84,6 +103,11 @@ class Executor:
         """The axis over which a step must reduce; None where its batch is whole or the compiler reduces."""
         return DATA if self.pmap or (self.fold > 1 and self.data > 1) else None
 
+    @property
+    def divides_rows(self) -> bool:
+        """Whether `place_shared` divides rows as batches are: those of a batch may then be given with it."""
+        return self.fold == 1 and not self.pmap
+
     def place_state(self, state: Any) -> Any:
         """A state as `step` and `predict` take it; under pmap with the devices as a new first axis."""
         if self.pmap:
@@ -98,18 +122,23 @@ class Executor:
         """The data that batches index, arrays ``[n, …]``, and the variables beside it, as `step` takes them.
 
         Under jit no device holds all data, and the rows of a batch are fetched from those that have them: where the
-        number of rows is no multiple of the devices, zeros follow.
+        number of rows is no multiple of the devices, zeros follow. Of several processes each gives its own rows
+        (`hosts.Process.rows`), such zeros included.
         """
         if self.pmap:
             return self._copies((rows, variables))
-        divided = self.fold == 1 and not self.alone
+        if self._several:
+            return self._joined_rows(rows, DATA), self.place_variables(variables)
+        divided = self.divides_rows and not self.alone
         rows = jax.tree.map(lambda a: pad(a, 0, self.data if divided else 1), rows)
         return self._put(rows, lambda *_: (DATA,) if divided else ()), self.place_variables(variables)
 
     def fetch_state(self, state: Any) -> Any:
-        """A state as `place_state` was given it, on the first device."""
+        """A state as `place_state` was given it, on the first device (of each process)."""
         if self.alone:
             return state
+        if self._several:
+            return hosts.fetch(state, self._sharding())
         if self.pmap:
             return jax.tree.map(lambda array: array[0], state)
         return jax.device_put(state, self.devices[0])
@@ -147,25 +176,43 @@ class Executor:
             return Program(lambda _: jitted, place)
         if self.fold > 1:
             run = self._map(run, ahead, P(*ahead, FOLD, DATA))
-        jitted = jax.jit(run, out_shardings=self._sharding(*ahead, FOLD, DATA), **self._options)
+        out = self._sharding(*ahead, FOLD, DATA) if not self._several else self._sharding()
+        jitted = jax.jit(run, out_shardings=out, **self._options)
         return Program(lambda _: jitted, place, partial(_cut, axis=axis, of=-1))
 
-    def forward(self, function: Callable, *, rows_in: int = 0, rows_out: int = 0) -> Program:
+    def forward(self, function: Callable, *, rows_in: int = 0, rows_out: int = 0, divided: bool = False) -> Program:
         """``(variables, x) -> arrays`` of examples, divided over all devices but those of ``model``; by jit, always.
 
         Args:
           function: the same, of arrays in which the examples do not depend on one another.
           rows_in: axis of the examples in the arrays of ``x``.
           rows_out: axis of the examples in what comes out: arrays on the device where it is one, else on the host.
+          divided: of several processes each gives its own rows (`hosts.Process.rows`), as many as the others; all of
+            them come out, on every process.
         """
         both = (FOLD, DATA)
         place = partial(self._place_rows, axis=rows_in)
+        if self._several and divided:
+            jitted = jax.jit(function, out_shardings=self._sharding(), **self._options)
+            joined = partial(self._joined_rows, axes=both, axis=rows_in)
+            return Program(lambda _: jitted, joined, lambda made, _: jax.tree.map(np.asarray, made))
         if self.alone:
             jitted = jax.jit(function, **self._options)
             return Program(lambda _: jitted, place)
-        out = self._sharding(*(None,) * rows_out, both)
+        out = self._sharding(*(None,) * rows_out, both) if not self._several else self._sharding()
         jitted = jax.jit(function, out_shardings=out, **self._options)
         return Program(lambda _: jitted, place, partial(_cut, axis=rows_out, of=rows_in))
+
+    @cached_property
+    def _several(self) -> bool:
+        """Whether the devices belong to several processes."""
+        return hosts.spans(self.devices)
+
+    def _joined_rows(self, tree: Any, axes: Any, axis: int = 0) -> Any:
+        """Arrays of which each process has its own rows along `axis`, divided over the devices."""
+        sharding = self._sharding(*(None,) * axis, axes)
+        count = len({device.process_index for device in self.devices})
+        return jax.tree.map(lambda array: hosts.place_rows(array, sharding, axis, count), tree)
 
     @property
     def _options(self) -> dict[str, Any]:
@@ -198,7 +245,7 @@ class Executor:
                 return jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding)
             if self.alone:
                 return leaf if isinstance(leaf, jax.Array) else jnp.asarray(leaf)
-            return jax.device_put(leaf, sharding)
+            return hosts.place(leaf, sharding) if self._several else jax.device_put(leaf, sharding)
 
         return jax.tree_util.tree_map_with_path(put, tree)
 
@@ -216,7 +263,8 @@ class Executor:
         """A batch ``[…, runs, rows]`` divided over the devices."""
         if self.alone:
             return self._on_one(batch)
-        padded = jax.tree.map(lambda a: pad(a, a.ndim - 1, self.data), batch)
+        rows = len(self.devices) if self._several else self.data  # those that each process gives are a multiple
+        padded = jax.tree.map(lambda a: pad(a, a.ndim - 1, rows), batch)
         if self.pmap:
             return jax.tree.map(self._split_rows, padded)
         return self._put(padded, lambda _, shape: (*(None,) * (len(shape) - 2), *axes))

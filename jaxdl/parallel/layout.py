@@ -6,8 +6,9 @@ from typing import Any, Literal
 
 from jaxdl.checks import check_fields
 from jaxdl.errors import InputError, check_choice
-from jaxdl.parallel.devices import local_devices
+from jaxdl.parallel.devices import all_devices
 from jaxdl.parallel.executor import DATA, FOLD, Executor
+from jaxdl.parallel.hosts import this_process
 from jaxdl.parallel.rules import MODEL
 
 Parallel = Literal["auto", "data", "pmap", "folds"]
@@ -19,7 +20,7 @@ class Layout:
     """Which devices a run uses, and for what; only what is drawn at random under ``pmap`` depends on it.
 
     Attributes:
-      devices: how many, the first ones of this process; by default all.
+      devices: how many, the first ones of this process; by default all, also those of other hosts.
       parallel: ``data`` (every batch is divided over the devices, by jit over a mesh), ``pmap`` (the same with explicit
         collectives), ``folds`` (trainings side by side; where these are fewer than the devices and their steps draw
         nothing at random, several devices share a training), or ``auto``: ``data`` for one training, and of several
@@ -84,7 +85,13 @@ class Layout:
         Raises:
           InputError: if there are fewer than asked for.
         """
-        wanted, has = self._product if self.mesh else self.devices, local_devices()
+        wanted, has = self._product if self.mesh else self.devices, all_devices()
+        if wanted not in (None, len(has)) and this_process().count > 1:
+            asked = f"the mesh {self._mesh_said} has {wanted} devices" if self.mesh else f"devices is {wanted}"
+            raise InputError(
+                f"{asked}, but on several hosts all of their {len(has)} devices are used: leave --devices out, and let "
+                f"the sizes of a mesh come to {len(has)}"
+            )
         if wanted is not None and wanted > len(has):
             asked = f"the mesh {self._mesh_said} needs {wanted} devices" if self.mesh else f"devices is {wanted}"
             kinds = ", ".join(sorted({str(getattr(device, "device_kind", device)) for device in has}))

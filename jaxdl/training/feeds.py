@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxdl.data.batches import Batches, evaluation_batches, training_batches
 from jaxdl.data.stream import EvaluationOrder, TrainingOrder, stream
+from jaxdl.parallel.hosts import this_process
 from jaxdl.training.runners import Feed, Runner
 from jaxdl.training.setup import Setup
 from jaxdl.training.step import Batch, Shared
@@ -123,11 +124,13 @@ class StreamFeeds:
             yield self._taken(name, runner)
 
     def _open(self, order: Any, epochs: range, first: int, workers: int) -> Iterator[dict[str, Any]]:
-        return stream(self.setup.source, self.setup.preprocessing, order, epochs, start_step=first, workers=workers)
+        how = {"start_step": first, "workers": workers, "process": this_process()}
+        return stream(self.setup.source, self.setup.preprocessing, order, epochs, **how)
 
     def _taken(self, name: str, runner: Runner) -> tuple[int, Batch, Shared]:
         made = next(self._streams[name])
-        rows = np.arange(len(made["weights"]), dtype=np.int32)
+        # of what is divided as the batch is, every device has its rows: none are fetched from others
+        rows = None if runner.executor.divides_rows else np.arange(len(made["weights"]), dtype=np.int32)
         if self._frozen is None:  # to the devices once
             self._frozen = runner.place_shared(Shared((), (), self.setup.shared.frozen)).frozen
         shared = runner.place_shared(Shared(made["x"], made["y"], {})).replace(frozen=self._frozen)

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from jaxdl.errors import InputError
+from jaxdl.parallel.hosts import this_process
 from jaxdl.training.progress import Diverged, TrainingProgress, explain, is_finite, not_finite, pick_up, snapshot
 from jaxdl.training.resume import Interrupted, Saves
 from jaxdl.training.runners import Feed, Runner
@@ -241,8 +242,8 @@ class _Running:
         if saves is None:
             return
         due, now = saves.due(), time.perf_counter()
-        if not due and now - self.copied < self.cost / SNAPSHOT_SHARE:
-            return
+        if not due and (this_process().count > 1 or now - self.copied < self.cost / SNAPSHOT_SHARE):
+            return  # by its own clock no process does what others take part in
         self.progress.seconds = self.seconds
         self.good = snapshot(runner, state, self.progress)
         self.copied = time.perf_counter()
@@ -250,7 +251,7 @@ class _Running:
         if not due:
             return
         saves.save(*self.good)
-        if saves.should_stop():
+        if saves.stops():
             saves.close()
             raise Interrupted(f"the state after step {self.good[0] // 2} is saved in '{saves.folder}'")
 

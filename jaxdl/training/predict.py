@@ -14,7 +14,9 @@ from jaxdl.data import as_source, stream
 from jaxdl.data.batches import evaluation_batches
 from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.source import Source, arrange_columns
+from jaxdl.data.stream import EvaluationOrder
 from jaxdl.errors import InputError
+from jaxdl.parallel.hosts import Process, this_process
 from jaxdl.shown import ROWS, Shown
 from jaxdl.tasks import Task
 from jaxdl.tasks.columns import Top, frame_columns
@@ -254,10 +256,12 @@ def predict(
         kept = predict_tiled(checkpoint, source, batch_size, execution.layout)
     else:
         executor = execution.layout.executor()
-        program = executor.forward(over_views(checkpoint.task, checkpoint.prediction(_with_finite), views))
+        answer = over_views(checkpoint.task, checkpoint.prediction(_with_finite), views)
+        program = executor.forward(answer, divided=True)
         variables = executor.place_variables(checkpoint.variables)  # there once
-        feed = stored_batches(source, preprocessing, batch_size, execution)
-        made = [jax.tree.map(np.asarray, program(variables, x)) for x in feed]
+        feed = stored_batches(source, preprocessing, batch_size, execution, this_process())
+        width = EvaluationOrder((np.arange(len(source)),), batch_size)(0).indices.shape[1]
+        made = [jax.tree.map(lambda rows: np.asarray(rows)[:width], program(variables, x)) for x in feed]
         kept, finite = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(source)], *made)
         check_outputs(finite, source)
     targets = match_targets(checkpoint.task, source)
@@ -276,12 +280,13 @@ def stored_batches(
     preprocessing: Preprocessing,
     batch_size: int,
     execution: Execution = Execution(),  # noqa: B008
+    process: Process = Process(),  # noqa: B008
 ) -> Iterable[Any]:
-    """Every example as stored, in batches of one shape; the last rows may only pad."""
+    """Every example as stored, in batches of one shape; the last rows may only pad. Of several processes own rows."""
     source, everything = preprocessing.align(source), np.arange(len(source))
-    if execution.why_streamed(source, preprocessing):
-        order, workers = stream.EvaluationOrder((everything,), batch_size), execution.workers
-        batches = stream.stream(source, preprocessing, order, range(1), workers=workers, labelled=False)
+    if process.count > 1 or execution.why_streamed(source, preprocessing):
+        order, how = EvaluationOrder((everything,), batch_size), {"workers": execution.workers, "labelled": False}
+        batches = stream.stream(source, preprocessing, order, range(1), process=process, **how)
         return (batch["x"] for batch in batches)
     x = preprocessing.load(source)
     batches = evaluation_batches([everything], batch_size, [0])[0].indices

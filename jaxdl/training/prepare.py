@@ -10,12 +10,15 @@ import numpy as np
 
 from jaxdl.data import augment, stream
 from jaxdl.data.preprocessing import Constants, Preprocessing
-from jaxdl.data.source import Source
+from jaxdl.data.source import Source, subset
 from jaxdl.errors import InputError
 from jaxdl.identity import key_of
 from jaxdl.models.initialise import check_memory, init_variables, variable_shapes
 from jaxdl.models.staged import Staged, tied_paths
 from jaxdl.models.variables import Variables, join_variables, partition, split_variables
+from jaxdl.parallel import hosts
+from jaxdl.parallel.hosts import Process
+from jaxdl.parallel.layout import Layout
 from jaxdl.tasks import Task
 from jaxdl.training.execution import Execution
 from jaxdl.training.features import activation_bytes, compute_features, in_parts, kept, memory_limit
@@ -57,16 +60,20 @@ def prepare(
     """
     preprocessing = preprocessing or choose_preprocessing(init, source, execution.image_size)
     source = preprocessing.align(source)
+    own = hosts.this_process()
     task = with_plan(task, plan)
     check_augmentation(plan, task, preprocessing)
     init = for_task(init, task, preprocessing, plan.seed)
     base = init.model if isinstance(init, Checkpoint) else init
     model = base.clone(num_outputs=task.num_outputs, dtype=plan.precision).check(preprocessing.spec())
-    streamed, x = execution.why_streamed(source, preprocessing), None
+    streamed, x = hosts.on_first(lambda: execution.why_streamed(source, preprocessing)), None
 
     def given() -> tuple[Any, ...]:
         """By what the examples in memory differ."""
         return source.fingerprint(), source.columns, preprocessing
+
+    def own_examples() -> Any:
+        return own_rows(preprocessing.load(of_process(source, own)), source, own)
 
     parts, inner = [weighed(source, part) for part in parts], None
     if plan.early_stopping:
@@ -84,13 +91,17 @@ def prepare(
         sizes = dict(trained=trained, start=stage, examples=max(map(len, parts)), kept=0 if streamed else len(source))
         check_footprint(model, preprocessing, plan, **sizes)
     if not streamed:
-        x = kept(execution.store, lambda: ("examples", *given()), lambda: preprocessing.load(source))
+        x = kept(
+            execution.store,
+            lambda: ("examples", *given()),
+            own_examples,
+        )
 
     sums = None
     if not preprocessing.fitted:
-        sums = (
-            stream.measure(source, preprocessing, workers=execution.workers) if streamed else preprocessing.measure(x)
-        )
+        mine = of_process(source, own)
+        sums = stream.measure(mine, preprocessing, workers=execution.workers) if streamed else preprocessing.measure(x)
+        sums = hosts.gather_rows(own_rows(sums, source, own), len(source))
     common = preprocessing.fitted or len(parts) == 1  # else each fold's frozen stages see other inputs
     cached = stage != names[0] and common and _may_cache(plan)
     if cached:
@@ -99,18 +110,26 @@ def prepare(
         constants = preprocessing.constants if sums is None else fit_inputs(preprocessing, sums, source, parts[0])
         size = plan.batch_size if execution.store is None else execution.store.batch_size
         if streamed:
-            read = partial(_in_parts, source, preprocessing, size, execution.workers)
+            read = partial(_in_parts, of_process(source, own), preprocessing, size, execution.workers)
         else:
             read = partial(in_parts, x, size)
+
+        def features() -> Any:
+            with hosts.alone():  # each process runs its own rows through the frozen stages
+                layout = execution.layout if own.count == 1 else Layout()
+                made = compute_features(model, prefix, stage, read(), preprocessing, constants, layout)
+            return own_rows(made, source, own)
+
         x = kept(
             execution.store,
             lambda: (fingerprint(prefix), key_of(model), stage, *given(), _bytes_of(constants)),
-            lambda: compute_features(model, prefix, stage, read(), preprocessing, constants, execution.layout),
+            features,
         )
         streamed = None  # the activations are in memory: the examples are not needed any more
+    lies = jnp.asarray if own.count == 1 else np.asarray  # own rows wait on the host until they are placed
     shared = Shared(
-        x=jax.tree.map(jnp.asarray, x),
-        y=None if streamed else jax.tree.map(jnp.asarray, source.targets()),
+        x=jax.tree.map(lies, x),
+        y=None if streamed else jax.tree.map(lies, own_rows(_of(source.targets(), source, own), source, own)),
         frozen=join_variables(rest, _tied(model, prefix, stage)) if cached else frozen,
     )
     return Setup(
@@ -134,6 +153,29 @@ def prepare(
         kept_targets=init.card.target_constants() if restored and keep_head else None,
         layout=execution.layout,
     )
+
+
+def of_process(source: Source, own: Process) -> Source:
+    """The examples that a process holds and reads: all of them where there is one, else at least one."""
+    return source if own.count == 1 else subset(source, _own_indices(source, own))
+
+
+def own_rows(tree: Any, source: Source, own: Process) -> Any:
+    """Arrays of the rows of `of_process`, with zeros up to the same number on all processes."""
+    if own.count == 1:
+        return tree
+    rows = own.rows(len(source))
+    return jax.tree.map(lambda array: hosts.padded(array, rows.stop - rows.start), tree)
+
+
+def _of(tree: Any, source: Source, own: Process) -> Any:
+    """The rows of `of_process` of arrays that have all."""
+    return tree if own.count == 1 else jax.tree.map(lambda array: array[_own_indices(source, own)], tree)
+
+
+def _own_indices(source: Source, own: Process) -> np.ndarray:
+    indices = own.within(len(source))
+    return indices if len(indices) else np.zeros(1, int)  # of fewer examples than devices: one that is never used
 
 
 def with_plan(task: Task, plan: Plan) -> Task:

@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxdl.errors import InputError
 from jaxdl.models.variables import nest, walk_shapes
+from jaxdl.parallel.hosts import copied, this_process
 from jaxdl.training.resume import RESTART, Saves
 from jaxdl.training.runners import Runner
 from jaxdl.training.step import State
@@ -106,17 +107,21 @@ def _broken_at(values: np.ndarray) -> int:
 def snapshot(
     runner: Runner, state: State, progress: TrainingProgress
 ) -> tuple[int, dict[str, np.ndarray], dict[str, Any]]:
-    """Number, arrays and plain values of a save. Raises Diverged if the parameters are not finite."""
+    """Number, arrays and plain values of a save. Raises Diverged if the parameters are not finite.
+
+    The arrays are on the host; of several processes on the devices as they are, for each to write its own part.
+    """
     held = runner.executor.fetch_state(state)
     if not progress.lenient and not is_finite(held.params):
         raise Diverged(explain(progress, "the parameters are"))
+    lies = state if this_process().count > 1 else held
     tree = {
-        "state": held.replace(key=jax.random.key_data(held.key), traced=None),  # a run begins with its numbers
+        "state": lies.replace(key=jax.random.key_data(lies.key), traced=None),  # a run begins with its numbers
         "best": progress.best,
         "metrics": progress.metrics,
     }
     # copies: the next step uses the buffers up while the save is being written
-    arrays = {name: np.array(leaf) for name, leaf in walk_shapes(tree)}
+    arrays = {name: copied(leaf) for name, leaf in walk_shapes(tree)}
     plain = {name: getattr(progress, name) for name in ("epoch", "step", "seconds")} | {"rows": list(progress.rows)}
     plain |= {
         name: None if value is None else value.tolist()

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from jaxdl.errors import InputError
+from jaxdl.parallel.hosts import check_seen, is_first, on_first
 from jaxdl.training.lock import lock, unlock
 from jaxdl.training.saves import RESTART, Saves
-from jaxdl.weights.files import LOCK, check_free, read_json, write_text, written_whole
+from jaxdl.weights.files import LOCK, check_free, check_local, read_json, write_text, written_whole
 from jaxdl.weights.hints import RUN
 
 STATE, MADE = "state", ".made"
@@ -41,6 +42,9 @@ class AlreadyFinished(InputError):
 class RunFolder:
     """The folder of a run: what was asked for, the state while it is under way, the results at its end.
 
+    Several processes work in one folder that all reach. The first alone writes in it, but for the parts of the state;
+    what makes results (`finish_part`, `fresh`, `place`, `finish`) is for it to call, inside `hosts.on_first`.
+
     Args:
       path: new, empty, or of the same run begun earlier.
       about: to be noted beside the settings: the command, for example.
@@ -61,10 +65,18 @@ class RunFolder:
     ):
         path = Path(path).expanduser().absolute()
         self.save_every, self.should_stop, self.about = save_every, should_stop, dict(about or {})
-        self.known = _read_run(path)
-        # a process that was killed as it began leaves its lock alone
-        begun = self.known or (path.is_dir() and [one.name for one in path.iterdir()] == [LOCK])
-        self.path = path.resolve() if begun else check_free(path)
+
+        def look() -> tuple[dict[str, Any] | None, bool]:
+            known = _read_run(path)
+            # a process that was killed as it began leaves its lock alone
+            begun = known is not None or (path.is_dir() and [one.name for one in path.iterdir()] == [LOCK])
+            if not begun:
+                check_free(path)
+            return known, begun
+
+        check_local(path)
+        self.known, begun = on_first(look)
+        self.path = path.resolve() if begun or path.is_symlink() else path
 
     @property
     def begun(self) -> bool:
@@ -83,14 +95,20 @@ class RunFolder:
           InputError: listing every setting that differs.
         """
         settings, environment = (json.loads(json.dumps(value)) for value in (settings, environment))
-        self.path.mkdir(parents=True, exist_ok=True)
-        new = lock(self.path)
-        try:
-            self._claim(settings, environment)
-        except InputError:
-            if new:
-                unlock(self.path)
-            raise
+
+        def claimed() -> dict[str, Any]:
+            self.path.mkdir(parents=True, exist_ok=True)
+            new = lock(self.path)
+            try:
+                self._claim(settings, environment)
+            except InputError:
+                if new:
+                    unlock(self.path)
+                raise
+            return self.known
+
+        self.known = on_first(claimed)
+        check_seen(self.path / RUN, "--out")
 
     def _claim(self, settings: dict[str, Any], environment: dict[str, Any]) -> None:
         self.known = _read_run(self.path)  # another process may have begun or ended it in the meantime
@@ -135,16 +153,17 @@ class RunFolder:
     def recall(self, name: str, expected: Any) -> Any:
         """What `note` wrote, of the type that is expected; None if nothing is there."""
         file = self.path / STATE / f"{name}.json"
-        return read_json(file, expected, RESTART) if file.is_file() else None
+        return on_first(lambda: read_json(file, expected, RESTART) if file.is_file() else None)
 
     def note(self, name: str, value: Any) -> None:
         """Keeps a plain value until the run is finished."""
-        write_text(self.path / STATE / f"{name}.json", json.dumps(value))
+        if is_first():
+            write_text(self.path / STATE / f"{name}.json", json.dumps(value))
 
     def finished_part(self, name: str) -> Path | None:
         """The folder that `finish_part` wrote, or None."""
         folder = self.path / STATE / f"{name}.finished"
-        return folder if folder.is_dir() else None
+        return folder if on_first(folder.is_dir) else None
 
     @contextlib.contextmanager
     def finish_part(self, name: str) -> Iterator[Path]:
@@ -182,6 +201,8 @@ class RunFolder:
 
     def abandon(self, *folders: str) -> None:
         """Removes what a run left that did not come as far as its first save; also `folders` of it, by name."""
+        if not is_first():
+            return
         if self.known is not None and not self.known["finished"] and not self._has_progress():
             try:
                 lock(self.path)

@@ -8,12 +8,19 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxdl.errors import InputError
+from jaxdl.parallel.hosts import Agreement, on_first, this_process
 from jaxdl.weights.files import check_regular, first_line, plain_path
 
 RESTART = "start again with --restart, which first moves the folder aside"  # where what is kept of a run is damaged
+
+
+def _like(stored: Any) -> np.ndarray:
+    """Of its shape and type, and no memory: Orbax makes numpy's arrays where it is given such."""
+    return np.broadcast_to(np.zeros((), stored.dtype), stored.shape)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -27,31 +34,47 @@ class Saved:
 class Saves:
     """The saves of one training: the newest two, each whole or not there at all.
 
-    Orbax writes them beside the training and renames each when it is complete.
+    Orbax writes them beside the training and renames each when it is complete. Several processes write one save
+    together, each its own part, and read it whole: it fits any number of processes and devices.
     """
 
     def __init__(self, folder: Path, every: float, should_stop: Callable[[], bool]):
         self.folder, self.every, self.should_stop = folder, every, should_stop
+        self._stops = self._due = False  # of several processes: what they agreed on
         self._manager: Any = None
         self._plain = contextlib.ExitStack()  # holds the plain name of the folder
         self._last = time.monotonic()
+        self._agreement = Agreement(min(1.0, every / 10))
 
     def due(self) -> bool:
-        """Whether it is time to save."""
-        return self.should_stop() or time.monotonic() - self._last >= self.every
+        """Whether it is time to save; the same on all processes."""
+        late = time.monotonic() - self._last >= self.every
+        if this_process().count == 1:
+            return self.should_stop() or late
+        if not self._due:  # until it is done
+            self._stops, late = self._agreement.ask(self.should_stop(), late)
+            self._due = self._stops or late
+        return self._due
+
+    def stops(self) -> bool:
+        """Whether the training should stop, once it is saved; the same on all processes."""
+        return self.should_stop() if this_process().count == 1 else self._stops
 
     def latest(self) -> Saved | None:
         """The newest save that can be read, None if there is none."""
-        if not self.folder.is_dir():
+        if not on_first(self.folder.is_dir):
             return None
         import orbax.checkpoint as ocp
 
         check_regular(self.folder)
         with self._explained(f"read: its files are damaged or missing; {RESTART}"):
             manager, errors = self._open(), {}
-            for number in sorted(manager.all_steps(), reverse=True):
+            for number in on_first(lambda: sorted(map(int, manager.all_steps()), reverse=True)):
                 try:
-                    args = ocp.args.Composite(arrays=ocp.args.StandardRestore(), progress=ocp.args.JsonRestore())
+                    as_numpy = jax.tree.map(_like, manager.item_metadata(number)["arrays"])
+                    args = ocp.args.Composite(
+                        arrays=ocp.args.StandardRestore(as_numpy), progress=ocp.args.JsonRestore()
+                    )
                     found = manager.restore(number, args=args)
                     held = Saved({k: np.asarray(v) for k, v in found.arrays.items()}, dict(found.progress))
                 except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
@@ -91,7 +114,7 @@ class Saves:
                     arrays=ocp.args.StandardSave(dict(arrays)), progress=ocp.args.JsonSave(dict(progress))
                 )
                 manager.save(number, args=args)
-        self._last = time.monotonic()
+        self._last, self._due = time.monotonic(), False
 
     def close(self) -> None:
         """Lets go of the folder; a save that is under way is finished first."""
@@ -108,7 +131,9 @@ class Saves:
             self.folder.mkdir(parents=True, exist_ok=True)
             folder = self._plain.enter_context(plain_path(self.folder))
             options = ocp.CheckpointManagerOptions(max_to_keep=2, create=True, cleanup_tmp_directories=True)
-            self._manager = ocp.CheckpointManager(folder, options=options)
+            # without them it tells nothing of the arrays that it did not save itself
+            handlers = {"arrays": ocp.StandardCheckpointHandler(), "progress": ocp.JsonCheckpointHandler()}
+            self._manager = ocp.CheckpointManager(folder, options=options, item_handlers=handlers)
         return self._manager
 
     @contextlib.contextmanager

@@ -53,7 +53,8 @@ class Shared:
     """All that the runs have in common.
 
     Attributes:
-      x: the whole data as stored, arrays ``[n, …]``, or the frozen stages' activations of it.
+      x: the whole data as stored, arrays ``[n, …]``, or the frozen stages' activations of it; of several processes each
+        one's own rows until they are placed.
       y: its targets, arrays ``[n, …]``.
       frozen: all other variables; those of stages whose activations `x` holds are left out, unless a later stage reads
         them (`Staged.ties`).
@@ -66,9 +67,12 @@ class Shared:
 
 @flax.struct.dataclass
 class Batch:
-    """Rows of a step: `indices` into the data and `weights` in the loss, 0 for rows that only pad; ``[batch]``."""
+    """Rows of a step: `indices` into the data and `weights` in the loss, 0 for rows that only pad; ``[batch]``.
 
-    indices: jax.Array
+    Without indices the data are the rows of this step.
+    """
+
+    indices: jax.Array | None
     weights: jax.Array
 
 
@@ -141,8 +145,8 @@ class Examples:
     partner_weights: jax.Array | None = None
 
 
-def _rows(tree: Any, indices: jax.Array) -> Any:
-    return jax.tree.map(lambda array: array[indices], tree)
+def _rows(tree: Any, indices: jax.Array | None) -> Any:
+    return tree if indices is None else jax.tree.map(lambda array: array[indices], tree)
 
 
 def _training_examples(recipe: Recipe, key: jax.Array, state: State, batch: Batch, shared: Shared) -> Examples:

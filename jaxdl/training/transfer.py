@@ -17,6 +17,7 @@ from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
 from jaxdl.models.staged import Staged
 from jaxdl.parallel.executor import Executor
+from jaxdl.parallel.hosts import on_first
 from jaxdl.shown import Shown
 from jaxdl.tasks import Metrics, Task, choose_task
 from jaxdl.training.display import watched
@@ -186,7 +187,7 @@ def _save_last_good(setup: Setup, init: Init, begin: State, execution: Execution
     if int(state.step[0]) == 0:
         return "Nothing is kept of this training"
     work, checkpoint = execution.work, trained_checkpoint(setup, init, of_run(state, 0), 0, tuple(progress.rows))
-    work.place_folder(save(checkpoint, work.fresh(LAST_GOOD)), LAST_GOOD)
+    on_first(lambda: work.place_folder(save(checkpoint, work.fresh(LAST_GOOD)), LAST_GOOD))
     return f"The last good state, after step {int(state.step[0])}, is the checkpoint '{work.path / LAST_GOOD}'"
 
 

@@ -16,11 +16,12 @@ import jax
 import numpy as np
 
 from jaxdl.models.staged import Staged
+from jaxdl.parallel.hosts import on_first
 from jaxdl.training.execution import Execution
 from jaxdl.training.feeds import make_feeds
 from jaxdl.training.loop import Fitted, Record, Training, fit
 from jaxdl.training.progress import Diverged, not_finite
-from jaxdl.training.resume import RESTART
+from jaxdl.training.resume import RESTART, RunFolder
 from jaxdl.training.runners import Runner
 from jaxdl.training.setup import Init, Setup
 from jaxdl.training.step import State
@@ -127,8 +128,7 @@ class BatchedRuns:
             return _read(finished, len(runs), self.setup.model)
         made = self._train(name, runs, full, epochs, resumable)
         if work:
-            with work.finish_part(name) as folder:
-                _write(folder, made)
+            on_first(lambda: _write_part(work, name, made))
         return made
 
     def _train(
@@ -222,6 +222,11 @@ def _not_finite_said(fold: int, bad: np.ndarray) -> str:
         f"fold {fold}: {int(bad.sum())} of the {len(bad)} predictions of its test examples are not finite (NaN or "
         "infinity); look at these examples, and at the learning rate"
     )
+
+
+def _write_part(work: RunFolder, name: str, made: Sequence[Outcome]) -> None:
+    with work.finish_part(name) as folder:
+        _write(folder, made)
 
 
 def _write(folder: Path, made: Sequence[Outcome]) -> None:

@@ -222,6 +222,8 @@ def _train(
     runs, runners = [setup.run(fold) for fold in chosen], {}
     check_strategy(setup, strategy)
     choice = work.recall("strategy", StrategyTold) if work else None  # a trial may end otherwise the next time
+    if choice is not None:
+        check_strategy(setup, choice["name"])
     if choice is None:
         choice = {"name": strategy, "reason": "asked for"}
         if strategy == "auto":

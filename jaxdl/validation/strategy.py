@@ -10,6 +10,7 @@ from jax.extend.core import jaxprs_in_params
 
 from jaxdl.errors import InputError, check_choice
 from jaxdl.parallel.executor import Executor, on_one_device
+from jaxdl.parallel.hosts import this_process
 from jaxdl.parallel.layout import Layout
 from jaxdl.parallel.program import equations_of
 from jaxdl.training.feeds import epoch_batches
@@ -49,6 +50,13 @@ def check_strategy(setup: Setup, strategy: str) -> None:
     """Raises InputError for a strategy that there is not, or by which the folds of `setup` cannot be run."""
     check_choice("fold strategy", strategy, STRATEGIES)
     layout = setup.layout
+    if this_process().count > 1 and (layout.at_once or strategy in ("vmap", "shard")):
+        asked = layout.said if layout.at_once else f"'{strategy}'"
+        raise InputError(
+            f"{asked} runs folds at once on the devices of one process, and several hosts train one after the other, "
+            "each over all devices: use 'loop' or 'auto' (and leave --parallel and --mesh out); or start one process "
+            "alone"
+        )
     if layout.at_once and strategy in ("loop", "vmap"):
         raise InputError(
             f"{layout.said} lays folds over the devices, which fold_strategy='{strategy}' does not: use 'shard' or "
@@ -91,6 +99,8 @@ def choose_strategy(
     layout, devices = setup.layout, len(setup.layout.chosen())
     if layout.at_once:
         return {"name": "shard", "reason": f"{layout.said} was asked for"}, {}
+    if this_process().count > 1:
+        return {"name": "loop", "reason": "the batches of one fold at a time are divided over all hosts"}, {}
     if len(runs) == 1:
         return {"name": "loop", "reason": "there is one fold"}, {}
     if layout.at_once is False:

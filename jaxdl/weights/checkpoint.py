@@ -24,6 +24,7 @@ from jaxdl.models.roles import ADAPTERS, is_adapter
 from jaxdl.models.staged import Staged
 from jaxdl.models.variables import Variables, join_variables, nest, partition, split_variables, walk_shapes
 from jaxdl.parallel.devices import device_kinds, first_device
+from jaxdl.parallel.hosts import orbax_alone
 from jaxdl.shown import Shown
 from jaxdl.tasks import Task, task_of
 from jaxdl.weights.card import CARD, FORMAT, LISTS, Card, lists_of, plain_card, read_card
@@ -206,9 +207,11 @@ def write_arrays(work: Path, variables: Variables, path: Path) -> None:
     import orbax.checkpoint as ocp
 
     try:
-        with plain_path(work) as plain, ocp.StandardCheckpointer() as checkpointer:
-            # jax arrays, because Orbax checks the shapes of these and not of numpy's
-            checkpointer.save(plain / ARRAYS, variables)
+        alone = orbax_alone()
+        with plain_path(work) as plain, ocp.StandardCheckpointer(**alone) as checkpointer:
+            # jax arrays, because Orbax checks the shapes of these and not of numpy's; of several processes it takes
+            # none that lies on the devices of one
+            checkpointer.save(plain / ARRAYS, jax.tree.map(np.asarray, variables) if alone else variables)
             checkpointer.wait_until_finished()
     except Exception as error:  # Orbax and TensorStore raise many kinds for a full disk
         raise InputError(
@@ -283,7 +286,7 @@ def read_arrays(
 
     check_regular(path / ARRAYS)
     try:
-        with ocp.StandardCheckpointer() as checkpointer:
+        with ocp.StandardCheckpointer(**orbax_alone()) as checkpointer:
             stored = checkpointer.metadata(path / ARRAYS).item_metadata
             stored = stored.tree if hasattr(stored, "tree") else stored
             if not stored:  # Orbax only logs that it found nothing it can read

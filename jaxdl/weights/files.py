@@ -24,12 +24,22 @@ LOCK = ".lock"  # in the folder of a run: held by the process that works in it; 
 AGAIN = "restore it from a copy, or make it again (with --restart, or in a new folder)"
 
 
+def check_local(path: str | Path) -> None:
+    """Raises InputError for an address, such as of a bucket: files are made whole by renaming, and locked."""
+    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:/", str(path)):
+        raise InputError(
+            f"'{path}' is an address, and results are written to folders of a file system; name one in --out (on "
+            "several hosts one that all reach), and copy it to the bucket when the run is finished"
+        )
+
+
 def check_free(path: str | Path, option: str = "--out") -> Path:
     """`path` as an absolute one that is free to be written to.
 
     Raises:
       InputError: if something is there, or its folder cannot be written to.
     """
+    check_local(path)
     path = Path(path).expanduser().absolute()
     if path.is_symlink():  # or all would be made before the link refused to be replaced
         path = path.resolve()
