@@ -63,6 +63,7 @@ class RunFolder:
         save_every: float = SAVE_EVERY,
         should_stop: Callable[[], bool] = lambda: False,
     ):
+        check_local(path)
         path = Path(path).expanduser().absolute()
         self.save_every, self.should_stop, self.about = save_every, should_stop, dict(about or {})
 
@@ -74,7 +75,6 @@ class RunFolder:
                 check_free(path)
             return known, begun
 
-        check_local(path)
         self.known, begun = on_first(look)
         self.path = path.resolve() if begun or path.is_symlink() else path
 

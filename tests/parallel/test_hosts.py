@@ -1,0 +1,246 @@
+"""Several processes that compute one program together, as on several hosts: they give what one process gives."""
+
+import collections
+import shutil
+import time
+
+import jax
+import numpy as np
+import pytest
+from command_line import jaxdl_command, read_csv, refused
+from several_hosts import Started, free_port
+
+import jaxdl
+from jaxdl.errors import InputError
+from jaxdl.parallel.hosts import Process
+
+NET = "--model cnn --model-arguments features=[4] hidden=[8] --optimizer sgd --learning-rate 0.1 --batch-size 13"
+READ = "--data photos --image-size 8 --stream always --workers 0 --allow near-duplicates"
+MEMORY = "--data digits:0-2"
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    from PIL import Image
+
+    home, draw = tmp_path_factory.mktemp("hosts"), np.random.default_rng(0)
+    for kind in range(3):
+        folder = home / "photos" / f"kind{kind}"
+        folder.mkdir(parents=True)
+        for number in range(9):
+            pixels = draw.integers(0, 150, (8, 8, 3)) + 50 * kind
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{kind}-{number}.png")
+    return home
+
+
+def succeeded(started):
+    """What process 0 printed; all processes have come to a good end, and the others said nothing."""
+    told = started.wait()
+    assert [code for code, _, _ in told] == [0] * len(told), told
+    assert all(text == "" for _, *both in told[1:] for text in both), told
+    return told[0][1]
+
+
+def far_apart(one, other):
+    """The largest difference between two pytrees of arrays."""
+    pairs = zip(jax.tree.leaves(one), jax.tree.leaves(other), strict=True)
+    return max(float(np.abs(np.asarray(a, float) - np.asarray(b, float)).max()) for a, b in pairs)
+
+
+def files_of(folder):
+    """Files of a run but those of Orbax, whose names are random."""
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if "variables" not in path.parts}
+
+
+def same_checkpoint(one, other, within=1e-5):
+    trained = [jaxdl.restore(path) for path in (one, other)]
+    apart = far_apart(*(checkpoint.variables for checkpoint in trained))
+    assert apart < within, apart
+    for row, like in zip(*(checkpoint.history for checkpoint in trained), strict=True):
+        assert row["train_loss"] == pytest.approx(like["train_loss"], abs=1e-5)
+        assert row.get("test_loss") == pytest.approx(like.get("test_loss"), abs=1e-5)
+    assert files_of(one) == files_of(other)
+    return apart
+
+
+def same_result(one, other):
+    results = [jaxdl.load_result(path) for path in (one, other)]
+    folds = [result.out_of_fold for result in results]
+    np.testing.assert_array_equal(folds[0].index, folds[1].index)
+    apart = [far_apart(folds[0].kept, folds[1].kept)]
+    for row, like in zip(*(result.folds for result in results), strict=True):
+        assert row["loss"] == pytest.approx(like["loss"], abs=1e-5)
+        paths = [path / "folds" / str(row["fold"]) for path in (one, other)]
+        apart.append(far_apart(*(jaxdl.restore(path).variables for path in paths)))
+    assert max(apart) < 1e-5, apart
+    assert files_of(one) == files_of(other)
+    return max(apart)
+
+
+@pytest.mark.parametrize(("count", "devices"), [(1, 1), (2, 2), (3, 4)])
+@pytest.mark.parametrize("rows", [1, 4, 13, 24])
+def test_processes_share_all_rows(count, devices, rows):
+    processes = [Process(index, count, devices) for index in range(count)]
+    assert np.concatenate([process.within(rows) for process in processes]).tolist() == list(range(rows))
+    (share,) = {one.stop - one.start for one in (process.rows(rows) for process in processes)}
+    assert share % devices == 0
+    assert share * count - rows < count * devices
+
+
+@pytest.mark.parametrize("given", [(2, 2, 1), (-1, 2, 1), (0, 1, 0)])
+def test_a_process_that_cannot_be(given):
+    with pytest.raises(InputError, match=f"index={given[0]}, count={given[1]}, devices={given[2]}"):
+        Process(*given)
+
+
+@pytest.mark.parametrize(
+    ("how", "named"),
+    [
+        ("--process 0/2", "--coordinator ADDR and --process I/N go together"),
+        ("--coordinator localhost:1 --process 2/2", "--process is '2/2'; expected 0/2 on the first host to 1/2"),
+        ("--coordinator localhost:1 --process 0/1", "leave out --process and --coordinator"),
+        ("--coordinator localhost:1 --process first", "--process is 'first'; expected I/N"),
+        ("--coordinator localhost --process 0/2", "--coordinator is 'localhost'; expected HOST:PORT"),
+        ("--multihost --coordinator localhost:1 --process 0/2", "leave --multihost out"),
+        ("--coordinator localhost:1 --process 0/2 --folds-of 0/2", "--folds-of is for machines that share nothing"),
+    ],
+)
+def test_options_that_do_not_go_together(tmp_path, how, named):
+    assert named in refused(f"cross-validate --model mlp --data digits:0-1 --out {tmp_path / 'run'} {how}")
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("option", ["--multihost", "--process 0/2", "--coordinator=there:1"])
+def test_a_command_for_one_host_is_refused_by_name(tmp_path, option):
+    said = refused(
+        f"search --model mlp --data digits:0-1 --space learning_rate=0.1,1 --out {tmp_path / 'run'} {option}"
+    )
+    assert "search runs on one host" in said
+    for name in ("pretrain", "finetune", "cross-validate", "predict"):
+        assert name in said
+
+
+def test_an_address_is_no_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for line in ("pretrain --model mlp --data digits:0-1 --epochs 1", "cross-validate --model mlp --data digits:0-1"):
+        said = refused(f"{line} --out gs://bucket/run")
+        assert "gs:/bucket/run" in said
+        assert "name one in --out" in said
+    assert not list(tmp_path.iterdir())
+    jaxdl_command("pretrain --model mlp --data digits:0-1 --epochs 1 --out run")  # as it says
+
+
+def test_two_processes_are_one(home):
+    """Each example is decoded by one of them, one of them writes and prints, and what it writes is the same."""
+    line = f"finetune {NET} {READ} --epochs 2 --validation-fraction 0.3 --out"
+    alone, both = Started(home, f"{line} by-1", devices=1), Started(home, f"{line} by-2", 2)
+    said = succeeded(alone), succeeded(both)
+    assert said[0].replace("by-1", "by-2") == said[1]
+    print("parameters differ by", same_checkpoint(home / "by-1", home / "by-2"))
+    decoded, parts = alone.decoded()[0], both.decoded()
+    assert parts[0] + parts[1] == decoded  # no example more often than by one process
+    assert min(map(len, parts)) > 0
+    assert sum(decoded.values()) >= 3 * 27  # two epochs, and each to be measured
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("count", [2, 4])
+def test_folds_and_predictions_of_several_processes(home, count):
+    line = f"cross-validate {NET} {MEMORY} --epochs 2 --folds 2 --fold-strategy loop --keep-models always --out"
+    out, alone = f"folds-{count}", home / "folds"
+    if not alone.exists():
+        succeeded(Started(home, f"{line} folds", devices=1))
+    succeeded(Started(home, f"{line} {out}", count, 4 // count))
+    print("parameters and predictions differ by", same_result(alone, home / out))
+
+    ask = "predict --checkpoint folds/folds/0 --data digits:0-2 --batch-size 5 --out"
+    one, several = Started(home, f"{ask} one-{count}.csv", devices=1), Started(home, f"{ask} all-{count}.csv", count, 1)
+    assert succeeded(one).splitlines()[2:] == succeeded(several).splitlines()[2:]
+    rows = [read_csv(home / f"{name}-{count}.csv") for name in ("one", "all")]
+    for row, like in zip(*rows, strict=True):
+        assert row.keys() == like.keys()
+        for name in row:
+            if name.startswith("p:"):
+                assert float(row[name]) == pytest.approx(float(like[name]), abs=1e-5)
+            elif name != "confidence":
+                assert row[name] == like[name]
+
+
+@pytest.mark.slow
+def test_each_of_four_processes_decodes_its_own_rows(home):
+    line = f"finetune {NET} {READ} --epochs 1 --out"
+    alone, four = Started(home, f"{line} read-one", devices=1), Started(home, f"{line} read-four", 4, 1)
+    succeeded(alone), succeeded(four)
+    same_checkpoint(home / "read-one", home / "read-four")
+    assert sum(four.decoded(), collections.Counter()) == alone.decoded()[0]
+    out = "--checkpoint read-one --data photos --batch-size 6 --out"
+    asked = Started(home, f"predict {out} by-four.csv", 4, 1)
+    succeeded(asked)
+    parts = asked.decoded()
+    assert set(sum(parts, collections.Counter()).values()) == {1}
+    assert sum(map(len, parts)) == 27
+
+
+@pytest.mark.slow
+def test_frozen_stages_are_run_by_each_process_over_its_own_rows(home):
+    if not (home / "start").exists():
+        succeeded(Started(home, f"pretrain {NET} {MEMORY} --epochs 1 --out start", devices=1))
+    line = "finetune --init start --data digits:3-5 --freeze-through body --optimizer sgd --epochs 2 --out"
+    succeeded(Started(home, f"{line} head-one", devices=1))
+    succeeded(Started(home, f"{line} head-two", 2))
+    same_checkpoint(home / "head-one", home / "head-two")
+
+
+TRAIN = f"pretrain {NET} {MEMORY} --epochs 6 --save-every 0.3 --validation-fraction 0.2 --ema 0.9 --out"
+
+
+@pytest.fixture(scope="module")
+def killed(home):
+    """A run of two processes that were killed after a save, and when they were begun."""
+    succeeded(Started(home, f"{TRAIN} whole", devices=1))
+    started, saves = Started(home, f"{TRAIN} killed", 2), home / "killed" / "state" / "training"
+    end = time.monotonic() + 120
+    while not any(path.name.isdigit() for path in (saves.iterdir() if saves.is_dir() else ())):
+        assert time.monotonic() < end, started.said()
+        assert all(process.exitcode is None for process in started.processes), started.wait()
+        time.sleep(0.01)
+    started.kill()
+    return home / "killed"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("count", "devices"), [(2, 2), (1, 1), (1, 4), (4, 1)])
+def test_a_killed_run_goes_on_with_any_number_of_processes(home, killed, count, devices):
+    out = f"again-{count}-{devices}"
+    shutil.copytree(killed, home / out)
+    begin = time.monotonic()
+    started = Started(home, f"{TRAIN} {out}", count, devices)
+    told = started.wait()
+    assert [code for code, _, _ in told] == [0] * count, told
+    assert "going on with the run" in told[0][2]
+    print(f"{count} processes: {time.monotonic() - begin:.1f} s; parameters differ by", end=" ")
+    print(same_checkpoint(home / "whole", home / out))
+
+
+@pytest.mark.slow
+def test_processes_that_do_not_meet(home):
+    """Which says what to do: the first test of two processes follows it."""
+    line = f"pretrain {NET} {MEMORY} --epochs 1 --out never"
+    late = Started(home, line, 2, reach=2, told=lambda index: f"--coordinator 127.0.0.1:9 --process {index + 1}/3")
+    for index, (code, out, err) in enumerate(late.wait()):
+        assert (code, out) == (2, "")
+        assert f"process {index + 1} of 3 finds no process 0 at '127.0.0.1:9' within 2 s" in err
+    port = free_port()
+    missing = Started(home, line, 2, reach=5, told=lambda index: f"--coordinator 127.0.0.1:{port} --process {index}/3")
+    for code, _, err in missing.wait():
+        assert code == 2
+        assert "did not all come within 5 s" in err
+    assert not (home / "never").exists()
+
+
+@pytest.mark.slow
+def test_no_other_host(home):
+    code, _, err = Started(home, f"pretrain {NET} {MEMORY} --epochs 1 --multihost --out never").wait()[0]
+    assert code == 2
+    assert "this machine does not say which others it belongs to" in err
+    assert "--coordinator HOST:PORT --process I/N" in err

@@ -1,0 +1,95 @@
+"""A command on several processes that compute together, as on several hosts; they talk over loopback."""
+
+import collections
+import itertools
+import multiprocessing
+import os
+import socket
+import sys
+from pathlib import Path
+
+from jaxdl.cli import main
+from jaxdl.data import stream
+from jaxdl.parallel import hosts
+
+# Processes of their own, but forked from one that has imported all: importing takes longer than these runs.
+SERVER = multiprocessing.get_context("forkserver")
+SERVER.set_forkserver_preload(["several_hosts", "orbax.checkpoint", "grain", "matplotlib", "pytest"])
+
+NUMBERS = itertools.count()
+
+
+def free_port():
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        return listening.getsockname()[1]
+
+
+class Started:
+    """A command line on `count` processes of `devices` each; with one process it is an ordinary command.
+
+    Args:
+      home: where it runs, and where what it says is kept.
+      line: without the word jaxdl, and without how the processes meet.
+      reach: seconds in which they must.
+      told: how each is told of the others, by its number; by default rightly.
+    """
+
+    def __init__(self, home, line, count=1, devices=2, reach=120, told=None):
+        port, self.home, self.name = free_port(), home, f"said-{next(NUMBERS)}"
+        told = told or (lambda index: f"--coordinator 127.0.0.1:{port} --process {index}/{count}")
+        self.processes = []
+        for index in range(count):
+            arguments = f"{line} {told(index) if count > 1 else ''}".split()
+            said = str(home / f"{self.name}-{index}")
+            process = SERVER.Process(target=run, args=(str(home), arguments, said, devices, reach))
+            process.start()
+            self.processes.append(process)
+
+    def kill(self):
+        """All at once, as a machine room without power does."""
+        for process in self.processes:
+            process.kill()
+        return self.wait()
+
+    def wait(self):
+        """Of each process: its exit code, and what it wrote to stdout and stderr."""
+        for process in self.processes:
+            process.join(240)
+            assert process.exitcode is not None, "it hangs"
+        return [(process.exitcode, *self.said(index)) for index, process in enumerate(self.processes)]
+
+    def said(self, index=0):
+        """What it wrote so far. (gloo, which stands for the network between the hosts, prints lines of its own.)"""
+        both = [(self.home / f"{self.name}-{index}.{stream}").read_text() for stream in ("out", "err")]
+        return [
+            "".join(one for one in text.splitlines(True) if "Gloo" not in one and "peer ranks" not in one)
+            for text in both
+        ]
+
+    def decoded(self):
+        """How often each process decoded each example, by its name."""
+        files = [self.home / f"{self.name}-{index}.decoded" for index in range(len(self.processes))]
+        return [collections.Counter(file.read_text().splitlines()) for file in files]
+
+
+def run(home, arguments, said, devices, reach):
+    os.chdir(home)
+    os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
+    for number, kind in ((1, "out"), (2, "err")):
+        os.dup2(os.open(f"{said}.{kind}", os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
+    hosts.REACH = reach
+    _note_what_is_decoded(f"{said}.decoded")
+    sys.argv = ["jaxdl", *arguments]
+    main()
+
+
+def _note_what_is_decoded(file):
+    original = stream._stored
+
+    def stored(source, index, preprocessing):
+        with Path(file).open("a") as noted:
+            noted.write(f"{source.names[index]}\n")
+        return original(source, index, preprocessing)
+
+    stream._stored = stored
