@@ -89,8 +89,17 @@ def made(tmp_path_factory):
 
 
 @pytest.fixture
-def home(made, tmp_path, monkeypatch):
-    shutil.copytree(made, tmp_path / "home")
+def home(made, tmp_path, monkeypatch, request):
+    """All runs; where a test says that it damages the `file` RUN/NAME, the other runs are links."""
+    given = getattr(request.node, "callspec", None)
+    file = given.params.get("file", "") if given else ""
+    (tmp_path / "home").mkdir()
+    for run in made.iterdir():
+        place = tmp_path / "home" / run.name
+        if "/" not in file or file.startswith(f"{run.name}/"):
+            shutil.copytree(run, place)
+        else:
+            place.symlink_to(run)
     monkeypatch.chdir(tmp_path / "home")
     return tmp_path / "home"
 

@@ -49,6 +49,7 @@ def test_a_source_and_a_task_of_your_own_stand_alone(capsys):
     assert names["result"].mean < names["result"].baseline["deviance"]
 
 
+@pytest.mark.slow
 def test_a_network_of_your_own(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     module, stages = blocks("A network of your own", "python")

@@ -53,10 +53,11 @@ def by_hand(own, still, count=3):
 
     params = {name: tree for name, tree in own["params"].items() if name not in still}
     stats, opt_state = own["batch_stats"], optimizer.init(params)
+    gradient_of = jax.jit(jax.value_and_grad(loss_of, has_aux=True))
     for place in range(count):
         rows = np.arange(16 * place, 16 * place + 16) % 48
         x = fixed.network_input(SOURCE.x[rows])
-        (_, stats), gradients = jax.value_and_grad(loss_of, has_aux=True)(params, stats, x, SOURCE.labels[rows])
+        (_, stats), gradients = gradient_of(params, stats, x, SOURCE.labels[rows])
         updates, opt_state = optimizer.update(gradients, opt_state)
         params = optax.apply_updates(params, updates)
     return {"params": {**own["params"], **params}, "batch_stats": stats}

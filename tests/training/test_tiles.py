@@ -51,7 +51,7 @@ def whole(trained, image):
     return {k: np.asarray(v[0]) for k, v in task.predict(trained.model.apply(trained.variables, x), {}).items()}
 
 
-@pytest.mark.parametrize("batch_size", [1, 64])
+@pytest.mark.parametrize("batch_size", [pytest.param(1, marks=pytest.mark.slow), 64])
 def test_images_of_any_size_get_a_map_of_their_own_size(trained, batch_size):
     images = Images((12, 16), (30, 41), (12, 17), (5, 60), (9, 4))
     found = jaxdl.predict(trained, images, batch_size=batch_size)

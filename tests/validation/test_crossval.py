@@ -142,7 +142,9 @@ def test_auto_says_why():
     one = jaxdl.cross_validate(MLP, SOURCE, jaxdl.Plan(epochs=1), splitter="holdout").fold_strategy
     assert one == {"name": "loop", "reason": "there is one fold"}
     cnn = jaxdl.create("cnn", 4, features=(4,), hidden=(8,))
-    assert "rule" in jaxdl.cross_validate(cnn, SOURCE, jaxdl.Plan(epochs=1)).fold_strategy["reason"]
+    setup = prepare(cnn, SOURCE, PLAN, [np.arange(50), np.arange(50, 100)], TASK)
+    choice, runners = strategy.choose_strategy(setup, [0, 1])
+    assert (choice["name"], "rule" in choice["reason"], runners) == ("loop", True, {})
 
 
 @pytest.mark.parametrize(

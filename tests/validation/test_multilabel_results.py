@@ -43,6 +43,7 @@ def test_folds_are_plain_and_targets_the_matrix(result):
     assert (result.class_names, result.calibrated, result.calibration) == (NAMES, False, None)
 
 
+@pytest.mark.slow
 def test_a_loop_is_folds_at_once(result):
     loop = jaxdl.cross_validate(MLP, SOURCE, PLAN, folds=4, execution=jaxdl.Execution(fold_strategy="loop"))
     np.testing.assert_array_equal(loop.out_of_fold.index, result.out_of_fold.index)

@@ -120,6 +120,7 @@ def test_numbers_get_ridge_and_are_recommended_by_their_own_metric(start):
     assert found.checkpoint.task.name == "regression"
 
 
+@pytest.mark.slow
 def test_the_default_of_a_frozen_body_is_not_called_trained_too_little(start):
     found = jaxdl.recommend(*start, Recommending(methods=("frozen",)), folds=3)
     assert found.results["frozen body"].plan["epochs"] == 6 * 50  # two steps in an epoch, 100 at least
@@ -275,6 +276,7 @@ def test_a_trial_says_how_long_a_cross_validation_takes(start):
     assert 2 < many / few < 200
 
 
+@pytest.mark.slow
 def test_finished_methods_are_not_made_again(start, found, tmp_path, monkeypatch):
     def stop(text):
         if text.startswith("full at 0.0001: 3 folds"):

@@ -64,6 +64,7 @@ def test_the_card_can_be_read_by_people(saved):
     assert card["environment"]["packages"].keys() >= {"jaxdl", "jax", "flax", "numpy"}
 
 
+@pytest.mark.slow
 def test_another_process_needs_nothing_but_the_folder(tmp_path):
     original = made("cnn")
     path = save(original, tmp_path / "c")

@@ -55,7 +55,8 @@ def _as_told(image, told):
     return scaled[row : row + height, column : column + width]
 
 
-@pytest.mark.parametrize("mode", ["center", pytest.param("squash", marks=pytest.mark.slow)])
+@pytest.mark.parametrize("mode", ["center", "squash"])
+@pytest.mark.slow
 def test_it_runs_without_jaxdl(tmp_path, mode):
     """In a process that loads JAX alone, on photographs prepared as the file says."""
     preprocessing = ImagePreprocessing((12, 8, 3), (0.4, 0.5, 0.6), (0.2, 0.25, 0.3), "bicubic", 0.8, mode)
@@ -141,19 +142,19 @@ def test_labels_of_dicts_of_arrays(tmp_path):
     assert (told["model"]["name"], told["task"]["name"]) == ("Own", "multilabel")
 
 
-def test_each_platform_has_what_is_written_for_it(monkeypatch):
+@pytest.mark.parametrize("backend", ["cpu", pytest.param("gpu", marks=pytest.mark.slow)])
+def test_each_platform_has_what_is_written_for_it(monkeypatch, backend):
     """A 1 × 1 convolution is a product of matrices on the CPU alone, also if it is exported elsewhere."""
     model = jaxdl.create("resnet18", 3, depths=(1,), width=4, block="bottleneck", stem="small")
     checkpoint = jaxdl.from_model(model, ImagePreprocessing((8, 8, 1), (0.1,), (0.3,)))
-    for backend in ("cpu", "gpu"):
-        with monkeypatch.context() as patched:
-            patched.setattr(jax, "default_backend", lambda backend=backend: backend)
-            program = to_program(checkpoint)
-            alone = {name: to_program(checkpoint, (name,)).mlir_module() for name in PLATFORMS}
-        convolutions = {name: text.count("stablehlo.convolution(") for name, text in alone.items()}
-        assert convolutions == {"cpu": 2, "cuda": 5, "tpu": 5}
-        here = jax.jit(program.call).lower(jax.ShapeDtypeStruct((4, 8, 8, 1), np.uint8)).compile().as_text()
-        assert here.count(" convolution(") == 2
+    with monkeypatch.context() as patched:
+        patched.setattr(jax, "default_backend", lambda: backend)
+        program = to_program(checkpoint)
+        alone = {name: to_program(checkpoint, (name,)).mlir_module() for name in PLATFORMS}
+    convolutions = {name: text.count("stablehlo.convolution(") for name, text in alone.items()}
+    assert convolutions == {"cpu": 2, "cuda": 5, "tpu": 5}
+    here = jax.jit(program.call).lower(jax.ShapeDtypeStruct((4, 8, 8, 1), np.uint8)).compile().as_text()
+    assert here.count(" convolution(") == 2
 
 
 def test_attention_is_exported_plainly(monkeypatch):
