@@ -29,26 +29,27 @@ def inspect_command(
 
     Args:
       target: folder of a checkpoint, hf:OWNER/NAME of published weights, or name of a model.
-      input_shape: shape of an example, such as 32 32 3; a checkpoint knows its own.
+      input_shape: shape of an example, such as 32 32 3, or a number of tokens; a checkpoint knows its own.
       num_outputs: number of classes, for a model.
       model_arguments: arguments of a model, such as depth=6.
       debug: show the traceback of an error.
     """
+    spec: Any = input_shape
     if is_hub(target) or Path(target).exists():
         network: Any = load_pretrained(target)
     elif target in MODELS:
         network = create(target, num_outputs, **parse_arguments(model_arguments))
-        input_shape = input_shape or (MODELS[target].image_size,) * 2 + (3,)
+        spec = MODELS[target].example(input_shape)
     else:
         raise InputError(
             f"'{target}' is neither the folder of a checkpoint nor a model; the models are: {', '.join(MODELS)}."
             + nearest(target, MODELS)
         )
-    rows = inspect(network, input_shape)
+    rows = inspect(network, spec)
     if isinstance(network, Checkpoint):
         _print_card(network)
     else:
-        console.print(f"{target} for inputs of shape {tuple(input_shape)} and {num_outputs} classes")
+        console.print(f"{target} for {_in_words(spec)} and {num_outputs} classes")
     table = Table("stage", "output", *(_right(c) for c in ("parameters", "statistics", "FLOPs", "bytes")))
     for row in rows:
         shapes = ", ".join("×".join(map(str, shape)) for shape in row.output)
@@ -57,6 +58,10 @@ def inspect_command(
     table.add_section()
     table.add_row("all", "", *_counts(*totals))
     console.print(table)
+
+
+def _in_words(spec: Any) -> str:
+    return f"inputs of shape {tuple(spec)}" if isinstance(spec, tuple) else f"{spec['tokens'].shape[0]} tokens"
 
 
 def _right(title: str) -> Any:

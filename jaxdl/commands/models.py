@@ -34,7 +34,7 @@ def models_command(
         table.add_row(
             each,
             "" if entry.own else _millions(entry.parameters),
-            f"{entry.image_size}²",
+            entry.input,
             "" if first is None else _short(first),
             "" if first is None else first.licence,
             "" if first is None else _accuracy(first),
@@ -50,7 +50,7 @@ def models_command(
 def _one(name: str) -> None:
     entry = MODELS[name]
     console.print(
-        f"{name}: {entry.family.__name__}, {entry.parameters:,} parameters, input {entry.image_size}²; tested: "
+        f"{name}: {entry.family.__name__}, {entry.parameters:,} parameters, input {entry.input}; tested: "
         + ", ".join(MODES),
         highlight=False,
     )

@@ -1,151 +1,17 @@
 """What learns: the families and the table of models."""
 
-import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
 from jaxdl.errors import InputError, check_choice, nearest
-from jaxdl.models.bit import BiT
-from jaxdl.models.cnn import CNN
-from jaxdl.models.convnext import ConvNeXt
-from jaxdl.models.efficientnet import EfficientNet, EfficientNetLite
-from jaxdl.models.googlenet import GoogLeNet
-from jaxdl.models.inception import InceptionV3
-from jaxdl.models.mlp import MLP
-from jaxdl.models.mobilenet import MobileNetV2
 from jaxdl.models.own import defaults, how_to_give, own_arguments, own_name, rebuild_own
-from jaxdl.models.resnet import CifarResNet, ResNet
 from jaxdl.models.staged import Staged, check_stages
-from jaxdl.models.unet import UNet
-from jaxdl.models.vgg import VGG
-from jaxdl.models.vit import ViT
+from jaxdl.models.table import MODELS as MODELS
+from jaxdl.models.table import MODES as MODES
+from jaxdl.models.table import Entry
 from jaxdl.models.wrapped import Wrapped
 
-
-@dataclasses.dataclass(frozen=True)
-class Entry:
-    """A row of the table of models.
-
-    Attributes:
-      family: the class.
-      arguments: what the name stands for.
-      image_size: side in pixels to which images of varying size are brought when nothing else says.
-      parameters: how many it has for colour images of that size, with 1000 outputs (10 for images below 200 pixels).
-      own: whether it is a user's; see `register_model`.
-    """
-
-    family: type[Staged]
-    arguments: dict[str, Any] = dataclasses.field(default_factory=dict)
-    image_size: int = 32
-    parameters: int = 0
-    own: bool = False
-
-    @property
-    def preset(self) -> dict[str, Any]:
-        """All fields that a model of this name has, without linen's own."""
-        return {**defaults(self.family), **self.arguments}
-
-
-# the modes of transfer that tests run every model of the table through
-MODES = ("from scratch", "frozen features", "partial fine-tuning", "full fine-tuning")
 DEEPEST = 1000  # blocks in a row; a damaged card may ask for millions, and tracing them would never end
-
-MODELS: dict[str, Entry] = {
-    "mlp": Entry(MLP, parameters=411_146),
-    "cnn": Entry(CNN, parameters=545_194),
-    "vit": Entry(ViT, parameters=208_074),
-    "unet": Entry(UNet, image_size=128, parameters=31_041_098),
-    "retina_unet": Entry(
-        UNet,
-        {"depth": 2, "width": 32, "upsample": "nearest", "norm": "none", "dropout": 0.2, "head_relu": True},
-        48,
-        471_850,
-    ),
-    "vit_ti_16": Entry(ViT, {"patch_size": 16, "width": 192, "depth": 12, "num_heads": 3}, 224, 5_717_416),
-    "vit_s_16": Entry(ViT, {"patch_size": 16, "width": 384, "depth": 12, "num_heads": 6}, 224, 22_050_664),
-    "vit_s_32": Entry(ViT, {"patch_size": 32, "width": 384, "depth": 12, "num_heads": 6}, 224, 22_878_952),
-    "vit_b_8": Entry(ViT, {"patch_size": 8, "width": 768, "depth": 12, "num_heads": 12}, 224, 86_576_872),
-    "vit_b_16": Entry(ViT, {"patch_size": 16, "width": 768, "depth": 12, "num_heads": 12}, 224, 86_567_656),
-    "vit_b_32": Entry(ViT, {"patch_size": 32, "width": 768, "depth": 12, "num_heads": 12}, 224, 88_224_232),
-    "vit_l_16": Entry(ViT, {"patch_size": 16, "width": 1024, "depth": 24, "num_heads": 16}, 224, 304_326_632),
-    "vit_l_32": Entry(ViT, {"patch_size": 32, "width": 1024, "depth": 24, "num_heads": 16}, 224, 306_535_400),
-    "vit_h_14": Entry(ViT, {"patch_size": 14, "width": 1280, "depth": 32, "num_heads": 16}, 224, 632_045_800),
-    "deit_ti_16_distilled": Entry(
-        ViT, {"patch_size": 16, "width": 192, "depth": 12, "num_heads": 3, "distilled": True}, 224, 5_910_800
-    ),
-    "deit_s_16_distilled": Entry(
-        ViT, {"patch_size": 16, "width": 384, "depth": 12, "num_heads": 6, "distilled": True}, 224, 22_436_432
-    ),
-    "deit_b_16_distilled": Entry(
-        ViT, {"patch_size": 16, "width": 768, "depth": 12, "num_heads": 12, "distilled": True}, 224, 87_338_192
-    ),
-    "resnet20_cifar": Entry(CifarResNet, {"depths": (3, 3, 3)}, 32, 269_722),
-    "resnet32_cifar": Entry(CifarResNet, {"depths": (5, 5, 5)}, 32, 464_154),
-    "resnet44_cifar": Entry(CifarResNet, {"depths": (7, 7, 7)}, 32, 658_586),
-    "resnet56_cifar": Entry(CifarResNet, {"depths": (9, 9, 9)}, 32, 853_018),
-    "resnet110_cifar": Entry(CifarResNet, {"depths": (18, 18, 18)}, 32, 1_727_962),
-    "resnet18": Entry(ResNet, {"depths": (2, 2, 2, 2), "block": "basic"}, 224, 11_689_512),
-    "resnet34": Entry(ResNet, {"depths": (3, 4, 6, 3), "block": "basic"}, 224, 21_797_672),
-    "resnet50": Entry(ResNet, {"depths": (3, 4, 6, 3), "block": "bottleneck"}, 224, 25_557_032),
-    "resnet101": Entry(ResNet, {"depths": (3, 4, 23, 3), "block": "bottleneck"}, 224, 44_549_160),
-    "resnet152": Entry(ResNet, {"depths": (3, 8, 36, 3), "block": "bottleneck"}, 224, 60_192_808),
-    "wide_resnet50_2": Entry(
-        ResNet, {"depths": (3, 4, 6, 3), "block": "bottleneck", "width_per_group": 128}, 224, 68_883_240
-    ),
-    "wide_resnet101_2": Entry(
-        ResNet, {"depths": (3, 4, 23, 3), "block": "bottleneck", "width_per_group": 128}, 224, 126_886_696
-    ),
-    "resnext50_32x4d": Entry(
-        ResNet, {"depths": (3, 4, 6, 3), "block": "bottleneck", "groups": 32, "width_per_group": 4}, 224, 25_028_904
-    ),
-    "resnext101_32x8d": Entry(
-        ResNet, {"depths": (3, 4, 23, 3), "block": "bottleneck", "groups": 32, "width_per_group": 8}, 224, 88_791_336
-    ),
-    "resnext101_64x4d": Entry(
-        ResNet, {"depths": (3, 4, 23, 3), "block": "bottleneck", "groups": 64, "width_per_group": 4}, 224, 83_455_272
-    ),
-    "bit_r50x1": Entry(BiT, {"depths": (3, 4, 6, 3), "width": 64}, 224, 25_549_352),
-    "bit_r50x3": Entry(BiT, {"depths": (3, 4, 6, 3), "width": 192}, 224, 217_319_080),
-    "bit_r101x1": Entry(BiT, {"depths": (3, 4, 23, 3), "width": 64}, 224, 44_541_480),
-    "bit_r101x3": Entry(BiT, {"depths": (3, 4, 23, 3), "width": 192}, 224, 387_934_888),
-    "bit_r152x2": Entry(BiT, {"depths": (3, 8, 36, 3), "width": 128}, 224, 236_335_208),
-    "bit_r152x4": Entry(BiT, {"depths": (3, 8, 36, 3), "width": 256}, 224, 936_533_224),
-    "vgg11": Entry(VGG, {"depths": (1, 1, 2, 2, 2)}, 224, 132_863_336),
-    "vgg11_bn": Entry(VGG, {"depths": (1, 1, 2, 2, 2), "norm": "batch"}, 224, 132_868_840),
-    "vgg13": Entry(VGG, {"depths": (2, 2, 2, 2, 2)}, 224, 133_047_848),
-    "vgg13_bn": Entry(VGG, {"depths": (2, 2, 2, 2, 2), "norm": "batch"}, 224, 133_053_736),
-    "vgg16": Entry(VGG, {"depths": (2, 2, 3, 3, 3)}, 224, 138_357_544),
-    "vgg16_bn": Entry(VGG, {"depths": (2, 2, 3, 3, 3), "norm": "batch"}, 224, 138_365_992),
-    "vgg19": Entry(VGG, {"depths": (2, 2, 4, 4, 4)}, 224, 143_667_240),
-    "vgg19_bn": Entry(VGG, {"depths": (2, 2, 4, 4, 4), "norm": "batch"}, 224, 143_678_248),
-    "googlenet": Entry(GoogLeNet, {}, 224, 6_624_904),
-    "inception_v3": Entry(InceptionV3, {}, 299, 23_834_568),
-    "convnext_tiny": Entry(
-        ConvNeXt, {"depths": (3, 3, 9, 3), "widths": (96, 192, 384, 768), "stochastic_depth": 0.1}, 224, 28_589_128
-    ),
-    "convnext_small": Entry(
-        ConvNeXt, {"depths": (3, 3, 27, 3), "widths": (96, 192, 384, 768), "stochastic_depth": 0.4}, 224, 50_223_688
-    ),
-    "convnext_base": Entry(
-        ConvNeXt, {"depths": (3, 3, 27, 3), "widths": (128, 256, 512, 1024), "stochastic_depth": 0.5}, 224, 88_591_464
-    ),
-    "convnext_large": Entry(
-        ConvNeXt, {"depths": (3, 3, 27, 3), "widths": (192, 384, 768, 1536), "stochastic_depth": 0.5}, 224, 197_767_336
-    ),
-    "mobilenet_v2": Entry(MobileNetV2, {}, 224, 3_504_872),
-    "efficientnet_lite0": Entry(EfficientNetLite, {}, 224, 4_652_008),
-    "efficientnet_b0": Entry(EfficientNet, {}, 224, 5_288_548),
-    "efficientnet_b1": Entry(EfficientNet, {"depths": (2, 3, 3, 4, 4, 5, 2)}, 240, 7_794_184),
-    "efficientnet_b2": Entry(
-        EfficientNet, {"width": 1.1, "depths": (2, 3, 3, 4, 4, 5, 2), "dropout": 0.3}, 260, 9_109_994
-    ),
-    "efficientnet_b3": Entry(
-        EfficientNet, {"width": 1.2, "depths": (2, 3, 3, 5, 5, 6, 2), "dropout": 0.3}, 300, 12_233_232
-    ),
-    "efficientnet_b4": Entry(
-        EfficientNet, {"width": 1.4, "depths": (2, 4, 4, 6, 6, 8, 2), "dropout": 0.4}, 380, 19_341_616
-    ),
-}
 
 
 def register_model(
@@ -153,6 +19,7 @@ def register_model(
     family: type[Staged] | Wrapped,
     arguments: Mapping[str, Any] | None = None,
     image_size: int = 32,
+    length: int = 0,
 ) -> None:
     """Adds a model of your own to `MODELS`, for this process: names, checkpoints and commands know it from then on.
 
@@ -161,15 +28,16 @@ def register_model(
       family: a subclass of `Staged`, or what `wrap` gave.
       arguments: what the name stands for, if not the class's defaults.
       image_size: see `Entry`.
+      length: see `Entry`.
 
     Raises:
       InputError: for a name that is taken, or a model that does not keep the rules of `Staged`.
     """
     if isinstance(family, Wrapped):
         held = {field: getattr(family, field) for field in ("module", "head", "groups", "dtype")}
-        entry = Entry(Wrapped, held | dict(arguments or {}), image_size, own=True)
+        entry = Entry(Wrapped, held | dict(arguments or {}), image_size, own=True, length=length)
     elif isinstance(family, type) and issubclass(family, Staged) and family is not Wrapped:
-        entry = Entry(family, dict(arguments or {}), image_size, own=True)
+        entry = Entry(family, dict(arguments or {}), image_size, own=True, length=length)
     else:
         raise InputError(f"family is {family!r:.100}; expected a subclass of jaxdl.Staged, or what jaxdl.wrap gave")
     if MODELS.get(name, entry) != entry:

@@ -97,7 +97,7 @@ def relative_buckets(
 
 
 class RelativeBias(nn.Module):
-    """T5's learned bias ``[1, heads, to, from]`` by bucket of distance, to add to the scores; see `relative_buckets`."""
+    """T5's learned bias ``[1, heads, to, from]`` of the scores, by bucket of distance; see `relative_buckets`."""
 
     num_heads: int
     both_ways: bool = True

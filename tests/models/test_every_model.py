@@ -16,12 +16,13 @@ import pytest
 
 import jaxdl
 from jaxdl.data import ImagePreprocessing
+from jaxdl.data.preprocessing import RawPreprocessing
 from jaxdl.models import MODELS, MODES, create
-from jaxdl.models.initialise import init_variables
+from jaxdl.models.initialise import batch_of, init_variables
 from jaxdl.models.variables import join_variables, split_variables, walk_shapes
 from jaxdl.weights.card import Card
 
-# what makes a network of a family small, and the side of its images
+# what makes a network of a family small, and the side of its images, or the number of its tokens
 SMALL = {
     "MLP": ({"hidden": (8, 6)}, 6),
     "CNN": ({"features": (4, 6), "hidden": (8,)}, 12),
@@ -37,6 +38,9 @@ SMALL = {
     "EfficientNetLite": ({"width": 0.25, "depths": (1, 2)}, 16),
     "UNet": ({"depth": 2, "width": 4}, 12),
     "VGG": ({"depths": (1, 1), "features": (4, 6), "hidden": (8, 6)}, 20),
+    "RNN": ({"vocabulary": 11, "width": 6, "features": 5, "depth": 2}, 7),
+    "TextCNN": ({"vocabulary": 11, "width": 6, "features": 4}, 7),
+    "Bert": ({"vocabulary": 11, "width": 12, "depth": 2, "num_heads": 3, "longest": 9}, 7),
 }
 OUTPUTS = 3
 
@@ -97,23 +101,31 @@ def _made(family, fields, side):
         fan_in = np.float32(max(1, np.prod(leaf.shape[:-1])))
         return noise / np.sqrt(fan_in) if leaf.ndim > 1 else np.float32(0.1) * noise
 
-    shapes = jax.eval_shape(lambda key: init_variables(model, key, (side, side, 3)), jax.random.key(0))
-    variables = jax.tree_util.tree_map_with_path(drawn, shapes)
-    stored = rng.integers(0, 256, (12, side, side, 3), dtype=np.uint8)
-    return Case(model, variables, stored)
+    stored, preprocessing = _examples(model, side, rng)
+    shapes = jax.eval_shape(lambda key: init_variables(model, key, preprocessing.spec()), jax.random.key(0))
+    return Case(model, jax.tree_util.tree_map_with_path(drawn, shapes), stored, preprocessing)
+
+
+def _examples(model, side, rng):
+    """A dozen examples as stored, and how they are prepared."""
+    if model.__dataclass_fields__.get("vocabulary") is None:
+        stored = rng.integers(0, 256, (12, side, side, 3), dtype=np.uint8)
+        return stored, ImagePreprocessing(stored.shape[1:], (0.5,) * 3, (0.25,) * 3)
+    lengths = rng.integers(1, side + 1, (12, 1))
+    stored = {"tokens": rng.integers(0, 11, (12, side), dtype=np.int32), "mask": np.arange(side) < lengths}
+    return stored, RawPreprocessing(tuple((name, (side,), str(stored[name].dtype)) for name in stored))
 
 
 class Case:
     """A network, and what several tests ask of it, computed once."""
 
-    def __init__(self, model, variables, stored):
+    def __init__(self, model, variables, stored, preprocessing):
         self.model, self.variables, self.stored = model, variables, stored
         self.names = model.stage_names
-        preprocessing = ImagePreprocessing(stored.shape[1:], (0.5,) * 3, (0.25,) * 3)
         self.checkpoint = jaxdl.Checkpoint(model, variables, Card(preprocessing))
-        self.x = np.asarray(preprocessing.network_input(stored))
+        self.x = jax.tree.map(np.asarray, preprocessing.network_input(stored))
         self.run = jax.jit(model.apply, static_argnames=("start", "stop", "taps"))
-        self.labels = np.arange(len(stored)) % OUTPUTS
+        self.labels = np.arange(12) % OUTPUTS
         if model.ANSWERS == "segmentation":  # a class for each pixel
             self.labels = (stored[..., 0] // 86).astype(np.uint8)
 
@@ -124,12 +136,18 @@ class Case:
 
     @functools.cached_property
     def source(self):
+        if isinstance(self.stored, dict):
+            return jaxdl.data.Arrays(self.stored, self.labels, ("a", "b", "c"))
         return jaxdl.data.arrays(self.stored, self.labels, class_names=("a", "b", "c"))
 
     @functools.cached_property
     def middle(self):
         """A stage in the middle, whose prefix has parameters."""
         return self.names[len(self.names) // 2]
+
+
+def _rows(tree, start, stop):
+    return jax.tree.map(lambda leaf: leaf[start:stop], tree)
 
 
 def _equal(one, two):
@@ -141,10 +159,9 @@ def _equal(one, two):
 @pytest.mark.parametrize("name", _slow_but(lambda name: name in FIRST.values(), MODELS))
 def test_full_size_without_computing(name):
     entry = MODELS[name]
-    outputs = 1000 if entry.image_size >= 200 else 10
-    model = create(name, outputs)
-    side = entry.image_size
-    x = jax.ShapeDtypeStruct((2, side, side, 3), "float32")
+    model = create(name, entry.outputs)
+    side, outputs = entry.image_size, entry.outputs
+    x = jax.tree.map(lambda one: jax.ShapeDtypeStruct((2, *one.shape[1:]), one.dtype), batch_of(entry.example()))
     shapes = jax.eval_shape(model.init, jax.random.key(0), x)
     assert sum(leaf.size for leaf in jax.tree.leaves(shapes["params"])) == entry.parameters
     logits, taps = jax.eval_shape(lambda v, x: model.apply(v, x, taps=model.stage_names), shapes, x)
@@ -159,7 +176,7 @@ def test_full_size_without_computing(name):
 
 
 @pytest.mark.slow
-def test_images_are_told_apart(case):
+def test_examples_are_told_apart(case):
     logits, _ = case.tapped
     assert np.isfinite(logits).all()
     assert np.asarray(logits).std(0).max() > 1e-3 * np.abs(logits).max()
@@ -169,7 +186,7 @@ def test_features_are_the_tap_before_the_head(case):
     features = case.run(case.variables, case.x, stop="head")
     features = features["x"] if isinstance(features, dict) else features
     compiled = case.run._cache_size()
-    case.run(case.variables, case.x + 1, stop="head")
+    case.run(case.variables, jax.tree.map(lambda leaf: leaf[::-1], case.x), stop="head")
     assert case.run._cache_size() == compiled, "compiled once"
     tapped = case.tapped[1][case.names[-2]]
     tapped = tapped["x"] if isinstance(tapped, dict) else tapped
@@ -182,7 +199,7 @@ def test_cached_prefix_and_suffix_are_the_whole(case):
     whole = case.run(case.variables, case.x)
     between = case.run(before, case.x, stop=case.middle)
     _equal(case.run(after, between, start=case.middle), whole)
-    in_parts = [case.run(before, case.x[i : i + 4], stop=case.middle) for i in (0, 4, 8)]
+    in_parts = [case.run(before, _rows(case.x, i, i + 4), stop=case.middle) for i in (0, 4, 8)]
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), *in_parts)
     off = np.abs(case.run(after, joined, start=case.middle) - whole).max()
     assert off <= 1e-5 * max(1, np.abs(whole).max())
@@ -195,7 +212,7 @@ def test_freezing_at_each_stage(case):
     Read off the program rather than its numbers: an output that is an input cannot have changed. Tracing a gradient
     takes seconds for the largest: the first, the middle and the last boundary have to do.
     """
-    x = jnp.zeros((2, *case.x.shape[1:]))
+    x = jax.tree.map(lambda leaf: jnp.zeros((2, *leaf.shape[1:]), leaf.dtype), case.x)
     given = case.variables["batch_stats"]
     for held in range(len(case.names)):
         frozen, trained = split_variables(case.variables, case.names[:held])
@@ -239,7 +256,7 @@ def test_exported_as_a_program(case, tmp_path):
     program = jax.export.deserialize(bytearray(file.read_bytes()))
     expected = jaxdl.predict(case.checkpoint, case.source).outputs
     for count in (1, 5):
-        made = program.call(case.stored[:count])
+        made = program.call(_rows(case.stored, 0, count))
         for one, two in zip(jax.tree.leaves(made), jax.tree.leaves(expected), strict=True):
             np.testing.assert_allclose(one, two[:count], rtol=1e-5, atol=1e-5)
 

@@ -9,7 +9,8 @@ import pytest
 
 from jaxdl.errors import InputError
 from jaxdl.models import MODELS, create, describe
-from jaxdl.models.initialise import init_variables
+from jaxdl.models.initialise import batch_of, init_variables
+from jaxdl.models.sequence import token_spec
 from jaxdl.models.variables import walk_shapes
 
 TINY = {
@@ -49,10 +50,10 @@ def test_every_row_is_made_and_described_again(name):
     assert model.num_outputs == 5
     assert model.stage_names[-1] == "head"
     assert len(set(model.stage_names)) == len(model.stage_names)
-    side = MODELS[name].image_size
-    images = jax.ShapeDtypeStruct((2, side, side, 3), "float32")
-    logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), images)
-    assert logits.shape == ((2, side, side, 5) if model.ANSWERS == "segmentation" else (2, 5))
+    entry = MODELS[name]
+    side = entry.image_size
+    logits, variables = jax.eval_shape(model.init_with_output, jax.random.key(0), batch_of(entry.example()))
+    assert logits.shape == ((1, side, side, 5) if model.ANSWERS == "segmentation" else (1, 5))
     assert set(variables["params"]) | {"pool"} == set(model.stage_names) | {"pool"}  # pooling may normalise
 
 
@@ -106,12 +107,24 @@ def test_a_description_is_the_shortest():
         ("mlp", {"dropout": 1.0}, "dropout of model 'mlp' is 1.0"),
         ("mlp", {"dropout": -0.1}, "dropout of model 'mlp' is -0.1"),
         ("cnn", {"hidden": ()}, "at least one fully connected layer"),
+        ("bert_tiny", {"pool": "mena"}, "pool 'mena'.*'mean'?"),
+        ("bert_tiny", {"num_heads": 3}, "width 128 .*3 attention heads"),
+        ("bert_tiny", {"vocabulary": 0}, "a bert needs a vocabulary"),
+        ("bert_tiny", {"epsilon": 0.0}, "epsilon of a bert is 0.0"),
+        ("lstm", {"kind": "lsmt"}, "kind 'lsmt'.*'lstm'?"),
+        ("gru", {"pool": "lats"}, "pool 'lats'.*'last'?"),
+        ("gru", {"depth": 0}, "depth of at least 1, not 30522, 128, 128 and 0"),
+        ("textcnn", {"widths": ()}, "at least one of widths"),
+        ("textcnn", {"widths": (3, 3)}, "expected different ones"),
     ],
 )
 def test_what_cannot_be_is_refused_with_advice(name, arguments, message):
     pattern = ".*".join(re.escape(part) for part in message.split(".*"))
     with pytest.raises(InputError, match=pattern):
         create(name, 3, **arguments)
+
+
+TOKENS, SHORTER = jax.ShapeDtypeStruct((4,), "int32"), jax.ShapeDtypeStruct((3,), "bool")
 
 
 @pytest.mark.parametrize("number", [0, -1, 2.0, "3"])
@@ -131,6 +144,11 @@ def test_the_number_of_outputs_is_a_positive_whole_one(number):
         ("resnet20_cifar", {}, (5, 5), r"a resnet needs .*got \(1, 5, 5\)"),
         ("resnet18", {}, (8, 8, 0), r"ResNet cannot take inputs of shape \(8, 8, 0\)"),
         ("mlp", {}, (0,), r"MLP cannot take inputs of shape \(0,\)"),
+        ("lstm", {}, (5,), r"a lstm reads a dict of tokens int32\[batch, length\] and mask .*, got float32\[1, 5\]"),
+        ("bert_tiny", {}, token_spec(513), r"the input has 513 positions, and the network knows 512"),
+        ("textcnn", {}, {"tokens": TOKENS}, r"a textcnn reads .* mask .*, got tokens int32\[1, 4\]"),
+        ("bert_tiny", {}, token_spec(4) | {"mask": SHORTER}, r"got mask bool\[1, 3\], tokens int32\[1, 4\]"),
+        ("bert_tiny", {}, token_spec(4) | {"tokens": SHORTER}, r"a bert reads"),
     ],
 )
 def test_inputs_of_another_shape_are_refused(name, arguments, shape, message):
