@@ -11,6 +11,7 @@ import numpy as np
 
 from jaxdl.errors import InputError
 from jaxdl.parallel.hosts import this_process
+from jaxdl.parallel.watchdog import beat
 from jaxdl.training.progress import Diverged, TrainingProgress, explain, is_finite, not_finite, pick_up, snapshot
 from jaxdl.training.resume import Interrupted, Saves
 from jaxdl.training.runners import Feed, Runner
@@ -114,12 +115,15 @@ def fit(training: Training, state: State) -> Fitted:
     progress.epoch = max(progress.epoch, training.first_epoch)
     running = _Running(training, progress)
     with running.ending_well():
-        runner = training.runner_at(progress.epoch)
+        runner, compiled = training.runner_at(progress.epoch), None
         state = runner.executor.place_state(state)
+        running.beat("reading", slow=True)
         while progress.epoch < training.epochs and not running.stopped.all():
             runner = training.runner_at(progress.epoch)
             for count, batch, shared in training.train(runner, progress.epoch, progress.step):
+                running.beat("training", slow=runner is not compiled)
                 state, metrics = runner.step(state, batch, shared)
+                compiled = runner
                 running.took_steps(runner, state, count, metrics)
             running.end_epoch(runner, state)
     return running.conclude(runner, state)
@@ -154,6 +158,10 @@ class _Running:
         selection = self.training.selection
         return self.progress.stalled(selection.patience if selection else None)
 
+    def beat(self, doing: str, *, slow: bool = False) -> None:
+        """Tells processes that compute together with this one what it does from here on; see `watchdog.beat`."""
+        beat(f"{doing} in epoch {self.progress.epoch + 1}, step {self.progress.step + 1}", slow=slow)
+
     def took_steps(self, runner: Runner, state: State, count: int, metrics: Any) -> None:
         """Counts steps that were just taken; saves if that is due."""
         self.made.append((count, metrics))
@@ -161,21 +169,26 @@ class _Running:
         if self.training.on_steps:
             self.training.on_steps(count)
         if self.training.saves and self.training.saves.due():
+            self.beat("saving", slow=True)
             self._gather_metrics(runner)
             self._keep(runner, state)
+        self.beat("reading")
 
     def end_epoch(self, runner: Runner, state: State) -> None:
         """After its last step: measures, and counts it."""
         progress = self.progress
+        self.beat("evaluating", slow=True)
         self._gather_metrics(runner)
         self._measure(runner, state)
         progress.before = {stage: norms[-1] for stage, norms in progress.metrics["stage_grad_norms"].items()}
         progress.epoch, progress.step, progress.metrics = progress.epoch + 1, 0, None
         self._keep(runner, state)
+        self.beat("reading")
 
     def conclude(self, runner: Runner, state: State) -> Fitted:
         """After the last epoch."""
         training, progress, executor = self.training, self.progress, runner.executor
+        self.beat("predicting", slow=True)
         final = executor.fetch_state(state)
         best = final if progress.best is None else final.replace(**jax.tree.map(jax.numpy.asarray, progress.best))
         chosen = best if training.selection and training.selection.patience is not None else final
