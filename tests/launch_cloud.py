@@ -10,7 +10,8 @@ LAUNCH = HERE.parent / "experiments" / "launch"
 SCRIPT = LAUNCH / "tpu_vm.sh"
 
 EXPERIMENT = """#!{python} -S
-# Counts to six in two files, each of which must say the same, and notes how it was called.
+# Counts to six in two files, each of which must say the same, and notes how it was called. Of several workers the first
+# one counts, once all are there, and the others wait for it.
 import json, os, pathlib, signal, sys, time
 sys.path.insert(0, {here!r})
 import fake_cloud
@@ -23,6 +24,13 @@ done = int(a.read_text()) if a.exists() else 0
 assert not done or done == int(b.read_text()), "half of a state"
 print("from", done, flush=True)
 behaviour = fake_cloud.play(int(os.environ["FAKE_MACHINE"]))
+(out / ("worker-" + os.environ["FAKE_WORKER"])).touch()
+while len(list(out.glob("worker-*"))) < int(os.environ.get("SKYPILOT_NUM_NODES", behaviour.get("workers", 1))):
+    time.sleep(0.05)
+while os.environ["FAKE_WORKER"] != "0":
+    if b.exists() and b.read_text() == "6":
+        sys.exit()
+    time.sleep(0.05)
 for step in range(done + 1, 7):
     a.write_text(str(step))
     b.write_text(str(step))
@@ -45,7 +53,7 @@ class Cloud:
         self.folder = folder
         (folder / "bin").mkdir()
         (folder / "programs").mkdir()
-        for program in ("gcloud", "uv", "curl"):
+        for program in ("gcloud", "uv", "curl", "sudo", "mountpoint", "dpkg"):
             self.program(f"bin/{program}", f'#!/bin/sh\nexec {sys.executable} -S {HERE}/fake_cloud.py {program} "$@"\n')
         self.program("programs/jaxdl", EXPERIMENT.format(python=sys.executable, here=str(HERE)))
         (folder / "plays.json").write_text(json.dumps([{"states": ["ACTIVE"], **play} for play in plays or ({},)]))

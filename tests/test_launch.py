@@ -30,7 +30,8 @@ def test_a_run_from_the_request_to_the_deletion(cloud):
     assert out.splitlines() == ["from 0", *(f"step {i}" for i in range(1, 7))]
     assert here.noted("runs") == [["0", "0", *command[1:]]]
     got = here.folder / "jaxdl-results"
-    assert sorted(str(file.relative_to(got)) for file in got.rglob("*")) == ["run", "run/a", "run/b"]
+    files = ["run", "run/a", "run/b", "run/worker-0"]
+    assert sorted(str(file.relative_to(got)) for file in got.rglob("*")) == files
     assert (here.folder / "machine-0/worker-0/jaxdl-run/work/my photos/cat.txt").read_text() == "meow"
     (create,) = here.calls("queued-resources", "create")
     assert {"--accelerator-type=v5litepod-8", "--runtime-version=v2-alpha-tpuv5-lite", "--zone=us-west4-a"} < set(
@@ -128,7 +129,7 @@ def test_a_run_is_found_again_after_its_launcher_was_killed(cloud):
         os.killpg(process.pid, signal.SIGKILL)
     code, _, err = here.run(command=("jaxdl", "other", "--out", "run"))
     assert code == 1
-    assert "another command is running here: '' 1 jaxdl train --out run" in err
+    assert "another command is running here: '' '' 1 jaxdl train --out run" in err
 
 
 @pytest.mark.slow
@@ -147,6 +148,10 @@ def test_all_workers_run_and_one_writes(cloud):
     assert sorted(run[1] for run in here.noted("runs")) == ["0", "1", "2"]
     assert all(run[2:] == ["train", "--out", "run", "--multihost"] for run in here.noted("runs"))
     assert out.count("step 6") == 1
+    # all wrote in one folder, which is in the bucket
+    assert len(list((here.folder / "bucket/mine/run/run").glob("worker-*"))) == 3
+    installed = {(words[0], words[-1]) for words in here.noted("sudo") if words[1] == "apt-get" and "install" in words}
+    assert installed == {("0", "nfs-kernel-server"), ("1", "nfs-common"), ("2", "nfs-common")}
     published = [call for call in here.calls("storage", "rsync") if call[3] == "gs://mine/run"]
     assert len(published) == 1
 
@@ -178,7 +183,7 @@ def test_a_dry_run_runs_nothing(cloud):
 
 def test_the_command_of_the_readme(cloud):
     section = (LAUNCH.parents[1] / "README.md").read_text().split("## On a TPU slice, or any cloud")[1]
-    words = shlex.split(section.split("```")[1].split("\nsky ")[0].replace("\\\n", " "))
+    words = shlex.split(section.replace("\\\n", " ").splitlines()[3])
     assert words[:2] == ["bash", "experiments/launch/tpu_vm.sh"]
     here = cloud()
     (here.folder / "photos").mkdir()
@@ -186,7 +191,8 @@ def test_the_command_of_the_readme(cloud):
         ["bash", SCRIPT, "--dry-run", *words[2:]], cwd=here.folder, env=here.environment, capture_output=True, text=True
     )
     assert dry.returncode == 0, dry.stderr
-    assert "worker.sh start gs://mine/ants 60 jaxdl cross-validate --data photos" in dry.stdout
+    started = "worker.sh start '' gs://mine/ants 60 jaxdl cross-validate --data photos"
+    assert any(started in word for line in dry.stdout.splitlines() for word in shlex.split(line))
 
 
 @pytest.mark.slow
@@ -214,6 +220,33 @@ def test_gcloud_knows_every_command(cloud, tmp_path):
     found = json.loads(told.stdout)
     assert len(found) == len(commands)
     assert not [(one["command_string"], one["error_message"]) for one in found if not one["success"]]
+    assert as_gcloud_reads(*re.search(r"--filter=(\S+)' '--format=(\S+)'", "\n".join(commands)).groups()) == "ACTIVE"
+    (addresses,) = {one for command in commands for one in re.findall(r"--format=(\S*ipAddress\S*?)'", command)}
+    assert as_gcloud_reads("", addresses) == "10.0.0.2;10.0.0.3"
+
+
+def as_gcloud_reads(which, shown):
+    """What gcloud shows of a list of requests and machines; the check of commands reads neither filters nor formats."""
+    code = """
+import sys
+from googlecloudsdk.core.resource import resource_filter, resource_printer
+place = "projects/p/locations/z/queuedResources/"
+addresses = [{"ipAddress": "10.0.0.2"}, {"ipAddress": "10.0.0.3"}]
+rows = [
+    {"name": place + "my-jaxdl", "state": {"state": "FAILED"}},
+    {"name": place + "jaxdl", "state": {"state": "ACTIVE"}, "networkEndpoints": addresses},
+    {"name": place + "jaxdl-2", "state": {"state": "FAILED"}},
+]
+rows = [row for row in rows if resource_filter.Compile(sys.argv[1]).Evaluate(row)]
+resource_printer.Print(rows, sys.argv[2])
+"""
+    info = ["gcloud", "info", "--format=value(installation.sdk_root,basic.python_location)"]
+    root, python = subprocess.run(info, capture_output=True, text=True, check=True).stdout.split()
+    path = f"{root}/lib:{root}/lib/third_party"
+    read = subprocess.run(
+        [python, "-c", code, which, shown], env={"PYTHONPATH": path}, capture_output=True, text=True, check=True
+    )
+    return read.stdout.strip()
 
 
 @pytest.mark.parametrize(

@@ -67,12 +67,17 @@ def test_another_machine_goes_on(machine):
 @pytest.mark.slow
 def test_several_machines_know_of_each_other(machine):
     assert machine(1, "setup").wait() == 0
-    several = {"SKYPILOT_NUM_NODES": "3", "SKYPILOT_NODE_IPS": "10.0.0.7\n10.0.0.8\n10.0.0.9"}
-    with machine(1, "run", SKYPILOT_NODE_RANK="2", **several) as process:
-        process.stdout.read()
-    assert process.returncode == 0
-    assert machine.cloud.noted("runs")[0][-4:] == ["--coordinator", "10.0.0.7:8476", "--process", "2/3"]
-    assert not (machine.cloud.folder / "bucket/ants").exists()  # the first of them writes
+    assert machine(2, "setup").wait() == 0
+    several = {"SKYPILOT_NUM_NODES": "2", "SKYPILOT_NODE_IPS": "10.0.0.0\n10.0.0.1"}
+    with machine(2, "run", SKYPILOT_NODE_RANK="1", **several) as second:
+        with machine(1, "run", **several) as first:  # for whose folder the other waits
+            first.stdout.read()
+        second.stdout.read()
+    assert first.returncode == second.returncode == 0
+    joined = {tuple(run[-4:]) for run in machine.cloud.noted("runs")}
+    assert joined == {("--coordinator", "10.0.0.0:8476", "--process", f"{rank}/2") for rank in (0, 1)}
+    written = [file.name for file in (machine.cloud.folder / "home-1/jaxdl-run/work/run").iterdir()]
+    assert sorted(written) == ["a", "b", "worker-0", "worker-1"]
 
 
 @pytest.mark.parametrize(("driver", "extra"), [(None, "tpu"), ("550.54.15", "cuda12"), ("580.95.05", "cuda13")])
@@ -84,7 +89,7 @@ def test_the_extra_fits_the_machine(machine, driver, extra):
 
 
 def test_the_readme_gives_what_the_task_asks_for():
-    readme = (LAUNCH.parents[1] / "README.md").read_text()
+    readme = (LAUNCH.parents[1] / "README.md").read_text().replace("\\\n", " ")
     (line,) = [line for line in readme.splitlines() if line.startswith("sky ")]
     words = shlex.split(line)
     assert (LAUNCH.parents[1] / words[3]) == FILE

@@ -28,7 +28,9 @@ logged in. COMMAND runs in a folder of its own on the machine, and what it write
   --dry-run                 print the commands of a run in which nothing goes wrong, and run none
   --help
 
-The exit code is that of COMMAND; 2 for an argument that cannot be, 3 where there was no machine in time.
+Where a slice has several workers, jaxdl gets --multihost, and all work in one folder, which the first one shares.
+The exit code is that of COMMAND; 2 for an argument that cannot be, 3 where there was no machine in time, 74 where the
+bucket could not be read or written.
 
   tpu_vm.sh --accelerator-type v5litepod-8 --spot --bucket gs://mine/ants --copy photos -- \
     jaxdl cross-validate --data photos --init hf:timm/resnet50.a1_in1k --out run
@@ -159,7 +161,7 @@ status_of_run() {
 state_of_request() { # empty where there is none
   local try
   for try in 1 2 3 4 5; do
-    ask "$1" gcloud compute tpus queued-resources list --filter="name~(^|/)$name\$" --format='value(state.state)' \
+    ask "$1" gcloud compute tpus queued-resources list --filter="name~\"(^|/)$name\$\"" --format='value(state.state)' \
       "${place[@]}" && return
     note "gcloud gave no list of requests (try $try of 5)"
     sleep "$poll"
@@ -233,12 +235,16 @@ tar -xzf jaxdl-inputs.tgz -C jaxdl-run/inputs"
 
 attempt() { # runs the command on the machine; leaves its exit code in `outcome`, or nothing where the machine went
   local workers status silent=0 shown whole=("${command[@]}")
-  workers=$(ask 1 gcloud compute tpus tpu-vm describe "$name" --format='value(networkEndpoints.len())' "${place[@]}") ||
-    return 0
-  if ((workers > 1)) && [[ ${whole[0]} == jaxdl && " ${whole[*]} " != *" --multihost "* ]]; then
+  workers=$(ask '' gcloud compute tpus tpu-vm describe "$name" --format='value(networkEndpoints[].ipAddress)' \
+    "${place[@]}") || return 0
+  workers=${workers//;/,}
+  if [[ $workers != *,* ]]; then
+    workers=''
+  elif [[ ${whole[0]} == jaxdl && " ${whole[*]} " != *" --multihost "* ]]; then
     whole+=(--multihost)
   fi
-  if ! { [[ $(status_of_run none) == running ]] || install; } || ! on all start "$bucket" "$every" "${whole[@]}"; then
+  if ! { [[ $(status_of_run none) == running ]] || install; } || 
+    ! on all start "$workers" "$bucket" "$every" "${whole[@]}"; then
     [[ $(state_of_machine) != READY ]] || fail 1 "jaxdl could not be installed or started on $name: see above"
     return 0
   fi

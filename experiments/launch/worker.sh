@@ -2,14 +2,15 @@
 # What tpu_vm.sh and sky.yaml do on each machine. All is in ~/jaxdl-run: the code, its environment, the inputs, and
 # work/, the folder in which the command runs. What it writes there is its results and, until it has ended, its state.
 # A BUCKET is gs://B/FOLDER, a folder where a bucket is mounted, or '' for none: then the state stays on the machine.
+# WORKERS are the addresses of all, 10.0.0.2,10.0.0.3, or '' of one alone.
 #
-#   worker.sh install EXTRA [gs://INPUT …]   jaxdl with that extra, and inputs from buckets
-#   worker.sh run BUCKET EVERY COMMAND …     runs the command; its state goes to the bucket every so many seconds
-#   worker.sh start BUCKET EVERY COMMAND …   the same, going on when the connection ends
-#   worker.sh follow LINE                    its output from that line on, until it ends
-#   worker.sh status                         none, running, "ended CODE", or lost where it was killed
-#   worker.sh stop                           asks it to save and end
-#   worker.sh pack                           results.tar.gz
+#   worker.sh install EXTRA [gs://INPUT …]          jaxdl with that extra, and inputs from buckets
+#   worker.sh run WORKERS BUCKET EVERY COMMAND …    runs it; its state goes to the bucket every so many seconds
+#   worker.sh start WORKERS BUCKET EVERY COMMAND …  the same, going on when the connection ends
+#   worker.sh follow LINE                           its output from that line on, until it ends
+#   worker.sh status                                none, running, "ended CODE", or lost where it was killed
+#   worker.sh stop                                  asks it to save and end
+#   worker.sh pack                                  results.tar.gz
 set -euo pipefail
 
 self=$(realpath "$0")
@@ -61,15 +62,21 @@ start() {
 }
 
 run() {
-  local bucket=$1 every=$2 code=0 number saved=$SECONDS
-  shift 2
+  local workers=$1 bucket=$2 every=$3 code=0 number saved=$SECONDS
+  shift 3
   mkdir -p work
   number=${SKYPILOT_NODE_RANK:-$(curl -sf -H 'Metadata-Flavor: Google' \
     http://metadata.google.internal/computeMetadata/v1/instance/attributes/agent-worker-number || echo 0)}
-  if ! restore "$bucket"; then
+  if [[ -n $workers ]] && ! share "$workers" "$number"; then
+    echo "worker.sh: the folder of the first worker cannot be shared with the others"
+    code=74
+  elif ((number == 0)) && ! restore "$bucket"; then
     echo "worker.sh: the state cannot be read from or written to $bucket; may this machine write there?"
-    echo 74 >ended
-    exit 74
+    code=74
+  fi
+  if ((code)); then
+    echo "$code" >ended
+    exit "$code"
   fi
   export PATH="$HOME/jaxdl-run/env/bin:$PATH"
   (cd work && exec "$@") &
@@ -91,6 +98,29 @@ run() {
   fi
   echo "$code" >ended
   exit "$code"
+}
+
+# Several processes of jaxdl write one folder: work/ of the first worker becomes that of all.
+share() {
+  local address tries=300 us
+  if (($2 == 0)); then
+    package nfs-kernel-server
+    us=all_squash,anonuid=$(id -u),anongid=$(id -g)
+    for address in ${1//,/ }; do
+      sudo exportfs -o "rw,insecure,no_subtree_check,$us" "$address:$PWD/work" || return 1
+    done
+  elif ! mountpoint -q work; then
+    package nfs-common
+    # what one writes the others see at once
+    until sudo mount -t nfs -o actimeo=0,lookupcache=none "${1%%,*}:$PWD/work" work; do
+      ((tries-- > 0)) || return 1
+      sleep 1
+    done
+  fi
+}
+package() {
+  dpkg -s "$1" >/dev/null 2>&1 || sudo apt-get install -qq -y -o DPkg::Lock::Timeout=300 "$1" >/dev/null ||
+    { sudo apt-get update -qq && sudo apt-get install -qq -y -o DPkg::Lock::Timeout=300 "$1" >/dev/null; }
 }
 
 # The state is kept twice, in a/ and b/, and "current" says which is whole: a machine may vanish while it writes.
