@@ -5,7 +5,7 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from made_up_machines import CPU, CUDA13, GPU, H100, TPU, VERSIONS, WITH_TPU, followed, machine, started
+from made_up_machines import CPU, CUDA13, GPU, H100, NEEDED, TPU, VERSIONS, WITH_TPU, followed, machine, started
 
 from jaxdl.parallel.doctor.facts import Cache, Holder, Installed, Speed, Start
 from jaxdl.parallel.doctor.findings import findings
@@ -158,6 +158,7 @@ def test_what_is_wrong_is_found_and_its_command_mends_it(case):
         dict(versions=WITH_TPU, environment={"JAX_PLATFORMS": "cpu"}),
         dict(environment={"XLA_FLAGS": "--xla_force_host_platform_device_count=1", "LD_LIBRARY_PATH": "/lib"}),
         dict(versions=VERSIONS | {"jaxlib": "0.10.1"}, free=None, memory=None),
+        dict(versions=VERSIONS | {"jaxlib": "built here"}, requirements=NEEDED | {"flax": ("jax (>=0.1", "no name !")}),
     ],
 )
 def test_where_all_is_well_nothing_is_found(well):

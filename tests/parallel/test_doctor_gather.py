@@ -167,6 +167,21 @@ def test_the_cache_is_looked_into(tmp_path):
     assert not gather.cache(Path("/proc/xla")).writable  # also of the superuser
 
 
+@pytest.mark.skipif(os.name != "posix" or os.getuid() != 0, reason="becomes another user")
+def test_a_cache_that_belongs_to_someone_else_is_not_writable(tmp_path):
+    """Nor does it raise: the folder may not even be looked at."""
+    (tmp_path / "mine" / "xla").mkdir(parents=True)
+    (tmp_path / "mine").chmod(0o700)
+    code = (
+        "import os, sys; from pathlib import Path; from jaxdl.parallel.doctor import gather; os.setuid(65534);"
+        "print(gather.cache(Path(sys.argv[1])).writable, gather.tpu_holders())"
+    )
+    words = [sys.executable, "-c", code, str(tmp_path / "mine" / "xla")]
+    home = str(Path(gather.__file__).parents[3])
+    run = subprocess.run(words, env=os.environ | {"PYTHONPATH": home}, capture_output=True, text=True, check=False)
+    assert (run.stdout, run.stderr) == ("False ()\n", "")
+
+
 def test_two_installations_are_two_folders(tmp_path, monkeypatch):
     """One beside the code that runs is no other."""
     for home in (tmp_path / "site-packages", Path(gather.__file__).parents[3]):

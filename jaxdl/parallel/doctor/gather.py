@@ -170,8 +170,10 @@ def metadata_version(folder: Path) -> str:
 
 def cache(folder: Path) -> Cache:
     """Looks into the folder, and tries to write where it is or will be."""
-    sizes = [size for path in folder.rglob("*") if (size := _size(path)) is not None] if folder.is_dir() else []
-    place = next((path for path in (folder, *folder.parents) if path.exists()), folder)
+    files = (os.path.join(place, name) for place, _, names in os.walk(folder) for name in names)
+    sizes = [size for file in files if (size := _size(file)) is not None]
+    # os.path says that there is none of what it may not look at, where pathlib raises
+    place = next((path for path in (folder, *folder.parents) if os.path.exists(path)), folder)
     try:
         with tempfile.TemporaryFile(dir=place):
             writable = True
@@ -184,10 +186,10 @@ def cache(folder: Path) -> Cache:
     return Cache(str(folder), len(sizes), sum(sizes), writable, free)
 
 
-def _size(file: Path) -> int | None:
-    """None of a folder, or where another process has just removed the file."""
+def _size(file: str) -> int | None:
+    """None where another process has just removed the file."""
     try:
-        return file.stat().st_size if file.is_file() else None
+        return os.path.getsize(file)
     except OSError:
         return None
 
@@ -206,6 +208,7 @@ def nvidia_gpus() -> tuple[tuple[Gpu, ...], str]:
     for row in _nvidia_smi("gpu=name,driver_version,compute_cap,memory.total,memory.free"):
         if len(row) == 5:
             name, driver, capability, total, free = row
+            driver = driver if driver[:1].isdigit() else ""
             gpus.append(Gpu(name, _number(capability), int(_number(total) * 2**20), int(_number(free) * 2**20)))
     return tuple(gpus), driver
 

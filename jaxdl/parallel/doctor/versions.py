@@ -3,8 +3,9 @@
 import shlex
 from collections.abc import Iterator
 
-from packaging.requirements import Requirement
+from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
+from packaging.version import InvalidVersion, Version
 
 from jaxdl.parallel.doctor.facts import Facts
 
@@ -23,7 +24,10 @@ def unmet(facts: Facts, owner: str, extra: str = "") -> Iterator[Requirement]:
       extra: its requirements for one of its extras, of packages that are installed; without it those of any use.
     """
     for line in facts.requirements.get(owner, ()):
-        required = Requirement(line)
+        try:
+            required = Requirement(line)
+        except InvalidRequirement:  # older than the standard
+            continue
         told = required.marker
         if extra and (told is None or told.evaluate({"extra": ""}) or not told.evaluate({"extra": extra})):
             continue
@@ -33,8 +37,16 @@ def unmet(facts: Facts, owner: str, extra: str = "") -> Iterator[Requirement]:
         if held is None:
             if not extra and required.name in ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint"):
                 yield required
-        elif not required.specifier.contains(held, prereleases=True):
+        elif not _holds(required, held):
             yield required
+
+
+def _holds(required: Requirement, version: str) -> bool:
+    """Also of a version that is none by the standard: somebody built it, and knows."""
+    try:
+        return required.specifier.contains(Version(version), prereleases=True)
+    except InvalidVersion:
+        return True
 
 
 def pip_install(facts: Facts, *requirements: str) -> str:
