@@ -1,6 +1,8 @@
 """``jaxdl doctor``: what it prints, its exit codes, its file."""
 
 import json
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -41,7 +43,13 @@ def test_this_machine(tmp_path):
 
 @pytest.mark.slow
 def test_a_wrong_platform_is_told_by_the_doctor_and_refused_by_all_else(monkeypatch):
+    """Also where JAX has not started in this process, as it has in that of the tests."""
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
+    code = "import sys; sys.argv = ['jaxdl', 'models']; from jaxdl.program import main; main()"
+    other = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (other.returncode, other.stdout) == (2, "")
+    assert "finds no device of JAX_PLATFORMS=cuda" in other.stderr
+    assert "jaxdl doctor says what there is" in other.stderr
     code, out, _ = call("doctor --no-speed")
     assert code == 1
     assert "export JAX_PLATFORMS=cpu" in out

@@ -20,7 +20,7 @@ def local_devices() -> tuple[Any, ...]:
         said = str(error).partition("\n")[0] or "it has none"
         raise InputError(
             f"JAX finds no device of JAX_PLATFORMS={jax.config.jax_platforms} ({said}); set the variable to cpu, or "
-            "unset it to use what there is"
+            "unset it to use what there is; jaxdl doctor says what there is"
         ) from error
 
 
