@@ -27,14 +27,19 @@ behaviour = fake_cloud.play(int(os.environ["FAKE_MACHINE"]))
 (out / ("worker-" + os.environ["FAKE_WORKER"])).touch()
 while len(list(out.glob("worker-*"))) < int(os.environ.get("SKYPILOT_NUM_NODES", behaviour.get("workers", 1))):
     time.sleep(0.05)
+if behaviour.get("lost_at"):
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # hangs
 while os.environ["FAKE_WORKER"] != "0":
     if b.exists() and b.read_text() == "6":
         sys.exit()
     time.sleep(0.05)
+lost = behaviour.get("lost_at")
 for step in range(done + 1, 7):
     a.write_text(str(step))
     b.write_text(str(step))
     print("step", step, flush=True)
+    if lost == step and fake_cloud.count("lost") == 1:
+        sys.exit(75)
     if behaviour.get("waits_at") == step:
         time.sleep(60)
     if behaviour.get("goes_at") == step:
@@ -62,6 +67,7 @@ class Cloud:
             "HOME": str(folder),
             "FAKE_CLOUD": str(folder),
             "JAXDL_LAUNCH_POLL": "0.1",
+            "JAXDL_LAUNCH_STOP": "1",
         }
 
     def program(self, name, text):

@@ -157,6 +157,17 @@ def test_all_workers_run_and_one_writes(cloud):
 
 
 @pytest.mark.slow
+def test_a_worker_that_hangs_is_ended_and_all_go_on(cloud):
+    here = cloud({"workers": 2, "lost_at": 3})
+    code, out, err = here.run()
+    assert code == 0, err
+    assert [line for line in out.splitlines() if line.startswith("from")] == ["from 0", "from 3"]
+    assert [run[1] for run in here.noted("runs")].count("1") == 2
+    assert len(here.calls("create")) == len(here.calls("scp", "results.tar.gz")) == 1
+    assert (here.folder / "jaxdl-results/run/a").read_text() == "6"
+
+
+@pytest.mark.slow
 def test_results_are_fetched_from_the_machine_where_the_bucket_refuses(cloud):
     here = cloud()
     (here.folder / "bucket").mkdir()

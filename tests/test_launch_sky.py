@@ -11,6 +11,8 @@ import pytest
 import yaml
 from launch_cloud import LAUNCH, Cloud
 
+from jaxdl.parallel.watchdog import LOST
+
 FILE = LAUNCH / "sky.yaml"
 TASK = yaml.safe_load(FILE.read_text())
 GIVEN = {"BUCKET": "gs://mine", "RUN": "ants", "COMMAND": "jaxdl train --data ~/bucket/'my photos' --out run"}
@@ -49,7 +51,8 @@ def test_another_machine_goes_on(machine):
                 break
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
-    assert [process.returncode] == TASK["resources"]["job_recovery"]["recover_on_exit_codes"]
+    assert process.returncode == 143
+    assert TASK["resources"]["job_recovery"]["recover_on_exit_codes"] == [143, LOST]
     assert machine(1, "setup").wait() == 0
     with machine(1, "run") as process:
         out = process.stdout.read()
@@ -118,6 +121,6 @@ def test_skypilot_reads_it(tmp_path, monkeypatch):
     accelerators = {name for one in read.resources for name in one.accelerators}
     assert accelerators == {"A100", "H100", "tpu-v5litepod-8", "tpu-v6e-8"}
     assert read.storage_mounts["~/bucket"].source == "gs://mine"
-    assert {one.job_recovery["recover_on_exit_codes"][0] for one in read.resources} == {143}
+    assert all(one.job_recovery["recover_on_exit_codes"] == [143, LOST] for one in read.resources)
     with pytest.raises(ValueError, match="COMMAND"):
         sky.Task.from_yaml_config(dict(TASK), env_overrides=list(GIVEN.items())[:2])

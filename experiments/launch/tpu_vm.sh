@@ -50,6 +50,7 @@ fail() {
 ((BASH_VERSINFO[0] * 100 + BASH_VERSINFO[1] >= 404)) || refuse "needs bash 4.4 or newer, and this is $BASH_VERSION"
 repository=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 poll=${JAXDL_LAUNCH_POLL:-20} # seconds between two looks at the machine
+patience_of_stop=${JAXDL_LAUNCH_STOP:-60} # seconds in which a command that is told to end saves its state
 
 name=jaxdl type='' zone='' project='' runtime='' duration='' bucket='' results='' patience=24h restarts=50 every=60
 spot=false keep=false dry_run=false copies=()
@@ -233,6 +234,10 @@ tar -xzf jaxdl-inputs.tgz -C jaxdl-run/inputs"
     on all install tpu "${remote[@]}"
 }
 
+end_rest() { # of an earlier attempt on the same machine, such as a worker that hangs
+  ! $started || on all stop "$patience_of_stop" >/dev/null 2>&1 || true
+}
+
 attempt() { # runs the command on the machine; leaves its exit code in `outcome`, or nothing where the machine went
   local workers status silent=0 shown whole=("${command[@]}")
   workers=$(ask '' gcloud compute tpus tpu-vm describe "$name" --format='value(networkEndpoints[].ipAddress)' \
@@ -243,7 +248,7 @@ attempt() { # runs the command on the machine; leaves its exit code in `outcome`
   elif [[ ${whole[0]} == jaxdl && " ${whole[*]} " != *" --multihost "* ]]; then
     whole+=(--multihost)
   fi
-  if ! { [[ $(status_of_run none) == running ]] || install; } || 
+  if ! { [[ $(status_of_run none) == running ]] || { end_rest && install; }; } ||
     ! on all start "$workers" "$bucket" "$every" "${whole[@]}"; then
     [[ $(state_of_machine) != READY ]] || fail 1 "jaxdl could not be installed or started on $name: see above"
     return 0
@@ -255,7 +260,8 @@ attempt() { # runs the command on the machine; leaves its exit code in `outcome`
     status=$(status_of_run 'ended 0')
     ! $shown && [[ $status == ended* ]] && ((++silent < 3)) && continue # the rest of the log is still to be shown
     case $status in
-      'ended 143' | lost) return 0 ;; # told to end, or killed: the machine is being taken away
+      # told to end, or killed: the machine is being taken away; 75: some other worker is lost
+      'ended 143' | 'ended 75' | lost) return 0 ;;
       'ended 0') outcome=0 && return ;;
       ended\ *) # a failure because some workers have gone already is none of the command
         sleep "$poll"
@@ -290,7 +296,7 @@ clean_up() {
   set +e
   if [[ -z $outcome ]] && $started && [[ $(state_of_machine) == READY ]]; then
     note "ending the command on $name"
-    on all stop
+    on all stop "$patience_of_stop"
     [[ -n $bucket ]] || fetch
     [[ -z $bucket ]] || note "the state is kept in $bucket-state: the same call of tpu_vm.sh goes on from there"
   elif [[ -n $outcome ]]; then

@@ -9,7 +9,7 @@
 #   worker.sh start WORKERS BUCKET EVERY COMMAND …  the same, going on when the connection ends
 #   worker.sh follow LINE                           its output from that line on, until it ends
 #   worker.sh status                                none, running, "ended CODE", or lost where it was killed
-#   worker.sh stop                                  asks it to save and end
+#   worker.sh stop SECONDS                          asks it to save and end, and ends it after so many
 #   worker.sh pack                                  results.tar.gz
 set -euo pipefail
 
@@ -91,8 +91,8 @@ run() {
     fi
   done
   wait "$child" || code=$?
-  # results stand in the folder itself; what was told to end has none yet
-  if ((number == 0)) && ! { save "$bucket" && { ((code == 143)) || publish "$bucket"; }; }; then
+  # results stand in the folder itself; what was told to end (143) or lost other workers (75) has none yet
+  if ((number == 0)) && ! { save "$bucket" && { ((code == 143 || code == 75)) || publish "$bucket"; }; }; then
     echo "worker.sh: the results could not be written to $bucket"
     code=74
   fi
@@ -205,8 +205,9 @@ follow() {
 stop() {
   is_running || return 0
   kill -TERM "$(<pid)"
-  local left=300
+  local left=$(($1 * 5))
   while is_running && ((left-- > 0)); do sleep 0.2; done
+  ! is_running || kill -KILL -- "-$(<pid)"
 }
 
 pack() {
