@@ -6,12 +6,15 @@ from typing import Annotated, Any
 import tyro
 from rich.table import Column, Table
 
-from jaxdl.cli_options import Debug, ModelArguments, option, parse_arguments
+from jaxdl.cli_options import Debug, Devices, DevicesOptions, ModelArguments, option, parse_arguments
 from jaxdl.commands.console import console, listed
 from jaxdl.errors import InputError, nearest
 from jaxdl.models import MODELS, create
 from jaxdl.models.adapters import ranks_of
-from jaxdl.report.inspect import inspect
+from jaxdl.parallel.layout import Layout
+from jaxdl.parallel.memory import in_words
+from jaxdl.report.inspect import inspect, inspect_division
+from jaxdl.training.division import Lying, alike
 from jaxdl.weights.checkpoint import Checkpoint
 from jaxdl.weights.hub import is_hub
 from jaxdl.weights.pretrained import load_pretrained
@@ -23,6 +26,7 @@ def inspect_command(
     input_shape: Annotated[tuple[int, ...] | None, option("INT ...")] = None,
     num_outputs: int = 10,
     model_arguments: ModelArguments = (),
+    devices: DevicesOptions = Devices(),  # noqa: B008
     debug: Debug = False,
 ) -> None:
     """Show the stages of a checkpoint or model: shapes, parameters, FLOPs, bytes.
@@ -32,9 +36,11 @@ def inspect_command(
       input_shape: shape of an example, such as 32 32 3, or a number of tokens; a checkpoint knows its own.
       num_outputs: number of classes, for a model.
       model_arguments: arguments of a model, such as depth=6.
+      devices: also show how parameters are divided over them; they need not be here.
       debug: show the traceback of an error.
     """
     spec: Any = input_shape
+    layout = devices.layout
     if is_hub(target) or Path(target).exists():
         network: Any = load_pretrained(target)
     elif target in MODELS:
@@ -46,6 +52,7 @@ def inspect_command(
             + nearest(target, MODELS)
         )
     rows = inspect(network, spec)
+    division = inspect_division(network, layout, spec) if devices != Devices() else None
     if isinstance(network, Checkpoint):
         _print_card(network)
     else:
@@ -58,6 +65,29 @@ def inspect_command(
     table.add_section()
     table.add_row("all", "", *_counts(*totals))
     console.print(table)
+    if division is not None:
+        _print_division(division, layout)
+
+
+def _print_division(found: list[Lying], layout: Layout) -> None:
+    """What is divided, on which axis, and what stays whole and why."""
+    said = " × ".join(f"{axis} {size}" for axis, size in layout.sizes().items() if size > 1) or "one device"
+    table = Table(Column("parameters", overflow="fold"), _right("arrays"), "shape", "lie", _right("bytes per device"))
+    for one in alike(found):
+        how = f"whole: {one.why}" if one.axis is None else f"divided along axis {one.axis} over {one.over}"
+        path = f"{one.path} and others" if one.shape is None and one.count > 1 else one.path
+        table.add_row(path, str(one.count), "×".join(map(str, one.shape or ())), how, *_counts(one.nbytes))
+    table.add_section()
+    held = sum(one.nbytes for one in found)
+    table.add_row("all", str(len(found)), "", "", *_counts(held))
+    console.print(f"\nOver {said}:", highlight=False)
+    console.print(table)
+    console.print(
+        f"Training with AdamW holds about four times this on each device ({in_words(4 * held)}: parameters, gradients, "
+        "two moments), and activations.",
+        soft_wrap=True,
+        highlight=False,
+    )
 
 
 def _in_words(spec: Any) -> str:

@@ -91,7 +91,8 @@ def holds(text: str, devices: int) -> Held:
         if one.operation == "while" and _trips(one, computations) is None:
             unknown += 1
         if (kind := _kind(one)) is not None:
-            channel = re.search(r"channel_id=\d+", one.rest)
+            # in fusions alone: on the CPU all collectives of a shard_map have one channel
+            channel = re.search(r"channel_id=\d+", one.rest) if inside else None
             if channel and (where, channel[0]) in seen:
                 continue  # of the TPU compiler: begin, middle and end of one that runs beside computations
             seen.update([(where, channel[0])] if channel else [])

@@ -6,10 +6,11 @@ The ways, by the sizes of the axes:
 - ``data``: jit over the mesh. Batches, and the data that they index, are divided; the compiler adds the reductions.
 - ``data`` with `pmap`: the explicit way. Every device has all data and its part of the batch; the step itself reduces
   over the axis `DATA`. Kept for what it teaches; jit over a mesh is JAX's recommendation.
+- ``data`` with `fsdp`: as ``data``; parameters and what the optimizer keeps of them are divided too, see `fsdp`.
 - ``fold``: `jax.shard_map` over runs side by side. Devices do not communicate.
 - ``fold`` and ``data``: the same, and the devices of a run share its batches; the step reduces, as under pmap. (The
   compiler's own way, jit over a vmapped step, would collect arrays of all runs on every device.)
-- ``model``, with any of these but pmap: parameters divided by `rules`; the compiler adds what that needs.
+- ``model``, with any of these but pmap and fsdp: parameters divided by `rules`; the compiler adds what that needs.
 
 The devices of ``data``, by jit, may belong to several processes (`hosts`), each of which gives its own rows.
 """
@@ -29,6 +30,7 @@ from jaxdl.errors import InputError
 from jaxdl.parallel import hosts
 from jaxdl.parallel.compiler import compiler_options
 from jaxdl.parallel.devices import first_device
+from jaxdl.parallel.fsdp import fsdp_spec, gathered
 from jaxdl.parallel.program import Program, first_rows, lies_as_it_came, over_runs, pad
 from jaxdl.parallel.rules import MODEL, RULES, Rules, check_rules, path_of, spec_of
 
@@ -50,6 +52,7 @@ class Executor:
       data: parts that every batch is divided into.
       model: parts that the arrays named by `rules` are divided into.
       pmap: whether `data` is by `jax.pmap`.
+      fsdp: whether parameters are divided over `data`, too; of one run at a time.
       rules: see `rules`; they are of use where `model` is more than 1.
     """
 
@@ -58,6 +61,7 @@ class Executor:
     data: int = 1
     model: int = 1
     pmap: bool = False
+    fsdp: bool = False
     rules: Rules = RULES
 
     def __post_init__(self) -> None:
@@ -67,6 +71,10 @@ class Executor:
             raise InputError(f"the axes {said} do not come to the {len(self.devices)} devices; change one of the sizes")
         if self.pmap and self.fold * self.model > 1:
             raise InputError(f"pmap divides batches alone, not {said}; leave fold and model at 1, or pmap away")
+        if self.fsdp and (self.fold * self.model > 1 or self.pmap):
+            raise InputError(
+                f"fsdp divides parameters over data alone, not {said}; leave fold and model at 1, and pmap away"
+            )
         if hosts.spans(self.devices) and hosts.this_process().count > 1:
             self._check_hosts()
         check_rules(self.rules)
@@ -112,11 +120,18 @@ class Executor:
         """A state as `step` and `predict` take it; under pmap with the devices as a new first axis."""
         if self.pmap:
             return self._copies(state)
-        return self._put(state, lambda path, shape: (FOLD, *spec_of(path, shape[1:], self.rules, self.model)))
+        return self._put(state, lambda path, shape: (FOLD, *self._axes_of(path, shape[1:])))
 
-    def place_variables(self, variables: Any) -> Any:
-        """Variables that no run has for itself: of frozen stages, or what `forward` takes; they are never used up."""
-        return self._put(variables, lambda path, shape: spec_of(path, shape, self.rules, self.model))
+    def place_variables(self, variables: Any, *, stacked: bool = False) -> Any:
+        """Variables that no run has for itself: of frozen stages, or what `forward` takes; they are never used up.
+
+        Args:
+          variables: arrays by name.
+          stacked: whether each array has several networks as its first axis, as an ensemble's.
+        """
+        if stacked and not self.fsdp:
+            return self._put(variables, lambda path, shape: (None, *self._axes_of(path, shape[1:])))
+        return self._put(variables, self._axes_of)
 
     def place_shared(self, rows: Any, variables: Any) -> tuple[Any, Any]:
         """The data that batches index, arrays ``[n, …]``, and the variables beside it, as `step` takes them.
@@ -132,6 +147,10 @@ class Executor:
         divided = self.divides_rows and not self.alone
         rows = jax.tree.map(lambda a: pad(a, 0, self.data if divided else 1), rows)
         return self._put(rows, lambda *_: (DATA,) if divided else ()), self.place_variables(variables)
+
+    def whole(self, variables: Any) -> Any:
+        """Variables as the functions of `step` and `predict` compute with them, which apply this where they do so."""
+        return gathered(variables, self.mesh, DATA) if self.fsdp and not self.alone else variables
 
     def fetch_state(self, state: Any) -> Any:
         """A state as `place_state` was given it, on the first device (of each process)."""
@@ -192,15 +211,19 @@ class Executor:
         """
         both = (FOLD, DATA)
         place = partial(self._place_rows, axis=rows_in)
+
+        def run(variables: Any, x: Any) -> Any:
+            return function(self.whole(variables), x)
+
         if self._several and divided:
-            jitted = jax.jit(function, out_shardings=self._sharding(), **self._options)
+            jitted = jax.jit(run, out_shardings=self._sharding(), **self._options)
             joined = partial(self._joined_rows, axes=both, axis=rows_in)
             return Program(lambda _: jitted, joined, lambda made, _: jax.tree.map(np.asarray, made))
         if self.alone:
-            jitted = jax.jit(function, **self._options)
+            jitted = jax.jit(run, **self._options)
             return Program(lambda _: jitted, place)
         out = self._sharding(*(None,) * rows_out, both) if not self._several else self._sharding()
-        jitted = jax.jit(function, out_shardings=out, **self._options)
+        jitted = jax.jit(run, out_shardings=out, **self._options)
         return Program(lambda _: jitted, place, partial(_cut, axis=rows_out, of=rows_in))
 
     @cached_property
@@ -213,6 +236,12 @@ class Executor:
         sharding = self._sharding(*(None,) * axis, axes)
         count = len({device.process_index for device in self.devices})
         return jax.tree.map(lambda array: hosts.place_rows(array, sharding, axis, count), tree)
+
+    def _axes_of(self, path: str, shape: tuple[int, ...]) -> P:
+        """How an array of variables, or what is kept of it, is divided; `shape` is without an axis of runs."""
+        if self.fsdp:
+            return fsdp_spec(shape, self.data, DATA)
+        return spec_of(path, shape, self.rules, self.model)
 
     @property
     def _options(self) -> dict[str, Any]:

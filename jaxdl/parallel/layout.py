@@ -11,7 +11,7 @@ from jaxdl.parallel.executor import DATA, FOLD, Executor
 from jaxdl.parallel.hosts import this_process
 from jaxdl.parallel.rules import MODEL
 
-Parallel = Literal["auto", "data", "pmap", "folds"]
+Parallel = Literal["auto", "data", "fsdp", "pmap", "folds"]
 AXES = (FOLD, DATA, MODEL)
 
 
@@ -21,7 +21,8 @@ class Layout:
 
     Attributes:
       devices: how many, the first ones of this process; by default all, also those of other hosts.
-      parallel: ``data`` (every batch is divided over the devices, by jit over a mesh), ``pmap`` (the same with explicit
+      parallel: ``data`` (every batch is divided over the devices, by jit over a mesh), ``fsdp`` (so
+        are parameters and what the optimizer keeps of them, see `fsdp`), ``pmap`` (the same with explicit
         collectives), ``folds`` (trainings side by side; where these are fewer than the devices and their steps draw
         nothing at random, several devices share a training), or ``auto``: ``data`` for one training, and of several
         what is fastest.
@@ -53,7 +54,9 @@ class Layout:
 
     def _check_mesh(self) -> None:
         """Raises InputError, by name, for axes that do not go with `parallel`."""
-        forbidden = {"auto": (), "data": (FOLD,), "pmap": (FOLD, MODEL), "folds": ()}[self.parallel]
+        forbidden = {"auto": (), "data": (FOLD,), "fsdp": (FOLD, MODEL), "pmap": (FOLD, MODEL), "folds": ()}[
+            self.parallel
+        ]
         for axis in forbidden:
             if self._size(axis) > 1:
                 raise InputError(
@@ -106,7 +109,8 @@ class Layout:
         """
         devices = self.chosen() if devices is None else devices
         model = self._size(MODEL)
-        return Executor(devices, data=len(devices) // model, model=model, pmap=self.parallel == "pmap")
+        way = {"pmap": self.parallel == "pmap", "fsdp": self.parallel == "fsdp"}
+        return Executor(devices, data=len(devices) // model, model=model, **way)
 
     def executor_of_runs(self, runs: int, *, divide: bool = True, devices: tuple[Any, ...] | None = None) -> Executor:
         """Of trainings side by side.
@@ -126,6 +130,12 @@ class Layout:
             return Executor(devices, fold=fold, data=self._size(DATA), model=self._size(MODEL))
         data = len(devices) // fold if divide else 1
         return Executor(devices[: fold * data], fold=fold, data=data)
+
+    def sizes(self) -> dict[str, int]:
+        """Of all axes, for one training; the devices of a mesh, or as many as asked for, need not be here."""
+        if self.mesh is None:
+            return {FOLD: 1, DATA: self.devices or len(all_devices()), MODEL: 1}
+        return {axis: self._size(axis) for axis in AXES}
 
     def parts(self, runs: int, devices: int | None = None) -> int:
         """How many parts trainings side by side come in: their number must be a multiple."""

@@ -11,6 +11,10 @@ optimizer or a running mean keeps of the parameter: see `path_of`. An example::
 
 The first rule that fits counts. A rule fits arrays that have as many axes as it has entries: what an optimizer keeps in
 another shape is copied, as is everything that no rule names.
+
+`RULES` divides attention by heads and the hidden layer of perceptrons by columns, so that between the first product and
+the second nothing is exchanged; the second is divided by rows, and its parts are added up (Shoeybi et al.,
+"Megatron-LM: Training Multi-Billion Parameter Language Models Using Model Parallelism", arXiv:1909.08053).
 """
 
 from collections.abc import Sequence
@@ -27,7 +31,32 @@ MODEL = "model"  # the axis over which the arrays of one model are divided
 Rule = tuple[str, tuple[str | None, ...]]
 Rules = tuple[Rule, ...]
 
-RULES: Rules = ()  # by default every device has all parameters
+COLUMNS, ROWS = (None, MODEL), (MODEL, None)
+RULES: Rules = (
+    # attention: our own, and Flax's, whose kernels have an axis of heads
+    ("*[aA]ttention*/query/kernel", COLUMNS),
+    ("*[aA]ttention*/key/kernel", COLUMNS),
+    ("*[aA]ttention*/value/kernel", COLUMNS),
+    ("*[aA]ttention*/out/kernel", ROWS),
+    ("*[aA]ttention*/query/kernel", (None, MODEL, None)),
+    ("*[aA]ttention*/key/kernel", (None, MODEL, None)),
+    ("*[aA]ttention*/value/kernel", (None, MODEL, None)),
+    ("*[aA]ttention*/out/kernel", (MODEL, None, None)),
+    ("*[aA]ttention*/query/bias", (MODEL,)),
+    ("*[aA]ttention*/key/bias", (MODEL,)),
+    ("*[aA]ttention*/value/bias", (MODEL,)),
+    ("*[aA]ttention*/query/bias", (MODEL, None)),
+    ("*[aA]ttention*/key/bias", (MODEL, None)),
+    ("*[aA]ttention*/value/bias", (MODEL, None)),
+    # the perceptrons of transformers and of ConvNeXt
+    ("mlp1/kernel", COLUMNS),
+    ("mlp1/bias", (MODEL,)),
+    ("mlp2/kernel", ROWS),
+    # the layers of an mlp, in pairs
+    ("layer*[13579]/dense/kernel", COLUMNS),
+    ("layer*[13579]/dense/bias", (MODEL,)),
+    ("layer*[02468]/dense/kernel", ROWS),
+)
 
 
 def path_of(keys: Sequence[Any]) -> str:

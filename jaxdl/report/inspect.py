@@ -16,7 +16,9 @@ from jaxdl.models.initialise import batch_of, variable_shapes
 from jaxdl.models.roles import is_adapter
 from jaxdl.models.staged import Staged
 from jaxdl.models.variables import Variables, join_variables, partition, split_variables
+from jaxdl.parallel.layout import Layout
 from jaxdl.parallel.memory import bytes_of
+from jaxdl.training.division import Lying, check_division, lying
 from jaxdl.weights.adapt import variables_for
 from jaxdl.weights.checkpoint import Checkpoint
 
@@ -55,20 +57,7 @@ def inspect(network: Checkpoint | Staged, input_shape: Sequence[int] | None = No
     Raises:
       InputError: if the shape is missing or the network cannot take it.
     """
-    if isinstance(network, Checkpoint):
-        model, preprocessing = network.model, network.card.preprocessing
-        if input_shape is not None:
-            preprocessing = dataclasses.replace(preprocessing, input_shape=tuple(input_shape))
-            variables_for(network, preprocessing)  # refuses what it cannot take
-        spec = preprocessing.spec()
-    else:
-        model, spec = network, input_shape
-    if spec is None:
-        raise InputError("a model without weights has no input shape of its own; give input_shape=(32, 32, 3), say")
-    model = model.check(spec)
-    variables = variable_shapes(model, spec)
-    if isinstance(network, Checkpoint):
-        variables = join_variables(variables, {"params": partition(network.variables["params"], is_adapter)[0]})
+    model, variables, spec = _shapes(network, input_shape)
     x: Any = batch_of(spec)
     summaries = []
     for names, stop in _pieces(model):
@@ -90,6 +79,41 @@ def inspect(network: Checkpoint | Staged, input_shape: Sequence[int] | None = No
                 )
             )
     return summaries
+
+
+def inspect_division(network: Checkpoint | Staged, layout: Layout, input_shape: Any = None) -> list[Lying]:
+    """How each array of parameters lies on the devices of `layout`, which need not be here.
+
+    Args:
+      network: a checkpoint, or a model without weights.
+      layout: see `Layout`.
+      input_shape: see `inspect`.
+
+    Raises:
+      InputError: as `inspect`, and where the layout cannot divide the network.
+    """
+    model, variables, spec = _shapes(network, input_shape)
+    check_division(model, variables, spec, layout)
+    return lying(variables["params"], layout)
+
+
+def _shapes(network: Checkpoint | Staged, input_shape: Sequence[int] | None) -> tuple[Staged, Variables, Any]:
+    """The model, the shapes of its variables, and the spec of an example."""
+    if isinstance(network, Checkpoint):
+        model, preprocessing = network.model, network.card.preprocessing
+        if input_shape is not None:
+            preprocessing = dataclasses.replace(preprocessing, input_shape=tuple(input_shape))
+            variables_for(network, preprocessing)  # refuses what it cannot take
+        spec = preprocessing.spec()
+    else:
+        model, spec = network, input_shape
+    if spec is None:
+        raise InputError("a model without weights has no input shape of its own; give input_shape=(32, 32, 3), say")
+    model = model.check(spec)
+    variables = variable_shapes(model, spec)
+    if isinstance(network, Checkpoint):
+        variables = join_variables(variables, {"params": partition(network.variables["params"], is_adapter)[0]})
+    return model, variables, spec
 
 
 def _pieces(model: Staged) -> list[tuple[tuple[str, ...], str | None]]:

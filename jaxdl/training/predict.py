@@ -20,6 +20,7 @@ from jaxdl.parallel.hosts import Process, this_process
 from jaxdl.shown import ROWS, Shown
 from jaxdl.tasks import Task
 from jaxdl.tasks.columns import Top, frame_columns
+from jaxdl.training.division import check_division
 from jaxdl.training.execution import Execution
 from jaxdl.training.finite import check_outputs, finite_rows
 from jaxdl.training.tiles import needs_tiles, predict_tiled
@@ -246,6 +247,7 @@ def predict(
     check_type("execution", execution, Execution)
     card, preprocessing = checkpoint.card, checkpoint.card.preprocessing
     card.check_trained()
+    check_division(checkpoint.model, checkpoint.variables, preprocessing.spec(), execution.layout)
     source = as_source(source, card)
     if len(source) == 0:
         raise InputError(f"{source.name} holds no examples")

@@ -20,6 +20,7 @@ from jaxdl.parallel import hosts
 from jaxdl.parallel.hosts import Process
 from jaxdl.parallel.layout import Layout
 from jaxdl.tasks import Task
+from jaxdl.training.division import check_division
 from jaxdl.training.execution import Execution
 from jaxdl.training.features import activation_bytes, compute_features, in_parts, kept, memory_limit
 from jaxdl.training.footprint import check_footprint, may_be_large
@@ -82,6 +83,7 @@ def prepare(
     restored = isinstance(init, Checkpoint)
     names, spec = model.stage_names, preprocessing.spec()
     variables = _starting_variables(init, model, preprocessing, plan.seed, needed=plan.freezes)
+    check_division(model, variables, spec, execution.layout)
     begun = label_parameters(plan, model, variables, spec)
     trained, frozen = (jax.tree.map(jnp.asarray, part) if restored else part for part in (begun.trained, begun.frozen))
     _, body = split_variables(trained, names[-1:])

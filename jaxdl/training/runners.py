@@ -130,5 +130,5 @@ def make_runner(executor: Executor, recipe: Recipe, scan: bool) -> Runner:
       recipe: what they are made of.
       scan: see `prefers_scan`.
     """
-    step = executor.step(make_step(recipe, executor.axis_name), scan=scan)
-    return Runner(executor, step, executor.predict(make_predict(recipe), scan=scan), scan)
+    step = executor.step(make_step(recipe, executor.axis_name, executor.whole), scan=scan)
+    return Runner(executor, step, executor.predict(make_predict(recipe, executor.whole), scan=scan), scan)

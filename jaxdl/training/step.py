@@ -79,6 +79,7 @@ class Batch:
 Metrics = dict[str, Any]
 Step = Callable[[State, Batch, Shared], tuple[State, Metrics]]
 Predict = Callable[[State, Batch, Shared], dict[str, Any]]
+Whole = Callable[[Variables], Variables]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -183,7 +184,7 @@ def _loss(task: Task, outputs: Any, examples: Examples, constants: Constants) ->
     return (own * total + theirs * other).sum(), (own * count + theirs * others).sum()
 
 
-def make_step(recipe: Recipe, axis_name: str | None = None) -> Step:
+def make_step(recipe: Recipe, axis_name: str | None = None, whole: Whole = lambda variables: variables) -> Step:
     """A step that trains what the state holds.
 
     One `apply` runs on all variables, those of the state and the shared ones; its gradient is taken by the former
@@ -193,6 +194,7 @@ def make_step(recipe: Recipe, axis_name: str | None = None) -> Step:
     Args:
       recipe: what it is made of.
       axis_name: the mapped axis over which a batch is divided, under pmap; None if the batch is whole.
+      whole: applied to variables where they are computed with, see `Executor.whole`.
 
     Returns:
       ``step(state, batch, shared) -> (state, metrics)``; the metrics are ``loss``, weighted, and the scores, means
@@ -224,7 +226,7 @@ def make_step(recipe: Recipe, axis_name: str | None = None) -> Step:
         def loss_of(trained: Any, batch_stats: Any, part: Examples, key: jax.Array) -> tuple[jax.Array, Any]:
             variables = join_variables(others, {"params": trained, "batch_stats": batch_stats})
             outputs, changed = model.apply(
-                variables,
+                whole(variables),
                 part.x,
                 start=recipe.start,
                 evaluated=_evaluated(names, trained, variables["params"]),
@@ -321,12 +323,12 @@ def variables_of(state: State, frozen: Variables) -> Variables:
     return join_variables(frozen, {"params": params, "batch_stats": state.batch_stats})
 
 
-def make_predict(recipe: Recipe) -> Predict:
+def make_predict(recipe: Recipe, whole: Whole = lambda variables: variables) -> Predict:
     """``predict(state, batch, shared) -> {"kept": …, "record": …}`` in eval mode, arrays ``[batch, …]``.
 
     What the task keeps of the network's outputs, and of the record of each example what learning curves read: both are
     made on the device, so that no more than these travel to the host. The running mean of the parameters is used where
-    there is one.
+    there is one. For `whole` see `make_step`.
     """
     model, task = recipe.model, recipe.task
 
@@ -334,7 +336,7 @@ def make_predict(recipe: Recipe) -> Predict:
         x, y = _rows((shared.x, shared.y), batch.indices)
         if recipe.start is None:
             x = recipe.preprocessing.on_device(x, state.inputs)
-        outputs = model.apply(variables_of(state, shared.frozen), x, start=recipe.start)
+        outputs = model.apply(whole(variables_of(state, shared.frozen)), x, start=recipe.start)
         kept = task.keep(outputs, y, state.targets)
         return {"kept": kept, "record": task.curve_record(task.record(kept, y))}
 

@@ -289,7 +289,7 @@ def _apply_members(
         kept = task.predict(outputs, targets)
         return kept, finite_rows((outputs, kept))
 
-    members = executor.place_variables(members)  # to the devices once
+    members = executor.place_variables(members, stacked=True)  # to the devices once
     if prefers_scan(model.apply, jax.tree.map(lambda a: a[0], members[0]), batch_of(preprocessing.spec())):
         return partial(executor.forward(jax.vmap(one, (0, None)), rows_out=1), members)
     single = executor.forward(one)

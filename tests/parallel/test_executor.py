@@ -44,7 +44,9 @@ def test_devices_are_asked_for_in_one_place():
         (8, {"fold": 3}, "fold 3"),
         (8, {"fold": 4, "data": 0}, "data 0"),
         (8, {"fold": 4, "data": 2, "pmap": True}, "pmap"),
-        (8, {"data": 4, "model": 2}, "no rule"),
+        (8, {"fold": 4, "data": 2, "fsdp": True}, "fsdp"),
+        (8, {"data": 8, "pmap": True, "fsdp": True}, "fsdp"),
+        (8, {"data": 4, "model": 2, "rules": ()}, "no rule"),
         (8, {"data": 4, "model": 2, "rules": (("head/kernel", (None, "fold")),)}, "head/kernel"),
         (8, {"data": 4, "model": 2, "rules": (("head/kernel", ("model", "model")),)}, "head/kernel"),
     ],
@@ -146,8 +148,8 @@ def test_few_functions_stand_between_a_command_and_the_pure_step(monkeypatch, tm
     """Counted where the step is traced, of this package alone, the command's own function left out."""
     stacks, original = [], runners.make_step
 
-    def make_step(recipe, axis_name=None):
-        step = original(recipe, axis_name)
+    def make_step(*given):
+        step = original(*given)
 
         def seen(state, batch, shared):
             frames = [f for f in traceback.extract_stack() if str(PACKAGE) in f.filename]

@@ -1,0 +1,5 @@
+"""Programs for 8 virtual devices. In a file of its own, so that it runs beside the others."""
+
+
+def test_what_programs_hold(run_on_eight):
+    run_on_eight("test_what_programs_hold.py")
