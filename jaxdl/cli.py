@@ -31,6 +31,7 @@ from jaxdl.commands.inspect import inspect_command
 from jaxdl.commands.learning_curve import learning_curve_command
 from jaxdl.commands.models import models_command
 from jaxdl.commands.other_names import check_names
+from jaxdl.commands.plan import plan_command
 from jaxdl.commands.predict import predict_command
 from jaxdl.commands.probe import probe_command
 from jaxdl.commands.recommend import recommend_command
@@ -60,6 +61,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "variance": variance_command,
     "ensemble": ensemble_command,
     "probe": probe_command,
+    "plan": plan_command,
     "predict": predict_command,
     "convert": convert_command,
     "export": export_command,

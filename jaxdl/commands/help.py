@@ -96,6 +96,16 @@ FIRST: Mapping[str, Mapping[str, tuple[str, str]]] = {
     | FOLDS
     | METRIC
     | {"--save-best": ("best", "save a checkpoint with the best head")},
+    "plan": {"--on": ("v5e:4x4 h100x8", "where it would run: slices of TPUs, or so many GPUs, to compare")}
+    | DATA
+    | INIT
+    | MODEL
+    | {
+        "--price": ("1.2", "of a chip for an hour; one for each slice, or one for all"),
+        "--json": ("plan.json", "file for the same as JSON"),
+    }
+    | EPOCHS
+    | {"--batch-size": ("32", "examples in a step")},
     "predict": {
         "--checkpoint": ("tuned", "the trained network or ensemble"),
         "--data": ("photos", "what to predict: a folder of images, FILE.csv, FILE.npz"),
@@ -169,7 +179,9 @@ def _named(name: str, kind: Any, default: Any) -> dict[str, Option]:
 def print_help(name: str, command: Callable[..., None]) -> None:
     """The options of `FIRST`, each with an example."""
     options = options_of(command)
-    console.print(f"usage: jaxdl {name} OPTIONS\n\n{command.__doc__.splitlines()[0]}\n", highlight=False)
+    places = [p for p in inspect.signature(command).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    given = "".join(f" [{place.name.upper()}]" for place in places)
+    console.print(f"usage: jaxdl {name}{given} OPTIONS\n\n{command.__doc__.splitlines()[0]}\n", highlight=False)
     table = Table.grid(padding=(0, 2))
     for option, (example, meaning) in FIRST[name].items():
         held = options[option]

@@ -58,6 +58,10 @@ class Chip:
         """Whether the TPU compiler compiles for it."""
         return self.clock > 0
 
+    def closes(self, topology: tuple[int, ...]) -> bool:
+        """Whether the links of a slice of this shape close to rings."""
+        return bool(self.ring) and all(size % self.ring == 0 for size in topology)
+
     def sends(self, topology: tuple[int, ...]) -> float:
         """Bytes per second that the chip with the fewest links can send, in a slice of this shape.
 
@@ -66,8 +70,8 @@ class Chip:
         """
         if not self.axes:
             return self.link
-        closed = all(size % self.ring == 0 for size in topology)
-        return self.link * sum(0 if size == 1 else 2 if closed else 1 for size in topology)
+        each = 2 if self.closes(topology) else 1
+        return self.link * sum(each for size in topology if size > 1)
 
 
 # The clock is the peak divided by the operations per cycle that the compiler counts for a large product (and is the
@@ -184,6 +188,11 @@ GPUS = (
     _gpu("t4", ("Tesla T4", "NVIDIA T4"), (8.1, 130, 8.1), 16 * GB, 320e9, 16e9),
 )
 
+# By axes: https://docs.cloud.google.com/tpu/docs/v5e and …/v6e; …/v4, …/v5p and …/tpu7x, where larger ones are cubes
+SHAPES: dict[int, tuple[tuple[int, ...], ...]] = {
+    2: ((1, 1), (2, 2), (2, 4), (4, 4), (4, 8), (8, 8), (8, 16), (16, 16)),
+    3: ((2, 2, 1), (2, 2, 2), (2, 2, 4), (2, 4, 4)),
+}
 CHIPS = {chip.name: chip for chip in (*TPUS, *GPUS)}
 
 
@@ -220,6 +229,14 @@ class Slice:
         """See `Chip.sends`."""
         return self.chip.sends(self.topology)
 
+    @property
+    def hops(self) -> int:
+        """Links between the two chips that are farthest apart; 0 where all are linked with all."""
+        if not self.chip.axes:
+            return 0
+        closed = self.chip.closes(self.topology)
+        return sum(size // 2 if closed else size - 1 for size in self.topology)
+
 
 def parse_slice(name: str) -> Slice:
     """``v5e:4x4``, ``h100x8`` or ``h100``.
@@ -244,12 +261,10 @@ def parse_slice(name: str) -> Slice:
 
 
 def _check_shape(name: str, chip: Chip, topology: tuple[int, ...]) -> None:
-    """Raises InputError for what no pod of these chips has: but for a single chip, hosts hold 2 × 2 of them."""
-    if max(topology) > chip.longest:
-        raise InputError(
-            f"'{name}' is longer than an axis of {chip.name} can be: expected at most {chip.longest} chips along each"
-        )
-    if max(topology) > 1 and (topology[0] % 2 or topology[1] % 2):
-        raise InputError(
-            f"'{name}' cannot be divided into hosts of 2x2 chips: expected even numbers along the first two axes"
-        )
+    """Raises InputError for a shape that such chips are not rented in."""
+    cubes = chip.axes == 3 and all(size % chip.ring == 0 and size <= chip.longest for size in topology)
+    if cubes or topology in SHAPES[chip.axes]:
+        return
+    known = ", ".join("x".join(map(str, shape)) for shape in SHAPES[chip.axes])
+    larger = f", or axes that are multiples of {chip.ring} up to {chip.longest}" if chip.axes == 3 else ""
+    raise InputError(f"'{name}' is no shape that {chip.name} is rented in; expected one of {known}{larger}")

@@ -91,8 +91,8 @@ class Executor:
         here = hosts.this_process().devices
         if here % self.model:
             raise InputError(
-                f"the axis '{MODEL}' has {self.model} parts, and a host has {here} devices; give a number of parts that "
-                "divides these"
+                f"the axis '{MODEL}' has {self.model} parts, and a host has {here} devices; give a number of parts "
+                "that divides these"
             )
 
     @cached_property
@@ -228,8 +228,8 @@ class Executor:
 
     @cached_property
     def _several(self) -> bool:
-        """Whether the devices belong to several processes."""
-        return hosts.spans(self.devices)
+        """Whether the devices belong to several processes, of which this is one: those of a topology are not here."""
+        return hosts.spans(self.devices) and hosts.this_process().count > 1
 
     def _joined_rows(self, tree: Any, axes: Any, axis: int = 0) -> Any:
         """Arrays of which each process has its own rows along `axis`, divided over the devices."""

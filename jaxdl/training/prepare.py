@@ -43,6 +43,7 @@ def prepare(
     *,
     preprocessing: Preprocessing | None = None,
     keep_head: bool = False,
+    elsewhere: bool = False,
 ) -> Setup:
     """Brings the data into memory, if it fits, and with frozen stages runs them over it once.
 
@@ -55,6 +56,7 @@ def prepare(
       execution: where examples are kept, and what was computed of them before.
       preprocessing: as `choose_preprocessing` says of the data to train on; by default of `source`.
       keep_head: start from the checkpoint's head instead of a fresh one.
+      elsewhere: it will be trained on another machine: the memory of this one is not asked.
 
     Raises:
       InputError: if plan, model, task and data do not go together.
@@ -82,14 +84,14 @@ def prepare(
         parts, inner = zip(*divided, strict=True)
     restored = isinstance(init, Checkpoint)
     names, spec = model.stage_names, preprocessing.spec()
-    variables = _starting_variables(init, model, preprocessing, plan.seed, needed=plan.freezes)
+    variables = _starting_variables(init, model, preprocessing, plan, elsewhere)
     check_division(model, variables, spec, execution.layout)
     begun = label_parameters(plan, model, variables, spec)
     trained, frozen = (jax.tree.map(jnp.asarray, part) if restored else part for part in (begun.trained, begun.frozen))
     _, body = split_variables(trained, names[-1:])
     stage = model.last_cut(begun.first_trained)
     prefix, rest = split_variables(frozen, names[: names.index(stage)])
-    if may_be_large(preprocessing, plan):
+    if not elsewhere and may_be_large(preprocessing, plan):
         sizes = dict(trained=trained, start=stage, examples=max(map(len, parts)), kept=0 if streamed else len(source))
         check_footprint(model, preprocessing, plan, **sizes)
     if not streamed:
@@ -197,16 +199,17 @@ def check_augmentation(plan: Plan, task: Task, preprocessing: Preprocessing) -> 
 
 
 def _starting_variables(
-    init: Init, model: Staged, preprocessing: Preprocessing, seed: int, *, needed: bool
+    init: Init, model: Staged, preprocessing: Preprocessing, plan: Plan, elsewhere: bool
 ) -> Variables:
-    """The checkpoint's, or fresh ones of all stages: their shapes alone where no values are `needed`."""
+    """The checkpoint's, or fresh ones of all stages: their shapes alone where none are frozen."""
     if isinstance(init, Checkpoint):
         return variables_for(init, preprocessing)
     spec = preprocessing.spec()  # both check that the model can take such data
-    if needed:
-        return init_variables(model, jax.random.key(seed), spec)
+    if plan.freezes:
+        return init_variables(model, jax.random.key(plan.seed), spec)
     shapes = variable_shapes(model, spec)
-    check_memory(model, shapes)  # each training makes its own
+    if not elsewhere:
+        check_memory(model, shapes)  # each training makes its own
     return shapes
 
 

@@ -115,7 +115,7 @@ def train(
     check_choice("head", head, ("auto", "fresh", "keep"))
     source = arrange_columns(source, init.card) if isinstance(init, Checkpoint) else source
     validation = None if validation is None else arrange_columns(validation, source)
-    keep = _keeps_head(init, asked, source, head)
+    keep = keeps_head(init, asked, source, head)
     both, train_part, held_out = _with_validation(asked, source, validation)
     work = execution.work
     if work:
@@ -258,7 +258,7 @@ def _drawn_by_device(init: Init, source: Source, plan: Plan, execution: Executio
     return {DRAWS: f"by each of {len(layout.chosen())} devices"}
 
 
-def _keeps_head(init: Init, task: Task, source: Source, head: str) -> bool:
+def keeps_head(init: Init, task: Task, source: Source, head: str) -> bool:
     """Whether the checkpoint's head is for the same task, and wanted."""
     had = init.card.task if isinstance(init, Checkpoint) else None
     same = task.same_question(had)

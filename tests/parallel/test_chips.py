@@ -20,8 +20,10 @@ def test_a_slice_is_chips_in_a_shape():
         ("v5e:4", "v5e:4x4"),
         ("v5e:2x2x2", "2 axes"),
         ("v5p:4x4", "v5p:2x2x2"),
-        ("v5e:3x4", "even"),
+        ("v5e:3x4", "2x4, 4x4"),
         ("v5e:32x32", "16"),
+        ("v5p:3x4x4", "multiples of 4"),
+        ("v4:4x4x20", "16"),
         ("v5e:axb", "v5e:4x4"),
         ("h100x0", "h100x8"),
         ("h100:4x4", "h100x8"),
@@ -47,6 +49,11 @@ def test_the_chip_with_the_fewest_links_sets_the_pace():
     assert parse_slice("v5e:1x1").sends == 0
     assert parse_slice("v5p:4x4x4").sends == 6 * CHIPS["v5p"].link  # 600 GB/s: what the data sheet says of a chip
     assert parse_slice("v5p:2x2x1").sends == 2 * CHIPS["v5p"].link
+
+
+def test_hops_are_between_the_chips_that_are_farthest_apart():
+    slices = ("v5e:2x4", "v5e:16x16", "v5p:2x2x2", "v5p:4x4x4", "h100x8")
+    assert [parse_slice(name).hops for name in slices] == [1 + 3, 8 + 8, 3, 6, 0]
 
 
 def test_peaks_are_whole_operations_in_a_cycle():

@@ -1,0 +1,122 @@
+"""jaxdl plan: what a training comes to on chips that are not here."""
+
+import importlib.util
+import json
+import shlex
+
+import pytest
+from command_line import jaxdl_command, refused
+
+from jaxdl import cli
+from jaxdl.commands.help import options_of
+
+KEYS = {"fits", "bytes_per_chip", "flops", "collectives", "step_seconds", "hours", "cost", "largest_batch", "folds"}
+MLP = "--data digits --model mlp --model-arguments hidden=[32]"
+needs_compiler = pytest.mark.skipif(
+    importlib.util.find_spec("libtpu") is None, reason="needs the TPU compiler: pip install 'jax[tpu]'"
+)
+
+
+@pytest.mark.parametrize("command", ["pretrain", "finetune", "cross-validate"])
+def test_the_options_of_these_commands_are_options_of_a_plan(command):
+    assert options_of(cli.COMMANDS[command]).keys() <= options_of(cli.COMMANDS["plan"]).keys()
+
+
+def plans(line, tmp_path):
+    file = tmp_path / "plan.json"
+    said = jaxdl_command(f"plan {line} --json {shlex.quote(str(file))}")
+    return json.loads(file.read_text()), said
+
+
+def test_gpus_are_told_by_a_roofline(tmp_path):
+    """By hand: 64 x 32 and 32 x 10 kernels; 57 steps of 32 examples in an epoch."""
+    (one, two), said = plans(
+        f"pretrain {MLP} --out run --epochs 3 --on h100x8 l4 --price 2 0.5 --batch-size 32", tmp_path
+    )
+    assert one.keys() >= KEYS
+    rows, parameters = one["batch"], 64 * 32 + 32 + 32 * 10 + 10
+    assert rows == 32
+    # the gradient of the pictures is not needed
+    assert one["flops"] == 2 * rows * (2 * 64 * 32 + 3 * 32 * 10)
+    assert one["collectives"]["all-reduce"]["bytes"] == 4 * parameters
+    assert two["collectives"] == {}
+    assert one["bytes_per_chip"]["parameters"] == 4 * parameters
+    assert one["bytes_per_chip"]["optimizer"] >= 8 * parameters
+    assert (one["steps"], one["epochs"], one["trainings"], one["folds"]) == (57, 3, 1, None)
+    for told, chips, price in ((one, 8, 2), (two, 1, 0.5)):
+        assert told["hours"] == pytest.approx(3 * 57 * told["step_seconds"] / 3600)
+        assert told["cost"] == pytest.approx(told["hours"] * chips * price)
+        assert "roofline" in told["basis"]
+    assert "Not counted" in said
+    assert not (tmp_path / "run").exists()
+
+
+def test_folds_lie_over_gpus_where_that_is_faster(tmp_path):
+    ((told,), said) = plans(f"cross-validate {MLP} --folds 4 --on h100x4", tmp_path)
+    assert told["trainings"] == 4
+    assert told["folds"]["shard"] < told["folds"]["loop"]
+    assert told["collectives"] == {}
+    assert "shard" in said
+    (tmp_path / "nested").mkdir()
+    more = "--interval nested --nested-repeats 1"
+    ((nested,), _) = plans(f"cross-validate {MLP} --folds 4 {more} --on h100x4", tmp_path / "nested")
+    assert nested["trainings"] == 4 + 6
+    assert nested["hours"] == pytest.approx(told["hours"] * 10 / 4)
+
+
+def test_what_does_not_fit_is_no_error_and_what_helps_is_true(tmp_path):
+    """Activations of 8,192 numbers for each of many pixels are too much for 16 GB; the advice is followed."""
+    line = (
+        "pretrain --data digits --image-size 64 --model vit --model-arguments width=1024 patch_size=2 num_heads=4 "
+        "depth=4 --on t4 --compiles 4"
+    )
+    ((told,), said) = plans(f"{line} --batch-size 64", tmp_path)
+    assert not told["fits"]
+    assert told["needs_bytes_per_device"] > told["has_bytes_per_device"]
+    assert (told["step_seconds"], told["hours"]) == (None, None)
+    assert "does not fit" in said
+    helps = next(one["options"] for one in told["remedies"] if one["fits"])
+    assert f"with {helps}: fits" in told["advice"][len(told["remedies"]) - 1]
+    for place, options in enumerate((f"--batch-size 64 {helps}", f"--batch-size {told['largest_batch']['fits']}")):
+        (tmp_path / str(place)).mkdir()
+        ((followed,), _) = plans(f"{line} {options} --compiles 0", tmp_path / str(place))
+        assert followed["fits"]
+
+
+@needs_compiler
+def test_tpus_are_told_by_their_compiler(tmp_path):
+    (one, two), said = plans(f"finetune {MLP} --epochs 2 --on v5e:2x4 h100x8 --compiles 1", tmp_path)
+    assert one["fits"]
+    assert one["seconds"]["compiler"] > 0
+    assert one["collectives"]["all-reduce"]["bytes"] >= 4 * (64 * 32 + 32 + 32 * 10 + 10)
+    assert one["flops"] == two["flops"]
+    assert one["bytes_per_chip"]["parameters"] == two["bytes_per_chip"]["parameters"]
+    assert one["bytes_per_chip"]["program"] > 0
+    assert one["largest_batch"]["fits"] > one["batch"]
+    assert "compiler" in one["basis"]
+    assert "v5e:2x4: 8 chips" in said
+
+
+def test_without_the_compiler_it_is_said_what_to_install(monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *of: None if name == "libtpu" else find(name, *of))
+    said = refused(f"plan pretrain {MLP} --on v5e:2x4")
+    assert "pip install 'jax[tpu]'" in said
+
+
+@pytest.mark.parametrize(
+    ("line", "named"),
+    [
+        (f"pretrain {MLP} --on v9:2x2", "v5e"),
+        (f"pretrain {MLP} --on v5e:3x3", "2x4"),
+        (f"pretrain {MLP} --on h100x8 l4 --price 1 2 3", "3 prices for 2 slices"),
+        (f"pretrain {MLP} --on h100x8 --price -1", "-1"),
+        (f"pretrain {MLP}", "--on"),
+        (f"search {MLP} --on h100x8", "cross-validate"),
+        ("pretrain --data digits --init here --on h100x8", "--init"),
+        ("finetune --data digits --on h100x8", "--model"),
+        (f"cross-validate {MLP} --on h100x8 --parallel pmap --fold-strategy shard", "pmap"),
+    ],
+)
+def test_what_cannot_be_planned_is_refused_by_name(line, named):
+    assert named in refused(f"plan {line}")
