@@ -37,7 +37,8 @@ if TYPE_CHECKING:
     from jaxdl.validation.variance import load_variance, variance
     from jaxdl.weights.adapt import merge_adapter
     from jaxdl.weights.checkpoint import Checkpoint, from_model, replace_head, restore, save
-    from jaxdl.weights.convert import convert, export
+    from jaxdl.weights.convert import convert
+    from jaxdl.weights.export import export
     from jaxdl.weights.pretrained import load_pretrained
 
 __all__ = [
@@ -118,7 +119,7 @@ _PUBLIC = {
     "ensemble": "jaxdl.validation.ensemble",
     "EnsembleCheckpoint": "jaxdl.validation.ensemble",
     "Execution": "jaxdl.training.execution",
-    "export": "jaxdl.weights.convert",
+    "export": "jaxdl.weights.export",
     "extract_features": "jaxdl.validation.probes.frozen",
     "find_learning_rate": "jaxdl.training.range_test",
     "finetune": "jaxdl.training.transfer",

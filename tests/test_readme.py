@@ -11,6 +11,7 @@ from PIL import Image
 import jaxdl
 from jaxdl import cli
 from jaxdl.data import ImagePreprocessing
+from jaxdl.data.preprocessing import RawPreprocessing
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -69,10 +70,24 @@ def test_a_program_is_called_without_jaxdl(tmp_path, monkeypatch):
     model = jaxdl.create("cnn", 3, features=(4,), hidden=(4,))
     photographs = ImagePreprocessing((224, 224, 3), (0.5,) * 3, (0.25,) * 3)
     jaxdl.export(jaxdl.from_model(model, photographs), "program", file_format="stablehlo")
-    (block,) = blocks("Published weights", "python")
+    _, block = blocks("Published weights", "python")
     names = {}
     exec(block, names)
     assert names["logits"].shape == (2, 3)
+
+
+@pytest.mark.slow
+def test_a_folder_of_hugging_face_gives_embeddings(tmp_path, monkeypatch):
+    """One of MiniLM's width, and of one block."""
+    monkeypatch.chdir(tmp_path)
+    model = jaxdl.create("minilm_l6", 2, depth=1)
+    spec = RawPreprocessing.like(jaxdl.MODELS["minilm_l6"].example())
+    jaxdl.export(jaxdl.from_model(model, spec), "all-MiniLM-L6-v2")
+    block, _ = blocks("Published weights", "python")
+    names = {}
+    exec(block, names)
+    assert names["embedding"].shape == (1, 384)
+    assert names["embedding"].std() > 0.1
 
 
 @pytest.mark.slow

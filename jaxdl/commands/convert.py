@@ -9,6 +9,7 @@ import tyro
 
 from jaxdl.cli_options import Debug, Flag, ModelArguments, NewCheckpoint, option, parse_arguments
 from jaxdl.commands.console import console, errors
+from jaxdl.data.preprocessing import ImagePreprocessing
 from jaxdl.errors import InputError
 from jaxdl.weights.checkpoint import Checkpoint, save
 from jaxdl.weights.convert import Converted, convert
@@ -83,7 +84,7 @@ def convert_command(
     """Make a checkpoint of published weights, with their preprocessing and classes.
 
     Args:
-      source: file (.safetensors .npz .pth .pt .th .bin .ckpt .pth.tar), or hf:OWNER/NAME[@REVISION] on Hugging Face.
+      source: file (.safetensors .npz .pth .pt .th .bin .ckpt .pth.tar), folder as Hugging Face has it, or hf:OWNER/NAME.
       out: folder for the new checkpoint; it must not exist yet, or be empty.
       model: name of the model (see jaxdl models); needed where neither a config.json nor the file's name gives it.
       class_names: text file of the classes' names, a line each; by default as published.
@@ -133,11 +134,13 @@ def _tell(converted: Converted, out: Path) -> None:
             highlight=False,
         )
     own = checkpoint.card.preprocessing
-    shape = "×".join(map(str, own.input_shape))
+    prepared = own.describe()
+    if isinstance(own, ImagePreprocessing):
+        prepared = f"{'×'.join(map(str, own.input_shape))}, {own.interpolation}, crop {own.crop_fraction:.3g}"
     for line in (
         f"{converted.name} from {source['file']} ({converted.layout}'s names, sha256 {source['sha256'][:12]}…), "
         f"licence {source['licence'] or 'unknown'}",
-        f"input {shape}, {own.interpolation}, crop {own.crop_fraction:.3g}; " + _outputs_said(checkpoint),
+        f"input {prepared}; " + _outputs_said(checkpoint),
     ):
         console.print(line, soft_wrap=True, highlight=False)
     console.print(f"checkpoint in {out}", soft_wrap=True)

@@ -8,7 +8,7 @@ import tyro
 
 from jaxdl.cli_options import Debug, option
 from jaxdl.commands.console import console
-from jaxdl.weights.convert import export
+from jaxdl.weights.export import export
 from jaxdl.weights.files import check_free
 from jaxdl.weights.pretrained import load_pretrained
 from jaxdl.weights.stablehlo import ABOUT, PROGRAM

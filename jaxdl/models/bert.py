@@ -126,6 +126,11 @@ class Bert(Staged):
     epsilon: float = 1e-12
     dropout: float = 0.1
 
+    @property
+    def ANSWERS(self) -> str:
+        """See `Staged`; an answer for each token is to no task yet."""
+        return "tokens" if self.pool == "none" else "classification"
+
     def stages(self) -> tuple[Stage, ...]:
         self._check()
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)

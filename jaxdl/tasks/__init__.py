@@ -98,8 +98,8 @@ def choose_task(source: Any, task: Task | str | None = None, metrics: Metrics = 
 
 
 def task_of(model: Staged, names: Sequence[str]) -> Task | None:
-    """What a network is asked whose outputs have these names; None where they have none."""
-    return TASKS[model.ANSWERS](tuple(names)) if names else None
+    """What a network is asked whose outputs have these names; None where they have none, or it answers no task here."""
+    return TASKS[model.ANSWERS](tuple(names)) if names and model.ANSWERS in TASKS else None
 
 
 def parse_task(held: Mapping[str, Any]) -> Task:

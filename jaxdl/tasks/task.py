@@ -200,6 +200,11 @@ class Task:
         Raises:
           InputError: if it cannot be made to answer.
         """
+        if self.ANSWERS_WHOLE and model.ANSWERS == "tokens":
+            raise InputError(
+                f"a {type(model).__name__} with pool='none' gives an answer for each token; {self.describe()} needs "
+                "one for each example: take another pool, such as pool='mean'"
+            )
         if self.ANSWERS_WHOLE and model.ANSWERS == "segmentation":
             raise InputError(
                 f"a {type(model).__name__} gives a map for each image; {self.describe()} needs one answer for each: "

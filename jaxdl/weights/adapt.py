@@ -71,8 +71,10 @@ def _with_channels(own: ImagePreprocessing, channels: int, mode: str) -> ImagePr
 
 
 def reverse_channels(checkpoint: Checkpoint) -> Checkpoint:
-    """A network for images with blue first, made to take them with red first."""
+    """A network for images with blue first, made to take them with red first. Raises InputError for no images."""
     own = checkpoint.card.preprocessing
+    if not isinstance(own, ImagePreprocessing):
+        raise InputError(f"the network takes no images ({type(own).__name__}); leave channel_order at 'rgb'")
     preprocessing = dataclasses.replace(own, mean=own.mean[::-1], std=own.std[::-1]) if own.fitted else own
     return dataclasses.replace(
         checkpoint,

@@ -9,29 +9,27 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl.checks import check_arguments
-from jaxdl.data.preprocessing import ImagePreprocessing
+from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing, RawPreprocessing
 from jaxdl.errors import InputError, check_choice
-from jaxdl.models import MODELS, create, describe
+from jaxdl.models import MODELS, create
 from jaxdl.models.initialise import batch_of, init_head
+from jaxdl.models.sequence import token_spec
 from jaxdl.models.staged import Staged
 from jaxdl.models.variables import Variables, join_variables, nest, walk_shapes
 from jaxdl.tasks import task_of
 from jaxdl.weights import hub
-from jaxdl.weights.adapt import CHANNEL_MODES, has_adapter, merge_adapter, reverse_channels, with_channels
+from jaxdl.weights.adapt import CHANNEL_MODES, reverse_channels, with_channels
 from jaxdl.weights.card import Card
 from jaxdl.weights.checkpoint import Checkpoint, check_finite
 from jaxdl.weights.class_names import class_names
-from jaxdl.weights.families import KEYS
-from jaxdl.weights.files import check_free, written_whole
-from jaxdl.weights.hub_config import CONFIG, Described, read_config, to_timm
-from jaxdl.weights.keys import Keys, Renamed, body_mismatches, fill, listed, rename, to_tensors
+from jaxdl.weights.families import keys_of
+from jaxdl.weights.hub_config import CONFIG, Described, read_config
+from jaxdl.weights.keys import Renamed, body_mismatches, fill, listed, rename
 from jaxdl.weights.networks import find_network
 from jaxdl.weights.networks import without_head as without_head_rows
 from jaxdl.weights.published import IMAGENET, TORCHVISION, Published, images, published
 from jaxdl.weights.read import check_digest, read_weights, sha256_of
 from jaxdl.weights.recognise import looks_like
-from jaxdl.weights.stablehlo import PROGRAM, write_program
 
 BIAS = "params/head/dense/bias"
 UNKNOWN = 2  # outputs of a head that knows nothing, which training replaces
@@ -83,19 +81,22 @@ def convert(
     """A checkpoint of published weights. Strict: every tensor and every array of the model is accounted for.
 
     Args:
-      source: a file that `read_weights` reads, or ``hf:OWNER/NAME[@REVISION]``.
+      source: a file that `read_weights` reads, a folder laid out as Hugging Face does it, or
+        ``hf:OWNER/NAME[@REVISION]``.
       model: name of the model; may be left out where a ``config.json`` beside the weights, or the file's own name as it
         was published, tells it.
       arguments: of the model, where they differ from the name's.
       layout: whose names the tensors have, such as ``"torchvision"``; by default the one that knows most of them.
       names: of the classes; by default as published.
-      preprocessing: ``image_size`` and fields of `ImagePreprocessing` that win over the published ones.
+      preprocessing: ``image_size`` and fields of `ImagePreprocessing` that win over the published ones; of a network
+        that reads tokens their number, ``length``.
       channels: of the images, if not the network's own; see `adapt.with_channels` for this and `channel_mode`.
       channel_mode: ``"sum"`` or ``"repeat"``.
       channel_order: ``"bgr"`` for a network that was trained on images with blue first; the checkpoint takes ``"rgb"``.
       weights: of a training's checkpoint that holds several networks: ``"ema"`` for the weights averaged over steps
         (the default where there are some), ``"model"`` for those of the last step, or with what their names begin.
-      without_head: leave the head out; the checkpoint gets one that knows nothing, which training replaces.
+      without_head: leave the head out; the checkpoint gets one that knows nothing, which training replaces. So it is
+        where a ``config.json`` says that the weights have none.
 
     Raises:
       InputError: if the source cannot be had or read, holds numbers that are not finite, or is of another model:
@@ -108,7 +109,7 @@ def convert(
         path = hub.fetch(str(source), hub_found)
         origin = {"repository": hub_found.repository, "revision": hub_found.revision, "licence": hub_found.licence}
     else:
-        path, origin = Path(source).expanduser(), {}
+        path, origin = _in_folder(Path(source).expanduser()), {}
     held = read_weights(path)
     digest = sha256_of(path)
     check_digest(path, digest)
@@ -118,17 +119,21 @@ def convert(
     like = row or _usual(name)
     if described is not None and described.model != name:
         described = None  # it speaks of another network
+    headless = without_head or bool(described and described.headless)
     arguments = {**(row.arguments if row else {}), **(described.arguments if described else {}), **(arguments or {})}
-    taken = _take(held.tensors, name, create(name, 1, **arguments), layout, weights, without_head)
+    taken = _take(held.tensors, name, create(name, 1, **arguments), layout, weights, headless)
     leaves, layout = taken.renamed.leaves, taken.layout
-    arguments = {**_keys(name).arguments.get(layout, {}), **arguments}
+    arguments = {**keys_of(name).arguments.get(layout, {}), **arguments}
     network = create(name, int(leaves[BIAS].shape[0]) if BIAS in leaves else UNKNOWN, **arguments)
     with _or_another(held.tensors, name, weights):
-        prepared = _preprocessing(name, network, leaves, _said(name, described, like), preprocessing or {})
-        variables = _fill(taken.renamed, network, prepared, without_head)
+        if MODELS[name].length:
+            prepared: Preprocessing = _tokens(name, network, preprocessing or {})
+        else:
+            prepared = _preprocessing(name, network, leaves, _said(name, described, like), preprocessing or {})
+        variables = _fill(taken.renamed, network, prepared, headless)
     check_finite(walk_shapes(variables), f"'{path}'")
     licences = (origin.get("licence"), described and described.licence, row and row.licence)
-    class_names = () if without_head else _class_names(names, described, like, network.num_outputs)
+    class_names = () if headless else _class_names(name, names, described, like, network.num_outputs)
     card = Card(
         prepared,
         task_of(network, class_names),
@@ -141,7 +146,7 @@ def convert(
             "published": row and row.source,
             "preprocessing": CONFIG if described and described.preprocessing else like and like.source,
             "dropped": sorted(taken.dropped),
-            "without_head": without_head,
+            "without_head": headless,
         },
     )
     checkpoint = Checkpoint(network, variables, card)
@@ -150,9 +155,22 @@ def convert(
     if channels is not None:
         checkpoint = with_channels(checkpoint, channels, channel_mode)
     notes = [taken.note] if taken.note else []
+    if headless and not without_head:
+        notes.append("the weights have no head: the checkpoint gets one that knows nothing, which training replaces")
     if held.beside:
         notes.append(f"left out what is no weights: {', '.join(held.beside)}")
     return Converted(checkpoint, name, layout, taken.dropped, tuple(notes))
+
+
+def _in_folder(path: Path) -> Path:
+    """The file of weights in a folder; a file itself. Raises InputError for a folder that holds none."""
+    if not path.is_dir():
+        return path
+    for name in hub.WEIGHTS:
+        if (path / name).is_file():
+            return path / name
+    held = ", ".join(sorted(file.name for file in path.iterdir())[:10]) or "nothing"
+    raise InputError(f"the folder '{path}' holds neither {' nor '.join(hub.WEIGHTS)}, but: {held}")
 
 
 def _name(
@@ -189,18 +207,6 @@ def _usual(name: str) -> Published | None:
     return next((row for row in rows if row.source.startswith(TORCHVISION)), next(iter(rows), None))
 
 
-def _keys(name: str) -> Keys:
-    family = MODELS[name].family if name in MODELS else None
-    if family not in KEYS:
-        known = [n for n, entry in MODELS.items() if entry.family in KEYS]
-        raise InputError(
-            f"there are no published weights for the model '{name}', and so no names for its own; there are for: "
-            f"{', '.join(known)}. Any trained checkpoint can be exported as a program: --format stablehlo, in Python "
-            "jaxdl.export(…, file_format='stablehlo')"
-        )
-    return KEYS[family]
-
-
 def _take(
     tensors: Mapping[str, np.ndarray],
     name: str,
@@ -210,7 +216,7 @@ def _take(
     headless: bool,
 ) -> _Taken:
     """The tensors under the names of the network's leaves, and whose names they had."""
-    keys = _keys(name)
+    keys = keys_of(name)
     if layout is not None:
         check_choice(f"layout of '{name}'", layout, keys.layouts)
     tables = {known: make(network) for known, make in keys.layouts.items() if layout in (None, known)}
@@ -233,7 +239,7 @@ def _or_another(tensors: Mapping[str, np.ndarray], name: str, weights: str | Non
         raise InputError(f"the weights look like {other}, not like {name}: --model {other}") from error
 
 
-def _fill(renamed: Renamed, network: Staged, prepared: ImagePreprocessing, headless: bool) -> Variables:
+def _fill(renamed: Renamed, network: Staged, prepared: Preprocessing, headless: bool) -> Variables:
     """The variables of the network, every leaf of which is filled once; with `headless` the head's are fresh.
 
     Raises:
@@ -258,7 +264,7 @@ def _preprocessing(
     name: str, network: Staged, leaves: Mapping[str, np.ndarray], said: ImagePreprocessing, given: Mapping[str, Any]
 ) -> ImagePreprocessing:
     """What is `said` of the weights, except what is `given` and what their own shapes tell better."""
-    keys, given = _keys(name), dict(given)
+    keys, given = keys_of(name), dict(given)
     fields = ["image_size", *(field.name for field in dataclasses.fields(said) if field.name != "input_shape")]
     if unknown := given.keys() - set(fields):
         raise InputError(f"preprocessing has {', '.join(sorted(unknown))}; expected any of: {', '.join(fields)}")
@@ -281,6 +287,14 @@ def _preprocessing(
     return dataclasses.replace(said, input_shape=(height, width, channels), **given)
 
 
+def _tokens(name: str, network: Staged, given: Mapping[str, Any]) -> RawPreprocessing:
+    """Tokens as they are, as many as the model is mostly fed with, or as `given`."""
+    if unknown := given.keys() - {"length"}:
+        raise InputError(f"preprocessing has {', '.join(sorted(unknown))}; expected length: '{name}' reads tokens")
+    usual = min(MODELS[name].length, getattr(network, "longest", MODELS[name].length))
+    return RawPreprocessing.like(token_spec(given.get("length", usual)))
+
+
 def _said(name: str, described: Described | None, like: Published | None) -> ImagePreprocessing:
     """The preprocessing as described beside the weights, as published, or of a network trained on ImageNet as most."""
     if described is not None and described.preprocessing is not None:
@@ -289,7 +303,7 @@ def _said(name: str, described: Described | None, like: Published | None) -> Ima
 
 
 def _class_names(
-    given: Sequence[str] | None, described: Described | None, row: Published | None, outputs: int
+    name: str, given: Sequence[str] | None, described: Described | None, row: Published | None, outputs: int
 ) -> tuple[str, ...]:
     if given is not None:
         if len(given) != outputs:
@@ -297,80 +311,6 @@ def _class_names(
         return tuple(given)
     if described is not None and len(described.class_names) == outputs:
         return described.class_names
+    if MODELS[name].length:
+        return ()
     return class_names(row.class_names if row else "imagenet", outputs)
-
-
-FORMATS = ("safetensors", "npz", "stablehlo")
-
-
-@check_arguments
-def export(
-    checkpoint: Checkpoint, out: str | Path, *, layout: str | None = None, file_format: str = "safetensors"
-) -> Path:
-    """Writes a checkpoint for others: a program that runs without jaxdl, or weights for timm, torchvision or the hub.
-
-    Args:
-      checkpoint: for weights, of a family with published ones, into which an adapter is merged; for a program, a
-        trained one.
-      out: a folder that does not exist yet or is empty. With weights it gets ``model.safetensors`` (or ``model.npz``)
-        and, where the names are timm's, the ``config.json`` with which ``timm.create_model("local-dir:FOLDER")`` makes
-        the network. With a program it gets ``model.stablehlo`` and ``model.json``, see `weights.stablehlo`: JAX runs
-        it on a CPU, GPU or TPU for any number of examples as stored, and gives what `predict` gives.
-      layout: of weights, whose names: see `Keys`; by default those from which the checkpoint, or its parent, came, else
-        the first.
-      file_format: of weights ``"safetensors"`` or ``"npz"``; ``"stablehlo"`` for a program.
-
-    Returns:
-      The file of weights, or of the program.
-
-    Raises:
-      InputError: if the family has no key table, the checkpoint cannot be a program, or the folder cannot be written.
-    """
-    check_choice("format", file_format, FORMATS)
-    if file_format == "stablehlo":
-        if layout is not None:
-            raise InputError(f"layout is '{layout}', but a program (stablehlo) has no names of weights; leave it out")
-        out = check_free(out)
-        with written_whole(out) as work:
-            write_program(checkpoint, work)
-        return out / PROGRAM
-    return _export_weights(checkpoint, out, layout, file_format)
-
-
-def _export_weights(checkpoint: Checkpoint, out: str | Path, layout: str | None, file_format: str) -> Path:
-    network = checkpoint.model
-    name, _ = describe(network)
-    keys = _keys(name)
-    if has_adapter(checkpoint):
-        checkpoint = merge_adapter(checkpoint)
-    layout = layout or (checkpoint.card.source or {}).get("layout") or next(iter(keys.layouts))
-    check_choice(f"layout of '{name}'", layout, keys.layouts)
-    _check_layout(network, layout, keys)
-    tensors = dict(to_tensors(checkpoint.variables, keys.layouts[layout](network)))
-    out = check_free(out)
-    with written_whole(out) as work:
-        if file_format == "safetensors":
-            from safetensors.numpy import save_file
-
-            save_file(tensors, work / "model.safetensors", metadata={"format": "pt"})
-        else:
-            np.savez(work / "model.npz", **tensors)
-        if layout == "timm":
-            config = to_timm(network, checkpoint.card.preprocessing, checkpoint.card.class_names)
-            (work / CONFIG).write_text(config, encoding="utf-8")
-    return out / f"model.{file_format}"
-
-
-def _check_layout(network: Staged, layout: str, keys: Keys) -> None:
-    """Raises InputError for a network that others would take for another one, by the names of its weights."""
-
-    def differing(known: str) -> dict[str, Any]:
-        return {k: v for k, v in keys.arguments.get(known, {}).items() if getattr(network, k) != v}
-
-    if needed := differing(layout):
-        fitting = [f"layout='{known}'" for known in keys.layouts if not differing(known)]
-        raise InputError(
-            f"the network has {', '.join(f'{k}={getattr(network, k)!r}' for k in needed)}, but networks with the names "
-            f"of {layout} have {', '.join(f'{k}={v!r}' for k, v in needed.items())}, and its weights would be used "
-            f"wrongly. Export it with {' or '.join(fitting)}, or as a program: file_format='stablehlo'"
-        )

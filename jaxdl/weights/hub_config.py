@@ -10,8 +10,11 @@ from typing import Any
 from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing, TablePreprocessing
 from jaxdl.errors import InputError
 from jaxdl.models import MODELS, describe
+from jaxdl.models.bert import Bert
 from jaxdl.models.efficientnet import EfficientNet
 from jaxdl.models.staged import Staged
+from jaxdl.weights import bert
+from jaxdl.weights.bert import POOLING
 from jaxdl.weights.efficientnet import PYTORCH, TENSORFLOW
 from jaxdl.weights.files import read_json
 from jaxdl.weights.published import HALVES, IMAGENET
@@ -42,6 +45,7 @@ class Described:
       preprocessing: of the images, or None if nothing is said about it.
       class_names: of the outputs; empty if unknown.
       licence: as given, or None.
+      headless: whether the weights are a network's body alone.
     """
 
     model: str | None
@@ -50,6 +54,7 @@ class Described:
     preprocessing: ImagePreprocessing | None = None
     class_names: tuple[str, ...] = ()
     licence: str | None = None
+    headless: bool = False
 
 
 def read_config(folder: Path) -> Described | None:
@@ -64,6 +69,8 @@ def read_config(folder: Path) -> Described | None:
     try:
         if "architecture" in config:
             return _from_timm(config)
+        if config.get("model_type") == "bert":
+            return _from_bert(config, _read_json(folder / POOLING))
         if "model_type" in config:
             return _from_transformers(config, _read_json(folder / PREPROCESSOR))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -135,12 +142,31 @@ def _from_transformers(config: Mapping[str, Any], preprocessor: Mapping[str, Any
     elif kind == "convnext":
         wanted = {"depths": tuple(config["depths"]), "widths": tuple(config["hidden_sizes"])}
     model = None if wanted is None else _with_arguments(wanted)
+    names = _class_names(config)
+    preprocessing = None if preprocessor is None else _preprocessing(preprocessor, config)
+    return Described(model, kind, arguments if model else {}, preprocessing, names)
+
+
+def _from_bert(config: Mapping[str, Any], pooling: Mapping[str, Any] | None) -> Described:
+    arguments = bert.of_config(config, pooling)
+    if arguments is None:
+        return Described(None, "bert")
+    sizes = {key: arguments[key] for key in ("width", "depth", "num_heads")}
+    named = [name for name, entry in MODELS.items() if entry.family is Bert and sizes.items() <= entry.preset.items()]
+    name = named[0] if named else "bert_base"
+    known = MODELS[name].preset
+    differing = {key: value for key, value in arguments.items() if known[key] != value}
+    headless = pooling is not None or not bert.has_head(config)
+    names = () if headless else _class_names(config)
+    return Described(name, "bert", differing, None, names, headless=headless)
+
+
+def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     names = config.get("id2label") or {}
     names = tuple(names[str(i)] for i in range(len(names)))
     if all(re.fullmatch(r"LABEL_\d+", name) for name in names):
-        names = ()  # transformers' way of knowing none
-    preprocessing = None if preprocessor is None else _preprocessing(preprocessor, config)
-    return Described(model, kind, arguments if model else {}, preprocessing, names)
+        return ()  # transformers' way of knowing none
+    return names
 
 
 def _with_arguments(wanted: Mapping[str, Any]) -> str | None:

@@ -149,7 +149,8 @@ class Keys:
     Attributes:
       layouts: key tables by the name of who names them so (``"torchvision"``, ``"timm"``, …); each is a function of the
         model, because some names depend on its size.
-      stem: the leaf of the kernel ``[height, width, channels, features]`` that sees the image.
+      stem: the leaf that sees the example: the kernel ``[height, width, channels, features]`` of an image, the table of
+        tokens.
       image_size: the side of the images from the leaves, for a family whose leaves depend on it; else None.
       arguments: by layout those of the model that weights with its names always take.
     """

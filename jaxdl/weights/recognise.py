@@ -59,7 +59,7 @@ def _parameters(
     if head is None or kernel is None:
         return lambda name: total
     inside, outputs = math.prod(kernel) // head[0], head[0]
-    return lambda name: total + (inside + 1) * ((1000 if MODELS[name].image_size >= 200 else 10) - outputs)
+    return lambda name: total + (inside + 1) * (MODELS[name].outputs - outputs)
 
 
 def _fits(tensors: Mapping[str, np.ndarray], name: str, layout: Callable[[Any], Table], which: str | None) -> bool:
@@ -73,7 +73,10 @@ def _fits(tensors: Mapping[str, np.ndarray], name: str, layout: Callable[[Any], 
     if stem is None:
         return False
     try:
-        side = keys.image_size(network, renamed.leaves) if keys.image_size else entry.image_size
-        return not body_mismatches(renamed, network, (side, side, stem.shape[2]))
+        spec = entry.example()
+        if not entry.length:
+            side = keys.image_size(network, renamed.leaves) if keys.image_size else entry.image_size
+            spec = (side, side, stem.shape[2])
+        return not body_mismatches(renamed, network, spec)
     except InputError:
         return False

@@ -208,7 +208,7 @@ def _mistakes(network, folder):
         return folder / name
 
     yield folder / "none.pth", "there is no weight file"
-    yield folder, "is a folder; expected a file of weights"
+    yield folder, "holds neither model.safetensors nor pytorch_model.bin, but: "
     yield written("empty.safetensors", b""), "is empty: fetch it again"
     yield written("notes.txt", b"words"), "its name must end in .safetensors, .pth"
     for kind in whole:

@@ -33,6 +33,11 @@ class RawPreprocessing(Preprocessing):
         object.__setattr__(self, "arrays", plain)
 
     @classmethod
+    def like(cls, spec: Mapping[str, jax.ShapeDtypeStruct]) -> "RawPreprocessing":
+        """For examples that are a dict of arrays of these shapes."""
+        return cls(tuple((name, one.shape, str(one.dtype)) for name, one in spec.items()))
+
+    @classmethod
     def of(cls, source: Source) -> "RawPreprocessing":
         """For examples such as those of `source`."""
         leaves = jax.tree_util.tree_leaves_with_path(source.spec()["x"])
