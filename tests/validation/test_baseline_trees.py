@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from sklearn import metrics as sk
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
-from threadpoolctl import threadpool_limits
 
 import jaxdl
 from jaxdl import data
@@ -20,13 +19,6 @@ RNG = np.random.default_rng(0)
 X = RNG.normal(size=(120, 4)).astype(np.float32)
 RARE = (X[:, 0] + X[:, 1] ** 2 > 1.6).astype(np.int32)
 NUMBERS = X[:, 0] + X[:, 1] ** 2
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread():
-    """Those of OpenMP wait for each other so long, where other tests run beside them, that a fit takes seconds."""
-    with threadpool_limits(1, user_api="openmp"):
-        yield
 
 
 @pytest.fixture(scope="module")

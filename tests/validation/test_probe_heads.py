@@ -138,7 +138,7 @@ def test_logistic_regression_ends_at_scikit_learns_optimum(d, classes):
     assert (path.gradient <= 1e-9).all()
     inputs, _ = scaled(x, TRAIN)
     for place, penalty in enumerate(PENALTIES):
-        model = linear_model.LogisticRegression(C=1 / penalty, tol=1e-9, max_iter=20_000)
+        model = linear_model.LogisticRegression(C=1 / penalty, tol=1e-9, solver="newton-cholesky")
         model.fit(inputs[TRAIN], labels[TRAIN])
         np.testing.assert_allclose(path.kernel[place].T, model.coef_, atol=2e-5)
         np.testing.assert_allclose(path.bias[place], model.intercept_, atol=1e-4)
