@@ -83,7 +83,8 @@ def tpu_vm(verb, arguments):
     workers = sorted(home.glob("worker-*"))
     if verb == "describe":
         addresses = ";".join(f"10.0.0.{worker.name[7:]}" for worker in workers)
-        print(addresses if "ipAddress" in option(arguments, "--format") else "READY")
+        facts = {"networkEndpoints[].ipAddress": addresses, "acceleratorType": "v5litepod-8", "state": "READY"}
+        print(facts[option(arguments, "--format").removeprefix("value(").removesuffix(")")])
         return 0
     chosen = workers if option(arguments, "--worker") == "all" else workers[:1]
     if verb == "scp":

@@ -41,7 +41,7 @@ for step in range(done + 1, 7):
     if lost == step and fake_cloud.count("lost") == 1:
         sys.exit(75)
     if behaviour.get("waits_at") == step:
-        time.sleep(60)
+        time.sleep(behaviour.get("waits", 60))
     if behaviour.get("goes_at") == step:
         saved = fake_cloud.WORLD / "bucket/mine/run-state/current"
         while not saved.exists():  # the first state is in the bucket

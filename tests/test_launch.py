@@ -121,7 +121,7 @@ def test_ctrl_c_saves_and_deletes(cloud, keep):
 
 @pytest.mark.slow
 def test_a_run_is_found_again_after_its_launcher_was_killed(cloud):
-    here = cloud({"waits_at": 4})
+    here = cloud({"waits_at": 4, "waits": 8})
     with here.start() as process:
         for line in process.stdout:
             if line == "step 4\n":
@@ -130,6 +130,15 @@ def test_a_run_is_found_again_after_its_launcher_was_killed(cloud):
     code, _, err = here.run(command=("jaxdl", "other", "--out", "run"))
     assert code == 1
     assert "another command is running here: '' '' 1 jaxdl train --out run" in err
+    assert "is left alone; give another --name" in err
+    assert here.calls("queued-resources", "delete") == []
+    code, _, err = here.run("--accelerator-type", "v6e-8")
+    assert code == 2
+    assert "accelerator type v5litepod-8" in err
+    code, out, _ = here.run()
+    assert code == 0
+    assert out.splitlines() == ["from 0", *(f"step {i}" for i in range(1, 7))]
+    assert len(here.noted("runs")) == len(here.calls("create")) == len(here.calls("queued-resources", "delete")) == 1
 
 
 @pytest.mark.slow

@@ -187,6 +187,12 @@ request() {
     "${place[@]}"
 }
 
+check_type() { # of a machine that was there before
+  local found
+  found=$(gcloud compute tpus tpu-vm describe "$name" --format='value(acceleratorType)' "${place[@]}")
+  [[ $found == "$type" ]] || refuse "--name $name is there, with the accelerator type $found; give another --name"
+}
+
 acquire() { # the machine that is there, or a new one
   local state seen=none since=$SECONDS
   while :; do
@@ -195,7 +201,10 @@ acquire() { # the machine that is there, or a new one
     seen=$state
     if [[ $state == ACTIVE ]]; then
       case $(state_of_machine) in
-        READY) requested=true && return ;;
+        READY)
+          $requested || check_type
+          requested=true && return
+          ;;
         PREEMPTED | TERMINATED) state=SUSPENDED ;;
       esac
     fi
@@ -239,7 +248,7 @@ end_rest() { # of an earlier attempt on the same machine, such as a worker that 
 }
 
 attempt() { # runs the command on the machine; leaves its exit code in `outcome`, or nothing where the machine went
-  local workers status silent=0 shown whole=("${command[@]}")
+  local workers status silent=0 shown code=0 whole=("${command[@]}")
   workers=$(ask '' gcloud compute tpus tpu-vm describe "$name" --format='value(networkEndpoints[].ipAddress)' \
     "${place[@]}") || return 0
   workers=${workers//;/,}
@@ -248,8 +257,15 @@ attempt() { # runs the command on the machine; leaves its exit code in `outcome`
   elif [[ ${whole[0]} == jaxdl && " ${whole[*]} " != *" --multihost "* ]]; then
     whole+=(--multihost)
   fi
-  if ! { [[ $(status_of_run none) == running ]] || { end_rest && install; }; } ||
-    ! on all start "$workers" "$bucket" "$every" "${whole[@]}"; then
+  if [[ $(status_of_run none) == running ]] || { end_rest && install; }; then
+    on all start "$workers" "$bucket" "$every" "${whole[@]}" || code=$?
+  else
+    code=1
+  fi
+  if ((code == 4)); then
+    keep=true
+    fail 1 "another command is running on $name, which is left alone; give another --name"
+  elif ((code)); then
     [[ $(state_of_machine) != READY ]] || fail 1 "jaxdl could not be installed or started on $name: see above"
     return 0
   fi
