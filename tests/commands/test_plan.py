@@ -51,6 +51,15 @@ def test_gpus_are_told_by_a_roofline(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_divided_parameters_take_their_part_and_are_collected(tmp_path):
+    parameters = 4 * (64 * 32 + 32 + 32 * 10 + 10)
+    ((told,), _) = plans(f"pretrain {MLP} --parallel fsdp --on h100x8", tmp_path)
+    assert told["bytes_per_chip"]["parameters"] == parameters // 8
+    assert told["collectives"]["all-gather"]["bytes"] == 2 * parameters
+    assert told["collectives"]["reduce-scatter"]["sent"] == pytest.approx(parameters * 7 / 8)
+    assert "all-reduce" not in told["collectives"]
+
+
 def test_folds_lie_over_gpus_where_that_is_faster(tmp_path):
     ((told,), said) = plans(f"cross-validate {MLP} --folds 4 --on h100x4", tmp_path)
     assert told["trainings"] == 4
@@ -112,6 +121,7 @@ def test_without_the_compiler_it_is_said_what_to_install(monkeypatch):
         (f"pretrain {MLP} --on h100x8 l4 --price 1 2 3", "3 prices for 2 slices"),
         (f"pretrain {MLP} --on h100x8 --price -1", "-1"),
         (f"pretrain {MLP}", "--on"),
+        (f"pretrain {MLP} --on h100x8 --mesh data=4,model=2", "--mesh"),
         (f"search {MLP} --on h100x8", "cross-validate"),
         ("pretrain --data digits --init here --on h100x8", "--init"),
         ("finetune --data digits --on h100x8", "--model"),

@@ -1,8 +1,10 @@
 """Trainings on a slice that is not here: compiled for its TPUs, or counted for its GPUs."""
 
 import dataclasses
+import math
 from collections.abc import Callable
 
+from jaxdl.errors import InputError
 from jaxdl.parallel.chips import Slice
 from jaxdl.parallel.collectives import Collective, holds
 from jaxdl.parallel.estimate import Load, times_of
@@ -76,22 +78,45 @@ class Elsewhere:
         return Step(rows, True, sum(parts.values()), has, parts, flops, held.collectives, times)
 
     def _counted(self, setup: Setup, executor: Executor, runs: int, rows: int, load: Load) -> Step:
-        """Without a compiler: the gradients are summed once, and the rest is the estimate of `training.footprint`."""
+        """Without a compiler: what must be sent at least, and for the rest the estimate of `training.footprint`."""
+        if executor.model > 1:
+            raise InputError(
+                f"what arrays divided over the axis 'model' send is not counted for {self.rented.chip.name}: leave "
+                "--mesh out, or plan for TPUs, whose compiler tells"
+            )
+        self.progress(f"counting for {self.rented.name}, batches of {rows}")
         placed = place(setup, on_one_device(), [setup.run(k % len(setup.parts)) for k in range(runs)], rows)
-        parts = placed.bytes_per_device()
-        for name in ("parameters", "optimizer"):  # of the runs on each device
-            parts[name] //= executor.fold
+        parts, among = placed.bytes_per_device(), executor.data
+        trained = bytes_of(placed.state.params) // executor.fold  # of the runs on each device
+        for name in ("parameters", "optimizer"):
+            parts[name] //= executor.fold * (among if executor.fsdp else 1)
+        if executor.fold == 1:
+            parts["examples"] //= among
         each = PER_PRODUCT * product_bytes(setup.model, setup.preprocessing.spec(), setup.start)
-        gradients = bytes_of(placed.state.params) // executor.fold
-        parts["examples"] = parts["examples"] // (1 if executor.fold > 1 else executor.data)
-        parts["activations"] = (
-            int(each * runs * -(-rows // executor.data) / executor.fold / setup.plan.accumulate) + gradients
-        )
+        at_once = runs // executor.fold * math.ceil(rows / among / setup.plan.accumulate)
+        parts["activations"] = int(each * at_once) + trained  # and the gradients
         needs, has = sum(parts.values()), self.rented.chip.usable
-        among, collectives = executor.data, {}
-        if among > 1:
-            collectives["all-reduce"] = Collective(1, gradients, gradients * 2 * (among - 1) / among)
-            load = dataclasses.replace(load, sent=collectives["all-reduce"].sent)
+        collectives = _least_sent(trained, among, executor.fsdp)
+        load = dataclasses.replace(load, sent=sum(one.sent for one in collectives.values()))
         times = times_of(self.rented, load, setup.plan.precision) if needs <= has else None
         flops = load.flops * len(executor.devices)
         return Step(rows, needs <= has, needs, has, parts, flops, collectives, times)
+
+
+def _least_sent(trained: int, among: int, fsdp: bool) -> dict[str, Collective]:
+    """What devices that share a batch exchange at least: gradients, and parameters that are divided.
+
+    Args:
+      trained: bytes of the parameters that are trained.
+      among: devices.
+      fsdp: whether each has a part of them, collected on the way forward and on the way back.
+    """
+    if among == 1:
+        return {}
+    share = (among - 1) / among
+    if not fsdp:
+        return {"all-reduce": Collective(1, trained, 2 * share * trained)}
+    return {
+        "all-gather": Collective(2, 2 * trained, 2 * share * trained),
+        "reduce-scatter": Collective(1, trained, share * trained),
+    }

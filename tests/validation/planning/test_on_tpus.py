@@ -7,11 +7,12 @@ import math
 import jax
 import numpy as np
 import pytest
+from jax.sharding import SingleDeviceSharding
 
 import jaxdl
 from jaxdl import data
 from jaxdl.parallel.chips import parse_slice
-from jaxdl.parallel.topology import topology_devices
+from jaxdl.parallel.topology import DoesNotFit, compile_ahead, topology_devices
 from jaxdl.tasks import choose_task
 from jaxdl.training.execution import Execution
 from jaxdl.training.outline import outline
@@ -124,6 +125,23 @@ def test_what_does_not_fit_is_told_with_what_helps():
     assert not step.fits
     assert step.times is None
     assert step.needs > step.has == int(15.75 * 2**30)
+
+
+def test_what_fits_is_what_the_table_of_chips_says():
+    """A sum of an array and 1 needs it twice: just below what a chip leaves it is compiled, just above it is not."""
+    rented = parse_slice("v5e:1x1")
+    (device,) = topology_devices(rented)
+    half = rented.chip.usable // 2
+
+    def compiled(nbytes):
+        shape = jax.ShapeDtypeStruct((nbytes // 2**20, 2**18), "float32", sharding=SingleDeviceSharding(device))
+        return compile_ahead(jax.jit(lambda a: a + 1).lower(shape))
+
+    taken = compiled(half - 2**25).memory_analysis()
+    assert taken.argument_size_in_bytes + taken.output_size_in_bytes == 2 * (half - 2**25)
+    with pytest.raises(DoesNotFit) as error:
+        compiled(half + 2**25)
+    assert error.value.has == rented.chip.usable < error.value.needed
 
 
 def test_a_slice_that_the_compiler_does_not_know_is_refused():
