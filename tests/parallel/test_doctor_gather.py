@@ -1,7 +1,9 @@
 """The facts of the machine that the tests run on, and of files that are made up."""
 
+import dataclasses
 import json
 import os
+import shlex
 import subprocess
 import sys
 import time
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from packaging.requirements import Requirement
 
 from jaxdl.parallel.doctor import gather
 from jaxdl.parallel.doctor.findings import findings
@@ -211,3 +214,31 @@ def test_the_limit_of_a_container_counts(tmp_path):
     (tmp_path / "memory" / "memory.limit_in_bytes").write_text(f"{2**63 - 4096}\n")
     assert _limits(tmp_path) == []
     assert total_memory() > 0
+
+
+@pytest.mark.parametrize(
+    ("name", "version", "found", "wanted"),
+    [
+        ("jax_cuda13_plugin", "0.9.0", "cuda-plugin", f"jax[cuda13]=={jax.__version__}"),
+        ("jax_cuda12_plugin", "99.0", "cuda-plugin", f"jax[cuda12]=={jax.__version__}"),
+        ("libtpu", "99.0", "libtpu", f"jax[tpu]=={jax.__version__}"),
+        ("jaxlib", "0.1.0", "packages", "jaxlib"),
+        ("flax", "0.1.0", "packages", "flax"),
+    ],
+)
+def test_the_metadata_of_the_jax_that_is_installed_says_what_fits(
+    tmp_path, monkeypatch, facts, name, version, found, wanted
+):
+    """The real one, beside another package of which the metadata alone is there."""
+    folder = tmp_path / f"{name}-{version}.dist-info"
+    folder.mkdir()
+    (folder / "METADATA").write_text(f"Name: {name.replace('_', '-')}\nVersion: {version}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    wrong = dataclasses.replace(facts, versions=gather.versions(), requirements=gather.requirements())
+    new = {one.name: one for one in findings(wrong)}.keys() - {one.name for one in findings(facts)}
+    assert new == {found}
+    (one,) = (one for one in findings(wrong) if one.name == found)
+    assert version in one.problem
+    (requirement,) = shlex.split(one.command)[4:]
+    assert requirement.startswith(wanted)
+    assert not Requirement(requirement).specifier.contains(version) or wanted.startswith("jax[")

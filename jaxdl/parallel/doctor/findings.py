@@ -3,6 +3,8 @@
 import dataclasses
 from collections.abc import Callable
 
+from packaging.specifiers import SpecifierSet
+
 from jaxdl.parallel.doctor import accelerators, settings
 from jaxdl.parallel.doctor.facts import Facts
 from jaxdl.parallel.doctor.finding import Finding
@@ -19,8 +21,11 @@ def packages_fit(facts: Facts) -> Finding | None:
         + (f"{facts.versions[one.name]} is installed" if one.name in facts.versions else "it is not installed")
         for owner, one in needed
     ]
-    wanted = dict.fromkeys(f"{one.name}{one.specifier}" for _, one in needed)
-    return Finding("packages", "; ".join(said), pip_install(facts, *wanted))
+    wanted: dict[str, SpecifierSet] = {}
+    for _, one in needed:  # of a package that several require what suits all of them
+        wanted[one.name] = wanted.get(one.name, SpecifierSet()) & one.specifier
+    command = pip_install(facts, *(f"{name}{suits}" for name, suits in wanted.items()))
+    return Finding("packages", "; ".join(said), command)
 
 
 # What may keep JAX from starting, or from a device, so that this needs no other explanation.
