@@ -177,6 +177,11 @@ def test_what_no_command_can_mend_names_who_can_be_asked():
     assert "10% of the peak" in found.problem
     (found,) = findings(machine(gpus=(H100,), driver="470.1"))
     assert (found.name, found.command) == ("gpu", "sudo ubuntu-drivers install")
+    waits = Start(error="it was ended after 120 seconds", timed_out=True)
+    (found,) = findings(machine(tpu_chips=4, versions=WITH_TPU, start=waits))
+    assert (found.name, "--worker all" in found.command) == ("tpu-waits", True)
+    (found,) = findings(machine(tpu_chips=4, versions=WITH_TPU, start=waits, holders=(HELD,)))
+    assert found.name == "tpu-held"
 
 
 def test_two_faults_of_the_flags_are_mended_by_one_command_after_the_other():

@@ -105,6 +105,15 @@ def tpu_is_free(facts: Facts) -> Finding | None:
     return None
 
 
+def tpu_waits_for_no_other(facts: Facts) -> Finding | None:
+    """On a slice of several hosts JAX starts on all of them together, and each waits for the others."""
+    if not facts.tpu_chips or not facts.start.timed_out or tpu_is_free(facts) is not None:
+        return None
+    problem = "JAX did not start in time: on a slice of several hosts it waits for the others; start it on all of them"
+    command = "gcloud compute tpus tpu-vm ssh NAME --zone ZONE --worker all --command 'jaxdl doctor'"
+    return Finding("tpu-waits", problem, command)
+
+
 def gpu_is_used(facts: Facts) -> Finding | None:
     """A plugin and a GPU are there, and JAX does not compute on it."""
     plugin = facts.cuda_plugin

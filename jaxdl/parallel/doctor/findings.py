@@ -38,6 +38,7 @@ FIRST: tuple[Callable[[Facts], Finding | None], ...] = (
     accelerators.gpu_has_a_plugin,
     accelerators.tpu_has_libtpu,
     accelerators.tpu_is_free,
+    accelerators.tpu_waits_for_no_other,
     accelerators.gpu_is_used,
     accelerators.tpu_is_used,
     settings.platforms_are_there,
