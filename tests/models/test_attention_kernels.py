@@ -46,7 +46,8 @@ def _compare(attention, mask, to, few=2, atol=1e-5):
     )
     for ours, theirs in zip(found, expected, strict=True):
         assert np.abs(theirs).max() > 0.01
-        np.testing.assert_allclose(ours, theirs, atol=atol)
+        # gradients reach 20, and releases of XLA add up the 130 terms of theirs in other orders
+        np.testing.assert_allclose(ours, theirs, rtol=1e-6, atol=atol)
 
 
 @pytest.mark.parametrize(

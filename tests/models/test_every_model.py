@@ -198,7 +198,11 @@ def test_cached_prefix_and_suffix_are_the_whole(case):
     _equal(join_variables(before, after), case.variables)
     whole = case.run(case.variables, case.x)
     between = case.run(before, case.x, stop=case.middle)
-    _equal(case.run(after, between, start=case.middle), whole)
+    joined = case.run(after, between, start=case.middle)
+    if jax.__version_info__ < (0, 11):
+        _equal(joined, whole)
+    else:  # later releases of XLA fuse over the place where the programs are cut, and round otherwise by as much
+        np.testing.assert_allclose(joined, whole, rtol=1e-6, atol=1e-6 * np.abs(whole).max())
     in_parts = [case.run(before, _rows(case.x, i, i + 4), stop=case.middle) for i in (0, 4, 8)]
     joined = jax.tree.map(lambda *parts: np.concatenate(parts), *in_parts)
     off = np.abs(case.run(after, joined, start=case.middle) - whole).max()
