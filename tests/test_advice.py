@@ -168,3 +168,19 @@ def test_devices_that_are_not_there_are_said(monkeypatch):
     monkeypatch.setattr(jax, "local_devices", none)
     monkeypatch.setenv("JAX_PLATFORMS", "cuda")
     assert "JAX_PLATFORMS" in refused("split --data plain.npz")
+
+
+PLANS = [
+    ("--on h100x8 l4 --price 1 2 3", "one for each, or one for all", "--on h100x8 l4 --price 1 2"),
+    ("--on h100:4x4", "such as h100x8", "--on h100x8"),
+    ("--on h10", "mean 'h100'", "--on h100"),
+    ("--on h100x8 --mesh data=4,model=2", "leave --mesh out", "--on h100x8"),
+]
+
+
+@pytest.mark.parametrize(("given", "advice", "followed"), PLANS)
+def test_advice_on_plans_helps(given, advice, followed):
+    plan = "plan pretrain --data plain.npz --model mlp --model-arguments hidden=[4] --compiles 0"
+    assert advice in refused(f"{plan} {given}")
+    code, _, err = call(f"{plan} {followed}")
+    assert code == 0, err

@@ -2,7 +2,10 @@
 
 import importlib.util
 import json
+import os
 import shlex
+import subprocess
+import sys
 
 import pytest
 from command_line import jaxdl_command, refused
@@ -104,6 +107,20 @@ def test_tpus_are_told_by_their_compiler(tmp_path):
     assert one["largest_batch"]["fits"] > one["batch"]
     assert "compiler" in one["basis"]
     assert "v5e:2x4: 8 chips" in said
+
+
+@needs_compiler
+@pytest.mark.slow
+def test_the_program_takes_a_process_of_its_own_where_jax_may_look_for_devices():
+    """Without JAX_PLATFORMS=cpu; the plan and its exit code come from there."""
+    environment = {name: value for name, value in os.environ.items() if name != "JAX_PLATFORMS"}
+    for line, code, said in (
+        (f"pretrain {MLP} --compiles 0 --on v5e:2x4", 0, "v5e:2x4: 8 chips"),
+        ("pretrain --data nowhere --model mlp --on v5e:2x4", 2, "nowhere"),
+    ):
+        program = [sys.executable, "-c", "from jaxdl.cli import main; main()", "plan", *shlex.split(line)]
+        done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+        assert (done.returncode, said in done.stdout + done.stderr) == (code, True), done.stderr
 
 
 def test_without_the_compiler_it_is_said_what_to_install(monkeypatch):

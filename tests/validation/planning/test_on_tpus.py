@@ -12,6 +12,7 @@ from jax.sharding import SingleDeviceSharding
 import jaxdl
 from jaxdl import data
 from jaxdl.parallel.chips import parse_slice
+from jaxdl.parallel.layout import Layout
 from jaxdl.parallel.topology import DoesNotFit, compile_ahead, topology_devices
 from jaxdl.tasks import choose_task
 from jaxdl.training.execution import Execution
@@ -96,6 +97,22 @@ def test_a_vision_transformer_over_eight_chips():
 )
 def test_data_parallel_over_eight_chips(family, slice_name):
     check_data_parallel(family, slice_name)
+
+
+@pytest.mark.slow
+def test_fully_sharded_over_eight_chips():
+    """Each chip holds its part of the state; weights are collected, gradients scattered, and nothing is exchanged."""
+    given = asked("vit", dict(width=256, depth=2, num_heads=4, patch_size=4), streaming=True)
+    layout = Layout(parallel="fsdp")
+    given = dataclasses.replace(given, execution=given.execution.replace(layout=layout))
+    planned = plan_on(given, parse_slice("v5e:2x4"), 0)
+    step, count = planned.best.step, parameters(planned.setup)
+    assert step.fits
+    assert step.parts["parameters"] < 4 * count * (1 / 8 + 0.05)
+    assert step.parts["optimizer"] < 8 * count * (1 / 8 + 0.05)
+    assert "all-to-all" not in step.collectives
+    assert step.collectives["reduce-scatter"].bytes == pytest.approx(4 * count, rel=0.1)
+    assert step.collectives["all-gather"].bytes >= 2 * count * 0.9  # each weight at least once, in bfloat16
 
 
 @pytest.mark.parametrize("slice_name", ["v5e:2x4", pytest.param("v5p:2x2x2", marks=pytest.mark.slow)])
