@@ -70,7 +70,7 @@ class Started:
     def decoded(self):
         """How often each process decoded each example, by its name."""
         files = [self.home / f"{self.name}-{index}.decoded" for index in range(len(self.processes))]
-        return [collections.Counter(file.read_text().splitlines()) for file in files]
+        return [collections.Counter(file.read_text().splitlines() if file.exists() else ()) for file in files]
 
 
 def run(home, arguments, said, devices, reach):
@@ -89,7 +89,8 @@ def _note_what_is_decoded(file):
 
     def stored(source, index, preprocessing):
         with Path(file).open("a") as noted:
-            noted.write(f"{source.names[index]}\n")
+            noted.write(f"{index if source.names is None else source.names[index]}\n")
         return original(source, index, preprocessing)
 
     stream._stored = stored
+    stream._useful = lambda workers, source: 0  # in processes of their own nothing would be noted

@@ -164,6 +164,7 @@ def _join(where: str, how: dict[str, Any]) -> None:
     thread.start()
     thread.join(REACH)
     if thread.is_alive():
+        _alone.set(True)  # JAX ends a process that now asks for the others
         raise InputError(
             f"the other processes of {where} did not all come within {REACH:.0f} s: start the same command on each "
             "host, with its own --process I/N, all at about the same time"

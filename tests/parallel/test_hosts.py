@@ -14,7 +14,7 @@ import jaxdl
 from jaxdl.errors import InputError
 from jaxdl.parallel.hosts import Process
 
-NET = "--model cnn --model-arguments features=[4] hidden=[8] --optimizer sgd --learning-rate 0.1 --batch-size 13"
+NET = "--model cnn --model-arguments features=[4] hidden=[8] --optimizer sgd --learning-rate 0.02 --batch-size 13"
 READ = "--data photos --image-size 8 --stream always --workers 0 --allow near-duplicates"
 MEMORY = "--data digits:0-2"
 
@@ -36,8 +36,10 @@ def home(tmp_path_factory):
 def succeeded(started):
     """What process 0 printed; all processes have come to a good end, and the others said nothing."""
     told = started.wait()
-    assert [code for code, _, _ in told] == [0] * len(told), told
-    assert all(text == "" for _, *both in told[1:] for text in both), told
+    for code, *both in told:
+        print(code, *both, sep="\n")  # where it failed
+    assert [code for code, _, _ in told] == [0] * len(told)
+    assert all(text == "" for _, *both in told[1:] for text in both)
     return told[0][1]
 
 
@@ -138,25 +140,24 @@ def test_two_processes_are_one(home):
     assert said[0].replace("by-1", "by-2") == said[1]
     print("parameters differ by", same_checkpoint(home / "by-1", home / "by-2"))
     decoded, parts = alone.decoded()[0], both.decoded()
-    assert parts[0] + parts[1] == decoded  # no example more often than by one process
+    # no example more often than by one process, which reads those held out into memory to measure them at the end
+    assert decoded - parts[0] - parts[1] == collections.Counter()
+    assert sorted((parts[0] + parts[1] - decoded).values()) == [1] * 9
     assert min(map(len, parts)) > 0
     assert sum(decoded.values()) >= 3 * 27  # two epochs, and each to be measured
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("count", [2, 4])
-def test_folds_and_predictions_of_several_processes(home, count):
+def test_folds_and_predictions_of_four_processes(home):
     line = f"cross-validate {NET} {MEMORY} --epochs 2 --folds 2 --fold-strategy loop --keep-models always --out"
-    out, alone = f"folds-{count}", home / "folds"
-    if not alone.exists():
-        succeeded(Started(home, f"{line} folds", devices=1))
-    succeeded(Started(home, f"{line} {out}", count, 4 // count))
-    print("parameters and predictions differ by", same_result(alone, home / out))
+    succeeded(Started(home, f"{line} folds-by-1", devices=1))
+    succeeded(Started(home, f"{line} folds-by-4", 4, 1))
+    print("parameters and predictions differ by", same_result(home / "folds-by-1", home / "folds-by-4"))
 
-    ask = "predict --checkpoint folds/folds/0 --data digits:0-2 --batch-size 5 --out"
-    one, several = Started(home, f"{ask} one-{count}.csv", devices=1), Started(home, f"{ask} all-{count}.csv", count, 1)
-    assert succeeded(one).splitlines()[2:] == succeeded(several).splitlines()[2:]
-    rows = [read_csv(home / f"{name}-{count}.csv") for name in ("one", "all")]
+    ask = "predict --checkpoint folds-by-1/folds/0 --data digits:0-2 --batch-size 5 --out"
+    one, four = Started(home, f"{ask} by-1.csv", devices=1), Started(home, f"{ask} by-4.csv", 4, 1)
+    assert succeeded(one).splitlines()[2:] == succeeded(four).splitlines()[2:]
+    rows = [read_csv(home / f"by-{count}.csv") for count in (1, 4)]
     for row, like in zip(*rows, strict=True):
         assert row.keys() == like.keys()
         for name in row:
@@ -191,7 +192,9 @@ def test_frozen_stages_are_run_by_each_process_over_its_own_rows(home):
     same_checkpoint(home / "head-one", home / "head-two")
 
 
-TRAIN = f"pretrain {NET} {MEMORY} --epochs 6 --save-every 0.3 --validation-fraction 0.2 --ema 0.9 --out"
+# The larger arrays are divided over all devices: each process saves its own part of them.
+WIDE = "--model mlp --model-arguments hidden=[256] --parallel fsdp --optimizer sgd --learning-rate 0.02"
+TRAIN = f"pretrain {WIDE} {MEMORY} --epochs 20 --save-every 0.3 --validation-fraction 0.2 --ema 0.9 --out"
 
 
 @pytest.fixture(scope="module")
@@ -205,21 +208,44 @@ def killed(home):
         assert all(process.exitcode is None for process in started.processes), started.wait()
         time.sleep(0.01)
     started.kill()
+    (save,) = [path for path in saves.iterdir() if path.name.isdigit()][-1:]
+    parts = [save / "arrays" / f"ocdbt.process_{index}" / "d" for index in (0, 1)]
+    assert min(sum(file.stat().st_size for file in part.iterdir()) for part in parts) > 2 * 64 * 256 * 4 / 2
     return home / "killed"
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("count", "devices"), [(2, 2), (1, 1), (1, 4), (4, 1)])
+@pytest.mark.parametrize(("count", "devices"), [(2, 2), (1, 1), (1, 4)])
 def test_a_killed_run_goes_on_with_any_number_of_processes(home, killed, count, devices):
     out = f"again-{count}-{devices}"
     shutil.copytree(killed, home / out)
     begin = time.monotonic()
     started = Started(home, f"{TRAIN} {out}", count, devices)
-    told = started.wait()
-    assert [code for code, _, _ in told] == [0] * count, told
-    assert "going on with the run" in told[0][2]
+    succeeded(started)
+    assert "going on with the run" in started.said()[1]
     print(f"{count} processes: {time.monotonic() - begin:.1f} s; parameters differ by", end=" ")
     print(same_checkpoint(home / "whole", home / out))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("options", "named"),
+    [
+        ("--parallel pmap", "several hosts divide the batches of one training by jit; pmap"),
+        ("--fold-strategy vmap", "'vmap' runs folds at once on the devices of one process"),
+        ("--devices 2", "on several hosts all of their 4 devices are used: leave --devices out"),
+    ],
+)
+def test_what_is_for_one_process_is_refused_by_name(home, options, named):
+    """Each says what to leave out; without it the other tests run."""
+    line = f"cross-validate {NET} {MEMORY} --epochs 1 --folds 2 --fold-strategy loop --out refused"
+    line = line.replace("--fold-strategy loop", options) if "strategy" in options else f"{line} {options}"
+    for index, (code, _, err) in enumerate(Started(home, line, 2).wait()):
+        assert code == 2
+        assert named in " ".join(err.split())
+        assert f"jaxdl, process {index} of 2: error: " in err
+        assert "Traceback" not in err
+    assert not (home / "refused").exists()
 
 
 @pytest.mark.slow
@@ -230,11 +256,10 @@ def test_processes_that_do_not_meet(home):
     for index, (code, out, err) in enumerate(late.wait()):
         assert (code, out) == (2, "")
         assert f"process {index + 1} of 3 finds no process 0 at '127.0.0.1:9' within 2 s" in err
-    port = free_port()
-    missing = Started(home, line, 2, reach=5, told=lambda index: f"--coordinator 127.0.0.1:{port} --process {index}/3")
-    for code, _, err in missing.wait():
-        assert code == 2
-        assert "did not all come within 5 s" in err
+    alone = f"--coordinator 127.0.0.1:{free_port()} --process 0/2"
+    ((code, _, err),) = Started(home, f"{line} {alone}", reach=3).wait()
+    assert code == 2
+    assert "did not all come within 3 s" in err
     assert not (home / "never").exists()
 
 
