@@ -35,9 +35,11 @@ while os.environ["FAKE_WORKER"] != "0":
     time.sleep(0.05)
 lost = behaviour.get("lost_at")
 for step in range(done + 1, 7):
-    a.write_text(str(step))
-    b.write_text(str(step))
+    for file in (a, b):  # each whole, as jaxdl writes them
+        pathlib.Path(f"{{file}}.new").write_text(str(step))
+        pathlib.Path(f"{{file}}.new").replace(file)
     print("step", step, flush=True)
+    time.sleep(behaviour.get("pace", 0))
     if lost == step and fake_cloud.count("lost") == 1:
         sys.exit(75)
     if behaviour.get("waits_at") == step:

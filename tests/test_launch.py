@@ -49,7 +49,7 @@ def test_a_run_from_the_request_to_the_deletion(cloud):
 
 
 @pytest.mark.parametrize(
-    "how", [{"goes_at": 3}, pytest.param({"save_breaks": 2, "waits_at": 2}, marks=pytest.mark.slow)]
+    "how", [{"goes_at": 3}, pytest.param({"save_breaks": 2, "pace": 1, "waits_at": 6}, marks=pytest.mark.slow)]
 )
 def test_another_machine_goes_on_where_one_was_taken_away(cloud, how):
     """While it computes, or while it writes its state to the bucket."""
@@ -61,8 +61,7 @@ def test_another_machine_goes_on_where_one_was_taken_away(cloud, how):
     assert first[2:] == second[2:] == ["train", "--out", "run"]
     begun = [int(line.split()[1]) for line in out.splitlines() if line.startswith("from")]
     assert begun[0] == 0
-    assert begun[1] in ({1, 2, 3} if "goes_at" in how else {1, 2})
-    assert "half" not in out
+    assert 1 <= begun[1] <= (3 if "goes_at" in how else 5)
     assert len(here.calls("queued-resources", "create", "--spot")) == 2
     assert len(here.calls("queued-resources", "delete")) == 2  # the request whose machine went, and the last
     assert (here.folder / "got/run/a").read_text() == (here.folder / "bucket/mine/run/run/b").read_text() == "6"

@@ -11,7 +11,8 @@ from PIL import Image
 import jaxdl
 from jaxdl import cli
 from jaxdl.data import ImagePreprocessing
-from jaxdl.data.preprocessing import RawPreprocessing
+from jaxdl.data.preprocessing import TextPreprocessing
+from jaxdl.data.preprocessing.tokenizer import read_tokenizer
 
 README = (Path(__file__).parents[1] / "README.md").read_text()
 
@@ -80,14 +81,14 @@ def test_a_program_is_called_without_jaxdl(tmp_path, monkeypatch):
 def test_a_folder_of_hugging_face_gives_embeddings(tmp_path, monkeypatch):
     """One of MiniLM's width, and of one block."""
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "joy", "long", "too"]))
     model = jaxdl.create("minilm_l6", 2, depth=1)
-    spec = RawPreprocessing.like(jaxdl.MODELS["minilm_l6"].example())
-    jaxdl.export(jaxdl.from_model(model, spec), "all-MiniLM-L6-v2")
+    jaxdl.export(jaxdl.from_model(model, TextPreprocessing(read_tokenizer(tmp_path))), "all-MiniLM-L6-v2")
     block, _ = blocks("Published weights", "python")
     names = {}
     exec(block, names)
-    assert names["embedding"].shape == (1, 384)
-    assert names["embedding"].std() > 0.1
+    assert names["embeddings"].shape == (2, 384)
+    assert np.abs(names["embeddings"][0] - names["embeddings"][1]).max() > 0.01
 
 
 @pytest.mark.slow

@@ -123,7 +123,8 @@ package() {
     { sudo apt-get update -qq && sudo apt-get install -qq -y -o DPkg::Lock::Timeout=300 "$1" >/dev/null; }
 }
 
-# The state is kept twice, in a/ and b/, and "current" says which is whole: a machine may vanish while it writes.
+# The state is kept twice, in a/ and b/, and "current" says which is whole: a machine may vanish while it writes. What
+# is copied are links to the files of one moment: jaxdl writes new ones and renames them, or appends.
 save() {
   local slot=a
   [[ -n $1 ]] || return 0

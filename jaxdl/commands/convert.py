@@ -84,7 +84,7 @@ def convert_command(
     """Make a checkpoint of published weights, with their preprocessing and classes.
 
     Args:
-      source: file (.safetensors .npz .pth .pt .th .bin .ckpt .pth.tar), folder as Hugging Face has it, or hf:OWNER/NAME.
+      source: file (.safetensors .npz .pth .pt .th .bin .ckpt), folder as Hugging Face has it, or hf:OWNER/NAME.
       out: folder for the new checkpoint; it must not exist yet, or be empty.
       model: name of the model (see jaxdl models); needed where neither a config.json nor the file's name gives it.
       class_names: text file of the classes' names, a line each; by default as published.

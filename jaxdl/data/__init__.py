@@ -20,12 +20,14 @@ from jaxdl.data.preprocessing import (
     Preprocessing,
     RawPreprocessing,
     TablePreprocessing,
+    TextPreprocessing,
 )
 from jaxdl.data.source import Arrays, Source, check_source, subset, with_groups, with_weights
 from jaxdl.data.table import TASKS, arrays, npz, wants_masks
 from jaxdl.data.table_file import SUFFIXES as TABLES
 from jaxdl.data.table_file import TableFile
 from jaxdl.data.table_roles import TableOptions
+from jaxdl.data.texts import Texts, texts
 from jaxdl.data.tfds import from_tfds
 from jaxdl.errors import InputError, check_choice, nearest
 
@@ -40,6 +42,8 @@ __all__ = [
     "Source",
     "TableOptions",
     "TablePreprocessing",
+    "TextPreprocessing",
+    "Texts",
     "arrays",
     "as_source",
     "csv",
@@ -59,6 +63,7 @@ __all__ = [
     "skip_broken",
     "splits_of",
     "subset",
+    "texts",
     "with_groups",
     "with_weights",
 ]

@@ -72,7 +72,8 @@ def _cost(planned: Planned, price: float | None) -> float | None:
 def plan_lines(planned: Planned, price: float | None = None) -> list[str]:
     """A plan in words; arguments as of `plan_as_dict`."""
     rented, setup, step = planned.rented, planned.setup, planned.best.step
-    lines = [f"{rented.name}: {rented.chips} chips, batches of {step.rows}", f"  {_memory(planned, step)}"]
+    used = f" ({planned.best.chips} used)" if planned.best.chips < rented.chips else ""
+    lines = [f"{rented.name}: {rented.chips} chips{used}, batches of {step.rows}", f"  {_memory(planned, step)}"]
     if step.times is not None:
         lines += [f"  {said}" for said in _step_said(step, step.times)]
         lines.append(f"  {_all_said(planned, price)}")
@@ -169,5 +170,5 @@ def advice(planned: Planned) -> list[str]:
         larger = f" (up to {largest} fits)" if largest and largest > step.rows else ""
         made.append(f"sending takes most of a step: take fewer chips, or a larger --batch-size{larger}")
     if plan.precision != "bfloat16" and step.times.bound != "interconnect":
-        made.append("--precision bfloat16 halves what activations take and move")
+        made.append("--precision bfloat16 makes activations smaller: they take and move about half")
     return made

@@ -65,11 +65,11 @@ class Card:
         """The task; of an unknown one, that of such a model, with as many classes, called by their numbers."""
         return self.task or task_of(model, tuple(map(str, range(model.num_outputs))))
 
-    def check_trained(self, name: str = "the checkpoint", advice: str = "") -> None:
-        """Raises InputError, with `advice`, if the network called `name` has seen no examples."""
+    def check_trained(self, name: str = "the checkpoint", advice: str = "", *, head: bool = True) -> None:
+        """Raises InputError, with `advice`, if the network called `name`, or its `head`, has seen no examples."""
         if not self.preprocessing.fitted:
             raise InputError(f"{name} was never trained: its card has no mean and std", advice)
-        if (self.source or {}).get("without_head") and self.data is None:
+        if head and (self.source or {}).get("without_head") and self.data is None:
             raise InputError(
                 f"{name} was converted without a head, and so predicts nothing yet",
                 advice or "train one on it: jaxdl finetune --init CKPT, or jaxdl cross-validate",

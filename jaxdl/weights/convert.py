@@ -9,7 +9,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing, RawPreprocessing
+from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing, RawPreprocessing, TextPreprocessing
+from jaxdl.data.preprocessing.tokenizer import TOKENIZER, VOCABULARY, read_tokenizer
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import MODELS, create
 from jaxdl.models.initialise import batch_of, init_head
@@ -127,7 +128,7 @@ def convert(
     network = create(name, int(leaves[BIAS].shape[0]) if BIAS in leaves else UNKNOWN, **arguments)
     with _or_another(held.tensors, name, weights):
         if MODELS[name].length:
-            prepared: Preprocessing = _tokens(name, network, preprocessing or {})
+            prepared: Preprocessing = _tokens(name, network, preprocessing or {}, path.parent)
         else:
             prepared = _preprocessing(name, network, leaves, _said(name, described, like), preprocessing or {})
         variables = _fill(taken.renamed, network, prepared, headless)
@@ -287,12 +288,24 @@ def _preprocessing(
     return dataclasses.replace(said, input_shape=(height, width, channels), **given)
 
 
-def _tokens(name: str, network: Staged, given: Mapping[str, Any]) -> RawPreprocessing:
-    """Tokens as they are, as many as the model is mostly fed with, or as `given`."""
+def _tokens(name: str, network: Staged, given: Mapping[str, Any], folder: Path) -> Preprocessing:
+    """Text by the tokenizer in `folder`, or tokens as they are; as many as the model is mostly fed with, or `given`.
+
+    Raises:
+      InputError: for a tokenizer that knows more tokens than the network.
+    """
     if unknown := given.keys() - {"length"}:
         raise InputError(f"preprocessing has {', '.join(sorted(unknown))}; expected length: '{name}' reads tokens")
-    usual = min(MODELS[name].length, getattr(network, "longest", MODELS[name].length))
-    return RawPreprocessing.like(token_spec(given.get("length", usual)))
+    length = given.get("length", min(MODELS[name].length, getattr(network, "longest", MODELS[name].length)))
+    if not any((folder / file).is_file() for file in (TOKENIZER, VOCABULARY)):
+        return RawPreprocessing.like(token_spec(length))
+    made = TextPreprocessing(read_tokenizer(folder), length, types=getattr(network, "types", 1) > 1)
+    if made.vocabulary > network.vocabulary:
+        raise InputError(
+            f"the tokenizer in '{folder}' knows {made.vocabulary} tokens and the network {network.vocabulary}: it is "
+            "another network's. Fetch both from one place"
+        )
+    return made
 
 
 def _said(name: str, described: Described | None, like: Published | None) -> ImagePreprocessing:

@@ -7,6 +7,8 @@ from typing import Any
 import numpy as np
 
 from jaxdl.checks import check_arguments
+from jaxdl.data.preprocessing import TextPreprocessing
+from jaxdl.data.preprocessing.tokenizer import TOKENIZER
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
 from jaxdl.models.bert import Bert
@@ -88,7 +90,9 @@ def _configs(checkpoint: Checkpoint, layout: str) -> dict[str, str]:
     if layout == "timm":
         return {CONFIG: to_timm(network, checkpoint.card.preprocessing, names)}
     if isinstance(network, Bert):
-        return {file: json.dumps(held, indent=1) for file, held in to_config(network, names).items()}
+        files = {file: json.dumps(held, indent=1) for file, held in to_config(network, names).items()}
+        own = checkpoint.card.preprocessing
+        return files | ({TOKENIZER: own.tokenizer} if isinstance(own, TextPreprocessing) else {})
     return {}
 
 

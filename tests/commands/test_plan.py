@@ -54,6 +54,22 @@ def test_gpus_are_told_by_a_roofline(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
+def test_smaller_numbers_are_advised_where_they_help(tmp_path):
+    ((told,), _) = plans(f"pretrain {MLP} --on l4", tmp_path)
+    assert any(said.startswith("--precision bfloat16 ") for said in told["advice"])
+    (tmp_path / "half").mkdir()
+    ((half,), _) = plans(f"pretrain {MLP} --on l4 --precision bfloat16", tmp_path / "half")
+    assert half["step_seconds"] < told["step_seconds"]
+    assert half["bytes_per_chip"]["activations"] < told["bytes_per_chip"]["activations"]
+    assert not any(said.startswith("--precision bfloat16 ") for said in half["advice"])
+
+
+def test_chips_that_are_not_used_are_told(tmp_path):
+    ((told,), said) = plans(f"pretrain {MLP} --devices 2 --on h100x8", tmp_path)
+    assert (told["chips"], told["chips_used"]) == (8, 2)
+    assert "8 chips (2 used)" in said
+
+
 def test_divided_parameters_take_their_part_and_are_collected(tmp_path):
     parameters = 4 * (64 * 32 + 32 + 32 * 10 + 10)
     ((told,), _) = plans(f"pretrain {MLP} --parallel fsdp --on h100x8", tmp_path)
@@ -139,6 +155,8 @@ def test_without_the_compiler_it_is_said_what_to_install(monkeypatch):
         (f"pretrain {MLP} --on h100x8 --price -1", "-1"),
         (f"pretrain {MLP}", "--on"),
         (f"pretrain {MLP} --on h100x8 --mesh data=4,model=2", "--mesh"),
+        (f"pretrain {MLP} --on h100x8 --mesh data=16", "16 devices, but h100x8 has 8"),
+        (f"pretrain {MLP} --on h100x8 --devices 9", "9 devices, but h100x8 has 8"),
         (f"search {MLP} --on h100x8", "cross-validate"),
         ("pretrain --data digits --init here --on h100x8", "--init"),
         ("finetune --data digits --on h100x8", "--model"),

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from source_contract import Own, assert_trees_equal, row
+from word_pieces import word_pieces
 
 from jaxdl import data
 from jaxdl.data.preprocessing import (
@@ -15,6 +16,7 @@ from jaxdl.data.preprocessing import (
     ImagePreprocessing,
     RawPreprocessing,
     TablePreprocessing,
+    TextPreprocessing,
     choose_preprocessing,
     nbytes,
     parse_preprocessing,
@@ -28,6 +30,9 @@ IMAGES = RNG.integers(0, 256, (COUNT, 6, 8, 3), dtype=np.uint8)
 NUMBERS = RNG.normal(3, 2, (COUNT, 5))
 Y = np.arange(COUNT, dtype=np.int32) % 2
 TOKENS = {"ids": RNG.integers(0, 99, (COUNT, 7)), "about": {"mask": RNG.random((COUNT, 7)) > 0.5}}
+
+
+WORDS = [" ".join(RNG.choice(["a", "good", "day", "bad", "días"], count)) for count in range(COUNT)]  # and an empty one
 
 
 COLUMNS = ColumnsPreprocessing(tuple("abcde"), ((),) * 5, (False,) * 5)
@@ -61,9 +66,14 @@ KINDS = {
     "maps of floats": lambda _: (data.arrays(IMAGES / 255, Y), TablePreprocessing((6, 8, 3))),
     "dicts in memory": lambda _: (data.Arrays(TOKENS, Y), RawPreprocessing.of(own(TOKENS))),
     "one's own dicts": lambda _: (own(TOKENS), RawPreprocessing.of(own(TOKENS))),
+    "texts": lambda folder: (data.texts(WORDS, Y), TextPreprocessing(word_pieces(folder), 7)),
+    "pairs of texts": lambda folder: (
+        data.texts([(text, text[::-1]) for text in WORDS], Y),
+        TextPreprocessing(word_pieces(folder), 9, types=True),
+    ),
     "a bare array": lambda _: (own(NUMBERS), RawPreprocessing((("", (5,), "float64"),))),
 }
-FITTING = [kind for kind in KINDS if "dicts" not in kind and "bare" not in kind]
+FITTING = [kind for kind in KINDS if not any(word in kind for word in ("dicts", "bare", "texts"))]
 
 
 @pytest.fixture(params=KINDS)
@@ -174,6 +184,16 @@ def test_whole_numbers_that_the_device_cannot_hold_are_refused(value, dtype):
 
 
 SOURCES = {"images": data.arrays(IMAGES), "numbers": data.arrays(NUMBERS), "dicts": data.Arrays(TOKENS)}
+
+
+@pytest.mark.parametrize("kind", SOURCES)
+def test_texts_and_others_are_told_apart(kind, tmp_path):
+    reads = TextPreprocessing(word_pieces(tmp_path), 7)
+    with pytest.raises(InputError, match=r"the network takes text of up to 7 tokens"):
+        reads.load(SOURCES[kind])
+    other = choose_preprocessing(SOURCES[kind], None, 224)
+    with pytest.raises(InputError, match="texts"):
+        other.load(data.texts(WORDS))
 
 
 @pytest.mark.parametrize("kind", SOURCES)

@@ -351,9 +351,10 @@ class Hub(http.server.BaseHTTPRequestHandler):
                 "siblings": [{"rfilename": file} for file in files],
             }
             return self._send(200, json.dumps(told).encode(), {"Content-Type": "application/json"})
-        if parts[4] not in files:
+        file = "/".join(parts[4:])
+        if file not in files:
             return self._send(404, b"", {"X-Error-Code": "EntryNotFound"})
-        return self._send(200, files[parts[4]], {"ETag": f'"{hash(files[parts[4]])}"', "X-Repo-Commit": commit})
+        return self._send(200, files[file], {"ETag": f'"{hash(files[file])}"', "X-Repo-Commit": commit})
 
     def _send(self, code, body, headers):
         self.send_response(code)
@@ -412,7 +413,14 @@ def hub(network, tmp_path):
         "model.safetensors": (tmp_path / "made.safetensors").read_bytes(),
         "README.md": b"# a network",
     }
+    bert = jaxdl.create("bert_tiny", 2, width=8, depth=1, vocabulary=9, pool="mean")
+    spec = RawPreprocessing.like(jaxdl.MODELS["bert_tiny"].example())
+    sentences = jaxdl.export(jaxdl.from_model(bert, spec), tmp_path / "exported").parent
     Hub.repositories = {
+        "some/sentences": {
+            name: (sentences / name).read_bytes()
+            for name in ("config.json", "model.safetensors", "1_Pooling/config.json")
+        },
         "timm/small": whole,
         "timm/odd": {**whole, "config.json": json.dumps({**config, "architecture": "resnest14d"}).encode()},
         "timm/torn": {**whole, "config.json": b"{"},
@@ -436,6 +444,7 @@ def test_weights_from_the_hub(hub, photos, tmp_path):
         f"{predict}/1.csv",
         f"finetune --init hf:timm/small --data {photos} --freeze-through body --epochs 1 --out {tmp_path / 'tuned'}",
         "inspect hf:timm/small",
+        f"convert --from hf:some/sentences --out {tmp_path / 'sentences'}",
         f"convert --from hf:timm/none --out {tmp_path / 'x'}",
         f"convert --from hf:timm/small@v7 --out {tmp_path / 'x'}",
         f"convert --from hf:some/flax --out {tmp_path / 'x'}",
@@ -443,10 +452,11 @@ def test_weights_from_the_hub(hub, photos, tmp_path):
         f"convert --from hf:timm/torn --out {tmp_path / 'x'}",
     ]
     done = _run(lines, tmp_path, endpoint)
-    for code, _, said in done[:5]:
+    for code, _, said in done[:6]:
         assert code == 0, said
     fetched = [line for line in Hub.asked if line.startswith("GET") and "model.safetensors" in line]
-    assert len(fetched) == 3, "timm/small at two commits and timm/odd, each once"
+    assert len(fetched) == 4, "timm/small at two commits, timm/odd and some/sentences, each once"
+    assert jaxdl.restore(tmp_path / "sentences").model.pool == "mean"
     card = jaxdl.restore(tmp_path / "ckpt").card
     assert card.preprocessing == jaxdl.data.ImagePreprocessing((40, 40, 3), (0.5,) * 3, (0.25,) * 3, "bicubic", 0.95)
     assert card.class_names == ("x", "y", "z")
@@ -455,7 +465,7 @@ def test_weights_from_the_hub(hub, photos, tmp_path):
     assert jaxdl.restore(tmp_path / "older").card.source["revision"] == OLDER
     assert str(jaxdl.restore(tmp_path / "tuned").card.parent).endswith(f"timm--small/{COMMIT}")
     for (code, printed, said), message in zip(
-        done[5:],
+        done[6:],
         (
             "the hub has no 'timm/none' at revision 'main'",
             "the hub has no 'timm/small' at revision 'v7'",

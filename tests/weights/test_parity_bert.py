@@ -257,6 +257,12 @@ def test_bad_requests_are_refused(tensors, tmp_path):
     ):
         with pytest.raises(InputError, match=message):
             jaxdl.convert(place, "bert_tiny", arguments=SMALL, **arguments)
+    pieces = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "one")
+    (place / "vocab.txt").write_text("\n".join(pieces))
+    with pytest.raises(InputError, match="knows 6 tokens and the network 5: it is another network's"):
+        jaxdl.convert(place)
+    (place / "vocab.txt").write_text("\n".join(pieces[:5]))
+    assert jaxdl.convert(place).checkpoint.card.preprocessing.describe() == "text of up to 7 tokens"
     (tmp_path / "empty").mkdir()
     assert "holds neither model.safetensors" in refused(f"convert --from {tmp_path / 'empty'} --out {tmp_path / 'x'}")
     (place / "config.json").unlink()
@@ -351,3 +357,6 @@ def test_the_real_minilm_gives_transformers_hidden_states_and_embeddings(tmp_pat
         np.testing.assert_array_equal(tensor.numpy(), theirs.state_dict()[name].numpy(), err_msg=name)
     back = jaxdl.convert(file.parent).checkpoint
     assert back.model == model
+    assert back.card.preprocessing == converted.checkpoint.card.preprocessing
+    ours = transformers.AutoTokenizer.from_pretrained(file.parent)(list(SENTENCES)[:2])["input_ids"]
+    assert ours == transformers.AutoTokenizer.from_pretrained(place)(list(SENTENCES)[:2])["input_ids"]

@@ -12,6 +12,7 @@ from jaxdl.data.preprocessing.interface import Augmented, Constants, Preprocessi
 from jaxdl.data.preprocessing.moments import normalise, to_unit
 from jaxdl.data.preprocessing.raw import RawPreprocessing
 from jaxdl.data.preprocessing.table import TablePreprocessing
+from jaxdl.data.preprocessing.text import TextPreprocessing, text_of
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError, check_choice
 
@@ -24,6 +25,7 @@ __all__ = [
     "Preprocessing",
     "RawPreprocessing",
     "TablePreprocessing",
+    "TextPreprocessing",
     "choose_preprocessing",
     "nbytes",
     "normalise",
@@ -32,7 +34,8 @@ __all__ = [
 ]
 
 PREPROCESSINGS: dict[str, type[Preprocessing]] = {
-    kind.modality: kind for kind in (ImagePreprocessing, TablePreprocessing, ColumnsPreprocessing, RawPreprocessing)
+    kind.modality: kind
+    for kind in (ImagePreprocessing, TablePreprocessing, ColumnsPreprocessing, TextPreprocessing, RawPreprocessing)
 }
 
 
@@ -60,6 +63,11 @@ def _chosen(source: Source, default_size: int) -> Preprocessing:
         return source.preprocessing
     if len(source) == 0:
         return ImagePreprocessing((default_size, default_size, 3))
+    if text_of(source[0]["x"]) is not None:
+        raise InputError(
+            f"{source.name} holds text, and nothing here says how it becomes tokens: start from a checkpoint that has "
+            "a tokenizer, or give one: data.texts(texts, labels, tokenizer='tokenizer.json')"
+        )
     x = source.spec()["x"]
     if not isinstance(x, jax.ShapeDtypeStruct):
         return RawPreprocessing.of(source)

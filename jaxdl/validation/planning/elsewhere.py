@@ -32,7 +32,12 @@ class Elsewhere:
 
     def executor(self, setup: Setup, name: str, count: int) -> tuple[Executor, int]:
         """Where the devices run trainings in this way, and how many of them side by side."""
-        devices = self.devices[: setup.layout.devices]
+        mesh, has = setup.layout.mesh, len(self.devices)
+        wanted = math.prod(mesh.values()) if mesh else setup.layout.devices or has
+        if wanted > has:
+            asked = "the mesh takes" if mesh else "--devices asks for"
+            raise InputError(f"{asked} {wanted} devices, but {self.rented.name} has {has}; take at most {has}")
+        devices = self.devices[:wanted]
         if name == "loop":
             return setup.layout.executor(devices), 1
         if name == "vmap":

@@ -70,7 +70,7 @@ def _flowing(
     checkpoint: Checkpoint, source: Source, stage: str | None, batch_size: int, execution: Execution
 ) -> jax.Array:
     """What flows out of a stage, of a U-Net without its skips; places are not averaged."""
-    checkpoint.card.check_trained()
+    checkpoint.card.check_trained(head=False)
     preprocessing = choose_preprocessing(checkpoint, source, execution.image_size)
     model = checkpoint.model
     names = model.stage_names

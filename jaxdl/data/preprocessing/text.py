@@ -1,0 +1,95 @@
+"""Text, or two texts that are compared, as tokens of one length with their mask."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from jaxdl.data.preprocessing.interface import Preprocessing, kind_of
+from jaxdl.data.preprocessing.tokenizer import Text, encode, load_tokenizer, vocabulary_of
+from jaxdl.data.source import Source
+from jaxdl.errors import InputError
+from jaxdl.models.sequence import token_spec
+
+PAIR = ("first", "second")  # keys of an x that is two texts
+
+
+@dataclasses.dataclass(frozen=True)
+class TextPreprocessing(Preprocessing):
+    """A text, or a dict of two (``first`` and ``second``), as ``{"tokens", "mask"}`` of `length`; longer ones are cut.
+
+    Attributes:
+      tokenizer: the content of a ``tokenizer.json``, see `tokenizer.read_tokenizer`; it is part of the card.
+      length: number of tokens, those that mark beginning and end included.
+      types: whether the network is also fed with ``types``, which tell two texts apart.
+
+    Raises:
+      InputError: for a length below 1, or a tokenizer that is damaged.
+    """
+
+    tokenizer: str = dataclasses.field(repr=False)
+    length: int = 128
+    types: bool = False
+
+    modality = "text"
+
+    def __post_init__(self) -> None:
+        if type(self.length) is not int or self.length < 1:
+            raise InputError(f"the length is {self.length!r}; expected a number of tokens, such as 128")
+        load_tokenizer(self.tokenizer)
+
+    @property
+    def vocabulary(self) -> int:
+        """Number of tokens that the tokenizer knows."""
+        return vocabulary_of(self.tokenizer)
+
+    def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        spec = token_spec(self.length)
+        return spec | {"types": spec["tokens"]} if self.types else spec
+
+    def describe(self) -> str:
+        return f"text of up to {self.length} tokens"
+
+    def check(self, source: Source) -> None:
+        if len(source) and text_of(source[0]["x"]) is None:
+            raise InputError(f"{source.name} holds {kind_of(source)}; the network takes {self.describe()}")
+
+    def stored(self, example: Mapping[str, Any], what: str = "an example") -> dict[str, Any]:
+        x = self._encoded([_checked(example["x"], what)])
+        return {**example, "x": {name: one[0] for name, one in x.items()}}
+
+    def load(self, source: Source) -> dict[str, np.ndarray]:
+        self.check(source)
+        return self._encoded([_checked(source[i]["x"], f"example {i} of {source.name}") for i in range(len(source))])
+
+    def _encoded(self, texts: list[Text]) -> dict[str, np.ndarray]:
+        made = encode(self.tokenizer, texts, self.length)
+        return {name: getattr(made, name) for name in self.spec()}
+
+    def instructions(self) -> dict[str, list[str]]:
+        made = ", ".join(self.spec())
+        return {
+            "prepare": [
+                f"tokenise the text by the tokenizer.json of the checkpoint's card, into {self.length} tokens at most",
+                f"fill up with zeros to {self.length}: {made}, each [examples, {self.length}]",
+            ],
+            "inside": [],
+        }
+
+
+def text_of(x: Any) -> Text | None:
+    """The text of an ``x``, or the two; None if it is none."""
+    if isinstance(x, str) or (isinstance(x, np.ndarray) and x.ndim == 0 and x.dtype.kind == "U"):
+        return str(x)
+    if isinstance(x, Mapping) and x.keys() == set(PAIR):
+        both = tuple(text_of(x[name]) for name in PAIR)
+        return both if all(isinstance(one, str) for one in both) else None
+    return None
+
+
+def _checked(x: Any, what: str) -> Text:
+    if (text := text_of(x)) is None:
+        raise InputError(f"{what} is a {type(x).__name__}; expected a text, or a dict of two: {' and '.join(PAIR)}")
+    return text

@@ -1,0 +1,123 @@
+"""From text to tokens, by Hugging Face's package tokenizers: its ``tokenizer.json``, or BERT's ``vocab.txt``."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Bool, Int
+
+from jaxdl.errors import InputError
+
+TOKENIZER, VOCABULARY, SETTINGS = "tokenizer.json", "vocab.txt", "tokenizer_config.json"
+Text = str | tuple[str, str]  # a text, or two that are compared
+
+
+@dataclasses.dataclass(frozen=True)
+class Encoded:
+    """Texts as tokens.
+
+    Attributes:
+      tokens: 0 where a text is shorter.
+      mask: True for tokens of the text, those that mark its beginning and end included.
+      types: of two texts 0 for the first, 1 for the second.
+      cut: whether a text was longer.
+    """
+
+    tokens: Int[np.ndarray, "texts length"]
+    mask: Bool[np.ndarray, "texts length"]
+    types: Int[np.ndarray, "texts length"]
+    cut: Bool[np.ndarray, " texts"]
+
+
+def read_tokenizer(path: str | Path) -> str:
+    """The content of a ``tokenizer.json``: of that file, or of a folder that holds it or a BERT's ``vocab.txt``.
+
+    Raises:
+      InputError: if there is none, or it cannot be read.
+    """
+    path = Path(path).expanduser()
+    if path.is_dir():
+        if (path / TOKENIZER).is_file():
+            return read_tokenizer(path / TOKENIZER)
+        if (path / VOCABULARY).is_file():
+            return _of_vocabulary(path)
+        raise InputError(f"the folder '{path}' holds no tokenizer: neither {TOKENIZER} nor {VOCABULARY}")
+    if not path.is_file():
+        raise InputError(f"there is no tokenizer '{path}'; expected a {TOKENIZER}, or a folder that holds one")
+    try:
+        content = path.read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"the tokenizer '{path}' cannot be read ({error}); fetch it again") from error
+    load_tokenizer(content, str(path))
+    return content
+
+
+def _of_vocabulary(folder: Path) -> str:
+    """BERT's own way, from its list of word pieces; as lower case unless the settings beside it say otherwise."""
+    tokenizers = _package()
+    settings: dict[str, Any] = {}
+    try:
+        if (folder / SETTINGS).is_file():
+            settings = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        made = tokenizers.BertWordPieceTokenizer(
+            str(folder / VOCABULARY),
+            lowercase=settings.get("do_lower_case", True),
+            strip_accents=settings.get("strip_accents"),
+            handle_chinese_chars=settings.get("tokenize_chinese_chars", True),
+        )
+    except Exception as error:  # of Rust, of many kinds
+        raise InputError(f"'{folder / VOCABULARY}' is no vocabulary of a BERT ({error}); fetch it again") from error
+    return made.to_str()
+
+
+@cache
+def _package() -> Any:
+    try:
+        import tokenizers
+    except ImportError as error:
+        raise InputError("text is read by the package tokenizers, which is missing: pip install tokenizers") from error
+    return tokenizers
+
+
+def load_tokenizer(content: str, name: str = "the tokenizer") -> Any:
+    """The tokenizer of what `read_tokenizer` gave. Raises InputError with its `name` if it is damaged."""
+    try:
+        return _package().Tokenizer.from_str(content)
+    except InputError:
+        raise
+    except Exception as error:  # of Rust
+        raise InputError(f"'{name}' is damaged, or no {TOKENIZER} ({error}); fetch it again") from error
+
+
+@lru_cache(maxsize=8)
+def _made(content: str, length: int) -> Any:
+    tokenizer = load_tokenizer(content)
+    tokenizer.enable_truncation(length)
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def vocabulary_of(content: str) -> int:
+    """One more than the largest number of a token."""
+    return 1 + max(load_tokenizer(content).get_vocab().values(), default=-1)
+
+
+def encode(content: str, texts: Sequence[Text], length: int) -> Encoded:
+    """Texts as tokens, each of `length` at most; of two texts the longer one is cut first.
+
+    Args:
+      content: of `read_tokenizer`.
+      texts: texts, or pairs of them.
+      length: number of tokens.
+    """
+    made = _made(content, length).encode_batch(list(texts))
+    shape = len(made), length
+    tokens, types = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    mask = np.zeros(shape, bool)
+    for row, one in enumerate(made):
+        tokens[row, : len(one)], types[row, : len(one)], mask[row, : len(one)] = one.ids, one.type_ids, True
+    return Encoded(tokens, mask, types, np.array([bool(one.overflowing) for one in made], bool))

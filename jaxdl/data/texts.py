@@ -1,0 +1,119 @@
+"""Texts with their labels, in memory."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from jaxdl.data.preprocessing.text import PAIR, TextPreprocessing
+from jaxdl.data.preprocessing.tokenizer import Text, read_tokenizer
+from jaxdl.data.source import PER_EXAMPLE, Source, check_weights, pick
+from jaxdl.data.table import to_labels
+from jaxdl.errors import InputError
+
+
+@dataclasses.dataclass(frozen=True, eq=False, repr=False)
+class Texts(Source):
+    """Texts, or pairs of them; attributes as in `Source`.
+
+    ``x`` of an example is the text, of a pair ``{"first": …, "second": …}``.
+    """
+
+    held: Sequence[Text]
+    labels: np.ndarray | None = None
+    class_names: tuple[str, ...] = ()
+    groups: np.ndarray | None = None
+    times: np.ndarray | None = None
+    names: Sequence[str] | None = None
+    weights: np.ndarray | None = None
+    preprocessing: Any = None
+    name: str = "texts"
+
+    @property
+    def texts(self) -> Sequence[str]:  # among which copies are looked for
+        return [one if isinstance(one, str) else " ⏎ ".join(one) for one in self.held]
+
+    @property
+    def in_memory(self) -> bool:
+        return True
+
+    def targets(self) -> np.ndarray | None:
+        return self.labels
+
+    def describe_x(self) -> str:
+        return "texts" if not self.held or isinstance(self.held[0], str) else "pairs of texts"
+
+    def _facts(self) -> dict[str, Any]:
+        return super()._facts() | {"of": self.describe_x()}
+
+    def __len__(self) -> int:
+        return len(self.held)
+
+    def __getitem__(self, index: int) -> dict[str, Any]:
+        text = self.held[index]
+        x: Any = np.str_(text) if isinstance(text, str) else dict(zip(PAIR, map(np.str_, text), strict=True))
+        return {"x": x} if self.labels is None else {"x": x, "y": self.labels[index]}
+
+    def take(self, indices: np.ndarray) -> "Texts":
+        chosen = {name: pick(getattr(self, name), indices) for name in PER_EXAMPLE if name != "texts"}
+        labels = None if self.labels is None else self.labels[indices]
+        return dataclasses.replace(self, held=[self.held[i] for i in indices], labels=labels, **chosen)
+
+    def with_groups(self, groups: np.ndarray) -> "Texts":
+        return dataclasses.replace(self, groups=groups)
+
+    def with_weights(self, weights: np.ndarray) -> "Texts":
+        return dataclasses.replace(self, weights=weights)
+
+
+def texts(
+    held: Sequence[Text],
+    y: Any = None,
+    class_names: Sequence[str] | None = None,
+    *,
+    groups: Any = None,
+    times: Any = None,
+    weights: Any = None,
+    tokenizer: str | Path | None = None,
+    length: int = 128,
+) -> Texts:
+    """A source of texts in memory.
+
+    Args:
+      held: a text for each example, or two as a tuple.
+      y: classes (whole numbers or strings), numbers, or a matrix of labels, as `arrays` takes them; None if unknown.
+      class_names: as of `arrays`.
+      groups: which belong together, such as the document that a text is from.
+      times: when each was written.
+      weights: how much each counts in training.
+      tokenizer: a ``tokenizer.json``, or a folder that holds it, for a model that has none: a checkpoint brings its
+        own.
+      length: number of tokens for that tokenizer.
+
+    Raises:
+      InputError: for what is no text, naming its place; for lengths that differ.
+    """
+    if isinstance(held, str):
+        raise InputError("the texts are one string; expected a list of them")
+    held = [_text(one, index) for index, one in enumerate(held)]
+    kinds = {isinstance(one, str) for one in held}
+    if len(kinds) > 1:
+        raise InputError("some examples are one text and some are two; expected the same for all")
+    labels, names = to_labels(y, class_names, "auto", "texts")
+    extra = {k: None if v is None else np.atleast_1d(v) for k, v in {"groups": groups, "times": times}.items()}
+    for what, values in {"y": labels, **extra}.items():
+        if values is not None and len(values) != len(held):
+            raise InputError(f"there are {len(held)} texts but {what} has {len(values)}; they must match")
+    weights = None if weights is None else check_weights(weights, len(held), "texts")
+    preprocessing = None if tokenizer is None else TextPreprocessing(read_tokenizer(tokenizer), length)
+    return Texts(held, labels, names, weights=weights, preprocessing=preprocessing, **extra)
+
+
+def _text(one: Any, index: int) -> Text:
+    if isinstance(one, str):
+        return str(one)
+    if isinstance(one, (tuple, list)) and len(one) == 2 and all(isinstance(part, str) for part in one):
+        return str(one[0]), str(one[1])
+    raise InputError(f"the text at index {index} is {one!r:.50}; expected a string, or a tuple of two")
