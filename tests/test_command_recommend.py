@@ -62,7 +62,7 @@ def same(one, two):
     np.testing.assert_allclose(jaxdl.predict(one, examples).logits, jaxdl.predict(two, examples).logits, atol=1e-4)
 
 
-@pytest.mark.parametrize("method", ["probe", "full"])
+@pytest.mark.parametrize("method", ["probe", pytest.param("full", marks=pytest.mark.slow)])
 def test_the_commands_that_it_prints_do_the_same(home, tmp_path, method):
     run = tmp_path / "run"
     said = jaxdl_command(f"{COMMON} --out {run} --methods {method} --batch-size 16 --seed 3")
