@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from importlib.metadata import version
@@ -45,6 +46,7 @@ from jaxdl.commands.variance import variance_command
 from jaxdl.errors import InputError, check_choice
 from jaxdl.parallel.cache import compiled_programs
 from jaxdl.parallel.devices import local_devices
+from jaxdl.parallel.watchdog import stop_watching, wait_for_blame
 from jaxdl.training.resume import Interrupted
 
 COMMANDS: dict[str, Callable[..., None]] = {
@@ -106,22 +108,36 @@ def main(arguments: Sequence[str] | None = None) -> None:
             args=arguments,
             registry=registry,
         )
+        stop_watching()
     except BrokenPipeError:  # whoever read the output has had enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except (InputError, OSError) as error:
-        if debug:
-            raise
-        say_error(f"error: {_in_words(error)}", style="red")
-        _leave(2, is_program)
+        stop_watching()
     except Interrupted as stopped:
         errors.print(f"jaxdl: {stopped}; the same command goes on from there", highlight=False, soft_wrap=True)
+        stop_watching()
         _leave(INTERRUPTED if stopped.signal == signal.SIGINT else TERMINATED, is_program)
-    except KeyboardInterrupt:
-        errors.print("jaxdl: interrupted")
-        _leave(INTERRUPTED, is_program)
-    except Terminated:
-        errors.print("jaxdl: terminated")
-        _leave(TERMINATED, is_program)
+    except BaseException as error:
+        several = wait_for_blame(error)
+        told = _tell(error, debug, several)
+        stop_watching(error)
+        if told is None:
+            raise
+        _leave(told, is_program)
+
+
+def _tell(error: BaseException, debug: bool, several: bool) -> int | None:
+    """Says what went wrong, in one line where it is a user's mistake, and gives the exit code; None to raise it."""
+    if isinstance(error, InputError | OSError) and not debug:
+        say_error(f"error: {_in_words(error)}", style="red")
+        return 2
+    for kind, said, code in ((KeyboardInterrupt, "interrupted", INTERRUPTED), (Terminated, "terminated", TERMINATED)):
+        if isinstance(error, kind):
+            errors.print(f"jaxdl: {said}")
+            return code
+    if several and not isinstance(error, SystemExit):  # an orderly end would wait for the other processes
+        traceback.print_exception(error)
+        return 1
+    return None
 
 
 def _helped(name: str, arguments: Sequence[str]) -> bool:

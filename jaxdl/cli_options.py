@@ -11,6 +11,7 @@ import tyro
 from jaxdl.data import MaskOptions, TableOptions, has_masks, is_table
 from jaxdl.errors import InputError, check_choice
 from jaxdl.parallel.layout import Layout, Parallel, parse_mesh
+from jaxdl.parallel.watchdog import HANG_SECONDS
 from jaxdl.tasks import TASKS
 from jaxdl.training.plan import Plan
 from jaxdl.training.plan_parts import ClassWeights
@@ -288,11 +289,13 @@ class Hosts:
         same command on each.
       coordinator: one program over other machines: address of the first, which all reach.
       process: which of them this is, 0/2 on the first of two, and 1/2 on the other.
+      hang_seconds: one that is killed, or hangs so long, ends all; 20 times as long while it compiles or saves.
     """
 
     multihost: Flag = False
     coordinator: Annotated[str | None, option("HOST:PORT")] = None
     process: Annotated[str | None, option("I/N")] = None
+    hang_seconds: float = HANG_SECONDS
 
     @property
     def asked(self) -> bool:

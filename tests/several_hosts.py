@@ -6,6 +6,7 @@ import multiprocessing
 import os
 import socket
 import sys
+import time
 from pathlib import Path
 
 from jaxdl.cli import main
@@ -33,16 +34,17 @@ class Started:
       line: without the word jaxdl, and without how the processes meet.
       reach: seconds in which they must.
       told: how each is told of the others, by its number; by default rightly.
+      hangs: the number of one that, once the file ``hang`` is there, reads no example any more.
     """
 
-    def __init__(self, home, line, count=1, devices=2, reach=120, told=None):
+    def __init__(self, home, line, count=1, devices=2, reach=120, told=None, hangs=None):
         port, self.home, self.name = free_port(), home, f"said-{next(NUMBERS)}"
         told = told or (lambda index: f"--coordinator 127.0.0.1:{port} --process {index}/{count}")
         self.processes = []
         for index in range(count):
             arguments = f"{line} {told(index) if count > 1 else ''}".split()
             said = str(home / f"{self.name}-{index}")
-            process = SERVER.Process(target=run, args=(str(home), arguments, said, devices, reach))
+            process = SERVER.Process(target=run, args=(str(home), arguments, said, devices, reach, index == hangs))
             process.start()
             self.processes.append(process)
 
@@ -73,21 +75,23 @@ class Started:
         return [collections.Counter(file.read_text().splitlines() if file.exists() else ()) for file in files]
 
 
-def run(home, arguments, said, devices, reach):
+def run(home, arguments, said, devices, reach, hangs):
     os.chdir(home)
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     for number, kind in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{said}.{kind}", os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
     hosts.REACH = reach
-    _note_what_is_decoded(f"{said}.decoded")
+    _note_what_is_decoded(f"{said}.decoded", hangs)
     sys.argv = ["jaxdl", *arguments]
     main()
 
 
-def _note_what_is_decoded(file):
+def _note_what_is_decoded(file, hangs):
     original = stream._stored
 
     def stored(source, index, preprocessing):
+        while hangs and Path("hang").exists():  # as from a file server that does not answer
+            time.sleep(0.1)
         with Path(file).open("a") as noted:
             noted.write(f"{index if source.names is None else source.names[index]}\n")
         return original(source, index, preprocessing)

@@ -6,6 +6,7 @@ from jaxdl.cli_options import Hosts
 from jaxdl.commands.console import console, errors
 from jaxdl.errors import InputError
 from jaxdl.parallel.hosts import start, this_process
+from jaxdl.parallel.watchdog import check_limit, watch
 
 COMMANDS = ("pretrain", "finetune", "cross-validate", "predict")
 OPTIONS = ("--multihost", "--coordinator", "--process")
@@ -30,7 +31,9 @@ def join_hosts(given: Hosts) -> None:
             "--multihost out"
         )
     if given.asked:
-        here = start(given.coordinator, given.process)
+        check_limit(given.hang_seconds)
+        here = start(given.coordinator, given.process, lost_after=given.hang_seconds)
+        watch(given.hang_seconds)
         console.quiet = errors.quiet = here.index > 0
 
 

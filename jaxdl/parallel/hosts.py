@@ -82,26 +82,29 @@ def alone() -> Iterator[None]:
         _alone.reset(token)
 
 
-def start(coordinator: str | None = None, process: str | None = None) -> Process:
+def start(coordinator: str | None = None, process: str | None = None, lost_after: float = 0.0) -> Process:
     """Joins the other processes; before anything is asked of a device.
 
     Args:
       coordinator: ``HOST:PORT`` of process 0; by default what the machine tells (of a TPU pod slice, or under SLURM).
       process: ``I/N``, which of how many this is; by default likewise.
+      lost_after: seconds after which `watchdog` ends a process that is lost; JAX, which says less, is to come later.
 
     Raises:
       InputError: for options that do not go together, if the others are not reached, or there are none.
     """
     if (coordinator is None) != (process is None):
         raise InputError("--coordinator ADDR and --process I/N go together: give both, or --multihost alone")
+    how = {"heartbeat_timeout_seconds": int(max(100, 3 * lost_after))}
     if coordinator is None:
-        _join("its metadata", {})
+        _join("its metadata", how)
     else:
         index, count = _parse(coordinator, process)
         address, said = coordinator, f"process {index} of {count}"
         if index:
             _reach(address, said)
-        _join(f"'{address}'", {"coordinator_address": address, "num_processes": count, "process_id": index})
+        how |= {"coordinator_address": address, "num_processes": count, "process_id": index}
+        _join(f"'{address}'", how)
         if jax.process_count() != count:
             raise InputError(
                 f"--process {process} says {count} processes, and process 0 was started for {jax.process_count()}: "

@@ -108,7 +108,7 @@ def name_of(index: int, beat: Beat | None) -> str:
 
 def _leave(message: str) -> None:
     """Ends the process at once: its main thread may wait for what never comes, and hold what printing needs."""
-    os.write(sys.__stderr__.fileno(), f"jaxdl: error: {message}\n".encode())
+    os.write(sys.__stderr__.fileno(), f"jaxdl, {message}\n".encode())
     os._exit(LOST)
 
 
@@ -229,7 +229,8 @@ class Watchdog:
         if self._done.is_set():
             return
         self._done.set()
-        self.leave(f"{lost}. All processes end; the same commands, started again, go on from the last save")
+        here = f"process {self.index} of {len(self._observed.beats)}"
+        self.leave(f"{here}: error: {lost}. All end; the same commands, started again, go on from the last save")
 
 
 def _spare_aborted() -> None:
@@ -246,6 +247,12 @@ def _spare_aborted() -> None:
 _watching: Watchdog | None = None
 
 
+def check_limit(hang_seconds: float) -> None:
+    """Raises InputError for a limit that cannot be."""
+    if not 1 <= hang_seconds < 1e6:
+        raise InputError(f"hang_seconds is {hang_seconds}; expected 1 second or more")
+
+
 def watch(hang_seconds: float = HANG_SECONDS) -> None:
     """Begins to watch the other processes, where there are any, after `jax.distributed.initialize`.
 
@@ -257,8 +264,7 @@ def watch(hang_seconds: float = HANG_SECONDS) -> None:
       InputError: for a limit that cannot be.
     """
     global _watching
-    if not 1 <= hang_seconds < float("inf"):
-        raise InputError(f"hang_seconds is {hang_seconds}; expected 1 second or more")
+    check_limit(hang_seconds)
     if _watching is None and jax.distributed.is_initialized() and jax.process_count() > 1:
         known = distributed.global_state
         here = jax.process_index(), jax.process_count()
@@ -271,12 +277,23 @@ def beat(doing: str, *, slow: bool = False) -> None:
         _watching.beat(doing, slow=slow)
 
 
+def wait_for_blame(error: BaseException) -> bool:
+    """Before an error is told: where it is of the communication, the watchdog finds out which process was lost.
+
+    Returns:
+      Whether there are other processes at all; if one of them was lost, this one has ended by then.
+    """
+    while _watching is not None and error is not None:
+        if isinstance(error, jax.errors.JaxRuntimeError):  # such as a connection that another process closed as it died
+            _watching.wait_for_blame()
+            break
+        error = error.__cause__ or error.__context__
+    return _watching is not None
+
+
 def stop_watching(error: BaseException | None = None) -> None:
-    """Before this process ends, with or without an error; where another one is lost, that is said instead."""
+    """Before this process ends; an error ends the others, too."""
     global _watching
     watchdog, _watching = _watching, None
-    if watchdog is None:
-        return
-    if isinstance(error, jax.errors.JaxRuntimeError):  # such as a connection that another process closed as it died
-        watchdog.wait_for_blame()
-    watchdog.stop(None if error is None else f"{type(error).__name__}: {error}".splitlines()[0][:300])
+    if watchdog is not None:
+        watchdog.stop(None if error is None else f"{type(error).__name__}: {error}".splitlines()[0][:300])

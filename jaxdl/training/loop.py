@@ -142,6 +142,7 @@ class _Running:
     good: tuple[int, Any, Any] | None = None  # what to save of the last state that is known to be finite
     copied: float = -float("inf")  # when, and how long it took
     cost: float = 0.0
+    evaluated: bool = False  # once: the programs are compiled
     made: list[tuple[int, Any]] = dataclasses.field(default_factory=list)  # metrics that are not gathered yet
 
     def __post_init__(self) -> None:
@@ -177,24 +178,27 @@ class _Running:
     def end_epoch(self, runner: Runner, state: State) -> None:
         """After its last step: measures, and counts it."""
         progress = self.progress
-        self.beat("evaluating", slow=True)
+        self.beat("evaluating", slow=not self.evaluated)
         self._gather_metrics(runner)
         self._measure(runner, state)
         progress.before = {stage: norms[-1] for stage, norms in progress.metrics["stage_grad_norms"].items()}
         progress.epoch, progress.step, progress.metrics = progress.epoch + 1, 0, None
+        self.beat("saving", slow=True)
         self._keep(runner, state)
         self.beat("reading")
 
     def conclude(self, runner: Runner, state: State) -> Fitted:
         """After the last epoch."""
         training, progress, executor = self.training, self.progress, runner.executor
-        self.beat("predicting", slow=True)
+        self.beat("predicting", slow=not self.evaluated)
         final = executor.fetch_state(state)
         best = final if progress.best is None else final.replace(**jax.tree.map(jax.numpy.asarray, progress.best))
         chosen = best if training.selection and training.selection.patience is not None else final
         held = self.predicted
         if training.held_out and (chosen is not final or held is None):
-            held = runner.predict_all(executor.place_state(chosen), training.held_out(runner), keep=True)
+            feed = training.held_out(runner)
+            held = runner.predict_all(executor.place_state(chosen), feed, keep=True, compiled=self.evaluated)
+        self.beat("finishing", slow=True)
         if training.saves:
             training.saves.close()
         best = best if training.selection else None
@@ -238,16 +242,20 @@ class _Running:
             raise Diverged(explain(progress, "the parameters are"))
         record = None
         if training.held_out and ((epoch + 1) % training.eval_every == 0 or last):
-            found = _checked(runner.predict_all(state, training.held_out(runner), keep=last), progress)
+            found = self._predict(runner, state, training.held_out(runner), keep=last)
             record = found["record"]
             self.predicted = found if last else None
         if selection := training.selection:
             by = record
             if selection.feed:
-                by = _checked(runner.predict_all(state, selection.feed(runner), keep=False), progress)["record"]
+                by = self._predict(runner, state, selection.feed(runner), keep=False)["record"]
             if by is not None:
                 _keep_best(progress, runner, state, np.asarray(selection.loss(by)), stopped)
+        self.evaluated |= record is not None or selection is not None
         progress.rows += training.on_epoch(epoch, _summarise(progress.metrics), record, stopped)
+
+    def _predict(self, runner: Runner, state: State, feed: Feed, *, keep: bool) -> dict[str, Any]:
+        return _checked(runner.predict_all(state, feed, keep=keep, compiled=self.evaluated), self.progress)
 
     def _keep(self, runner: Runner, state: State) -> None:
         """Saves the state if that is due; now and then copies it to the host, should the next steps diverge."""

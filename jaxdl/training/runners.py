@@ -14,6 +14,7 @@ from jaxdl.models.initialise import batch_of, variable_shapes
 from jaxdl.models.staged import Staged
 from jaxdl.parallel.executor import Executor
 from jaxdl.parallel.program import Program, equations_of
+from jaxdl.parallel.watchdog import beat
 from jaxdl.training.step import Batch, Recipe, Shared, State, make_predict, make_step
 
 
@@ -61,14 +62,15 @@ class Runner:
         parts = [jax.tree.map(np.asarray if self.scan else lambda a: np.asarray(a)[None], m) for _, m in made]
         return jax.tree.map(lambda *values: np.concatenate(values), *parts)
 
-    def predict_all(self, state: State, feed: "Feed", *, keep: bool) -> dict[str, Any]:
+    def predict_all(self, state: State, feed: "Feed", *, keep: bool, compiled: bool = False) -> dict[str, Any]:
         """``record`` of all rows of `feed`, those of padding included, and with `keep` ``kept``: ``[runs, rows, …]``.
 
-        What is not kept stays on the device.
+        What is not kept stays on the device. `compiled` says that the program has run before; see `watchdog.beat`.
         """
         wanted = ("kept", "record") if keep else ("record",)
         made = []
-        for _, batch, shared in feed:
+        for place, (_, batch, shared) in enumerate(feed):
+            beat(f"predicting batch {place + 1}", slow=not (compiled or place))
             found = self.predict(state, batch, shared)
             made.append(jax.tree.map(np.asarray, {name: found[name] for name in wanted}))
 

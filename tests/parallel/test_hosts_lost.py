@@ -1,0 +1,116 @@
+"""Several processes of one run, of which one is killed, stopped, hangs or is told to stop: all end, and go on later."""
+
+import os
+import signal
+import socket
+import time
+
+import numpy as np
+import pytest
+from several_hosts import Started
+
+import jaxdl
+from jaxdl.parallel.watchdog import LOST
+from jaxdl.weights.checkpoint import fingerprint
+
+LIMIT = 6
+TRAIN = (
+    "pretrain --model cnn --model-arguments features=[4] hidden=[8] dropout=0.2 --data photos --image-size 8 "
+    "--stream always --workers 0 --allow near-duplicates --batch-size 6 --epochs 20 --save-every 0.5 "
+    f"--validation-fraction 0.2 --hang-seconds {LIMIT} --out"
+)
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """Photographs, and a run of two processes that nothing stopped."""
+    from PIL import Image
+
+    home, draw = tmp_path_factory.mktemp("lost"), np.random.default_rng(0)
+    for kind in range(3):
+        folder = home / "photos" / f"kind{kind}"
+        folder.mkdir(parents=True)
+        for number in range(9):
+            pixels = draw.integers(0, 150, (8, 8, 3)) + 50 * kind
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{kind}-{number}.png")
+    told = Started(home, f"{TRAIN} whole", 2, 1).wait()
+    assert [code for code, *_ in told] == [0, 0], told
+    return home
+
+
+def saved(home, out):
+    """The steps of the saves that are whole."""
+    folder = home / out / "state" / "training"
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
+
+
+def wait_for_a_save(home, out, started, after=0):
+    end = time.monotonic() + 120
+    while not (found := [step for step in saved(home, out) if step > after]):
+        assert time.monotonic() < end, started.said()
+        assert all(process.exitcode is None for process in started.processes), started.wait()
+        time.sleep(0.01)
+    return found[-1]
+
+
+def check_goes_on(home, out):
+    """The same command goes on, and ends with the very numbers of the run that nothing stopped."""
+    before, begin = saved(home, out)[-1], time.monotonic()
+    again = Started(home, f"{TRAIN} {out}", 2, 1)
+    wait_for_a_save(home, out, again, after=before)
+    seconds = time.monotonic() - begin
+    told = again.wait()
+    assert [code for code, *_ in told] == [0, 0], told
+    assert "going on with the run" in told[0][2]
+    one, other = (jaxdl.restore(home / name) for name in ("whole", out))
+    assert fingerprint(one.variables) == fingerprint(other.variables)
+    assert one.history == other.history
+    return seconds
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("how", "lost"), [("SIGKILL", 1), ("SIGKILL", 0), ("SIGSTOP", 1), ("hang", 1)])
+def test_one_that_is_lost_ends_the_others_which_go_on_later(home, how, lost):
+    out, hang = f"{how}-{lost}", home / "hang"
+    started = Started(home, f"{TRAIN} {out}", 2, 1, hangs=lost if how == "hang" else None)
+    wait_for_a_save(home, out, started, after=16 if how == "hang" else 0)  # by then all is compiled
+    begin = time.monotonic()
+    if how == "hang":
+        hang.touch()
+    else:
+        os.kill(started.processes[lost].pid, getattr(signal, how))
+    other = 1 - lost
+    started.processes[other].join(60)
+    seconds = time.monotonic() - begin
+    assert started.processes[other].exitcode == LOST, started.said(other)
+    if how == "hang":  # it finds out by itself
+        started.processes[lost].join(3 * LIMIT)
+        assert started.processes[lost].exitcode == LOST
+        hang.unlink()
+    started.kill()
+    last = started.said(other)[1].splitlines()[-1]
+    assert last.startswith(f"jaxdl, process {other} of 2: error: process {lost} (number {started.processes[lost].pid} ")
+    assert f"on {socket.gethostname()}, last seen " in last
+    assert {"SIGKILL": "killed", "SIGSTOP": "stopped, or cut off", "hang": " hangs: "}[how] in last
+    assert seconds < 3 * LIMIT
+    again = check_goes_on(home, out)
+    print(f"{how} of process {lost}: the other ended after {seconds:.1f} s; started again, saved more in {again:.1f} s")
+
+
+@pytest.mark.slow
+def test_sigterm_to_one_process_saves_and_ends_all(home):
+    """Pre-emption tells one host, or each at another moment: all save after the same step."""
+    out, told = "terminated", 1
+    started = Started(home, f"{TRAIN.replace('--save-every 0.5', '--save-every 1000')} {out}", 2, 1)
+    end = time.monotonic() + 120
+    decoded = home / f"{started.name}-{told}.decoded"
+    while not decoded.exists() or len(decoded.read_text().splitlines()) < 40:  # it trains
+        assert time.monotonic() < end
+        assert all(process.exitcode is None for process in started.processes), started.wait()
+        time.sleep(0.1)
+    os.kill(started.processes[told].pid, signal.SIGTERM)
+    found = started.wait()
+    assert [code for code, *_ in found] == [128 + signal.SIGTERM] * 2, found
+    assert "the same command goes on from there" in found[0][2]
+    assert len(saved(home, out)) == 1  # of both
+    check_goes_on(home, out)
