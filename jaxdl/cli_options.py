@@ -222,8 +222,8 @@ class Devices:
 
     Attributes:
       devices: how many devices of this machine to use; auto takes all.
-      parallel: divide every batch (data, or pmap with explicit collectives), or lay folds and other trainings over the
-        devices (folds); auto divides batches, and lays folds as is fastest.
+      parallel: divide every batch over the devices (data, or pmap with explicit collectives), parameters too (fsdp), or
+        lay folds and other trainings over them (folds); auto divides batches, and lays folds as is fastest.
       mesh: parts of the trainings, of a batch and of a model, such as fold=4,data=2, for those who know.
     """
 
@@ -258,6 +258,7 @@ class Running(Devices):
     Attributes:
       report: do not write the page report.html; jaxdl report RUN writes it later.
       restart: start again from the beginning; what is in --out is first moved aside.
+      remat: keep less for the way back and compute it again: less memory, about a third more time.
       save_every: seconds between saves of the state, from which the same command goes on after an interruption.
       stream: read the examples in each epoch instead of keeping them in memory; auto does if they do not fit.
       workers: processes that decode what is streamed; 0 for none.
@@ -272,6 +273,7 @@ class Running(Devices):
 
     report: Flag = True
     restart: Flag = False
+    remat: Flag = False
     save_every: float = 60.0
     stream: Literal["auto", "always", "never"] = "auto"
     workers: int = 2

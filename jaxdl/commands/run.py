@@ -253,6 +253,7 @@ def execution_of(subject: Examples, running: Running) -> Execution:
         streaming=STREAMING[running.stream],
         workers=running.workers,
         layout=running.layout,
+        remat=running.remat,
         fold_strategy=running.fold_strategy,
         memory=None if memory is None else int(memory * 2**30),
         allow=check_allowed(running.allow),

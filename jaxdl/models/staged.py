@@ -132,6 +132,16 @@ class Staged(nn.Module):
         return tuple(name for name, after in itertools.pairwise(names) if after in self.cuts) + names[-1:]
 
     @nn.nowrap
+    def pieces(self, start: str | None = None) -> tuple[tuple[tuple[str, ...], str | None], ...]:
+        """From `start` on, stages that run together, and the stage before which they stop (None at the end)."""
+        names = self.stage_names
+        begins = [self.stage_index(name) for name in self.cuts]
+        stops = (*begins[1:], len(names))
+        found = [(names[a:b], names[b] if b < len(names) else None) for a, b in zip(begins, stops, strict=True)]
+        first = 0 if start is None else self.stage_index(start)
+        return tuple((piece, stop) for (piece, stop), begin in zip(found, begins, strict=True) if begin >= first)
+
+    @nn.nowrap
     def last_cut(self, name: str) -> str:
         """The last of `cuts` at or before stage `name`."""
         names = self.stage_names

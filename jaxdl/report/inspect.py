@@ -60,7 +60,7 @@ def inspect(network: Checkpoint | Staged, input_shape: Sequence[int] | None = No
     model, variables, spec = _shapes(network, input_shape)
     x: Any = batch_of(spec)
     summaries = []
-    for names, stop in _pieces(model):
+    for names, stop in model.pieces():
         run = partial(model.apply, start=names[0], stop=stop)
         cost = jax.jit(run).lower(split_variables(variables, names)[0], x).cost_analysis() or {}
         x = jax.eval_shape(run, split_variables(variables, names)[0], x)
@@ -116,13 +116,6 @@ def _shapes(network: Checkpoint | Staged, input_shape: Sequence[int] | None) -> 
     return model, variables, spec
 
 
-def _pieces(model: Staged) -> list[tuple[tuple[str, ...], str | None]]:
-    """Stages that run together, and the stage before which they stop."""
-    names, begins = model.stage_names, [model.stage_index(name) for name in model.cuts]
-    stops = (*begins[1:], len(names))
-    return [(names[a:b], names[b] if b < len(names) else None) for a, b in zip(begins, stops, strict=True)]
-
-
 def time_stages(
     model: Staged, variables: Variables, spec: Any, *, batch_size: int = 16, repeats: int = 7
 ) -> dict[str, float]:
@@ -143,7 +136,7 @@ def time_stages(
     variables = jax.tree.map(jnp.asarray, variables)
     x: Any = jax.tree.map(partial(_random, batch_size), batch_of(spec))
     seconds = {}
-    for names, stop in _pieces(model):
+    for names, stop in model.pieces():
         run = partial(compiled(_run_stage, model, start=names[0], stop=stop), variables, x)
         result = jax.block_until_ready(run())
         taken: list[float] = []

@@ -156,6 +156,7 @@ def prepare(
         sums=sums,
         kept_targets=init.card.target_constants() if restored and keep_head else None,
         layout=execution.layout,
+        remat=execution.remat,
     )
 
 

@@ -103,6 +103,7 @@ class Setup:
       numbers: of each fold in place of the plan's, as values of the program; None for those of the plan.
       rate: the learning rate as a function of the step, instead of the plan's.
       layout: which devices it runs on.
+      remat: whether activations are computed again on the way back.
     """
 
     model: Staged
@@ -126,6 +127,7 @@ class Setup:
     numbers: Mapping[int, TracedHyperparameters] | None = None
     rate: optax.Schedule | None = None
     layout: Layout = Layout()  # noqa: RUF009
+    remat: bool = False
 
     @property
     def targets(self) -> Any:
@@ -176,6 +178,7 @@ class Setup:
             accumulate=self.plan.accumulate,
             scan_parts=self._loops_well,
             ema=self.plan.ema,
+            remat=self.remat,
         )
 
     def make_step(self, axis_name: str | None = None, held: int | None = None) -> Step:

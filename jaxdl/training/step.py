@@ -14,6 +14,7 @@ from jaxdl.data.preprocessing import Constants, Preprocessing
 from jaxdl.models.staged import Staged
 from jaxdl.models.variables import Variables, join_variables, modules_of, pick, split_stages
 from jaxdl.tasks import Task
+from jaxdl.training.forward import Whole, forward, forward_again
 from jaxdl.training.optim import Updates
 from jaxdl.training.traced_hyperparameters import TracedHyperparameters
 
@@ -79,7 +80,6 @@ class Batch:
 Metrics = dict[str, Any]
 Step = Callable[[State, Batch, Shared], tuple[State, Metrics]]
 Predict = Callable[[State, Batch, Shared], dict[str, Any]]
-Whole = Callable[[Variables], Variables]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,6 +101,7 @@ class Recipe:
       accumulate: number of parts that a batch is computed in; their gradients are added up.
       scan_parts: whether these run in a `lax.scan`; else they stand one after another in the program.
       ema: decay of the running mean of the parameters; 0 for none.
+      remat: whether activations inside stages are computed again on the way back, see `forward_again`.
     """
 
     model: Staged
@@ -114,6 +115,7 @@ class Recipe:
     accumulate: int = 1
     scan_parts: bool = True
     ema: float = 0.0
+    remat: bool = False
 
     def by_value(self, traced: TracedHyperparameters | None) -> tuple[Staged, Task, optax.GradientTransformation]:
         """Model, task and optimizer with numbers of the state in place of their own, where there are any."""
@@ -205,6 +207,8 @@ def make_step(recipe: Recipe, axis_name: str | None = None, whole: Whole = lambd
     def add_up(value: Any) -> Any:
         return jax.lax.psum(value, axis_name) if axis_name else value
 
+    run = forward_again if recipe.remat else forward
+
     def divisor_of(weight: jax.Array) -> jax.Array:
         return jnp.maximum(add_up(weight), 1e-30)
 
@@ -225,17 +229,18 @@ def make_step(recipe: Recipe, axis_name: str | None = None, whole: Whole = lambd
 
         def loss_of(trained: Any, batch_stats: Any, part: Examples, key: jax.Array) -> tuple[jax.Array, Any]:
             variables = join_variables(others, {"params": trained, "batch_stats": batch_stats})
-            outputs, changed = model.apply(
-                whole(variables),
+            outputs, changed = run(
+                model,
+                variables,
                 part.x,
-                start=recipe.start,
+                recipe.start,
+                whole,
                 evaluated=_evaluated(names, trained, variables["params"]),
                 still=modules_of(variables["batch_stats"]) - modules_of(batch_stats),
                 train=True,
                 mask=part.weights > 0,
                 axis_name=axis_name,
                 rngs={"dropout": key},
-                mutable=["batch_stats"],
             )
             batch_stats = pick(changed.get("batch_stats", {}), batch_stats)
             total, weight = _loss(task, outputs, part, state.targets)
