@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from functools import partial
 from typing import Any
 
 import jax
@@ -11,8 +12,10 @@ from jaxdl.errors import InputError
 from jaxdl.models.initialise import batch_of, variable_shapes
 from jaxdl.models.staged import Staged
 from jaxdl.parallel.devices import device_memory
+from jaxdl.parallel.executor import DATA
 from jaxdl.parallel.memory import bytes_of, free_memory, in_words
 from jaxdl.parallel.program import equations_of
+from jaxdl.training.execution import Execution
 from jaxdl.training.plan import Plan
 
 # A step holds about so many times what the convolutions and matrix products of the trained stages give: their outputs
@@ -45,14 +48,23 @@ class Footprint:
         return self.activations + self.parameters + self.examples
 
 
-def product_bytes(model: Staged, spec: Any, start: str | None = None) -> int:
-    """Bytes that the convolutions and matrix products of the stages from `start` give for one example of `spec`."""
+def product_bytes(model: Staged, spec: Any, start: str | None = None, *, remat: bool = False) -> int:
+    """Bytes that the convolutions and matrix products of the stages from `start` give for one example of `spec`.
+
+    With `remat` of the largest stage alone, and a third of what flows into each: nothing else is kept.
+    """
     shapes, x = variable_shapes(model, spec), batch_of(spec)
     if start is not None and start != model.stage_names[0]:
         x = jax.eval_shape(lambda v, x: model.apply(v, x, stop=start), shapes, x)
-    program = jax.make_jaxpr(lambda v, x: model.apply(v, x, start=start))(shapes, x)
-    made = [one.aval for e in equations_of(program.jaxpr) if e.primitive.name in PRODUCTS for one in e.outvars]
-    return bytes_of(made)
+    pieces = model.pieces(start) if remat else (((start,), None),)
+    largest, flowing = 0, 0
+    for (first, *_), stop in pieces:
+        run = partial(model.apply, start=first, stop=stop)
+        program = jax.make_jaxpr(run)(shapes, x)
+        made = [one.aval for e in equations_of(program.jaxpr) if e.primitive.name in PRODUCTS for one in e.outvars]
+        largest, flowing = max(largest, bytes_of(made)), flowing + bytes_of(x)
+        x = jax.eval_shape(run, shapes, x)
+    return largest + (int(flowing / PER_PRODUCT) if remat else 0)
 
 
 def footprint(
@@ -64,8 +76,9 @@ def footprint(
     start: str | None = None,
     examples: int,
     kept: int = 0,
+    execution: Execution = Execution(),  # noqa: B008
 ) -> Footprint:
-    """What a training takes.
+    """What a training takes, of the memory of each device.
 
     Args:
       model: with its head.
@@ -75,10 +88,17 @@ def footprint(
       start: the first stage of which anything is trained; those before take little.
       examples: that are trained on: a batch holds no more.
       kept: examples that are kept in memory.
+      execution: on which devices, and whether activations are computed again.
     """
-    rows = math.ceil(min(plan.batch_size, examples) / plan.accumulate)
-    activations = int(PER_PRODUCT * rows * product_bytes(model, preprocessing.spec(), start))
-    return Footprint(activations, rows, PER_PARAMETER * bytes_of(trained), kept * nbytes(preprocessing))
+    layout = execution.layout
+    # devices that do not tell their memory share the host's
+    devices = 1 if device_memory() is None else layout.sizes()[DATA]
+    rows = math.ceil(min(plan.batch_size, examples) / plan.accumulate / devices)
+    remat = execution.remat and jax.default_backend() != "cpu"  # whose compiler may undo it
+    activations = int(PER_PRODUCT * rows * product_bytes(model, preprocessing.spec(), start, remat=remat))
+    parameters = PER_PARAMETER * bytes_of(trained) // (devices if layout.parallel == "fsdp" else 1)
+    held = kept * nbytes(preprocessing) // (1 if layout.parallel == "pmap" else devices)
+    return Footprint(activations, rows, parameters, held)
 
 
 def may_be_large(preprocessing: Preprocessing, plan: Plan) -> bool:
@@ -112,6 +132,9 @@ def check_footprint(model: Staged, preprocessing: Preprocessing, plan: Plan, **s
     rows = int((free - found.parameters - found.examples) / found.activations * found.rows)  # that fit at once
     if rows > 0 and (parts := math.ceil(found.rows / rows) * plan.accumulate) <= plan.batch_size:
         advice.append(f"batches computed in parts (--accumulate {parts})")
+    again = sizes | {"execution": sizes.get("execution", Execution()).replace(remat=True)}
+    if footprint(model, preprocessing, plan, **again).total <= SURE * free:
+        advice.append("activations computed again on the way back (--remat, from Python Execution(remat=True))")
     advice.append("a smaller model, a smaller --batch-size, or fewer trained stages (--freeze-through)")
     raise InputError(
         f"a training step of examples of {preprocessing.describe()} would take about {in_words(found.total)} of memory "

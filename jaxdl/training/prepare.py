@@ -93,7 +93,7 @@ def prepare(
     prefix, rest = split_variables(frozen, names[: names.index(stage)])
     if not elsewhere and may_be_large(preprocessing, plan):
         sizes = dict(trained=trained, start=stage, examples=max(map(len, parts)), kept=0 if streamed else len(source))
-        check_footprint(model, preprocessing, plan, **sizes)
+        check_footprint(model, preprocessing, plan, **sizes, execution=execution)
     if not streamed:
         x = kept(
             execution.store,

@@ -87,6 +87,34 @@ def test_too_large_a_training_is_refused_and_the_advice_works(monkeypatch):
     check(smaller, batch_size=32, accumulate=parts)
 
 
+def test_devices_share_it_and_what_is_computed_again_is_not_kept(monkeypatch):
+    """Of devices that tell their memory, as GPUs do."""
+    model, preprocessing, plan, variables = pieces("vit", batch=64)
+
+    def found(remat=False, **layout):
+        execution = jaxdl.Execution(layout=jaxdl.Layout(**layout), remat=remat)
+        trained = variables["params"]
+        return footprint(model, preprocessing, plan, trained=trained, examples=100, kept=80, execution=execution)
+
+    eight = {"mesh": {"data": 8}}
+    assert found(**eight) == found()  # devices of this host share its memory
+    assert found(remat=True) == found()  # and its compiler may undo it
+    monkeypatch.setattr(told, "device_memory", lambda: GB)
+    monkeypatch.setattr("jax.default_backend", lambda: "gpu")
+    one, data, fsdp = found(), found(**eight), found(parallel="fsdp", **eight)
+    assert (one.rows, data.rows, fsdp.rows) == (64, 8, 8)
+    assert data.activations == pytest.approx(one.activations / 8, rel=1e-6)
+    assert (data.parameters, fsdp.parameters) == (one.parameters, one.parameters // 8)
+    assert data.examples == one.examples // 8
+    assert found(remat=True).activations < one.activations / 2
+    # as the advice says
+    monkeypatch.setattr(told, "device_memory", lambda: int(one.total / 1.5))
+    sizes = dict(trained=variables["params"], examples=100, kept=80)
+    with pytest.raises(InputError, match="--remat"):
+        check_footprint(model, preprocessing, plan, **sizes)
+    check_footprint(model, preprocessing, plan, **sizes, execution=jaxdl.Execution(remat=True))
+
+
 def test_a_head_on_flattened_maps_counts(monkeypatch):
     """Of 20 photographs of 4000 × 3000 pixels it would have 6 · 10⁹ parameters."""
     monkeypatch.setattr(told, "free_memory", lambda: 10 * GB)
