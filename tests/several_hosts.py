@@ -15,7 +15,7 @@ from jaxdl.parallel import hosts
 
 # Processes of their own, but forked from one that has imported all: importing takes longer than these runs.
 SERVER = multiprocessing.get_context("forkserver")
-SERVER.set_forkserver_preload(["several_hosts", "orbax.checkpoint", "grain", "matplotlib", "pytest"])
+SERVER.set_forkserver_preload(["jaxdl.cli", "orbax.checkpoint", "grain", "matplotlib", "pytest"])
 
 NUMBERS = itertools.count()
 

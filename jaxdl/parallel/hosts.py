@@ -346,6 +346,16 @@ def fetch(tree: Any, whole: Sharding) -> Any:
     return jax.tree.map(lambda array: array.addressable_data(0), copied)
 
 
+@jax.jit
+def _finite(tree: Any) -> jax.Array:
+    return jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]).all()
+
+
+def all_finite(tree: Any) -> bool:
+    """Whether no number is NaN or infinite, of arrays on the devices of several processes; each looks at its own."""
+    return not jax.tree.leaves(tree) or bool(_finite(tree))
+
+
 def copied(array: Any) -> Any:
     """A copy on the host; of an array on the devices of several processes, a copy on these."""
     several = isinstance(array, jax.Array) and not array.is_fully_addressable

@@ -9,7 +9,7 @@ import numpy as np
 
 from jaxdl.errors import InputError
 from jaxdl.models.variables import nest, walk_shapes
-from jaxdl.parallel.hosts import copied, this_process
+from jaxdl.parallel.hosts import all_finite, copied, this_process
 from jaxdl.training.resume import RESTART, Saves
 from jaxdl.training.runners import Runner
 from jaxdl.training.step import State
@@ -111,10 +111,10 @@ def snapshot(
 
     The arrays are on the host; of several processes on the devices as they are, for each to write its own part.
     """
-    held = runner.executor.fetch_state(state)
-    if not progress.lenient and not is_finite(held.params):
+    several = this_process().count > 1
+    lies = state if several else runner.executor.fetch_state(state)
+    if not progress.lenient and not (all_finite if several else is_finite)(lies.params):
         raise Diverged(explain(progress, "the parameters are"))
-    lies = state if this_process().count > 1 else held
     tree = {
         "state": lies.replace(key=jax.random.key_data(lies.key), traced=None),  # a run begins with its numbers
         "best": progress.best,
@@ -127,7 +127,7 @@ def snapshot(
         name: None if value is None else value.tolist()
         for name, value in (("best_loss", progress.best_loss), ("best_epoch", progress.best_epoch))
     }
-    taken = int(np.max(np.asarray(held.step)))
+    taken = int(np.max(np.asarray(lies.step)))
     return 2 * taken + (progress.step == 0), arrays, plain  # the end of an epoch is later than its last step
 
 
