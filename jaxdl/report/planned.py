@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from jaxdl.data.preprocessing import nbytes
 from jaxdl.parallel.collectives import Collective
 from jaxdl.parallel.estimate import NOT_COUNTED, Times
 from jaxdl.parallel.memory import in_words
@@ -169,6 +170,16 @@ def advice(planned: Planned) -> list[str]:
     elif step.times.bound == "interconnect" and len(planned.ways) == 1:
         larger = f" (up to {largest} fits)" if largest and largest > step.rows else ""
         made.append(f"sending takes most of a step: take fewer chips, or a larger --batch-size{larger}")
+    if _fetches(planned):
+        made.append("most of what is sent are examples, which lie on other chips: with --stream always none are sent")
     if plan.precision != "bfloat16" and step.times.bound != "interconnect":
         made.append("--precision bfloat16 makes activations smaller: they take and move about half")
     return made
+
+
+def _fetches(planned: Planned) -> bool:
+    """Whether most of what chips send are examples: of those in memory each chip has a part, and a batch is of all."""
+    setup, step = planned.setup, planned.best.step
+    sent = sum(one.bytes for one in step.collectives.values())
+    in_parts = planned.best.name == "loop" and setup.layout.parallel != "pmap" and planned.rented.chip.is_tpu
+    return in_parts and not (setup.streamed or setup.start) and 0 < sent < 2 * step.rows * nbytes(setup.preprocessing)

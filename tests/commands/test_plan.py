@@ -64,6 +64,21 @@ def test_smaller_numbers_are_advised_where_they_help(tmp_path):
     assert not any(said.startswith("--precision bfloat16 ") for said in half["advice"])
 
 
+@needs_compiler
+@pytest.mark.slow
+def test_examples_that_are_fetched_from_other_chips_are_told(tmp_path):
+    line = (
+        "pretrain --data digits --image-size 32 --model mlp --model-arguments hidden=[8] --batch-size 512 --compiles 0"
+    )
+    ((told,), _) = plans(f"{line} --on v5e:2x4", tmp_path)
+    assert any("--stream always" in said for said in told["advice"])
+    (tmp_path / "streamed").mkdir()
+    ((streamed,), _) = plans(f"{line} --on v5e:2x4 --stream always", tmp_path / "streamed")
+    sent = [sum(one["bytes"] for one in plan["collectives"].values()) for plan in (told, streamed)]
+    assert sent[0] - sent[1] > 0.9 * told["batch"] * 32 * 32
+    assert not any("--stream" in said for said in streamed["advice"])
+
+
 def test_chips_that_are_not_used_are_told(tmp_path):
     ((told,), said) = plans(f"pretrain {MLP} --devices 2 --on h100x8", tmp_path)
     assert (told["chips"], told["chips_used"]) == (8, 2)
