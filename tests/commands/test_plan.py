@@ -107,6 +107,7 @@ def test_folds_lie_over_gpus_where_that_is_faster(tmp_path):
     assert nested["hours"] == pytest.approx(told["hours"] * 10 / 4)
 
 
+@pytest.mark.slow  # quick: what does not fit, of `validation/planning`
 def test_what_does_not_fit_is_no_error_and_what_helps_is_true(tmp_path):
     """Activations of 8,192 numbers for each of many pixels are too much for 16 GB; the advice is followed."""
     line = (

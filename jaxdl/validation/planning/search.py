@@ -9,6 +9,7 @@ from jaxdl.validation.planning.elsewhere import Elsewhere
 from jaxdl.validation.planning.planned import Asked, Largest, Remedy, Step, Way
 
 CLOSE = 0.05  # the largest batch is known well enough when one larger by so much does not fit
+SURE = 0.9  # of the room that is left, for what is made smaller by a factor
 
 
 def largest_batch(step: Callable[[int], Step], known: Step, multiple: int, most: int, compiles: int) -> Largest:
@@ -72,7 +73,8 @@ def _changes(asked: Asked, way: Way, devices: int) -> list[tuple[str, Asked]]:
         found.append(("--parallel fsdp", dataclasses.replace(asked, execution=divided)))
     fewer = plan
     if room > 0:
-        parts = plan.accumulate * 2 ** max(1, int(np.ceil(np.log2(temporary / room))))
+        # gradients are among what is temporary, and do not become less
+        parts = plan.accumulate * 2 ** max(1, int(np.ceil(np.log2(temporary / (SURE * room)))))
         if parts <= plan.batch_size and parts <= step.rows:
             fewer = dataclasses.replace(plan, accumulate=parts)
             found.append((f"--accumulate {parts}", dataclasses.replace(asked, plan=fewer)))
