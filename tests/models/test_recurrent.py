@@ -151,6 +151,24 @@ def test_a_sequence_in_two_parts_is_the_whole(kind):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-6), end, last)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", FLAX)
+def test_mapped_over_folds_it_is_each_alone(kind):
+    layer, variables = _made(kind, True)
+    folds = jax.tree.map(lambda leaf: np.stack([leaf, 0.5 * leaf, -leaf]), variables)
+
+    def loss(variables, x):
+        outputs, last = layer.apply(variables, x, REAL)
+        return jnp.sin(3 * outputs).sum() + jnp.cos(hidden_of(last)).sum()
+
+    together = jax.jit(jax.vmap(jax.grad(loss), in_axes=(0, None)))(folds, _x())
+    for fold in range(3):
+        alone = jax.jit(jax.grad(loss))(jax.tree.map(lambda leaf, fold=fold: leaf[fold], folds), _x())
+        jax.tree.map(
+            lambda a, b, fold=fold: np.testing.assert_allclose(a[fold], b, rtol=1e-4, atol=1e-5), together, alone
+        )
+
+
 @functools.cache
 def _run(kind, both_ways):
     layer, variables = _made(kind, both_ways)
