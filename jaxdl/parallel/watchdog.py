@@ -27,6 +27,7 @@ import jax
 from jax._src import distributed  # its store of keys and values is shown nowhere else
 
 from jaxdl.errors import InputError
+from jaxdl.parallel.hosts import this_process
 
 LOST = 75  # exit code: "try again" by the convention of sysexits.h
 HANG_SECONDS = 30.0
@@ -272,8 +273,8 @@ def watch(hang_seconds: float = HANG_SECONDS) -> None:
 
 
 def beat(doing: str, *, slow: bool = False) -> None:
-    """`Watchdog.beat` of this process; nothing where it computes alone."""
-    if _watching is not None:
+    """`Watchdog.beat` of this process; nothing where it computes alone, for then the others do not come there."""
+    if _watching is not None and this_process().count > 1:
         _watching.beat(doing, slow=slow)
 
 
@@ -296,4 +297,4 @@ def stop_watching(error: BaseException | None = None) -> None:
     global _watching
     watchdog, _watching = _watching, None
     if watchdog is not None:
-        watchdog.stop(None if error is None else f"{type(error).__name__}: {error}".splitlines()[0][:300])
+        watchdog.stop(None if error is None else f"{type(error).__name__}: {error}".splitlines()[0][:300].rstrip(": "))

@@ -7,11 +7,14 @@ import socket
 import subprocess
 import sys
 import time
+import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+import jax
 import pytest
 
+from jaxdl.parallel import hosts, watchdog
 from jaxdl.parallel.watchdog import LOST, SLOW, Beat, Observed, Watchdog, stop_watching, watch
 
 LIMIT = 5
@@ -142,6 +145,19 @@ def test_watchdogs_agree_on_who_hangs():
 def test_alone_there_is_nothing_to_watch():
     watch()
     stop_watching(ValueError("of no interest"))
+
+
+def test_what_one_process_does_alone_is_no_beat(monkeypatch):
+    """The others, which wait for it, do not come there."""
+    beats = []
+    monkeypatch.setattr(watchdog, "_watching", types.SimpleNamespace(beat=lambda doing, slow: beats.append(doing)))
+    monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(jax, "process_count", lambda: 2)
+    watchdog.beat("training")
+    with hosts.alone():
+        watchdog.beat("drawing")
+    watchdog.beat("training on")
+    assert beats == ["training", "training on"]
 
 
 # Processes
