@@ -64,6 +64,15 @@ def test_smaller_numbers_are_advised_where_they_help(tmp_path):
     assert not any(said.startswith("--precision bfloat16 ") for said in half["advice"])
 
 
+def test_activations_that_are_computed_again_take_less_memory_and_more_operations(tmp_path):
+    line = "pretrain --data digits --model vit --model-arguments width=32 depth=4 num_heads=2 --batch-size 512 --on l4"
+    ((told,), _) = plans(f"{line} --compiles 0", tmp_path)
+    (tmp_path / "again").mkdir()
+    ((again,), _) = plans(f"{line} --compiles 0 --remat", tmp_path / "again")
+    assert again["bytes_per_chip"]["activations"] < 0.7 * told["bytes_per_chip"]["activations"]
+    assert 1.1 < again["flops"] / told["flops"] <= 4 / 3 + 1e-6  # forward once more, which is a third of all
+
+
 @needs_compiler
 @pytest.mark.slow
 def test_examples_that_are_fetched_from_other_chips_are_told(tmp_path):

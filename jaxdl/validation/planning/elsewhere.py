@@ -97,7 +97,7 @@ class Elsewhere:
             parts[name] //= executor.fold * (among if executor.fsdp else 1)
         if executor.fold == 1:
             parts["examples"] //= among
-        each = PER_PRODUCT * product_bytes(setup.model, setup.preprocessing.spec(), setup.start)
+        each = PER_PRODUCT * product_bytes(setup.model, setup.preprocessing.spec(), setup.start, remat=setup.remat)
         at_once = runs // executor.fold * math.ceil(rows / among / setup.plan.accumulate)
         parts["activations"] = int(each * at_once) + trained  # and the gradients
         needs, has = sum(parts.values()), self.rented.chip.usable

@@ -74,14 +74,18 @@ def _changes(asked: Asked, way: Way, devices: int) -> list[tuple[str, Asked]]:
     fewer = plan
     if room > 0:
         # gradients are among what is temporary, and do not become less
-        parts = plan.accumulate * 2 ** max(1, int(np.ceil(np.log2(temporary / (SURE * room)))))
+        parts = plan.accumulate * 2 ** max(1, int(np.ceil(np.log2(max(1, temporary) / (SURE * room)))))
         if parts <= plan.batch_size and parts <= step.rows:
             fewer = dataclasses.replace(plan, accumulate=parts)
             found.append((f"--accumulate {parts}", dataclasses.replace(asked, plan=fewer)))
+    if not asked.execution.remat and temporary > fixed:
+        again = asked.execution.replace(remat=True)
+        found.append(("--remat", dataclasses.replace(asked, execution=again)))
     if plan.precision != "bfloat16":
         half = dataclasses.replace(plan, precision="bfloat16")
         found.append(("--precision bfloat16", dataclasses.replace(asked, plan=half)))
         if fewer is not plan:
             both = dataclasses.replace(fewer, precision="bfloat16")
-            found.append((f"{found[-2][0]} --precision bfloat16", dataclasses.replace(asked, plan=both)))
+            options = f"--accumulate {fewer.accumulate} --precision bfloat16"
+            found.append((options, dataclasses.replace(asked, plan=both)))
     return found
