@@ -127,7 +127,7 @@ def _tell(converted: Converted, out: Path) -> None:
     for reason, tensors in by_reason.items():
         some = f"1 tensor ({tensors[0]})" if len(tensors) == 1 else f"{len(tensors)} tensors ({tensors[0]}, …)"
         errors.print(f"left out {some}: {reason}", soft_wrap=True, highlight=False, markup=False)
-    if source["preprocessing"] not in (source["published"], CONFIG):
+    if source["preprocessing"] not in (None, source["published"], CONFIG):
         errors.print(
             f"the preprocessing of {source['file']} is not known; that of {source['preprocessing']} is used",
             soft_wrap=True,

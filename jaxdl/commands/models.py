@@ -60,11 +60,14 @@ def _one(name: str) -> None:
     if not rows:
         console.print("no published weights are known", highlight=False)
         return
-    table = Table("source", "licence", "input", "crop", "resized by", "top-1", box=None, pad_edge=False)
+    titles = ("source", "licence") if entry.length else ("source", "licence", "input", "crop", "resized by", "top-1")
+    table = Table(*titles, box=None, pad_edge=False)
     for row in rows:
         own = row.preprocessing
-        side = f"{own.input_shape[0]}²"
-        table.add_row(row.source, row.licence, side, f"{own.crop_fraction:.3g}", own.interpolation, _accuracy(row))
+        prepared = (
+            (f"{own.input_shape[0]}²", f"{own.crop_fraction:.3g}", own.interpolation, _accuracy(row)) if own else ()
+        )
+        table.add_row(row.source, row.licence, *prepared)
     print_wide(table)
     console.print(
         "hf: sources are fetched by jaxdl convert --from and by --init; fetch an https: file yourself, then convert it",

@@ -145,7 +145,7 @@ def convert(
             "layout": layout,
             "licence": next(filter(None, licences), None),
             "published": row and row.source,
-            "preprocessing": CONFIG if described and described.preprocessing else like and like.source,
+            "preprocessing": _said_by(name, described, like),
             "dropped": sorted(taken.dropped),
             "without_head": headless,
         },
@@ -313,6 +313,13 @@ def _said(name: str, described: Described | None, like: Published | None) -> Ima
     if described is not None and described.preprocessing is not None:
         return described.preprocessing
     return images(MODELS[name].image_size, 0.875, "bilinear", IMAGENET) if like is None else like.preprocessing
+
+
+def _said_by(name: str, described: Described | None, like: Published | None) -> str | None:
+    """Where the preprocessing is from; None of text."""
+    if MODELS[name].length:
+        return None
+    return CONFIG if described and described.preprocessing else like and like.source
 
 
 def _class_names(

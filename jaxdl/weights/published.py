@@ -25,7 +25,7 @@ class Published:
       model: name of the model here.
       source: ``hf:OWNER/NAME``, which `convert` fetches itself, or the address of a file to fetch by hand.
       licence: as the publisher states it.
-      preprocessing: of the images.
+      preprocessing: of the images; None of text, whose tokenizer lies beside the weights.
       top1: published accuracy in per cent, or None.
       top1_side: side of the images for which it was measured.
       class_names: of the outputs: ``"imagenet"``, ``"cifar10"``, ``"vessels"``.
@@ -35,9 +35,9 @@ class Published:
     model: str
     source: str
     licence: str
-    preprocessing: ImagePreprocessing
-    top1: float | None
-    top1_side: int
+    preprocessing: ImagePreprocessing | None
+    top1: float | None = None
+    top1_side: int = 0
     class_names: str = "imagenet"
     arguments: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
@@ -111,6 +111,10 @@ def _bit(model: str, repository: str, file: str, top1: float, side: int = 448) -
         statistics=HALVES,
     )
     return row, dataclasses.replace(row, source=f"https://storage.googleapis.com/bit_models/{file}-ILSVRC2012.npz")
+
+
+def _text(model: str, repository: str) -> Published:
+    return Published(model, f"hf:{repository}", "Apache-2.0", None)
 
 
 def _cifar(model: str, digest: str, top1: float) -> Published:
@@ -312,6 +316,15 @@ PUBLISHED: tuple[Published, ...] = (
     _torchvision("efficientnet_b1", "c27df63c", 79.838, side=240, resized=255),
     *_efficientnet("efficientnet_b2", ("ra", 80.610, 256, 288), (79.604, 260, 0.890), ("c35c1473", 80.608, 288, 288)),
     *_efficientnet("efficientnet_b3", ("ra2", 82.242, 288, 320), (80.878, 300, 0.904), ("b3899882", 82.008, 300, 320)),
+    _text("bert_tiny", "google/bert_uncased_L-2_H-128_A-2"),
+    _text("bert_mini", "google/bert_uncased_L-4_H-256_A-4"),
+    _text("bert_small", "google/bert_uncased_L-4_H-512_A-8"),
+    _text("bert_medium", "google/bert_uncased_L-8_H-512_A-8"),
+    _text("bert_base", "google-bert/bert-base-uncased"),
+    _text("bert_base", "google-bert/bert-base-cased"),
+    _text("bert_large", "google-bert/bert-large-uncased"),
+    _text("minilm_l6", "sentence-transformers/all-MiniLM-L6-v2"),
+    _text("minilm_l12", "sentence-transformers/all-MiniLM-L12-v2"),
     *_efficientnet("efficientnet_b4", ("ra2", 83.414, 320, 384), (82.608, 380, 0.922), ("23ab8bcd", 83.384, 380, 384)),
 )
 

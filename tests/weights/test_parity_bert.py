@@ -170,6 +170,12 @@ def test_the_command_converts_a_folder(network, folder, tmp_path):
 SMALL = {"width": 8, "depth": 1, "vocabulary": 5, "longest": 7}
 
 
+def test_known_sources_are_listed():
+    assert "hf:sentence-transformers/all-MiniLM-L6-v2  Apache-2.0" in jaxdl_command("models minilm_l6")
+    listed = jaxdl_command("models")
+    assert all(f"{name} " in listed for name in ("bert_tiny", "lstm", "textcnn"))
+
+
 def _save(folder, tensors, **config):
     """A folder of a small BERT with a changed configuration."""
     model = create("bert_tiny", 2, **SMALL)
