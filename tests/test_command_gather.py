@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 
@@ -225,6 +226,21 @@ def test_missing_and_doubled_parts_are_named(home, tmp_path):
     shutil.rmtree(shutil.copytree(home / "part-1", tmp_path / "lost") / "folds" / "3")
     assert f"'{tmp_path / 'lost' / 'folds' / '3'}' is missing" in refused(f"gather part-0 {tmp_path / 'lost'} {out}")
     assert not (tmp_path / "all").exists()
+
+
+@pytest.mark.slow
+def test_what_a_message_advises_helps(home, tmp_path):
+    """The parts that it names are run, and then all can be gathered; so is the division that it names."""
+    jaxdl_command(f"{TABLE} --folds-of 2/3 --out {tmp_path / '2'}")
+    said = refused(f"gather {tmp_path / '2'} --out {tmp_path / 'all'}")
+    shares = re.findall(r"--folds-of (\d)/3", said)
+    assert shares == ["0", "1"]
+    for number in shares:
+        jaxdl_command(f"{TABLE} --folds-of {number}/3 --out {tmp_path / number}")
+    jaxdl_command(f"gather {tmp_path / '2'} {tmp_path / '0'} {tmp_path / '1'} --out {tmp_path / 'all'} --no-report")
+    assert_same(home / "whole", tmp_path / "all")
+    said = refused(f"{TABLE} --out {tmp_path / 'part'} --folds-of 0/6")
+    jaxdl_command(f"{TABLE} --out {tmp_path / 'part'} --folds-of {re.search(r'such as (0/5)', said)[1]}")
 
 
 @pytest.mark.parametrize(

@@ -129,7 +129,7 @@ def fit(training: Training, state: State) -> Fitted:
     return running.conclude(runner, state)
 
 
-SNAPSHOT_SHARE = 0.05  # of the time, at most, goes into copies of the last good state
+SNAPSHOT_SHARE = 0.02  # of the time, at most, goes into copies of the last good state
 
 
 @dataclasses.dataclass
