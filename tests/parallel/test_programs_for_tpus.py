@@ -44,7 +44,7 @@ setup = setup_of({model})
 print(json.dumps({{way: told(setup, Layout(parallel=way).executor(devices)) for way in ("data", "fsdp")}}))
 """
 AGAIN = """
-setup = setup_of("vit", width=64, depth=6, num_heads=2, patch_size=2)
+setup = setup_of("vit", width=128, depth=6, num_heads=4)
 one = Executor(devices[:1])
 print(json.dumps([told(dataclasses.replace(setup, remat=remat), one)["temporaries"] for remat in (False, True)]))
 """
@@ -83,4 +83,4 @@ def test_fsdp_scatters_the_gradients_and_holds_a_part_of_the_state(model):
 def test_rematerialisation_takes_less_memory():
     kept, again = compiled(AGAIN)
     print(f"6 blocks of a ViT on a v5e: {kept:,} bytes of temporaries, {again:,} with remat")
-    assert again < kept / 1.5
+    assert again < kept / 2

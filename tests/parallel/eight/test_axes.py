@@ -184,24 +184,6 @@ def test_forward_divides_rows_and_gives_no_padding(rows):
         assert not re.findall(COLLECTIVES, lowered.compile().as_text())
 
 
-def test_predictions_features_and_ensembles_are_those_of_one_device(monkeypatch):
-    source = data.subset(data.digits(range(4)), np.arange(60))
-    plan = jaxdl.Plan(epochs=2, batch_size=16)
-    how = Execution(fold_strategy="loop", keep_models=True)
-    result = jaxdl.cross_validate(jaxdl.create("mlp", 4, hidden=(16,)), source, plan, splitter="kfold", execution=how)
-    new = data.subset(data.digits(range(4)), np.arange(60, 103))
-
-    def everything():
-        network = result.models[0]
-        frozen = jaxdl.finetune(network, source, jaxdl.Plan(epochs=1, freeze_through="layer1", optimizer="sgd"))
-        predicted = jaxdl.predict(network, new, batch_size=10).outputs
-        return predicted, jaxdl.ensemble(result).predict(new, batch_size=10).outputs, frozen.variables
-
-    eight = everything()
-    monkeypatch.setattr("jax.local_devices", lambda: list(DEVICES[:1]))
-    assert largest(eight, everything()) < 1e-5
-
-
 def test_shard_lets_devices_share_a_fold_only_where_nothing_is_drawn():
     assert not draws(setup_of())
     plain = executor_of(setup_of(), "shard", 4)

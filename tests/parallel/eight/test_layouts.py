@@ -54,7 +54,12 @@ def told(networks, layout):
     )
 
 
-@pytest.mark.parametrize("way", FOR_EXAMPLES)
+QUICK = ("fsdp", "data × model")
+
+
+@pytest.mark.parametrize(
+    "way", [pytest.param(way, marks=() if way in QUICK else pytest.mark.slow) for way in FOR_EXAMPLES]
+)
 def test_predictions_features_and_ensembles_are_those_of_one_device(way, networks):
     found, expected = told(networks, FOR_EXAMPLES[way]), told(networks, ONE)
     print(f"| {way} | " + " | ".join(f"{largest(a, b):.0e}" for a, b in zip(found, expected, strict=True)) + " |")
@@ -101,9 +106,8 @@ def searched(layout, strategy="auto", **plan):
     return jaxdl.search(model, source_of(60), plan, space, searching, folds=2, execution=how)
 
 
-@pytest.mark.parametrize(
-    "layout", [Layout(parallel="folds"), pytest.param(Layout(mesh={"fold": 4, "data": 2}), marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("layout", [Layout(parallel="folds"), Layout(mesh={"fold": 4, "data": 2})])
 def test_a_search_lays_its_trainings_over_devices(layout):
     """4 learning rates × 2 folds."""
     found, expected = searched(layout), searched(ONE, "loop")

@@ -32,10 +32,10 @@ def sums_of_batch_norm(name):
 @pytest.mark.parametrize(
     ("way", "name"),
     [
-        ("data", "vit"),
+        pytest.param("data", "vit", marks=pytest.mark.slow),
         ("data", "cnn with batch norm"),
-        ("pmap", "cnn with batch norm"),
-        ("folds × data", "cnn with batch norm"),
+        pytest.param("pmap", "cnn with batch norm", marks=pytest.mark.slow),
+        pytest.param("folds × data", "cnn with batch norm", marks=pytest.mark.slow),
         pytest.param("folds × data", "vit", marks=pytest.mark.slow),
         pytest.param("pmap", "vit", marks=pytest.mark.slow),
     ],
@@ -97,7 +97,10 @@ def test_folds_over_devices_do_not_talk(name):
     assert held(name, "folds")[0] == {}
 
 
-@pytest.mark.parametrize("way", [way for way in WAYS if way != "pmap"])
+OTHERS = [pytest.param(way, marks=pytest.mark.slow) for way in ("data × model", "folds", "folds × data")]
+
+
+@pytest.mark.parametrize("way", ["data", "fsdp", *OTHERS])
 def test_the_state_goes_out_in_the_buffers_it_came_in(way):
     _, _, _, compiled, state = held("mlp", way)
     aliased = compiled.as_text().splitlines()[0].count("may-alias")
