@@ -31,6 +31,7 @@ try:
         if number == 20 and sys.argv[5:] == ["fail"]:
             raise ValueError("no luck")
         time.sleep(0.02)
-except Exception as error:
+except Exception as error:  # as the command line does
+    watchdog.wait_for_blame(error)
     watchdog.stop_watching(error)
     os._exit(1)
