@@ -14,6 +14,7 @@ from jax.sharding import PartitionSpec as P
 from jaxdl.errors import InputError
 from jaxdl.models.attention import attend, cudnn_attention, cudnn_refuses, plain_attention, splash_attention
 from jaxdl.models.masks import Mask
+from jaxdl.parallel.topology import ENVIRONMENT
 
 SCALE = 0.3
 # padding in between, in front, behind; and an example of padding alone
@@ -134,14 +135,7 @@ for causal in (False, True):
 
 def test_the_compiler_for_tpus_takes_the_kernel():
     pytest.importorskip("libtpu", reason="the compiler for TPUs is in libtpu: pip install libtpu")
-    machine = {
-        "JAX_PLATFORMS": "cpu",
-        "TPU_SKIP_MDS_QUERY": "1",
-        "TPU_LOG_DIR": "disabled",
-        "TPU_ACCELERATOR_TYPE": "v5litepod-8",
-        "TPU_WORKER_HOSTNAMES": "localhost",
-    }
-    ran = subprocess.run([sys.executable, "-c", ON_A_TPU], env=os.environ | machine, capture_output=True, text=True)
+    ran = subprocess.run([sys.executable, "-c", ON_A_TPU], env=os.environ | ENVIRONMENT, capture_output=True, text=True)
     assert ran.stdout.split()[-2:] == ["3", "3"], ran.stderr
 
 
