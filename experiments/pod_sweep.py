@@ -1,6 +1,6 @@
 """Weak scaling of ResNet-50 and ViT-B/16 from 8 to 256 TPUs, predicted: the table of the README.
 
-    pip install 'jaxdl[tpu]' && JAX_PLATFORMS=cpu python experiments/pod_sweep.py [--out pod_sweep.jsonl]
+    pip install 'jax[tpu]' && JAX_PLATFORMS=cpu python experiments/pod_sweep.py [--out pod_sweep.jsonl]
 
 No TPU is needed: each step (bfloat16, 128 images of 224 × 224 on every chip, streamed, all of the network trained) is
 compiled by the TPU compiler for a slice, a minute or more each on two cores. Rows are added to the file as they are

@@ -22,3 +22,11 @@ def test_messages_name_packages_that_the_extras_require():
     assert len(told) >= 5
     sentences = {"or", "brings", "the"}  # words of the message that follow
     assert {package for _, package in told if package not in known} <= sentences, told
+
+
+def test_no_page_sends_people_to_the_other_project():
+    pages = [*HOME.glob("*.md"), *(HOME / "colab").rglob("*.ipynb"), *(HOME / "experiments").rglob("*.*")]
+    assert len(pages) > 20
+    for file in pages:
+        if file.suffix != ".pyc":
+            assert not re.search(r"pip install [^\n]*\bjaxdl\[", file.read_text(encoding="utf-8")), file
