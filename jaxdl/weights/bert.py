@@ -98,6 +98,7 @@ def has_head(config: Mapping[str, Any]) -> bool:
 
 def to_config(model: Bert, class_names: tuple[str, ...]) -> dict[str, str | dict[str, Any]]:
     """Transformers' configuration of `model` and, of one that pools in their way, sentence-transformers': by file."""
+    unnamed = [f"LABEL_{i}" for i in range(len(class_names), model.num_outputs)]
     architecture = {"pooler": "BertForSequenceClassification", "none": "BertForTokenClassification"}
     config = {
         "architectures": [architecture.get(model.pool, "BertModel")],
@@ -113,7 +114,7 @@ def to_config(model: Bert, class_names: tuple[str, ...]) -> dict[str, str | dict
         "max_position_embeddings": model.longest,
         "type_vocab_size": model.types,
         "layer_norm_eps": model.epsilon,
-        "id2label": dict(enumerate(class_names or (f"LABEL_{i}" for i in range(model.num_outputs)))),
+        "id2label": dict(enumerate((*class_names, *unnamed))),
     }
     files: dict[str, Any] = {"config.json": config}
     if model.pool in SENTENCES:

@@ -165,7 +165,7 @@ def test_a_model_that_looks_at_no_example_is_beside_it(found, tmp_path):
     assert jaxdl.load_variance(found.save(tmp_path / "made")).baselines == found.baselines
     assert compared(dataclasses.replace(found, baselines=None)) == ""  # of an older release
     table = data.arrays(SOURCE.x.reshape(len(SOURCE), -1)[:, 20:40].astype(np.float32), labels)
-    (_, trees) = tell_baselines(choose_task(table), table, split.train, split.test)
+    (_, trees) = tell_baselines(choose_task(table, purpose="this test"), table, split.train, split.test)
     assert [score > 1.5 * other for score, other in zip(trees["folds"]["accuracy"], scores, strict=True)] == [True] * 3
 
 
