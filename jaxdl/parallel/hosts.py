@@ -342,8 +342,12 @@ def fetch(tree: Any, whole: Sharding) -> Any:
       tree: of arrays on a mesh.
       whole: sharding on this mesh by which every device has all.
     """
-    copied = jax.jit(lambda same: same, out_shardings=whole)(tree)
+    copied = jax.jit(_same, out_shardings=whole)(tree)
     return jax.tree.map(lambda array: array.addressable_data(0), copied)
+
+
+def _same(tree: Any) -> Any:  # of this name once, so that what JAX compiled for it is found again
+    return tree
 
 
 @jax.jit

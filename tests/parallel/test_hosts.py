@@ -8,11 +8,12 @@ import jax
 import numpy as np
 import pytest
 from command_line import jaxdl_command, read_csv, refused
+from jax.sharding import NamedSharding, PartitionSpec
 from several_hosts import Started, free_port
 
 import jaxdl
 from jaxdl.errors import InputError
-from jaxdl.parallel.hosts import Process
+from jaxdl.parallel.hosts import Process, fetch
 
 NET = "--model cnn --model-arguments features=[4] hidden=[8] --optimizer sgd --learning-rate 0.02 --batch-size 13"
 READ = "--data photos --image-size 8 --stream always --workers 0 --allow near-duplicates"
@@ -87,6 +88,21 @@ def test_processes_share_all_rows(count, devices, rows):
     (share,) = {one.stop - one.start for one in (process.rows(rows) for process in processes)}
     assert share % devices == 0
     assert share * count - rows < count * devices
+
+
+def test_arrays_are_fetched_by_one_program(caplog):
+    """Which a training asks for again after each epoch that is better."""
+    mesh = jax.sharding.Mesh(jax.devices()[:1], ("data",))
+    parts, whole = (NamedSharding(mesh, PartitionSpec(*axes)) for axes in (("data",), ()))
+    compiled = []
+    for number in range(3):
+        tree = {"a": jax.device_put(np.arange(6.0) + number, parts)}
+        with jax.log_compiles(), caplog.at_level("WARNING"):
+            caplog.clear()
+            np.testing.assert_array_equal(fetch(tree, whole)["a"], np.arange(6.0) + number)
+        compiled.append(sum("Compiling" in record.getMessage() for record in caplog.records))
+    assert compiled[0] >= 1
+    assert compiled[1:] == [0, 0]
 
 
 @pytest.mark.parametrize("given", [(2, 2, 1), (-1, 2, 1), (0, 1, 0)])
