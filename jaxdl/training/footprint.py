@@ -12,7 +12,7 @@ from jaxdl.errors import InputError
 from jaxdl.models.initialise import batch_of, variable_shapes
 from jaxdl.models.staged import Staged
 from jaxdl.parallel.devices import device_memory
-from jaxdl.parallel.executor import DATA
+from jaxdl.parallel.executor import DATA, FOLD
 from jaxdl.parallel.memory import bytes_of, free_memory, in_words
 from jaxdl.parallel.program import equations_of
 from jaxdl.training.execution import Execution
@@ -91,13 +91,16 @@ def footprint(
       execution: on which devices, and whether activations are computed again.
     """
     layout = execution.layout
+    parts = layout.sizes()
+    # of trainings side by side each device has whole batches, but where a mesh says otherwise
+    whole = layout.mesh is None and (layout.parallel == "folds" or execution.fold_strategy in ("vmap", "shard"))
     # devices that do not tell their memory share the host's
-    devices = 1 if device_memory() is None else layout.sizes()[DATA]
+    devices = 1 if whole or device_memory() is None else parts[DATA]
     rows = math.ceil(min(plan.batch_size, examples) / plan.accumulate / devices)
     remat = execution.remat and jax.default_backend() != "cpu"  # whose compiler may undo it
     activations = int(PER_PRODUCT * rows * product_bytes(model, preprocessing.spec(), start, remat=remat))
     parameters = PER_PARAMETER * bytes_of(trained) // (devices if layout.parallel == "fsdp" else 1)
-    held = kept * nbytes(preprocessing) // (1 if layout.parallel == "pmap" else devices)
+    held = kept * nbytes(preprocessing) // (1 if layout.parallel == "pmap" or parts[FOLD] > 1 else devices)
     return Footprint(activations, rows, parameters, held)
 
 

@@ -91,8 +91,8 @@ def test_devices_share_it_and_what_is_computed_again_is_not_kept(monkeypatch):
     """Of devices that tell their memory, as GPUs do."""
     model, preprocessing, plan, variables = pieces("vit", batch=64)
 
-    def found(remat=False, **layout):
-        execution = jaxdl.Execution(layout=jaxdl.Layout(**layout), remat=remat)
+    def found(remat=False, strategy="auto", **layout):
+        execution = jaxdl.Execution(layout=jaxdl.Layout(**layout), remat=remat, fold_strategy=strategy)
         trained = variables["params"]
         return footprint(model, preprocessing, plan, trained=trained, examples=100, kept=80, execution=execution)
 
@@ -107,6 +107,10 @@ def test_devices_share_it_and_what_is_computed_again_is_not_kept(monkeypatch):
     assert (data.parameters, fsdp.parameters) == (one.parameters, one.parameters // 8)
     assert data.examples == one.examples // 8
     assert found(remat=True).activations < one.activations / 2
+    # trainings side by side: a batch and all examples on each device, of which a mesh says who shares a batch
+    assert found(devices=8, parallel="folds") == found(devices=8, strategy="shard") == one
+    both = found(mesh={"fold": 4, "data": 2})
+    assert (both.rows, both.examples) == (32, one.examples)
     # as the advice says
     monkeypatch.setattr(told, "device_memory", lambda: int(one.total / 1.5))
     sizes = dict(trained=variables["params"], examples=100, kept=80)
