@@ -17,6 +17,7 @@ from jaxdl.data.source import Source, arrange_columns
 from jaxdl.data.stream import EvaluationOrder
 from jaxdl.errors import InputError
 from jaxdl.parallel.hosts import Process, this_process
+from jaxdl.parallel.watchdog import beat
 from jaxdl.shown import ROWS, Shown
 from jaxdl.tasks import Task
 from jaxdl.tasks.columns import Top, frame_columns
@@ -263,7 +264,11 @@ def predict(
         variables = executor.place_variables(checkpoint.variables)  # there once
         feed = stored_batches(source, preprocessing, batch_size, execution, this_process())
         width = EvaluationOrder((np.arange(len(source)),), batch_size)(0).indices.shape[1]
-        made = [jax.tree.map(lambda rows: np.asarray(rows)[:width], program(variables, x)) for x in feed]
+        made = []
+        for place, x in enumerate(feed):
+            beat(f"predicting batch {place + 1}", slow=place == 0)
+            made.append(jax.tree.map(lambda rows: np.asarray(rows)[:width], program(variables, x)))
+            beat(f"reading batch {place + 2}")
         kept, finite = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(source)], *made)
         check_outputs(finite, source)
     targets = match_targets(checkpoint.task, source)

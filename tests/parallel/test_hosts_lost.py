@@ -98,6 +98,23 @@ def test_one_that_is_lost_ends_the_others_which_go_on_later(home, how, lost):
 
 
 @pytest.mark.slow
+def test_one_that_hangs_as_it_predicts_ends_all(home):
+    """It reads nothing from the beginning on: what may take long, of which the limit is 20 times as long."""
+    hang = home / "hang"
+    hang.touch()
+    line = "predict --checkpoint whole --data photos --batch-size 6 --hang-seconds 1 --out predicted.csv"
+    started = Started(home, line, 2, 1, hangs=1)
+    started.processes[0].join(120)
+    hang.unlink()
+    code, said = started.processes[0].exitcode, started.said(0)[1]
+    started.kill()
+    assert code == LOST, said
+    assert f"process 0 of 2: error: process 1 (number {started.processes[1].pid} " in said
+    assert " hangs: " in said
+    assert not (home / "predicted.csv").exists()
+
+
+@pytest.mark.slow
 def test_sigterm_to_one_process_saves_and_ends_all(home):
     """Pre-emption tells one host, or each at another moment: all save after the same step."""
     out, told = "terminated", 1
