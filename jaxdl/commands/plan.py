@@ -32,14 +32,14 @@ from jaxdl.errors import InputError, check_choice
 from jaxdl.parallel.chips import parse_slice
 from jaxdl.parallel.memory import in_words
 from jaxdl.parallel.topology import ENVIRONMENT, prepared
-from jaxdl.report.planned import CALIBRATION, NOT_COUNTED, plan_as_dict, plan_lines
+from jaxdl.report.planned import CALIBRATION, NOT_COUNTED, duration, money, plan_as_dict, plan_lines
 from jaxdl.training.plan import Plan
 from jaxdl.training.transfer import hold_out, keeps_head
 from jaxdl.validation.planning.plan import plan_on
 from jaxdl.validation.planning.planned import Asked, Planned
 from jaxdl.validation.splits import split_source
 from jaxdl.validation.statistics.nested import NESTED_REPEATS, extra_trainings
-from jaxdl.weights.files import check_free
+from jaxdl.weights.files import check_free, write_text
 
 Planable = Literal["pretrain", "finetune", "cross-validate"]
 
@@ -114,9 +114,13 @@ def plan_command(
       debug: show the traceback of an error.
     """
     check_choice("command to plan", command, ("pretrain", "finetune", "cross-validate"))
+    if not renting.on:
+        raise InputError("--on names no slice; expected where it would run, such as v5e:2x4 or h100x8")
+    if renting.compiles < 0:
+        raise InputError(f"--compiles is {renting.compiles}; expected 0 or more")
     slices = [parse_slice(name) for name in renting.on]
     prices = _prices(renting.price, len(slices))
-    out = None if renting.json is None else check_free(renting.json)
+    out = None if renting.json is None else check_free(renting.json, "--json")
     if not prepared():
         sys.exit(_again())
     plan = Plan(**vars(training))
@@ -134,7 +138,7 @@ def plan_command(
     )
     if out is not None:
         plain = [plan_as_dict(one, price) for one, price in zip(planned, prices, strict=True)]
-        out.write_text(json.dumps(plain, indent=1))
+        write_text(out, json.dumps(plain, indent=1))
         console.print(f"the plan in {out}", soft_wrap=True)
 
 
@@ -147,7 +151,8 @@ def _again() -> int:
 def _prices(given: tuple[float, ...], count: int) -> list[float | None]:
     """One for each slice. Raises InputError for another number of them, or what is no price."""
     if len(given) not in (0, 1, count):
-        raise InputError(f"there are {len(given)} prices for {count} slices; give one for each, or one for all")
+        slices = "1 slice" if count == 1 else f"{count} slices"
+        raise InputError(f"there are {len(given)} prices for {slices}; give one for each, or one for all")
     for price in given:
         if not 0 <= price < float("inf"):
             raise InputError(f"the price is {price}; expected what a chip costs in an hour, 0 or more")
@@ -158,6 +163,8 @@ def _asked(command: str, subject: Any, plan: Plan, dividing: Any, running: Any, 
     """The training of a command line, as its command would carry it out."""
     if command == "pretrain" and subject.init is not None:
         raise InputError("pretrain has no option --init; name a --model, or plan finetune")
+    if command != "cross-validate":
+        _refuse_folds(command)
     execution = execution_of(subject, running)
     source, _, task, network = load_subject(command, subject)
     if command == "cross-validate":
@@ -171,18 +178,27 @@ def _asked(command: str, subject: Any, plan: Plan, dividing: Any, running: Any, 
     return Asked(network, source, plan, task, execution, [np.arange(count)], keep_head=keep)
 
 
+def _refuse_folds(command: str) -> None:
+    """Raises InputError for options that divide the examples, which a single training has not."""
+    given = {word.partition("=")[0].replace("_", "-") for word in command_line.get()}
+    names = [f"--{field.name.replace('_', '-')}" for field in dataclasses.fields(Dividing)]
+    for name in names:
+        if name in given:
+            raise InputError(f"{command} has no option {name}; it is an option of cross-validate")
+
+
 def _table(planned: list[Planned], prices: list[float | None]) -> Table:
     """The slices side by side."""
     table = Table(box=box.SIMPLE_HEAD)
-    for header in ("slice", "chips", "fits", "needs", "step", "of peak", "bound", "hours", "cost", "largest batch"):
+    for header in ("slice", "chips", "fits", "needs", "step", "of peak", "bound", "all steps", "cost", "largest batch"):
         table.add_column(header, justify="left" if header in ("slice", "fits", "bound") else "right")
     for one, price in zip(planned, prices, strict=True):
         told = plan_as_dict(one, price)
         numbers = ("–",) * 5
         if one.best.step.times is not None:
-            cost = "–" if told["cost"] is None else f"{told['cost']:.2f}"
+            cost = "–" if told["cost"] is None else money(told["cost"])
             step = f"{told['step_seconds'] * 1e3:.3g} ms"
-            numbers = (step, f"{told['of_peak']:.0%}", told["bound"], f"{told['hours']:.3g}", cost)
+            numbers = (step, f"{told['of_peak']:.0%}", told["bound"], duration(one.seconds), cost)
         largest = one.largest and one.largest.fits
         needs = "–" if told["needs_bytes_per_device"] is None else in_words(told["needs_bytes_per_device"])
         fits = "yes" if told["fits"] else "no"

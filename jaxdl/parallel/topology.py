@@ -59,12 +59,14 @@ def topology_devices(rented: Slice) -> tuple[Any, ...]:
         options["chips_per_host_bounds"] = (1, 1, 1)
     try:
         found = topologies.get_topology_desc(platform="tpu", topology_name=rented.name, **options)
-    except jax.errors.JaxRuntimeError as error:
+    except jax.errors.JaxRuntimeError as error:  # a RuntimeError, too
         raise InputError(
             f"the TPU compiler knows no slice '{rented.name}' ({str(error).partition(chr(10))[0]}); a shape that there "
             "is, such as 2x4 or 4x4 of v5e and 2x2x2 of v5p, is compiled for, and pip install -U 'jax[tpu]' brings the "
             "compiler that fits this JAX"
         ) from error
+    except RuntimeError as error:  # a libtpu that is there, but cannot be imported
+        raise InputError(f"the TPU compiler cannot be loaded ({error}): pip install -U 'jax[tpu]'") from error
     return tuple(found.devices)
 
 

@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from jaxdl.data.preprocessing import nbytes
 from jaxdl.parallel.collectives import Collective
 from jaxdl.parallel.estimate import NOT_COUNTED, Times
@@ -90,10 +92,13 @@ def _memory(planned: Planned, step: Step) -> str:
     where = "chip" if planned.rented.chip.devices == 1 else f"of the {planned.rented.chip.devices} devices of a chip"
     needs = "more than it has" if step.needs is None else in_words(step.needs)
     parts = ", ".join(f"{name} {in_words(size)}" for name, size in step.parts.items() if size)
+    has = in_words(step.has)
+    if not planned.rented.chip.is_tpu:
+        has += f" that JAX takes of its {in_words(planned.rented.chip.memory)}"
     if not step.fits:
         over = "" if step.needs is None else f", {in_words(step.needs - step.has)} too much"
-        return f"does not fit: each {where} needs {needs} and has {in_words(step.has)}{over} ({parts})"
-    return f"fits: each {where} needs {needs} of {in_words(step.has)} ({parts})"
+        return f"does not fit: each {where} needs {needs} and has {has}{over} ({parts})"
+    return f"fits: each {where} needs {needs} of {has} ({parts})"
 
 
 def _step_said(step: Step, times: Times) -> list[str]:
@@ -122,7 +127,17 @@ def _ms(seconds: float) -> str:
     return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
 
 
-def _hours(seconds: float) -> str:
+def money(amount: float) -> str:
+    """An amount to the hundredth, or to two digits where it is smaller than a tenth."""
+    if amount >= 0.1 or amount == 0:
+        return f"{amount:.2f}"
+    return np.format_float_positional(float(f"{amount:.2g}"), trim="-")
+
+
+def duration(seconds: float) -> str:
+    """Seconds in a unit that suits them."""
+    if seconds < 1:
+        return _ms(seconds)
     if seconds < 60:
         return f"{seconds:.2g} s"
     return f"{seconds / 60:.3g} min" if seconds < 3600 else f"{seconds / 3600:.3g} h"
@@ -133,12 +148,12 @@ def _all_said(planned: Planned, price: float | None) -> str:
     setup, count = planned.setup, len(planned.setup.parts) + planned.more
     several = f" of {count} trainings" if count > 1 else ""
     cost = _cost(planned, price)
-    paid = "" if cost is None else f", {cost:.2f} at {price:g} for a chip and hour"
-    return f"all: {setup.plan.epochs} epochs of {setup.steps} steps{several}: {_hours(planned.seconds)}{paid}"
+    paid = "" if cost is None else f", {money(cost)} at {price:g} for a chip and hour"
+    return f"all: {setup.plan.epochs} epochs of {setup.steps} steps{several}: {duration(planned.seconds)}{paid}"
 
 
 def _way_said(way: Way) -> str:
-    takes = "does not fit" if way.seconds is None else _hours(way.seconds)
+    takes = "does not fit" if way.seconds is None else duration(way.seconds)
     return f"{way.name} {takes} on {_chips(way.chips)}"
 
 

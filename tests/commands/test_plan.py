@@ -3,6 +3,7 @@
 import importlib.util
 import json
 import os
+import re
 import shlex
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from command_line import jaxdl_command, refused
 
 from jaxdl import cli
 from jaxdl.commands.help import options_of
+from jaxdl.report.planned import money
 
 KEYS = {"fits", "bytes_per_chip", "flops", "collectives", "step_seconds", "hours", "cost", "largest_batch", "folds"}
 MLP = "--data digits --model mlp --model-arguments hidden=[32]"
@@ -171,6 +173,38 @@ def test_without_the_compiler_it_is_said_what_to_install(monkeypatch):
     assert "pip install 'jax[tpu]'" in said
 
 
+def test_a_compiler_that_cannot_be_loaded_is_an_error_that_says_what_to_install(monkeypatch):
+    def broken(*_, **__):
+        raise RuntimeError("JAX TPU support not installed")
+
+    monkeypatch.setattr(importlib.util, "find_spec", lambda *_: object())
+    monkeypatch.setattr("jax.experimental.topologies.get_topology_desc", broken)
+    said = refused(f"plan pretrain {MLP} --on v5e:2x4")
+    assert "cannot be loaded (JAX TPU support not installed): pip install -U 'jax[tpu]'" in said
+
+
+def test_small_amounts_and_times_are_told_in_digits_that_mean_something(tmp_path):
+    (one, _), said = plans(f"pretrain {MLP} --epochs 3 --on h100x8 l4 --price 2 0.5 --compiles 0", tmp_path / "new")
+    told = re.search(r", (0\.0\S+) at 2 for a chip and hour", said)[1]
+    assert float(told) == pytest.approx(one["cost"], rel=0.05)
+    assert one["cost"] > 0
+    milliseconds = float(re.search(r"3 epochs of 57 steps: (\S+) ms", said)[1])
+    assert milliseconds == pytest.approx(one["hours"] * 3.6e6, rel=0.01)
+    assert "of 60 GB that JAX takes of its 80 GB (" in said
+    assert re.search(rf"h100x8 .* ms +{told} ", said)
+    written = [
+        (1234.567, "1234.57"),
+        (1, "1.00"),
+        (0.999, "1.00"),
+        (0.25, "0.25"),
+        (0.03, "0.03"),
+        (0.00163, "0.0016"),
+        (2.1e-7, "0.00000021"),
+        (0, "0.00"),
+    ]
+    assert [money(amount) for amount, _ in written] == [words for _, words in written]
+
+
 @pytest.mark.parametrize(
     ("line", "named"),
     [
@@ -178,7 +212,12 @@ def test_without_the_compiler_it_is_said_what_to_install(monkeypatch):
         (f"pretrain {MLP} --on v5e:3x3", "2x4"),
         (f"pretrain {MLP} --on h100x8 l4 --price 1 2 3", "3 prices for 2 slices"),
         (f"pretrain {MLP} --on h100x8 --price -1", "-1"),
+        (f"pretrain {MLP} --on h100x8 --price 1 2", "2 prices for 1 slice;"),
+        (f"pretrain {MLP} --on h100x8 --compiles -1", "--compiles is -1"),
         (f"pretrain {MLP}", "--on"),
+        (f"pretrain {MLP} --on", "--on names no slice"),
+        (f"pretrain {MLP} --on h100x8 --folds 5", "pretrain has no option --folds; it is an option of cross-validate"),
+        (f"finetune {MLP} --on h100x8 --splitter=kfold", "finetune has no option --splitter"),
         (f"pretrain {MLP} --on h100x8 --mesh data=4,model=2", "--mesh"),
         (f"pretrain {MLP} --on h100x8 --mesh data=16", "16 devices, but h100x8 has 8"),
         (f"pretrain {MLP} --on h100x8 --devices 9", "9 devices, but h100x8 has 8"),
