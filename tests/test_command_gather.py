@@ -282,3 +282,13 @@ def test_shares_that_cannot_be_are_refused(tmp_path, given, said):
 
 def test_the_option_is_said_to_be_of_cross_validate_alone():
     assert "it is an option of jaxdl cross-validate" in refused("search --folds-of 0/2 --data table.npz --out x")
+
+
+def test_one_part_alone_is_all_of_it(home, tmp_path):
+    """What is told of it names no others, and works as it stands."""
+    said = jaxdl_command(f"{TABLE} --folds-of 0/1 --out {tmp_path / 'part'}")
+    assert "the others" not in said
+    assert "OTHER-PARTS" not in said
+    advised = re.search(r"jaxdl (gather .* --out )RUN", said)[1]
+    jaxdl_command(f"{advised}{tmp_path / 'all'} --no-report")
+    assert_same(home / "whole", tmp_path / "all")

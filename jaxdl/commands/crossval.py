@@ -131,8 +131,10 @@ def _tell_part(part: Part, out: Path) -> None:
     _tell_folds(part.result)
     share = part.share
     others = [str(Share(number, share.of)) for number in range(share.of) if number != share.number]
-    console.print(f"part {share} of the folds in {out}; the others are made by --folds-of {', '.join(others)}")
-    console.print(f"jaxdl gather {out} OTHER-PARTS --out RUN makes one result of all", soft_wrap=True)
+    rest = f"; the others are made by --folds-of {', '.join(others)}" if others else ""
+    console.print(f"part {share} of the folds in {out}{rest}", soft_wrap=True)
+    parts = f"{out} OTHER-PARTS" if others else out
+    console.print(f"jaxdl gather {parts} --out RUN makes one result of all", soft_wrap=True)
 
 
 def _tell_folds(result: Result) -> None:
