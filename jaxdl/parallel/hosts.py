@@ -123,8 +123,12 @@ def start(coordinator: str | None = None, process: str | None = None, lost_after
 
 def _parse(coordinator: str, process: str) -> tuple[int, int]:
     """Index and number of the processes. Raises InputError for what cannot be."""
-    if not re.fullmatch(r"\S+:\d+", coordinator):
-        raise InputError(f"--coordinator is '{coordinator}'; expected HOST:PORT of process 0, such as 10.0.0.2:1234")
+    port = re.fullmatch(r"\S+:(\d{1,5})", coordinator)
+    if port is None or not 0 < int(port[1]) < 2**16:
+        raise InputError(
+            f"--coordinator is '{coordinator}'; expected HOST:PORT of process 0, such as 10.0.0.2:1234 (a port is "
+            "1 to 65535)"
+        )
     found = re.fullmatch(r"(\d+)/(\d+)", process)
     if found is None:
         raise InputError(f"--process is '{process}'; expected I/N, such as 0/2 on the first of two hosts")
