@@ -137,3 +137,9 @@ def test_types(value, expected, fits):
     else:
         with pytest.raises(InputError, match="it"):
             check_type("it", value, expected)
+
+
+def test_features_are_asked_of_a_source():
+    for given in (["a text"], np.zeros((4, 2))):
+        with pytest.raises(InputError, match=f"the examples are a {type(given).__name__}; expected a data.Source"):
+            jaxdl.extract_features(CHECKPOINT, given)

@@ -98,6 +98,8 @@ def texts(
     if isinstance(held, str):
         raise InputError("the texts are one string; expected a list of them")
     held = [_text(one, index) for index, one in enumerate(held)]
+    if not held:
+        raise InputError("there are no texts; expected one or more")
     kinds = {isinstance(one, str) for one in held}
     if len(kinds) > 1:
         raise InputError("some examples are one text and some are two; expected the same for all")

@@ -132,6 +132,8 @@ def test_what_a_source_of_texts_says():
     ("held", "options", "message"),
     [
         ("a text", {}, "the texts are one string"),
+        ([], {}, "there are no texts"),
+        ([], {"y": []}, "there are no texts"),
         (["a", None], {}, "the text at index 1 is None"),
         (["a", ("b", 3)], {}, r"the text at index 1 is \('b', 3\)"),
         (["a", ("b", "c")], {}, "some examples are one text and some are two"),

@@ -59,7 +59,8 @@ def extract_features(
       execution: at which size, and whether, the examples are read batch by batch.
 
     Raises:
-      InputError: if the checkpoint was never trained, or what flows out of the stage is no single array.
+      InputError: if the checkpoint was never trained, the examples are no source, or what flows out of the
+        stage is no single array.
     """
     features = _flowing(checkpoint, source, stage, batch_size, execution)
     features = features.reshape(len(features), -1, features.shape[-1]).mean(1) if features.ndim > 2 else features
@@ -70,6 +71,7 @@ def _flowing(
     checkpoint: Checkpoint, source: Source, stage: str | None, batch_size: int, execution: Execution
 ) -> jax.Array:
     """What flows out of a stage, of a U-Net without its skips; places are not averaged."""
+    check_source(source)
     checkpoint.card.check_trained(head=False)
     preprocessing = choose_preprocessing(checkpoint, source, execution.image_size)
     model = checkpoint.model
