@@ -63,6 +63,7 @@ while (($#)) && [[ $1 != -- ]]; do
     --dry-run) dry_run=true && shift && continue ;;
   esac
   [[ $option == --* ]] || refuse "'$1' stands before --; the command to run stands after it"
+  [[ $(usage) == *$'\n'"  $option "* ]] || refuse "there is no option $option; see --help"
   if [[ $1 == *=* ]]; then
     value=${1#*=} && shift
   else
@@ -82,7 +83,6 @@ while (($#)) && [[ $1 != -- ]]; do
     --wait) patience=$value ;;
     --restarts) restarts=$value ;;
     --save-every) every=$value ;;
-    *) refuse "there is no option $option; see --help" ;;
   esac
 done
 [[ ${1:-} == -- ]] && shift
@@ -108,6 +108,7 @@ case $type in
   v5litepod-[0-9]*) : "${runtime:=v2-alpha-tpuv5-lite}" ;;
   v5p-[0-9]*) : "${runtime:=v2-alpha-tpuv5}" ;;
   v6e-[0-9]*) : "${runtime:=v2-alpha-tpuv6e}" ;;
+  *:*) refuse "--accelerator-type is '$type'; expected a generation and a number, such as v5litepod-8, v6e-8, v5p-8" ;;
   *) [[ -n $runtime ]] || refuse "the image of --accelerator-type '$type' is not known; give --runtime-version" ;;
 esac
 [[ -z $bucket || $bucket =~ ^gs://[^/]+/.+ ]] || refuse "--bucket is '$bucket'; expected gs://BUCKET/FOLDER"
