@@ -19,6 +19,7 @@ from jaxdl.models.variables import Variables, join_variables, partition, split_v
 from jaxdl.parallel import hosts
 from jaxdl.parallel.hosts import Process
 from jaxdl.parallel.layout import Layout
+from jaxdl.parallel.watchdog import beat
 from jaxdl.tasks import Task
 from jaxdl.training.division import check_division
 from jaxdl.training.execution import Execution
@@ -105,6 +106,7 @@ def prepare(
     if not preprocessing.fitted:
         mine = of_process(source, own)
         sums = stream.measure(mine, preprocessing, workers=execution.workers) if streamed else preprocessing.measure(x)
+        beat("preparing", slow=True)  # it has read its rows: the others are waited for from here on
         sums = hosts.gather_rows(own_rows(sums, source, own), len(source))
     common = preprocessing.fitted or len(parts) == 1  # else each fold's frozen stages see other inputs
     cached = stage != names[0] and common and _may_cache(plan)

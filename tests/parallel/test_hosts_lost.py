@@ -98,12 +98,18 @@ def test_one_that_is_lost_ends_the_others_which_go_on_later(home, how, lost):
 
 
 @pytest.mark.slow
-def test_one_that_hangs_as_it_predicts_ends_all(home):
-    """It reads nothing from the beginning on: what may take long, of which the limit is 20 times as long."""
+@pytest.mark.parametrize(
+    ("line", "out"),
+    [
+        ("predict --checkpoint whole --data photos --batch-size 6 --out predicted.csv", "predicted.csv"),
+        (f"{TRAIN} begun", "begun/card.json"),  # as it measures mean and std
+    ],
+)
+def test_one_that_hangs_as_it_reads_its_first_examples_ends_all(home, line, out):
+    """What may take long, of which the limit is 20 times as long."""
     hang = home / "hang"
     hang.touch()
-    line = "predict --checkpoint whole --data photos --batch-size 6 --hang-seconds 1 --out predicted.csv"
-    started = Started(home, line, 2, 1, hangs=1)
+    started = Started(home, line.replace(f"--hang-seconds {LIMIT}", "") + " --hang-seconds 1", 2, 1, hangs=1)
     started.processes[0].join(120)
     hang.unlink()
     code, said = started.processes[0].exitcode, started.said(0)[1]
@@ -111,7 +117,7 @@ def test_one_that_hangs_as_it_predicts_ends_all(home):
     assert code == LOST, said
     assert f"process 0 of 2: error: process 1 (number {started.processes[1].pid} " in said
     assert " hangs: " in said
-    assert not (home / "predicted.csv").exists()
+    assert not (home / out).exists()
 
 
 @pytest.mark.slow
