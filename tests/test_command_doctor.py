@@ -31,6 +31,7 @@ def test_this_machine(tmp_path):
     file = tmp_path / "doctor.json"
     code, out, err = call(f"doctor --no-speed --json {file}")
     told = json.loads(file.read_text())
+    assert out.endswith(f"all facts in {file}\n")
     assert (code, err) == (0 if told["well"] else 1, "")
     assert [one["problem"] in out and one["command"] in out for one in told["findings"]] == [True] * len(
         told["findings"]

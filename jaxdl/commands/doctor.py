@@ -37,5 +37,6 @@ def doctor_command(
         console.print(line, soft_wrap=True, highlight=False)
     if out is not None:
         write_text(out, json.dumps(as_json(facts, found), indent=2) + "\n")
+        console.print(f"all facts in {out}", soft_wrap=True, highlight=False)
     if found:
         sys.exit(ILL)

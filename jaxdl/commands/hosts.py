@@ -1,15 +1,17 @@
 """Commands that run as one program on several hosts: process 0 speaks, the others keep to errors."""
 
 from collections.abc import Sequence
+from threading import Timer
 
 from jaxdl.cli_options import Hosts
 from jaxdl.commands.console import console, errors
 from jaxdl.errors import InputError
-from jaxdl.parallel.hosts import start, this_process
+from jaxdl.parallel.hosts import REACH, start, this_process
 from jaxdl.parallel.watchdog import check_limit, watch
 
 COMMANDS = ("pretrain", "finetune", "cross-validate", "predict")
 OPTIONS = ("--multihost", "--coordinator", "--process")
+SILENT = 20.0  # seconds after which a command says that it waits for the others
 
 
 def asks_for_hosts(name: str, arguments: Sequence[str]) -> bool:
@@ -32,9 +34,25 @@ def join_hosts(given: Hosts) -> None:
         )
     if given.asked:
         check_limit(given.hang_seconds)
-        here = start(given.coordinator, given.process, lost_after=given.hang_seconds)
+        waits = Timer(SILENT, lambda: say_waiting(given))
+        waits.daemon = True
+        waits.start()
+        try:
+            here = start(given.coordinator, given.process, lost_after=given.hang_seconds)
+        finally:
+            waits.cancel()
         watch(given.hang_seconds)
         console.quiet = errors.quiet = here.index > 0
+
+
+def say_waiting(given: Hosts) -> None:
+    """Says what a command waits for: until all have come it does nothing else."""
+    who = f"process {given.process} of {given.coordinator}" if given.process else "this process"
+    errors.print(
+        f"jaxdl: {who} waits for the others, for {REACH:.0f} s at most; start the same command on each host",
+        highlight=False,
+        soft_wrap=True,
+    )
 
 
 def say_error(said: str, style: str | None = None) -> None:

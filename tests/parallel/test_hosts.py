@@ -7,11 +7,12 @@ import time
 import jax
 import numpy as np
 import pytest
-from command_line import jaxdl_command, read_csv, refused
+from command_line import call, jaxdl_command, read_csv, refused
 from jax.sharding import NamedSharding, PartitionSpec
 from several_hosts import Started, free_port
 
 import jaxdl
+from jaxdl.commands import hosts
 from jaxdl.errors import InputError
 from jaxdl.parallel.hosts import Process, fetch
 
@@ -128,6 +129,22 @@ def test_a_process_that_cannot_be(given):
 def test_options_that_do_not_go_together(tmp_path, how, named):
     assert named in refused(f"cross-validate --model mlp --data digits:0-1 --out {tmp_path / 'run'} {how}")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(("silent", "says"), [(0.1, True), (60.0, False)])
+def test_a_process_that_waits_for_others_says_so_after_a_while(tmp_path, monkeypatch, silent, says):
+    def waits(*_, **__):
+        time.sleep(1)
+        raise InputError("nobody came")
+
+    monkeypatch.setattr(hosts, "SILENT", silent)
+    monkeypatch.setattr(hosts, "start", waits)
+    line = f"pretrain --model mlp --data digits:0-1 --out {tmp_path / 'run'} --coordinator there:18476 --process 1/2"
+    code, _, err = call(line)
+    *waiting, error = err.splitlines()
+    assert (code, error) == (2, "jaxdl: error: nobody came")
+    said = "process 1/2 of there:18476 waits for the others, for 300 s at most; start the same command on each host"
+    assert waiting == [f"jaxdl: {said}"] * says
 
 
 @pytest.mark.parametrize("option", ["--multihost", "--process 0/2", "--coordinator=there:1"])
