@@ -86,7 +86,7 @@ def read_weights(path: str | Path) -> WeightFile:
     if path.is_dir():
         raise InputError(f"'{path}' is a folder; expected a file of weights ({', '.join(SUFFIXES)})")
     if not path.exists():
-        raise InputError(f"there is no weight file '{path}'")
+        raise InputError(f"there is no weight file or folder '{path}'")
     check_regular(path)
     suffix = next((known for known in SUFFIXES if path.name.endswith(known)), None)
     if suffix is None:

@@ -207,7 +207,7 @@ def _mistakes(network, folder):
         torch.save(held, folder / name)
         return folder / name
 
-    yield folder / "none.pth", "there is no weight file"
+    yield folder / "none.pth", "there is no weight file or folder"
     yield folder, "holds neither model.safetensors nor pytorch_model.bin, but: "
     yield written("empty.safetensors", b""), "is empty: fetch it again"
     yield written("notes.txt", b"words"), "its name must end in .safetensors, .pth"
