@@ -345,7 +345,7 @@ def test_a_training_ends_with_the_numbers_of_one_that_nothing_stopped(cloud):
     here.environment |= {"JAX_PLATFORMS": "cpu", "MPLBACKEND": "agg"}
     command = shlex.split(
         "jaxdl cross-validate --model cnn --model-arguments features=[4] hidden=[8] --data digits:0-2 --folds 3 "
-        "--epochs 12 --save-every 0.5 --fold-strategy loop --no-report --out run"
+        "--epochs 40 --save-every 0.5 --fold-strategy loop --no-report --out run"
     )
     with here.start("--bucket", "gs://mine/run", "--results", "got", command=command) as process:
         first = here.folder / "machine-0/worker-0"

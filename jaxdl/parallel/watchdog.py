@@ -200,8 +200,9 @@ class Watchdog:
     def _judge(self) -> None:
         while not self._done.wait(self.pace / 2):
             now = self._now()
-            quiet, failing = now - self._heard, self._failing is not None and now - self._failing > 2 * self.pace
-            if failing or (quiet > 2 * self.pace and self._refused()):
+            quiet, since = now - self._heard, self._failing
+            doubtful = since is not None or quiet > 2 * self.pace  # JAX may abort in 6 s: no time to lose
+            if (since is not None and now - since > 2 * self.pace) or (doubtful and self._refused()):
                 self._end(self._first("is gone: it was killed"))
             if quiet > self.limit:
                 self._end(self._first(f"has not answered for {quiet:.0f} s: stopped, or cut off"))

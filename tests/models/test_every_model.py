@@ -284,7 +284,7 @@ def _trains(case):
         options = {
             "from scratch": {"precision": "bfloat16"},  # the same program as that of full fine-tuning
             # what flows into the head may be large
-            "frozen features": {"freeze_through": "body", "learning_rate": 3e-4},
+            "frozen features": {"freeze_through": "body", "learning_rate": 3e-4, "epochs": 20},
             "partial fine-tuning": {"freeze_through": case.names[case.names.index(case.middle) - 1]},
             "full fine-tuning": {"precision": "bfloat16"},
         }[mode]
