@@ -13,6 +13,7 @@ from command_line import call, jaxdl_command, refused
 import jaxdl
 from jaxdl.commands.console import Display
 from jaxdl.report.run_page import write_run_report
+from jaxdl.tasks.classification import Classification
 from jaxdl.validation.result import load_result
 from jaxdl.weights.checkpoint import fingerprint
 
@@ -167,6 +168,22 @@ def test_a_part_that_was_stopped_goes_on(home, tmp_path, monkeypatch, number):
     assert "going on with the run" in call(line)[2]
     jaxdl_command(f"gather part-0 {part} --out {tmp_path / 'all'} --no-report")
     assert_same(home / "whole", tmp_path / "all")
+
+
+def test_trees_that_one_part_leaves_out_are_left_out_of_all(home, tmp_path, monkeypatch):
+    """A task may have none for some folds: one machine then has none at all, and so has what is gathered."""
+    boosted, held = Classification.boosted, load_result(home / "whole").out_of_fold
+    fold = np.load(home / "table.npz")["x"][held.index[held.fold == 3]]
+
+    def some(task, rows, targets, asked):
+        return None if np.array_equal(asked, fold) else boosted(task, rows, targets, asked)
+
+    monkeypatch.setattr(Classification, "boosted", some)
+    jaxdl_command(f"{TABLE} --out {tmp_path / 'whole'} --no-report")
+    jaxdl_command(f"{TABLE} --out {tmp_path / 'part-1'} --folds-of 1/2")
+    jaxdl_command(f"gather part-0 {tmp_path / 'part-1'} --out {tmp_path / 'all'} --no-report")
+    assert_same(tmp_path / "whole", tmp_path / "all")
+    assert "there are none for classification" in read(tmp_path / "all" / "result.json")["baselines"][1]["skipped"]
 
 
 # What is refused

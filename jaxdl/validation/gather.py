@@ -113,9 +113,10 @@ def _curves(parts: Sequence[Part]) -> list[Mapping[str, Any]]:
 
 
 def _trees(parts: Sequence[Part], order: np.ndarray) -> Trees:
+    """Those of all folds; left out where they are in one part, as one machine leaves them out for one fold."""
     grown = [part.trees for part in parts]
-    if grown[0].kept is None:
-        return grown[0]
+    if left_out := next((trees for trees in grown if trees.kept is None), None):
+        return left_out
     kept = concatenated([one for trees in grown for one in trees.kept])
     return Trees([_take(kept, order)], sum(trees.seconds for trees in grown))
 
