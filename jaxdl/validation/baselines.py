@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxdl.data.source import Source, every_x
 from jaxdl.tasks import Task
-from jaxdl.validation.result import Result, finite
+from jaxdl.validation.result import Result, concatenated, finite, taken
 from jaxdl.validation.statistics.sample import Sample
 from jaxdl.validation.told import BaselineTold
 
@@ -29,12 +29,13 @@ class Trees:
     """What scikit-learn's histogram gradient boosting with its default settings says of held-out rows of a table.
 
     Attributes:
-      kept: of the test part of each fold, as the task's `predict` gives it; None where it was left out.
+      kept: as the task's `predict` gives it, arrays ``[rows, …]`` of the test parts one after another; None where it
+        was left out.
       seconds: that it took.
       skipped: why it was left out; empty if it was not.
     """
 
-    kept: Sequence[Any] | None = None
+    kept: Any = None
     seconds: float = 0.0
     skipped: str = ""
 
@@ -70,11 +71,11 @@ def grow_trees(
     with threadpool_limits(1, user_api="openmp"):  # threads that wait for each other are slow on a machine that is busy
         for fold in range(len(train)) if only is None else only:
             learned, asked = train[fold], test[fold]
-            kept = task.boosted(x[learned], jax.tree.map(lambda array, rows=learned: array[rows], targets), x[asked])
+            kept = task.boosted(x[learned], taken(targets, learned), x[asked])
             if kept is None:
                 return Trees(skipped=f"there are none for {task.name}")
             made.append(kept)
-    return Trees(made, time.perf_counter() - begin)
+    return Trees(concatenated(made), time.perf_counter() - begin)
 
 
 def _is_table(source: Source) -> bool:
@@ -101,16 +102,15 @@ def with_baselines(result: Result, targets: Any, train: Sequence[np.ndarray], tr
     return beside_baselines(result, constant_answers(result, targets, train), trees)
 
 
-def constant_answers(result: Result, targets: Any, train: Sequence[np.ndarray]) -> list[Any]:
-    """Of each fold, what the model that knows nothing but the targets `train` says of the rows it tests."""
+def constant_answers(result: Result, targets: Any, train: Sequence[np.ndarray]) -> Any:
+    """What the model that knows nothing but each fold's targets `train` says of the held-out rows."""
     return _guesses(result.asked, targets, train, [row["test"] for row in result.folds])
 
 
-def beside_baselines(result: Result, answers: Sequence[Any], trees: Trees) -> Result:
-    """`with_baselines`, of what both models said of each fold's rows."""
-    held, ends = result.out_of_fold, np.cumsum([row["test"] for row in result.folds])[:-1]
-    truth = [_take(held.target, rows) for rows in np.split(np.arange(len(held.index)), ends)]
-    asked = Held(result.asked, [row["train"] for row in result.folds], truth, np.split(held.index, ends))
+def beside_baselines(result: Result, answers: Any, trees: Trees) -> Result:
+    """`with_baselines`, of what both models said of the held-out rows."""
+    held, (train, test) = result.out_of_fold, ([row[part] for row in result.folds] for part in ("train", "test"))
+    asked = Held(result.asked, train, test, held.target, held.index)
     constant = asked.scored(answers)
     names = dict.fromkeys((result.metric, result.asked.LOSS))
     pooled = {name: constant[name].pooled_score for name in names if name in constant}
@@ -121,41 +121,40 @@ def tell_baselines(
     task: Task, source: Source, train: Sequence[np.ndarray], test: Sequence[np.ndarray]
 ) -> Sequence[BaselineTold]:
     """What both models score on the rows `test` of each division, fitted to its rows `train`."""
-    targets = source.targets()
-    asked = Held(task, list(map(len, train)), [_take(targets, rows) for rows in test], test)
-    guesses = _guesses(task, targets, train, list(map(len, test)))
-    return asked.told(asked.scored(guesses), grow_trees(source, task, train, test))
+    targets, index = source.targets(), np.concatenate(test)
+    asked = Held(task, list(map(len, train)), list(map(len, test)), taken(targets, index), index)
+    constant = asked.scored(_guesses(task, targets, train, asked.test))
+    return asked.told(constant, grow_trees(source, task, train, test))
 
 
-def _guesses(task: Task, targets: Any, train: Sequence[np.ndarray], test: Sequence[int]) -> list[Any]:
+def _guesses(task: Task, targets: Any, train: Sequence[np.ndarray], test: Sequence[int]) -> Any:
     """What the task's own baseline says of as many rows as `test` says for each fold."""
-    return [task.baseline(_take(targets, rows), count) for rows, count in zip(train, test, strict=True)]
+    return concatenated([task.baseline(taken(targets, rows), count) for rows, count in zip(train, test, strict=True)])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class Held:
-    """What was learned from and held out in each fold.
+    """What was held out in the folds, whose test parts stand one after another.
 
     Attributes:
       task: what is asked.
       train: number of examples in the training part of each fold.
-      truth: targets of the test part of each fold.
-      index: examples of the test part of each fold.
+      test: number of examples in the test part of each fold.
+      truth: targets of the test parts, arrays ``[rows, …]``.
+      index: examples of the test parts.
     """
 
     task: Task
     train: Sequence[int]
-    truth: Sequence[Any]
-    index: Sequence[np.ndarray]
+    test: Sequence[int]
+    truth: Any
+    index: np.ndarray
 
-    def scored(self, kept: Sequence[Any]) -> dict[str, Sample]:
+    def scored(self, kept: Any) -> dict[str, Sample]:
         """By the name of each metric that it allows, what was said of the test parts: `kept`, as of `Task.predict`."""
-        record = self.task.host_record(
-            *(jax.tree.map(lambda *one: np.concatenate(one), *a) for a in (kept, self.truth))
-        )
-        train = np.array(self.train, np.float64)
-        test = np.array([len(rows) for rows in self.index])
-        rows, fold = np.concatenate(self.index), np.repeat(np.arange(len(test)), test)
+        record, rows = self.task.host_record(kept, self.truth), self.index
+        train, test = np.array(self.train, np.float64), np.array(self.test)
+        fold = np.repeat(np.arange(len(test)), test)
         asked = {name: self.task.find_metric(name) for name in (self.task.metric, *type(self.task).METRICS)}
         return {
             name: Sample(metric, record, fold, rows, rows, train, test)
@@ -173,7 +172,3 @@ class Held:
 
 def _by_fold(samples: Mapping[str, Sample]) -> dict[str, Any]:
     return finite({name: sample.fold_scores.tolist() for name, sample in samples.items()})
-
-
-def _take(targets: Any, rows: np.ndarray) -> Any:
-    return jax.tree.map(lambda array: array[rows], targets)

@@ -5,7 +5,6 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import jax
 import numpy as np
 
 from jaxdl.checks import check_arguments
@@ -26,7 +25,7 @@ from jaxdl.validation.baselines import grow_trees, with_baselines
 from jaxdl.validation.batched_runs import BatchedRuns, Outcome
 from jaxdl.validation.leakage import check_leaks
 from jaxdl.validation.leakage.checks import check_allowed
-from jaxdl.validation.result import OutOfFold, Result, mean_and_spread
+from jaxdl.validation.result import OutOfFold, Result, concatenated, mean_and_spread
 from jaxdl.validation.splits import Split, Splitting, split_source
 from jaxdl.validation.statistics.intervals import METHODS, Method, check_method
 from jaxdl.validation.statistics.nested import NESTED_REPEATS, check_nested, nested_interval
@@ -277,11 +276,6 @@ def _joined(
         question=task.plain(),
         own=task,
     )
-
-
-def concatenated(trees: Sequence[Any]) -> Any:
-    """Pytrees of arrays ``[rows, …]`` one after another."""
-    return jax.tree.map(lambda *parts: np.concatenate(parts), *trees)
 
 
 def describe_init(init: Init) -> dict[str, Any]:

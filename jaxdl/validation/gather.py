@@ -5,15 +5,13 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxdl.errors import InputError
 from jaxdl.training.resume import differences
 from jaxdl.validation.baselines import Trees, beside_baselines
-from jaxdl.validation.crossval import concatenated
 from jaxdl.validation.parts import Part, Share
-from jaxdl.validation.result import Result, mean_and_spread
+from jaxdl.validation.result import Result, concatenated, mean_and_spread, taken
 from jaxdl.validation.statistics.summary import summarised
 from jaxdl.validation.told import StrategyTold
 
@@ -48,7 +46,7 @@ def gather(parts: Mapping[str, Part]) -> Result:
         own=first.asked.scored_by(first.metric),
     )
     constant = concatenated([part.constant for part in held])
-    result = beside_baselines(result, [_take(constant, order)], _trees(held, order))
+    result = beside_baselines(result, taken(constant, order), _trees(held, order))
     return summarised(result, method=held[0].interval)
 
 
@@ -117,9 +115,5 @@ def _trees(parts: Sequence[Part], order: np.ndarray) -> Trees:
     grown = [part.trees for part in parts]
     if left_out := next((trees for trees in grown if trees.kept is None), None):
         return left_out
-    kept = concatenated([one for trees in grown for one in trees.kept])
-    return Trees([_take(kept, order)], sum(trees.seconds for trees in grown))
-
-
-def _take(tree: Any, rows: np.ndarray) -> Any:
-    return jax.tree.map(lambda array: array[rows], tree)
+    kept = concatenated([trees.kept for trees in grown])
+    return Trees(taken(kept, order), sum(trees.seconds for trees in grown))

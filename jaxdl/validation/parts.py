@@ -14,7 +14,7 @@ from jaxdl.models.variables import nest, walk_shapes
 from jaxdl.training.execution import Execution
 from jaxdl.training.resume import Begun
 from jaxdl.validation.baselines import Trees, constant_answers, grow_trees
-from jaxdl.validation.crossval import Folds, concatenated, settings_of, train_folds
+from jaxdl.validation.crossval import Folds, settings_of, train_folds
 from jaxdl.validation.result import PART, Result, finite, read_result
 from jaxdl.validation.saving import Saved
 from jaxdl.validation.statistics.intervals import METHODS, check_method
@@ -82,7 +82,7 @@ class Part(Saved):
       share: which part it is.
       result: of its folds, without what is computed of all of them: baselines, other metrics, interval.
       constant: what the model that looks at no example says of the held-out rows, arrays ``[rows, …]``.
-      trees: of the same rows; `Trees.kept` holds one entry.
+      trees: of the same rows.
       interval: the method that was asked for.
       settings: what the numbers of the whole depend on, as plain values.
       environment: versions and devices.
@@ -111,7 +111,7 @@ class Part(Saved):
             "trees": {"seconds": self.trees.seconds, "skipped": self.trees.skipped},
             "result": finite(self.result.as_dict()),
         }
-        held = {"constant": self.constant, "trees": None if self.trees.kept is None else self.trees.kept[0]}
+        held = {"constant": self.constant, "trees": self.trees.kept}
         np.savez_compressed(folder / BASELINES, **{name: np.asarray(leaf) for name, leaf in walk_shapes(held)})
         self.result.write_rows(folder)
         (folder / PART).write_text(json.dumps(told, indent=1, allow_nan=False) + "\n")
@@ -132,9 +132,7 @@ def train_part(asked: Folds, execution: Execution) -> Part:
     result = train_folds(asked, execution)
     folds = [row["fold"] for row in result.folds]
     trees = grow_trees(source, result.asked, split.train, split.test, folds)
-    if trees.kept is not None:
-        trees = dataclasses.replace(trees, kept=[concatenated(trees.kept)])
-    constant = concatenated(constant_answers(result, source.targets(), [split.train[fold] for fold in folds]))
+    constant = constant_answers(result, source.targets(), [split.train[fold] for fold in folds])
     whole = dataclasses.replace(asked, part=None)
     return Part(
         asked.part,
@@ -160,7 +158,7 @@ def load_part(path: str | Path) -> Part:
     told = read_json(file, PartTold)
     with reading(file):
         share, trees = Share(*told["part"]), told["trees"]
-        kept = None if trees["skipped"] else [arrays["trees"]]
+        kept = None if trees["skipped"] else arrays["trees"]
         grown = Trees(kept, float(trees["seconds"]), str(trees["skipped"]))
         result = read_result(file, told["result"])
         plain = [told[name] for name in ("interval", "settings", "environment")]

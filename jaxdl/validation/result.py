@@ -81,7 +81,7 @@ class OutOfFold(Shown):
 
     def take(self, rows: np.ndarray) -> "OutOfFold":
         """Some of the rows."""
-        return jax.tree.map(lambda array: array[rows], self)
+        return taken(self, rows)
 
     def _facts(self) -> dict[str, Any]:
         groups = None if self.group is None else len(np.unique(self.group))
@@ -352,6 +352,16 @@ class Result(Shown, Saved):
         """``out_of_fold.npz`` and ``metrics.jsonl``, into a folder that is there."""
         np.savez_compressed(folder / PREDICTIONS, **self.out_of_fold.arrays())
         (folder / CURVES).write_text("".join(json.dumps(finite(row), allow_nan=False) + "\n" for row in self.curves))
+
+
+def taken(tree: Any, rows: np.ndarray) -> Any:
+    """Some of the rows of a pytree of arrays ``[rows, …]``."""
+    return jax.tree.map(lambda array: array[rows], tree)
+
+
+def concatenated(trees: Sequence[Any]) -> Any:
+    """Pytrees of arrays ``[rows, …]`` one after another."""
+    return jax.tree.map(lambda *parts: np.concatenate(parts), *trees)
 
 
 def finite(value: Any) -> Any:

@@ -19,10 +19,10 @@ from jaxdl.training.setup import Init
 from jaxdl.training.transfer import describe_run
 from jaxdl.validation.baselines import grow_trees, with_baselines
 from jaxdl.validation.batched_runs import Scores
-from jaxdl.validation.crossval import Folds, concatenated, train_folds
+from jaxdl.validation.crossval import Folds, train_folds
 from jaxdl.validation.leakage import check_leaks
 from jaxdl.validation.leakage.checks import check_allowed
-from jaxdl.validation.result import OutOfFold, Result, mean_and_spread
+from jaxdl.validation.result import OutOfFold, Result, concatenated, mean_and_spread
 from jaxdl.validation.search.configurations import Configuration, Group, configure, group, model_of
 from jaxdl.validation.search.evaluate import Evaluation, Trained
 from jaxdl.validation.search.inner import INNER, OUTER, Part, as_one, inner_splits, number_parts
