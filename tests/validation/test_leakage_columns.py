@@ -11,13 +11,7 @@ from jaxdl import data
 from jaxdl.errors import InputError
 from jaxdl.training.features import DataStore
 from jaxdl.validation.leakage import check_leaks, checks
-from jaxdl.validation.leakage.columns import (
-    find_suspects,
-    identity_columns,
-    score_alone,
-    target_columns,
-    time_columns,
-)
+from jaxdl.validation.leakage.columns import find_suspects, score_alone
 from jaxdl.validation.splits import split_source
 
 COUNT = 120
@@ -44,7 +38,7 @@ GROUPED = RNG.permutation(np.arange(COUNT) // 6)
 def test_a_column_called_like_an_identity_is_found(tmp_path, name):
     table = {name: GROUPED, "a": RNG.normal(size=COUNT), "y": RNG.normal(size=COUNT)}
     source = data.csv(written(tmp_path / "t.csv", **table))
-    assert names(identity_columns(source)) == [name]
+    assert names(find_suspects(source)["identity-columns"]) == [name]
     split = split_source(source, "kfold", 3, 0)
     with pytest.raises(InputError) as refused:
         check_leaks(MODEL, source, split)
@@ -75,7 +69,7 @@ def test_other_columns_are_no_identities(tmp_path, name, values):
     source = data.csv(
         written(tmp_path / "t.csv", **{name: values, "a": RNG.normal(size=COUNT), "y": RNG.normal(size=COUNT)})
     )
-    assert names(identity_columns(source)) == []
+    assert names(find_suspects(source)["identity-columns"]) == []
 
 
 def test_words_can_be_identities_and_so_can_a_number_for_each_row(tmp_path):
@@ -85,7 +79,7 @@ def test_words_can_be_identities_and_so_can_a_number_for_each_row(tmp_path):
         "y": RNG.normal(size=COUNT),
     }
     source = data.csv(written(tmp_path / "t.csv", **table))
-    assert names(identity_columns(source)) == ["hospital", "id"]
+    assert names(find_suspects(source)["identity-columns"]) == ["hospital", "id"]
     apart = (np.flatnonzero(source.x[:, 0] != 0), np.flatnonzero(source.x[:, 0] == 0))
     with pytest.raises(InputError) as refused:
         check_leaks(MODEL, source, split_source(source, Once(apart), 2, 0))
@@ -130,7 +124,7 @@ def test_columns_that_look_like_times(tmp_path, name, values, found):
     table = {name: values, "a": RNG.normal(size=COUNT), "y": RNG.normal(size=COUNT)}
     asked = {"feature": name} if name == "time" else {}
     source = data.csv(written(tmp_path / "t.csv", **table), **asked)
-    assert names(time_columns(source)) == ([name] if found and not asked else [])
+    assert names(find_suspects(source)["time-columns"]) == ([name] if found and not asked else [])
     if found and not asked:
         split = split_source(source, "kfold", 3, 0)
         with pytest.raises(InputError, match=r"(?s)time-columns.*" + name + ".*--time"):
@@ -170,7 +164,7 @@ def test_a_feature_that_nearly_is_the_target_is_refused(tmp_path):
         "y": y,
     }
     source = data.csv(written(tmp_path / "t.csv", **table))
-    assert names(target_columns(source)) == ["copy"]
+    assert names(find_suspects(source)["target-columns"]) == ["copy"]
     split = split_source(source, "kfold", 3, 0)
     with pytest.raises(InputError, match=r"target-columns.*'copy' alone gives R² 0\.99.*--allow target-columns"):
         check_leaks(MODEL, source, split)
@@ -189,7 +183,7 @@ def test_categories_and_gaps_may_tell_the_target(tmp_path):
         "holes": [None if RNG.random() < 0.3 else 1.5 + RNG.random() for _ in range(COUNT)],
         "class": np.where(kind, "ill", "well"),
     }
-    assert names(target_columns(data.csv(written(tmp_path / "t.csv", **table)))) == ["word", "seen"]
+    assert names(find_suspects(data.csv(written(tmp_path / "t.csv", **table)))["target-columns"]) == ["word", "seen"]
 
 
 # 42 patients of many visits each, as in the Parkinson's telemonitoring data: the number of a patient tells the target

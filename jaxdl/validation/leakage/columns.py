@@ -3,7 +3,7 @@
 import itertools
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -57,11 +57,12 @@ class Suspect(NamedTuple):
 
 
 def find_suspects(source: Source) -> dict[str, list[Suspect]]:
-    """Suspect columns by the leak that they may be, whatever the split."""
+    """Suspect columns by the leak that they may be, whatever the split. Where there are times none looks like one."""
+    features = undeclared(source)
     return {
-        "identity-columns": list(identity_columns(source)),
-        "time-columns": list(time_columns(source)),
-        "target-columns": list(target_columns(source)),
+        "identity-columns": list(identity_columns(features)),
+        "time-columns": list(time_columns(features)) if source.times is None else [],
+        "target-columns": list(target_columns(features, source.targets())),
     }
 
 
@@ -93,21 +94,36 @@ def _shared(values: np.ndarray, folds: Folds) -> int:
     return len(np.unique(np.concatenate([t if alone else t[np.isin(values[t], values[r])] for r, t in folds])))
 
 
-def suspects(source: Source) -> list[tuple[int, str, np.ndarray, int]]:
-    """Place, name, values and number of levels (0 of numbers) of each feature that nobody declared one."""
+class Feature(NamedTuple):
+    """A column of a table.
+
+    Attributes:
+      column, name: as of `Suspect`.
+      values: ``float64[n]``, or codes of its levels.
+      levels: how many there are; 0 of numbers.
+    """
+
+    column: int
+    name: str
+    values: np.ndarray
+    levels: int
+
+
+def undeclared(source: Source) -> list[Feature]:
+    """Features that nobody declared to be features."""
     if source.columns is None:
         return []
     x, levels = every_x(source), levels_of(source)
     return [
-        (place, name, np.asarray(x[:, place], np.float64), len(levels[place]))
+        Feature(place, name, np.asarray(x[:, place], np.float64), len(levels[place]))
         for place, name in enumerate(source.columns)
         if name not in source.declared
     ]
 
 
-def identity_columns(source: Source) -> Iterator[Suspect]:
+def identity_columns(features: Sequence[Feature]) -> Iterator[Suspect]:
     """Columns called like an identity, of few values that occur many times each, or of one for each row."""
-    for place, name, values, _ in suspects(source):
+    for place, name, values, _ in features:
         known = values[np.isfinite(values)]
         if not _named(name, IDENTITIES) or not len(known) or (known != np.round(known)).any():
             continue
@@ -120,14 +136,9 @@ def identity_columns(source: Source) -> Iterator[Suspect]:
             )
 
 
-def time_columns(source: Source) -> Iterator[Suspect]:
-    """Columns called like a time; where the rows are in their order also those called day, week and the like.
-
-    Where the source has times there is nothing to ask.
-    """
-    if source.times is not None:
-        return
-    for place, name, values, levels in suspects(source):
+def time_columns(features: Sequence[Feature]) -> Iterator[Suspect]:
+    """Columns called like a time; where the rows are in their order also those called day, week and the like."""
+    for place, name, values, levels in features:
         known = values[np.isfinite(values)]
         if levels or len(np.unique(known)) < 3:
             continue
@@ -136,14 +147,13 @@ def time_columns(source: Source) -> Iterator[Suspect]:
             yield Suspect(place, name, f"runs from {known.min():g} to {known.max():g}")
 
 
-def target_columns(source: Source) -> Iterator[Suspect]:
+def target_columns(features: Sequence[Feature], targets: Any) -> Iterator[Suspect]:
     """Columns that alone give an R² or AUC above `TOO_GOOD`.
 
     Of a number the better of R² and that of the ranks, or the AUC between classes: of more than two the lowest between
     neighbours, in the order of their means. Of a category the same of what its levels' means in one half of the rows
     say of the other half. Where values are missing, that they are is looked at, too.
     """
-    targets = source.targets()
     if not isinstance(targets, np.ndarray) or targets.ndim not in (1, 2) or len(targets) < FEWEST:
         return
     rows = np.arange(len(targets))
@@ -151,7 +161,7 @@ def target_columns(source: Source) -> Iterator[Suspect]:
     if len(rows) > MOST_ROWS:
         rows = random.choice(rows, MOST_ROWS, replace=False)
     columns = targets.reshape(len(targets), -1)[rows]
-    for place, name, values, levels in suspects(source):
+    for place, name, values, levels in features:
         values = values[rows]
         missing = np.isnan(values)
         found = [score_alone(values[~missing], y[~missing], categories=bool(levels)) for y in columns.T]
