@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import signal
+from unittest.mock import Mock
 
 import numpy as np
 import pytest
@@ -14,6 +15,7 @@ import jaxdl
 from jaxdl.commands.console import Display
 from jaxdl.report.run_page import write_run_report
 from jaxdl.tasks.classification import Classification
+from jaxdl.tasks.examples import load_examples
 from jaxdl.validation.result import load_result
 from jaxdl.weights.checkpoint import fingerprint
 
@@ -73,8 +75,10 @@ def assert_same(whole, gathered):
 
 def test_gathered_parts_are_the_whole_run(home, tmp_path, monkeypatch):
     monkeypatch.setattr("jaxdl.report.inspect.time.perf_counter", lambda: 0.0)  # a page times the stages when written
-    out = tmp_path / "gathered"
+    out, read_once = tmp_path / "gathered", Mock(wraps=load_examples)
+    monkeypatch.setattr("jaxdl.report.run.load_examples", read_once)
     said = jaxdl_command(f"gather part-1 part-0 --out {out}")  # in any order
+    read_once.assert_called_once()
     assert_same(home / "whole", out)
     result = load_result(out)
     assert result.seconds == pytest.approx(

@@ -54,10 +54,10 @@ def gather_command(
         shutil.copyfile(runs[0] / SPLIT, made / SPLIT)
         write_text(made / RUN, json.dumps(_told(parts, out), indent=1) + "\n")
     page = out / PAGE if report else None
+    run = load_run(out)
     if report:
         with errors.status(f"drawing {PAGE}"):
-            write_run_report(out)
-    run = load_run(out)
+            write_run_report(out, run.source)
     found = dataclasses.replace(run.result, models=list(run.networks.values()) or None)
     tell_result(found, run.parent, run.source, page)
     console.print(f"results{'' if page is None else f' and {PAGE}'} in {out}", soft_wrap=True)
