@@ -146,6 +146,12 @@ FAST: dict[str, tuple[Callable[..., Array], Callable[..., str]]] = {
 }
 
 
+def check_heads(width: int, heads: int) -> None:
+    """Raises InputError unless `width` can be divided among so many heads."""
+    if not heads or width % heads:
+        raise InputError(f"width {width} cannot be divided among {heads} attention heads")
+
+
 class Attention(nn.Module):
     """Multi-head attention of ``[batch, to, width]`` over itself, or over another sequence ``[batch, from, any]``.
 
@@ -194,8 +200,8 @@ class Attention(nn.Module):
           InputError: for heads that do not divide the width, or each other; for rotary positions of two sequences.
         """
         width, heads, few = x.shape[-1], self.num_heads, self.key_heads or self.num_heads
-        if not self.head_width and width % heads:
-            raise InputError(f"width {width} cannot be divided among {heads} attention heads")
+        if not self.head_width:
+            check_heads(width, heads)
         if heads % few:
             raise InputError(f"{heads} attention heads cannot share the keys of {few}; expected a divisor")
         if self.rotary and other is not None:

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.errors import InputError, check_choice
-from jaxdl.models.attention import Attention
+from jaxdl.models.attention import Attention, check_heads
 from jaxdl.models.layers import Head
 from jaxdl.models.masks import Mask
 from jaxdl.models.positions import LearnedPositions
@@ -145,8 +145,7 @@ class Bert(Staged):
 
     def _check(self) -> None:
         check_choice("pool", self.pool, POOLS)
-        if not self.num_heads or self.width % self.num_heads:
-            raise InputError(f"width {self.width} cannot be divided among {self.num_heads} attention heads")
+        check_heads(self.width, self.num_heads)
         if min(self.vocabulary, self.longest, self.types) < 1:
             raise InputError(
                 f"a bert needs a vocabulary, longest and types of at least 1, not {self.vocabulary}, {self.longest} "

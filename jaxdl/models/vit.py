@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from jaxdl.errors import InputError, check_choice
-from jaxdl.models.attention import Attention
+from jaxdl.models.attention import Attention, check_heads
 from jaxdl.models.layers import Head
 from jaxdl.models.staged import Mode, Stage, Staged
 
@@ -186,8 +186,7 @@ class ViT(Staged):
 
     def _check(self) -> None:
         check_choice("pool", self.pool, ("token", "mean"))
-        if not self.num_heads or self.width % self.num_heads:
-            raise InputError(f"width {self.width} cannot be divided among {self.num_heads} attention heads")
+        check_heads(self.width, self.num_heads)
         if self.distilled and (self.pool != "token" or self.representation):
             raise InputError(
                 f"a vit with distilled=True has pool='token' and representation=0, not pool='{self.pool}' and "
