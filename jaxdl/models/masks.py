@@ -1,5 +1,7 @@
 """Where attention may look."""
 
+from functools import reduce
+
 import flax.struct
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
@@ -29,21 +31,16 @@ class Mask:
         real = jnp.asarray(self.real).astype(bool)
         return real | ~real.any(-1, keepdims=True)
 
-    def varying(self) -> Bool[Array, "batch heads to from"] | None:
-        """All but what is causal; dimensions may be 1. None if that allows everything."""
-        real = self.real_keys()
-        if real is None:
-            return self.pairs
-        real = real[:, None, None]
-        return real if self.pairs is None else real & self.pairs
-
     def allowed(self, to: int, offered: int) -> Bool[Array, "batch heads to from"] | None:
         """All of it, for so many positions that look, and that are looked at; dimensions may be 1.
 
         None if everything is allowed.
         """
-        varying = self.varying()
-        if not self.causal:
-            return varying
-        before = jnp.tri(to, offered, dtype=bool)[None, None]
-        return before if varying is None else before & varying
+        real = self.real_keys()
+        parts = (
+            jnp.tri(to, offered, dtype=bool)[None, None] if self.causal else None,
+            None if real is None else real[:, None, None],
+            self.pairs,
+        )
+        given = [part for part in parts if part is not None]
+        return reduce(jnp.logical_and, given) if given else None

@@ -3,6 +3,7 @@
 from functools import partial
 
 import flax.linen as nn
+import jax
 
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models.layers import Head
@@ -37,12 +38,11 @@ class StatePool(nn.Module):
     dropout: float
 
     @nn.compact
-    def __call__(self, x: Flow, mode: Mode) -> Flow:
-        pooled = {
-            "last": lambda: x["last"],
-            "mean": lambda: masked_mean(x["hidden"], x["mask"]),
-            "max": lambda: masked_max(x["hidden"], x["mask"]),
-        }[self.pool]()
+    def __call__(self, x: Flow, mode: Mode) -> jax.Array:
+        if self.pool == "last":
+            pooled = x["last"]
+        else:
+            pooled = {"mean": masked_mean, "max": masked_max}[self.pool](x["hidden"], x["mask"])
         return nn.Dropout(self.dropout, deterministic=not mode.train)(pooled)
 
 
