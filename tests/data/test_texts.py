@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import importlib.util
 import json
+import warnings
 from pathlib import Path
 
 import numpy as np
@@ -49,6 +50,26 @@ def test_what_is_longer_is_cut_and_said(content):
     found = encode(content, ["a good day", "a good day a good day"], 5)
     assert found.tokens[1].tolist() == _ids("[ a good day ]")
     assert found.cut.tolist() == [False, True]
+
+
+def test_a_length_without_room_for_the_marks_is_refused(content):
+    assert encode(content, ["a"], 2).tokens[0].tolist() == _ids("[ ]")
+    for texts, length in ((["a"], 1), ([("a", "good")], 2)):
+        with pytest.raises(InputError, match=f"the length is {length}, and the marks .* take {length + 1} tokens"):
+            encode(content, texts, length)
+
+
+def test_texts_that_are_cut_are_counted(tmp_path, content):
+    held = ["a good day a good day", "bad", "a bad day a"]
+    short = data.texts(held, tokenizer=tmp_path, length=5)
+    with pytest.warns(UserWarning, match=r"^texts: longer than 5 tokens, and so cut: 2 of 3 texts\. .*length=…\)"):
+        made = short.preprocessing.load(short)
+    assert made["tokens"][0].tolist() == _ids("[ a good day ]")
+    assert made.keys() == {"tokens", "mask"}
+    longer = data.texts(held, tokenizer=tmp_path, length=8)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        longer.preprocessing.load(longer)
 
 
 def test_pairs_are_told_apart_and_the_longer_is_cut_first(content):

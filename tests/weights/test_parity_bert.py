@@ -2,6 +2,7 @@
 
 import importlib.util
 import json
+import warnings
 from pathlib import Path
 
 import jax
@@ -268,7 +269,15 @@ def test_bad_requests_are_refused(tensors, tmp_path):
     with pytest.raises(InputError, match="knows 6 tokens and the network 5: it is another network's"):
         jaxdl.convert(place)
     (place / "vocab.txt").write_text("\n".join(pieces[:5]))
-    assert jaxdl.convert(place).checkpoint.card.preprocessing.describe() == "text of up to 7 tokens"
+    whole = jaxdl.convert(place).checkpoint.card.preprocessing
+    assert whole.describe() == "text of up to 7 tokens"
+    shorter = jaxdl.convert(place, preprocessing={"length": 4}).checkpoint.card.preprocessing
+    source = jaxdl.data.texts(["a b c d", "a b"])
+    with pytest.warns(UserWarning, match=r"cut: 1 of 2 texts\. .*preprocessing=\{'length': …\}"):
+        assert shorter.load(source)["tokens"].shape == (2, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert whole.load(source)["tokens"].shape == (2, 7)
     (tmp_path / "empty").mkdir()
     assert "holds neither model.safetensors" in refused(f"convert --from {tmp_path / 'empty'} --out {tmp_path / 'x'}")
     (place / "config.json").unlink()

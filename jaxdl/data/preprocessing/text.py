@@ -1,6 +1,7 @@
 """Text, or two texts that are compared, as tokens of one length with their mask."""
 
 import dataclasses
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,10 +9,11 @@ import jax
 import numpy as np
 
 from jaxdl.data.preprocessing.interface import Preprocessing, kind_of
-from jaxdl.data.preprocessing.tokenizer import Text, encode, load_tokenizer, vocabulary_of
+from jaxdl.data.preprocessing.tokenizer import Encoded, Text, encode, made_tokenizer, vocabulary_of
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.models.sequence import token_spec
+from jaxdl.shown import counted
 
 PAIR = ("first", "second")  # keys of an x that is two texts
 
@@ -38,7 +40,7 @@ class TextPreprocessing(Preprocessing):
     def __post_init__(self) -> None:
         if type(self.length) is not int or self.length < 1:
             raise InputError(f"the length is {self.length!r}; expected a number of tokens, such as 128")
-        load_tokenizer(self.tokenizer)
+        made_tokenizer(self.tokenizer, self.length)
 
     @property
     def vocabulary(self) -> int:
@@ -57,16 +59,24 @@ class TextPreprocessing(Preprocessing):
             raise InputError(f"{source.name} holds {kind_of(source)}; the network takes {self.describe()}")
 
     def stored(self, example: Mapping[str, Any], what: str = "an example") -> dict[str, Any]:
-        x = self._encoded([_checked(example["x"], what)])
-        return {**example, "x": {name: one[0] for name, one in x.items()}}
+        made = self._encode([_checked(example["x"], what)])
+        return {**example, "x": {name: getattr(made, name)[0] for name in self.spec()}}
 
     def load(self, source: Source) -> dict[str, np.ndarray]:
+        """Every text of `source`, ``[n, length]`` each. Warns of those that are cut, with their number."""
         self.check(source)
-        return self._encoded([_checked(source[i]["x"], f"example {i} of {source.name}") for i in range(len(source))])
-
-    def _encoded(self, texts: list[Text]) -> dict[str, np.ndarray]:
-        made = encode(self.tokenizer, texts, self.length)
+        made = self._encode([_checked(source[i]["x"], f"example {i} of {source.name}") for i in range(len(source))])
+        if count := int(made.cut.sum()):
+            warnings.warn(
+                f"{source.name}: longer than {self.length} tokens, and so cut: {count:,} of "
+                f"{counted(len(source), 'text')}. To read more of them, give data.texts(…, tokenizer=…, length=…) or, "
+                "of published weights, jaxdl.convert(…, preprocessing={'length': …})",
+                stacklevel=2,
+            )
         return {name: getattr(made, name) for name in self.spec()}
+
+    def _encode(self, texts: list[Text]) -> Encoded:
+        return encode(self.tokenizer, texts, self.length)
 
     def instructions(self) -> dict[str, list[str]]:
         made = ", ".join(self.spec())

@@ -94,7 +94,8 @@ def load_tokenizer(content: str, name: str = "the tokenizer") -> Any:
 
 
 @lru_cache(maxsize=8)
-def _made(content: str, length: int) -> Any:
+def made_tokenizer(content: str, length: int) -> Any:
+    """The tokenizer that cuts at `length` tokens, kept: to read one takes as long as hundreds of texts."""
     tokenizer = load_tokenizer(content)
     tokenizer.enable_truncation(length)
     tokenizer.no_padding()
@@ -113,8 +114,15 @@ def encode(content: str, texts: Sequence[Text], length: int) -> Encoded:
       content: of `read_tokenizer`.
       texts: texts, or pairs of them.
       length: number of tokens.
+
+    Raises:
+      InputError: for a length that the marks of beginning and end alone do not fit into.
     """
-    made = _made(content, length).encode_batch(list(texts))
+    tokenizer = made_tokenizer(content, length)
+    marks = tokenizer.num_special_tokens_to_add(any(not isinstance(one, str) for one in texts))
+    if length < marks:  # the package gives more tokens then, and says nothing
+        raise InputError(f"the length is {length}, and the marks of beginning and end take {marks} tokens: give more")
+    made = tokenizer.encode_batch(list(texts))
     shape = len(made), length
     tokens, types = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
     mask = np.zeros(shape, bool)
