@@ -13,6 +13,7 @@ from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing, RawPrepr
 from jaxdl.data.preprocessing.tokenizer import TOKENIZER, VOCABULARY, read_tokenizer
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import MODELS, create
+from jaxdl.models.bert import Bert
 from jaxdl.models.initialise import batch_of, init_head
 from jaxdl.models.sequence import token_spec
 from jaxdl.models.staged import Staged
@@ -288,7 +289,7 @@ def _preprocessing(
     return dataclasses.replace(said, input_shape=(height, width, channels), **given)
 
 
-def _tokens(name: str, network: Staged, given: Mapping[str, Any], folder: Path) -> Preprocessing:
+def _tokens(name: str, network: Bert, given: Mapping[str, Any], folder: Path) -> Preprocessing:
     """Text by the tokenizer in `folder`, or tokens as they are; as many as the model is mostly fed with, or `given`.
 
     Raises:
@@ -296,10 +297,10 @@ def _tokens(name: str, network: Staged, given: Mapping[str, Any], folder: Path) 
     """
     if unknown := given.keys() - {"length"}:
         raise InputError(f"preprocessing has {', '.join(sorted(unknown))}; expected length: '{name}' reads tokens")
-    length = given.get("length", min(MODELS[name].length, getattr(network, "longest", MODELS[name].length)))
+    length = given.get("length", min(MODELS[name].length, network.longest))
     if not any((folder / file).is_file() for file in (TOKENIZER, VOCABULARY)):
         return RawPreprocessing.like(token_spec(length))
-    made = TextPreprocessing(read_tokenizer(folder), length, types=getattr(network, "types", 1) > 1)
+    made = TextPreprocessing(read_tokenizer(folder), length, types=network.types > 1)
     if made.vocabulary > network.vocabulary:
         raise InputError(
             f"the tokenizer in '{folder}' knows {made.vocabulary} tokens and the network {network.vocabulary}: it is "

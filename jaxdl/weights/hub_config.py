@@ -13,8 +13,7 @@ from jaxdl.models import MODELS, describe
 from jaxdl.models.bert import Bert
 from jaxdl.models.efficientnet import EfficientNet
 from jaxdl.models.staged import Staged
-from jaxdl.weights import bert
-from jaxdl.weights.bert import POOLING
+from jaxdl.weights.bert import POOLING, has_head, of_config
 from jaxdl.weights.efficientnet import PYTORCH, TENSORFLOW
 from jaxdl.weights.files import read_json
 from jaxdl.weights.published import HALVES, IMAGENET
@@ -148,15 +147,14 @@ def _from_transformers(config: Mapping[str, Any], preprocessor: Mapping[str, Any
 
 
 def _from_bert(config: Mapping[str, Any], pooling: Mapping[str, Any] | None) -> Described:
-    arguments = bert.of_config(config, pooling)
+    arguments = of_config(config, pooling)
     if arguments is None:
         return Described(None, "bert")
     sizes = {key: arguments[key] for key in ("width", "depth", "num_heads")}
-    named = [name for name, entry in MODELS.items() if entry.family is Bert and sizes.items() <= entry.preset.items()]
-    name = named[0] if named else "bert_base"
+    name = _with_arguments(sizes, Bert) or "bert_base"
     known = MODELS[name].preset
     differing = {key: value for key, value in arguments.items() if known[key] != value}
-    headless = pooling is not None or not bert.has_head(config)
+    headless = pooling is not None or not has_head(config)
     names = () if headless else _class_names(config)
     return Described(name, "bert", differing, None, names, headless=headless)
 
@@ -169,10 +167,10 @@ def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:
     return names
 
 
-def _with_arguments(wanted: Mapping[str, Any]) -> str | None:
-    """The first model that has these arguments."""
+def _with_arguments(wanted: Mapping[str, Any], family: type[Staged] = Staged) -> str | None:
+    """The first model of the family that has these arguments."""
     for name, entry in MODELS.items():
-        if entry.own:
+        if entry.own or not issubclass(entry.family, family):
             continue
         have = entry.preset
         if all(have.get(key) == value for key, value in wanted.items() if key in have or value) and any(

@@ -316,6 +316,7 @@ PUBLISHED: tuple[Published, ...] = (
     _torchvision("efficientnet_b1", "c27df63c", 79.838, side=240, resized=255),
     *_efficientnet("efficientnet_b2", ("ra", 80.610, 256, 288), (79.604, 260, 0.890), ("c35c1473", 80.608, 288, 288)),
     *_efficientnet("efficientnet_b3", ("ra2", 82.242, 288, 320), (80.878, 300, 0.904), ("b3899882", 82.008, 300, 320)),
+    *_efficientnet("efficientnet_b4", ("ra2", 83.414, 320, 384), (82.608, 380, 0.922), ("23ab8bcd", 83.384, 380, 384)),
     _text("bert_tiny", "google/bert_uncased_L-2_H-128_A-2"),
     _text("bert_mini", "google/bert_uncased_L-4_H-256_A-4"),
     _text("bert_small", "google/bert_uncased_L-4_H-512_A-8"),
@@ -325,7 +326,6 @@ PUBLISHED: tuple[Published, ...] = (
     _text("bert_large", "google-bert/bert-large-uncased"),
     _text("minilm_l6", "sentence-transformers/all-MiniLM-L6-v2"),
     _text("minilm_l12", "sentence-transformers/all-MiniLM-L12-v2"),
-    *_efficientnet("efficientnet_b4", ("ra2", 83.414, 320, 384), (82.608, 380, 0.922), ("23ab8bcd", 83.384, 380, 384)),
 )
 
 
