@@ -87,14 +87,20 @@ def arrays(
         labels, names = array_masks(y, x.shape, class_names, "auto", name)
     else:
         labels, names = to_labels(y, class_names, task, name)
-    extra = {k: None if v is None else np.atleast_1d(v) for k, v in {"groups": groups, "times": times}.items()}
-    for what, values in {"y": labels, **extra}.items():
-        if values is not None and len(values) != len(x):
-            raise InputError(f"{name}: x has {len(x)} examples but {what} has {len(values)}; they must match")
+    extra: dict[str, Any] = groups_and_times(groups, times, labels, len(x), f"{name}: x has {len(x)} examples")
     extra["notes"] = notes
     extra["texts"] = None if texts is None else _texts(texts, x, name)
     extra["weights"] = None if weights is None else check_weights(weights, len(x), name)
     return Arrays(x, labels, names, name=name, **extra)
+
+
+def groups_and_times(groups: Any, times: Any, labels: Any, count: int, said: str) -> dict[str, np.ndarray | None]:
+    """Both as arrays, by name. Raises InputError unless they and the labels have `count` values, as `said` in words."""
+    made = {k: None if v is None else np.atleast_1d(v) for k, v in {"groups": groups, "times": times}.items()}
+    for what, values in {"y": labels, **made}.items():
+        if values is not None and len(values) != count:
+            raise InputError(f"{said} but {what} has {len(values)}; they must match")
+    return made
 
 
 def _channels_last(x: np.ndarray, channels: str, name: str) -> tuple[np.ndarray, tuple[str, ...]]:

@@ -10,7 +10,7 @@ import numpy as np
 from jaxdl.data.preprocessing.text import PAIR, TextPreprocessing
 from jaxdl.data.preprocessing.tokenizer import Text, read_tokenizer
 from jaxdl.data.source import PER_EXAMPLE, Source, check_weights, pick
-from jaxdl.data.table import to_labels
+from jaxdl.data.table import groups_and_times, to_labels
 from jaxdl.errors import InputError
 
 
@@ -104,10 +104,7 @@ def texts(
     if len(kinds) > 1:
         raise InputError("some examples are one text and some are two; expected the same for all")
     labels, names = to_labels(y, class_names, "auto", "texts")
-    extra = {k: None if v is None else np.atleast_1d(v) for k, v in {"groups": groups, "times": times}.items()}
-    for what, values in {"y": labels, **extra}.items():
-        if values is not None and len(values) != len(held):
-            raise InputError(f"there are {len(held)} texts but {what} has {len(values)}; they must match")
+    extra = groups_and_times(groups, times, labels, len(held), f"there are {len(held)} texts")
     weights = None if weights is None else check_weights(weights, len(held), "texts")
     preprocessing = None if tokenizer is None else TextPreprocessing(read_tokenizer(tokenizer), length)
     return Texts(held, labels, names, weights=weights, preprocessing=preprocessing, **extra)
