@@ -65,6 +65,10 @@ def test_texts_that_are_cut_are_counted(tmp_path, content):
         made = short.preprocessing.load(short)
     assert made["tokens"][0].tolist() == _ids("[ a good day ]")
     assert made.keys() == {"tokens", "mask"}
+    with pytest.warns(UserWarning, match="^texts longer than 5 tokens are cut") as caught:
+        _ = [short.preprocessing.stored(short[index]) for index in range(3)]
+    assert len(caught) == 2
+    assert {str(one.message) for one in caught} == {str(caught[0].message)}
     longer = data.texts(held, tokenizer=tmp_path, length=8)
     with warnings.catch_warnings():
         warnings.simplefilter("error")

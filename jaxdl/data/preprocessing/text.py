@@ -16,6 +16,10 @@ from jaxdl.models.sequence import token_spec
 from jaxdl.shown import counted
 
 PAIR = ("first", "second")  # keys of an x that is two texts
+LONGER = (
+    "To read more of them, give data.texts(…, tokenizer=…, length=…) or, of published weights, jaxdl.convert(…, "
+    "preprocessing={'length': …})"
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -59,7 +63,10 @@ class TextPreprocessing(Preprocessing):
             raise InputError(f"{source.name} holds {kind_of(source)}; the network takes {self.describe()}")
 
     def stored(self, example: Mapping[str, Any], what: str = "an example") -> dict[str, Any]:
+        """As of every preprocessing. Warns of a text that is cut, in words that Python shows once."""
         made = self._encode([_checked(example["x"], what)])
+        if made.cut[0]:
+            warnings.warn(f"texts longer than {self.length} tokens are cut. {LONGER}", stacklevel=2)
         return {**example, "x": {name: getattr(made, name)[0] for name in self.spec()}}
 
     def load(self, source: Source) -> dict[str, np.ndarray]:
@@ -67,12 +74,9 @@ class TextPreprocessing(Preprocessing):
         self.check(source)
         made = self._encode([_checked(source[i]["x"], f"example {i} of {source.name}") for i in range(len(source))])
         if count := int(made.cut.sum()):
-            warnings.warn(
-                f"{source.name}: longer than {self.length} tokens, and so cut: {count:,} of "
-                f"{counted(len(source), 'text')}. To read more of them, give data.texts(…, tokenizer=…, length=…) or, "
-                "of published weights, jaxdl.convert(…, preprocessing={'length': …})",
-                stacklevel=2,
-            )
+            total = counted(len(source), "text")
+            said = f"{source.name}: longer than {self.length} tokens, and so cut: {count:,} of {total}. {LONGER}"
+            warnings.warn(said, stacklevel=2)
         return {name: getattr(made, name) for name in self.spec()}
 
     def _encode(self, texts: list[Text]) -> Encoded:
