@@ -1,14 +1,19 @@
 """Where the program ``jaxdl`` begins: also where JAX, which `jaxdl.cli` needs, cannot be imported."""
 
+import gc
 import sys
 
 
 def main() -> None:
     """See `jaxdl.cli.main`. Without JAX `jaxdl doctor` still says what is wrong, and all else refers to it."""
+    gc.disable()  # next to nothing that modules make is garbage; to look for it took a third of a start
     try:
         from jaxdl.cli import main as run
     except (ImportError, RuntimeError) as error:  # JAX raises the latter where jaxlib does not fit, or the CPU
         _without_jax(error)
+    finally:
+        gc.freeze()  # nor is it looked for there later
+        gc.enable()
     run()
 
 

@@ -1,5 +1,6 @@
 """``jaxdl doctor``: what it prints, its exit codes, its file."""
 
+import gc
 import json
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import pytest
 from command_line import call, refused
 from made_up_machines import H100, machine
 
+from jaxdl import cli, program
 from jaxdl.commands import doctor
 from jaxdl.parallel.doctor.findings import findings
 from jaxdl.parallel.doctor.gather import gather, start_jax
@@ -75,3 +77,11 @@ def test_the_speed_is_that_of_a_product_in_numpy_and_of_a_copy():
     copied = 2 * into.nbytes / best(into.copy)
     assert 1 / 20 < speed.flops["float32"] / product < 20
     assert 1 / 20 < speed.bandwidth / copied < 20
+
+
+def test_garbage_is_looked_for_again_once_all_is_imported(monkeypatch):
+    found = []
+    monkeypatch.setattr(cli, "main", lambda: found.append((gc.isenabled(), gc.get_freeze_count() > 0)))
+    program.main()
+    gc.unfreeze()  # of this process, which goes on
+    assert found == [(True, True)]

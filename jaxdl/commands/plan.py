@@ -144,7 +144,7 @@ def plan_command(
 
 def _again() -> int:
     """The same command in a process of its own, which the TPU compiler finds as it needs it; its exit code."""
-    line = [sys.executable, "-c", "from jaxdl.cli import main; main()", *command_line.get()]
+    line = [sys.executable, "-c", "from jaxdl.program import main; main()", *command_line.get()]
     return subprocess.run(line, env={**os.environ, **ENVIRONMENT}, check=False).returncode
 
 
