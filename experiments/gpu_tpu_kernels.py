@@ -110,8 +110,7 @@ class Roof:
 
 
 def roof_of(chip: Chip) -> Roof:
-    peak = {"bfloat16": chip.bf16 / chip.devices, "float32": chip.f32 / chip.devices}
-    return Roof(chip.name, peak, chip.bandwidth / chip.devices)
+    return Roof(chip.name, {dtype: chip.peak(dtype) for dtype in ("bfloat16", "float32")}, chip.device_bandwidth)
 
 
 def roof_here(dtypes: Sequence[str], budget: float) -> Roof:

@@ -58,6 +58,15 @@ class Chip:
         """Whether the TPU compiler compiles for it."""
         return self.clock > 0
 
+    def peak(self, precision: str) -> float:
+        """Operations per second of one device, of products in ``float32`` or ``bfloat16``."""
+        return (self.bf16 if precision == "bfloat16" else self.f32) / self.devices
+
+    @property
+    def device_bandwidth(self) -> float:
+        """Bytes per second of the memory of one device."""
+        return self.bandwidth / self.devices
+
     def closes(self, topology: tuple[int, ...]) -> bool:
         """Whether the links of a slice of this shape close to rings."""
         return bool(self.ring) and all(size % self.ring == 0 for size in topology)

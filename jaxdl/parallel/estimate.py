@@ -76,11 +76,10 @@ class Times:
 def times_of(rented: Slice, load: Load, precision: str) -> Times:
     """Of a load on each device of a slice, whose products are in ``float32`` or ``bfloat16``."""
     chip = rented.chip
-    peak = chip.bf16 if precision == "bfloat16" else chip.f32
     sends = rented.sends / chip.devices
     return Times(
-        load.flops / (peak / chip.devices),
-        load.moved / (chip.bandwidth / chip.devices),
+        load.flops / chip.peak(precision),
+        load.moved / chip.device_bandwidth,
         (load.sent / sends if load.sent else 0.0) + HOP * load.hops,
         load.cycles / chip.clock if load.cycles else None,
     )

@@ -189,6 +189,5 @@ def shares_of_peak(facts: Facts) -> dict[str, float]:
     speed, chip = facts.start.speed, chip_of(facts.start.devices[0].kind) if facts.start.devices else None
     if speed is None or chip is None:
         return {}
-    peaks = {"float32": chip.f32, "bfloat16": chip.bf16, "bandwidth": chip.bandwidth}
-    measured = {**speed.flops, "bandwidth": speed.bandwidth}
-    return {name: rate * chip.devices / peaks[name] for name, rate in measured.items()}
+    products = {dtype: rate / chip.peak(dtype) for dtype, rate in speed.flops.items()}
+    return {**products, "bandwidth": speed.bandwidth / chip.device_bandwidth}
