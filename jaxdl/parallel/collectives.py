@@ -35,8 +35,14 @@ class Collective:
     bytes: int = 0
     sent: float = 0.0
 
-    def plus(self, count: int, nbytes: int, sent: float) -> "Collective":
-        return Collective(self.count + count, self.bytes + nbytes, self.sent + sent)
+    @classmethod
+    def among(cls, devices: int, kind: str, count: int, nbytes: int) -> "Collective":
+        """So many of a kind among so many devices, of arrays of `nbytes` in all."""
+        share = {"all-reduce": 2 * (devices - 1) / devices, "collective-permute": 1.0}
+        return cls(count, nbytes, nbytes * share.get(kind, (devices - 1) / devices))
+
+    def __add__(self, other: "Collective") -> "Collective":
+        return Collective(self.count + other.count, self.bytes + other.bytes, self.sent + other.sent)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,9 +107,8 @@ def holds(text: str, devices: int) -> Held:
                 nbytes = _bytes(one.shape)
             else:
                 nbytes = _whole(one, kind, devices)
-            size = _group_size(one.rest, devices)
-            share = {"all-reduce": 2 * (size - 1) / size, "collective-permute": 1.0}.get(kind, (size - 1) / size)
-            found[kind] = found.get(kind, Collective()).plus(times, times * nbytes, times * nbytes * share)
+            more = Collective.among(_group_size(one.rest, devices), kind, times, times * nbytes)
+            found[kind] = found.get(kind, Collective()) + more
     return Held(found, cycles, unknown)
 
 

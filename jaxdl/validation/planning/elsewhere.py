@@ -118,10 +118,5 @@ def _least_sent(trained: int, among: int, fsdp: bool) -> dict[str, Collective]:
     """
     if among == 1:
         return {}
-    share = (among - 1) / among
-    if not fsdp:
-        return {"all-reduce": Collective(1, trained, 2 * share * trained)}
-    return {
-        "all-gather": Collective(2, 2 * trained, 2 * share * trained),
-        "reduce-scatter": Collective(1, trained, share * trained),
-    }
+    sent = {"all-gather": 2, "reduce-scatter": 1} if fsdp else {"all-reduce": 1}
+    return {kind: Collective.among(among, kind, count, count * trained) for kind, count in sent.items()}
