@@ -9,6 +9,8 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
+
 from jaxdl.cli import main
 from jaxdl.data import stream
 from jaxdl.parallel import hosts
@@ -24,6 +26,25 @@ def free_port():
     with socket.socket() as listening:
         listening.bind(("127.0.0.1", 0))
         return listening.getsockname()[1]
+
+
+def draw_photographs(home):
+    """27 of 8 × 8 pixels, of three kinds, each brighter than the one before; in the folder ``photos``."""
+    from PIL import Image
+
+    draw = np.random.default_rng(0)
+    for kind in range(3):
+        folder = home / "photos" / f"kind{kind}"
+        folder.mkdir(parents=True)
+        for number in range(9):
+            pixels = draw.integers(0, 150, (8, 8, 3)) + 50 * kind
+            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{kind}-{number}.png")
+
+
+def saved(run):
+    """The steps of the saves of a training that are whole."""
+    folder = run / "state" / "training"
+    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
 
 
 class Started:
@@ -53,6 +74,15 @@ class Started:
         for process in self.processes:
             process.kill()
         return self.wait()
+
+    def wait_for_a_save(self, run, after=0):
+        """The last step that is saved in the folder of a run, once it is later than `after`; none may end before."""
+        end = time.monotonic() + 120
+        while not (found := [step for step in saved(run) if step > after]):
+            assert time.monotonic() < end, self.said()
+            assert all(process.exitcode is None for process in self.processes), self.wait()
+            time.sleep(0.01)
+        return found[-1]
 
     def wait(self):
         """Of each process: its exit code, and what it wrote to stdout and stderr."""

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from command_line import call, jaxdl_command, read_csv, refused
 from jax.sharding import NamedSharding, PartitionSpec
-from several_hosts import Started, free_port
+from several_hosts import Started, draw_photographs, free_port, saved
 
 import jaxdl
 from jaxdl.commands import hosts
@@ -23,15 +23,8 @@ MEMORY = "--data digits:0-2"
 
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
-    from PIL import Image
-
-    home, draw = tmp_path_factory.mktemp("hosts"), np.random.default_rng(0)
-    for kind in range(3):
-        folder = home / "photos" / f"kind{kind}"
-        folder.mkdir(parents=True)
-        for number in range(9):
-            pixels = draw.integers(0, 150, (8, 8, 3)) + 50 * kind
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{kind}-{number}.png")
+    home = tmp_path_factory.mktemp("hosts")
+    draw_photographs(home)
     return home
 
 
@@ -236,14 +229,10 @@ TRAIN = f"pretrain {WIDE} {MEMORY} --epochs 20 --save-every 0.3 --validation-fra
 def killed(home):
     """A run of two processes that were killed after a save, and when they were begun."""
     succeeded(Started(home, f"{TRAIN} whole", devices=1))
-    started, saves = Started(home, f"{TRAIN} killed", 2), home / "killed" / "state" / "training"
-    end = time.monotonic() + 120
-    while not any(path.name.isdigit() for path in (saves.iterdir() if saves.is_dir() else ())):
-        assert time.monotonic() < end, started.said()
-        assert all(process.exitcode is None for process in started.processes), started.wait()
-        time.sleep(0.01)
+    started = Started(home, f"{TRAIN} killed", 2)
+    started.wait_for_a_save(home / "killed")
     started.kill()
-    (save,) = [path for path in saves.iterdir() if path.name.isdigit()][-1:]
+    save = home / "killed" / "state" / "training" / str(saved(home / "killed")[-1])
     parts = [save / "arrays" / f"ocdbt.process_{index}" / "d" for index in (0, 1)]
     assert min(sum(file.stat().st_size for file in part.iterdir()) for part in parts) > 2 * 64 * 256 * 4 / 2
     return home / "killed"

@@ -5,9 +5,8 @@ import signal
 import socket
 import time
 
-import numpy as np
 import pytest
-from several_hosts import Started
+from several_hosts import Started, draw_photographs, saved
 
 import jaxdl
 from jaxdl.parallel.watchdog import LOST
@@ -24,40 +23,18 @@ TRAIN = (
 @pytest.fixture(scope="module")
 def home(tmp_path_factory):
     """Photographs, and a run of two processes that nothing stopped."""
-    from PIL import Image
-
-    home, draw = tmp_path_factory.mktemp("lost"), np.random.default_rng(0)
-    for kind in range(3):
-        folder = home / "photos" / f"kind{kind}"
-        folder.mkdir(parents=True)
-        for number in range(9):
-            pixels = draw.integers(0, 150, (8, 8, 3)) + 50 * kind
-            Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{kind}-{number}.png")
+    home = tmp_path_factory.mktemp("lost")
+    draw_photographs(home)
     told = Started(home, f"{TRAIN} whole", 2, 1).wait()
     assert [code for code, *_ in told] == [0, 0], told
     return home
 
 
-def saved(home, out):
-    """The steps of the saves that are whole."""
-    folder = home / out / "state" / "training"
-    return sorted(int(path.name) for path in folder.iterdir() if path.name.isdigit()) if folder.is_dir() else []
-
-
-def wait_for_a_save(home, out, started, after=0):
-    end = time.monotonic() + 120
-    while not (found := [step for step in saved(home, out) if step > after]):
-        assert time.monotonic() < end, started.said()
-        assert all(process.exitcode is None for process in started.processes), started.wait()
-        time.sleep(0.01)
-    return found[-1]
-
-
 def check_goes_on(home, out):
     """The same command goes on, and ends with the very numbers of the run that nothing stopped."""
-    before, begin = saved(home, out)[-1], time.monotonic()
+    before, begin = saved(home / out)[-1], time.monotonic()
     again = Started(home, f"{TRAIN} {out}", 2, 1)
-    wait_for_a_save(home, out, again, after=before)
+    again.wait_for_a_save(home / out, after=before)
     seconds = time.monotonic() - begin
     told = again.wait()
     assert [code for code, *_ in told] == [0, 0], told
@@ -73,7 +50,7 @@ def check_goes_on(home, out):
 def test_one_that_is_lost_ends_the_others_which_go_on_later(home, how, lost):
     out, hang = f"{how}-{lost}", home / "hang"
     started = Started(home, f"{TRAIN} {out}", 2, 1, hangs=lost if how == "hang" else None)
-    wait_for_a_save(home, out, started, after=16 if how == "hang" else 0)  # by then all is compiled
+    started.wait_for_a_save(home / out, after=16 if how == "hang" else 0)  # by then all is compiled
     begin = time.monotonic()
     if how == "hang":
         hang.touch()
@@ -135,5 +112,5 @@ def test_sigterm_to_one_process_saves_and_ends_all(home):
     found = started.wait()
     assert [code for code, *_ in found] == [128 + signal.SIGTERM] * 2, found
     assert "the same command goes on from there" in found[0][2]
-    assert len(saved(home, out)) == 1  # of both
+    assert len(saved(home / out)) == 1  # of both
     check_goes_on(home, out)

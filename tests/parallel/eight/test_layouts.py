@@ -5,12 +5,18 @@ import dataclasses
 import jax
 import numpy as np
 import pytest
-from test_ways import WAYS, executor_of, largest, setup_of, trained
+from test_ways import (
+    WAYS,
+    executor_of,
+    largest,
+    setup_of,
+    small_arrays_are_divided_too,  # noqa: F401 (a fixture)
+    trained,
+)
 
 import jaxdl
 from jaxdl import Layout, data
 from jaxdl.errors import InputError
-from jaxdl.parallel import fsdp
 from jaxdl.training.execution import Execution
 from jaxdl.training.feeds import epoch_batches
 from jaxdl.training.transfer import of_run
@@ -23,13 +29,6 @@ FOR_EXAMPLES = {
     "fsdp": Layout(parallel="fsdp"),
     "data × model": Layout(mesh={"data": 4, "model": 2}),
 }
-
-
-@pytest.fixture(autouse=True, scope="module")
-def small_arrays_are_divided_too():
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(fsdp, "LEAST", 2**6)
-        yield
 
 
 def source_of(*rows):
