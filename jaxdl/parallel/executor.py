@@ -75,7 +75,7 @@ class Executor:
             raise InputError(
                 f"fsdp divides parameters over data alone, not {said}; leave fold and model at 1, and pmap away"
             )
-        if hosts.spans(self.devices) and hosts.this_process().count > 1:
+        if self._several:
             self._check_hosts()
         check_rules(self.rules)
         if self.model > 1 and not any(any(entries) for _, entries in self.rules):
@@ -195,8 +195,7 @@ class Executor:
             return Program(lambda _: jitted, place)
         if self.fold > 1:
             run = self._map(run, ahead, P(*ahead, FOLD, DATA))
-        out = self._sharding(*ahead, FOLD, DATA) if not self._several else self._sharding()
-        jitted = jax.jit(run, out_shardings=out, **self._options)
+        jitted = jax.jit(run, out_shardings=self._sharding_out(*ahead, FOLD, DATA), **self._options)
         return Program(lambda _: jitted, place, partial(_cut, axis=axis, of=-1))
 
     def forward(self, function: Callable, *, rows_in: int = 0, rows_out: int = 0, divided: bool = False) -> Program:
@@ -215,15 +214,13 @@ class Executor:
         def run(variables: Any, x: Any) -> Any:
             return function(self.whole(variables), x)
 
-        if self._several and divided:
-            jitted = jax.jit(run, out_shardings=self._sharding(), **self._options)
-            joined = partial(self._joined_rows, axes=both, axis=rows_in)
-            return Program(lambda _: jitted, joined, lambda made, _: jax.tree.map(np.asarray, made))
         if self.alone:
             jitted = jax.jit(run, **self._options)
             return Program(lambda _: jitted, place)
-        out = self._sharding(*(None,) * rows_out, both) if not self._several else self._sharding()
-        jitted = jax.jit(run, out_shardings=out, **self._options)
+        jitted = jax.jit(run, out_shardings=self._sharding_out(*(None,) * rows_out, both), **self._options)
+        if self._several and divided:
+            joined = partial(self._joined_rows, axes=both, axis=rows_in)
+            return Program(lambda _: jitted, joined, lambda made, _: jax.tree.map(np.asarray, made))
         return Program(lambda _: jitted, place, partial(_cut, axis=rows_out, of=rows_in))
 
     @cached_property
@@ -234,8 +231,7 @@ class Executor:
     def _joined_rows(self, tree: Any, axes: Any, axis: int = 0) -> Any:
         """Arrays of which each process has its own rows along `axis`, divided over the devices."""
         sharding = self._sharding(*(None,) * axis, axes)
-        count = len({device.process_index for device in self.devices})
-        return jax.tree.map(lambda array: hosts.place_rows(array, sharding, axis, count), tree)
+        return jax.tree.map(lambda a: jax.make_array_from_process_local_data(sharding, np.asarray(a)), tree)
 
     def _axes_of(self, path: str, shape: tuple[int, ...]) -> P:
         """How an array of variables, or what is kept of it, is divided; `shape` is without an axis of runs."""
@@ -249,6 +245,10 @@ class Executor:
 
     def _sharding(self, *axes: Any) -> jax.sharding.Sharding:
         return SingleDeviceSharding(self.devices[0]) if self.alone else NamedSharding(self.mesh, P(*axes))
+
+    def _sharding_out(self, *axes: Any) -> jax.sharding.Sharding:
+        """Of arrays that the host reads: every process has all of them, since it reaches its own devices alone."""
+        return self._sharding() if self._several else self._sharding(*axes)
 
     def _map(self, function: Callable, ahead: tuple[None, ...], out: Any) -> Callable:
         """`function` over the runs of each device; what divides single arrays is left to the compiler.

@@ -287,11 +287,6 @@ class Agreement:
         return any(one[0] for one in told), told[0][1]
 
 
-def barrier() -> None:
-    """Waits for all processes."""
-    gather_plain(None)
-
-
 def gather_rows(tree: Any, count: int) -> Any:
     """Arrays ``[count, …]`` of numpy from the rows of each process, bit for bit.
 
@@ -330,13 +325,6 @@ def place(array: Any, sharding: NamedSharding) -> jax.Array:
         return jax.random.wrap_key_data(place(jax.random.key_data(array), sharding), impl=jax.random.key_impl(array))
     whole = np.asarray(array)
     return jax.make_array_from_callback(whole.shape, sharding, lambda part: whole[part])
-
-
-def place_rows(array: Any, sharding: NamedSharding, axis: int, count: int) -> jax.Array:
-    """An array of which every process has its own rows along `axis`, padded; there are `count` processes."""
-    array = np.asarray(array)
-    shape = tuple(size * count if place == axis else size for place, size in enumerate(array.shape))
-    return jax.make_array_from_process_local_data(sharding, array, shape)
 
 
 def fetch(tree: Any, whole: Sharding) -> Any:
