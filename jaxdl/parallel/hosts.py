@@ -291,7 +291,7 @@ def gather_rows(tree: Any, count: int) -> Any:
     """Arrays ``[count, …]`` of numpy from the rows of each process, bit for bit.
 
     Args:
-      tree: arrays ``[rows, …]`` of those of `Process.rows` that are not past the last.
+      tree: arrays ``[rows, …]`` of `Process.rows`; those past the last may be left out.
       count: of all rows.
     """
     here = this_process()

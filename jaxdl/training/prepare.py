@@ -65,6 +65,7 @@ def prepare(
     preprocessing = preprocessing or choose_preprocessing(init, source, execution.image_size)
     source = preprocessing.align(source)
     own = hosts.this_process()
+    mine = of_process(source, own)
     task = with_plan(task, plan)
     check_augmentation(plan, task, preprocessing)
     init = for_task(init, task, preprocessing, plan.seed)
@@ -77,7 +78,7 @@ def prepare(
         return source.fingerprint(), source.columns, preprocessing
 
     def own_examples() -> Any:
-        return own_rows(preprocessing.load(of_process(source, own)), source, own)
+        return own_rows(preprocessing.load(mine), len(source), own)
 
     parts, inner = [weighed(source, part) for part in parts], None
     if plan.early_stopping:
@@ -96,18 +97,13 @@ def prepare(
         sizes = dict(trained=trained, start=stage, examples=max(map(len, parts)), kept=0 if streamed else len(source))
         check_footprint(model, preprocessing, plan, **sizes, execution=execution)
     if not streamed:
-        x = kept(
-            execution.store,
-            lambda: ("examples", *given()),
-            own_examples,
-        )
+        x = kept(execution.store, lambda: ("examples", *given()), own_examples)
 
     sums = None
     if not preprocessing.fitted:
-        mine = of_process(source, own)
         sums = stream.measure(mine, preprocessing, workers=execution.workers) if streamed else preprocessing.measure(x)
         beat("preparing", slow=True)  # it has read its rows: the others are waited for from here on
-        sums = hosts.gather_rows(own_rows(sums, source, own), len(source))
+        sums = hosts.gather_rows(sums, len(source))
     common = preprocessing.fitted or len(parts) == 1  # else each fold's frozen stages see other inputs
     cached = stage != names[0] and common and _may_cache(plan)
     if cached:
@@ -116,7 +112,7 @@ def prepare(
         constants = preprocessing.constants if sums is None else fit_inputs(preprocessing, sums, source, parts[0])
         size = plan.batch_size if execution.store is None else execution.store.batch_size
         if streamed:
-            read = partial(_in_parts, of_process(source, own), preprocessing, size, execution.workers)
+            read = partial(_in_parts, mine, preprocessing, size, execution.workers)
         else:
             read = partial(in_parts, x, size)
 
@@ -124,7 +120,7 @@ def prepare(
             with hosts.alone():  # each process runs its own rows through the frozen stages
                 layout = execution.layout if own.count == 1 else Layout()
                 made = compute_features(model, prefix, stage, read(), preprocessing, constants, layout)
-            return own_rows(made, source, own)
+            return own_rows(made, len(source), own)
 
         x = kept(
             execution.store,
@@ -135,7 +131,7 @@ def prepare(
     lies = jnp.asarray if own.count == 1 else np.asarray  # own rows wait on the host until they are placed
     shared = Shared(
         x=jax.tree.map(lies, x),
-        y=None if streamed else jax.tree.map(lies, own_rows(_of(source.targets(), source, own), source, own)),
+        y=None if streamed else jax.tree.map(lies, own_rows(mine.targets(), len(source), own)),
         frozen=join_variables(rest, _tied(model, prefix, stage)) if cached else frozen,
     )
     return Setup(
@@ -164,25 +160,18 @@ def prepare(
 
 def of_process(source: Source, own: Process) -> Source:
     """The examples that a process holds and reads: all of them where there is one, else at least one."""
-    return source if own.count == 1 else subset(source, _own_indices(source, own))
+    if own.count == 1:
+        return source
+    indices = own.within(len(source))
+    return subset(source, indices if len(indices) else [0])  # of fewer examples than devices: one that is never used
 
 
-def own_rows(tree: Any, source: Source, own: Process) -> Any:
-    """Arrays of the rows of `of_process`, with zeros up to the same number on all processes."""
+def own_rows(tree: Any, count: int, own: Process) -> Any:
+    """Arrays of the rows of `of_process`, with zeros up to the same number on all processes; of all rows, `count`."""
     if own.count == 1:
         return tree
-    rows = own.rows(len(source))
+    rows = own.rows(count)
     return jax.tree.map(lambda array: hosts.padded(array, rows.stop - rows.start), tree)
-
-
-def _of(tree: Any, source: Source, own: Process) -> Any:
-    """The rows of `of_process` of arrays that have all."""
-    return tree if own.count == 1 else jax.tree.map(lambda array: array[_own_indices(source, own)], tree)
-
-
-def _own_indices(source: Source, own: Process) -> np.ndarray:
-    indices = own.within(len(source))
-    return indices if len(indices) else np.zeros(1, int)  # of fewer examples than devices: one that is never used
 
 
 def with_plan(task: Task, plan: Plan) -> Task:
