@@ -13,7 +13,7 @@ import numpy as np
 
 from jaxdl.cli import main
 from jaxdl.data import stream
-from jaxdl.parallel import hosts
+from jaxdl.parallel import joining
 
 # Processes of their own, but forked from one that has imported all: importing takes longer than these runs.
 SERVER = multiprocessing.get_context("forkserver")
@@ -110,7 +110,7 @@ def run(home, arguments, said, devices, reach, hangs):
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     for number, kind in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{said}.{kind}", os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
-    hosts.REACH = reach
+    joining.REACH = reach
     _note_what_is_decoded(f"{said}.decoded", hangs)
     sys.argv = ["jaxdl", *arguments]
     main()

@@ -6,7 +6,8 @@ from threading import Timer
 from jaxdl.cli_options import Hosts
 from jaxdl.commands.console import console, errors
 from jaxdl.errors import InputError
-from jaxdl.parallel.hosts import REACH, start, this_process
+from jaxdl.parallel.hosts import this_process
+from jaxdl.parallel.joining import REACH, start
 from jaxdl.parallel.watchdog import check_limit, watch
 
 COMMANDS = ("pretrain", "finetune", "cross-validate", "predict")

@@ -28,6 +28,7 @@ from jax._src import distributed  # its store of keys and values is shown nowher
 
 from jaxdl.errors import InputError
 from jaxdl.parallel.hosts import this_process
+from jaxdl.parallel.joining import knock
 
 LOST = 75  # exit code: "try again" by the convention of sysexits.h
 HANG_SECONDS = 30.0
@@ -215,9 +216,8 @@ class Watchdog:
 
     def _refused(self) -> bool:
         """Whether nobody listens where process 0 did; a process that is stopped still does."""
-        host, _, port = self.address.rpartition(":")
         try:
-            socket.create_connection((host.strip("[]"), int(port)), timeout=2 * self.pace).close()
+            knock(self.address, 2 * self.pace)
         except ConnectionRefusedError:
             return True
         except OSError:  # no answer: as good as silence
