@@ -18,6 +18,7 @@ from jaxdl.parallel.layout import Layout
 from jaxdl.parallel.memory import bytes_of
 
 DEFAULT_LIMIT = 4 * 2**30
+CACHED_SHARE = 0.25  # of a device's memory: while activations are put together they are there twice
 
 
 def _head(array: jax.Array, count: int) -> jax.Array:
@@ -31,12 +32,9 @@ def activation_bytes(model: Staged, variables: Variables, stop: str, spec: Any, 
 
 
 def memory_limit() -> int:
-    """Bytes that cached activations may take: a quarter of the device's memory, or 4 GiB where it does not tell.
-
-    A quarter, because while they are put together they are there twice.
-    """
+    """Bytes that cached activations may take: `CACHED_SHARE` of a device, or 4 GiB where it does not tell."""
     has = device_memory()
-    return DEFAULT_LIMIT if has is None else has // 4
+    return DEFAULT_LIMIT if has is None else int(has * CACHED_SHARE)
 
 
 class DataStore:

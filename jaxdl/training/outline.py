@@ -16,6 +16,7 @@ from jaxdl.parallel.memory import bytes_of
 from jaxdl.parallel.operations import Operations, operations_of
 from jaxdl.tasks import Task
 from jaxdl.training.execution import Execution
+from jaxdl.training.features import CACHED_SHARE
 from jaxdl.training.inner import divide_inner
 from jaxdl.training.plan import Plan
 from jaxdl.training.prepare import prepare
@@ -25,7 +26,6 @@ from jaxdl.training.traced_hyperparameters import BatchedRun
 from jaxdl.weights.checkpoint import Checkpoint
 
 FEW = 8  # examples that are looked at
-CACHED_SHARE = 0.25  # of a device's memory: `features.memory_limit`
 
 
 def outline(
