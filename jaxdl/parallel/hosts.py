@@ -59,12 +59,16 @@ class Process:
         return np.arange(count)[self.rows(count)]
 
 
+def has_others() -> bool:
+    """Whether there are other processes, also inside `alone`."""
+    return jax.distributed.is_initialized() and jax.process_count() > 1
+
+
 def this_process() -> Process:
     """This one among those that compute together; the only one where there are no others, or inside `alone`."""
-    if _alone.get() or not jax.distributed.is_initialized():
+    if _alone.get() or not has_others():
         return Process()
-    count = jax.process_count()
-    return Process(jax.process_index(), count, jax.local_device_count()) if count > 1 else Process()
+    return Process(jax.process_index(), jax.process_count(), jax.local_device_count())
 
 
 @contextlib.contextmanager
@@ -251,7 +255,7 @@ def copied(array: Any) -> Any:
 
 def orbax_alone() -> dict[str, Any]:
     """Options of an Orbax checkpointer with which a process reads or writes by itself, and waits for no other."""
-    if not jax.distributed.is_initialized() or jax.process_count() == 1:
+    if not has_others():
         return {}
     import orbax.checkpoint as ocp
 

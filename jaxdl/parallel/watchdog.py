@@ -27,7 +27,7 @@ import jax
 from jax._src import distributed  # its store of keys and values is shown nowhere else
 
 from jaxdl.errors import InputError
-from jaxdl.parallel.hosts import this_process
+from jaxdl.parallel.hosts import has_others, this_process
 from jaxdl.parallel.joining import knock
 
 LOST = 75  # exit code: "try again" by the convention of sysexits.h
@@ -267,7 +267,7 @@ def watch(hang_seconds: float = HANG_SECONDS) -> None:
     """
     global _watching
     check_limit(hang_seconds)
-    if _watching is None and jax.distributed.is_initialized() and jax.process_count() > 1:
+    if _watching is None and has_others():
         known = distributed.global_state
         here = jax.process_index(), jax.process_count()
         _watching = Watchdog(*here, hang_seconds, known.client, known.coordinator_address).start()
