@@ -11,7 +11,6 @@ import numpy as np
 
 from jaxdl.checks import check_type
 from jaxdl.data import as_source, stream
-from jaxdl.data.batches import evaluation_batches
 from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.source import Source, arrange_columns
 from jaxdl.data.stream import EvaluationOrder
@@ -263,7 +262,7 @@ def predict(
         program = executor.forward(answer, divided=True)
         variables = executor.place_variables(checkpoint.variables)  # there once
         feed = stored_batches(source, preprocessing, batch_size, execution, this_process())
-        width = EvaluationOrder((np.arange(len(source)),), batch_size)(0).indices.shape[1]
+        _, width = _in_order(source, batch_size)(0).indices.shape
         made = []
         for place, x in enumerate(feed):
             beat(f"predicting batch {place + 1}", slow=place == 0)
@@ -290,14 +289,17 @@ def stored_batches(
     process: Process = Process(),  # noqa: B008
 ) -> Iterable[Any]:
     """Every example as stored, in batches of one shape; the last rows may only pad. Of several processes own rows."""
-    source, everything = preprocessing.align(source), np.arange(len(source))
+    source, order = preprocessing.align(source), _in_order(source, batch_size)
     if process.count > 1 or execution.why_streamed(source, preprocessing):
-        order, how = EvaluationOrder((everything,), batch_size), {"workers": execution.workers, "labelled": False}
+        how = {"workers": execution.workers, "labelled": False}
         batches = stream.stream(source, preprocessing, order, range(1), process=process, **how)
         return (batch["x"] for batch in batches)
     x = preprocessing.load(source)
-    batches = evaluation_batches([everything], batch_size, [0])[0].indices
-    return (jax.tree.map(lambda array, rows=rows: array[rows], x) for rows in batches)
+    return (jax.tree.map(lambda array, rows=rows: array[rows], x) for rows in order(0).indices)
+
+
+def _in_order(source: Source, batch_size: int) -> EvaluationOrder:
+    return EvaluationOrder((np.arange(len(source)),), batch_size)
 
 
 def match_targets(task: Task, source: Source) -> Any:
