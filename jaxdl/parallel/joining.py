@@ -57,8 +57,8 @@ def start(coordinator: str | None = None, process: str | None = None, lost_after
 
 def _parse(coordinator: str, process: str) -> tuple[int, int]:
     """Index and number of the processes. Raises InputError for what cannot be."""
-    port = re.fullmatch(r"\S+:(\d{1,5})", coordinator)
-    if port is None or not 0 < int(port[1]) < 2**16:
+    address = re.fullmatch(r"(\S+):(\d{1,5})", coordinator)
+    if address is None or not _may_be_a_host(address[1]) or not 0 < int(address[2]) < 2**16:
         raise InputError(
             f"--coordinator is '{coordinator}'; expected HOST:PORT of process 0, such as 10.0.0.2:1234 (a port is "
             "1 to 65535)"
@@ -72,6 +72,15 @@ def _parse(coordinator: str, process: str) -> tuple[int, int]:
     if index >= count:
         raise InputError(f"--process is '{process}'; expected 0/{count} on the first host to {count - 1}/{count}")
     return index, count
+
+
+def _may_be_a_host(name: str) -> bool:
+    """Whether Python would look for it: for a name with an empty or a long part it raises no OSError."""
+    try:
+        name.encode("idna")
+    except UnicodeError:
+        return False
+    return True
 
 
 def _reach(address: str, said: str) -> None:
@@ -91,7 +100,7 @@ def _reach(address: str, said: str) -> None:
 
 
 def knock(address: str, seconds: float) -> None:
-    """Connects to ``HOST:PORT`` and lets go again. Raises OSError if nothing listens there, or answers in time."""
+    """Connects to ``HOST:PORT`` and lets go again. Raises OSError if nothing listens or answers there."""
     host, _, port = address.rpartition(":")
     socket.create_connection((host.strip("[]"), int(port)), timeout=seconds).close()
 

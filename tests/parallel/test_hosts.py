@@ -113,6 +113,7 @@ def test_a_process_that_cannot_be(given):
         ("--coordinator localhost:1 --process 0/1", "leave out --process and --coordinator"),
         ("--coordinator localhost:1 --process first", "--process is 'first'; expected I/N"),
         ("--coordinator localhost --process 0/2", "--coordinator is 'localhost'; expected HOST:PORT"),
+        ("--coordinator one..host:1 --process 1/2", "--coordinator is 'one..host:1'; expected HOST:PORT"),
         ("--coordinator localhost:99999 --process 0/2", "--coordinator is 'localhost:99999'; expected HOST:PORT"),
         ("--coordinator localhost:0 --process 0/2", "a port is 1 to 65535"),
         ("--multihost --coordinator localhost:1 --process 0/2", "leave --multihost out"),
