@@ -142,7 +142,7 @@ class _Running:
     good: tuple[int, Any, Any] | None = None  # what to save of the last state that is known to be finite
     copied: float = -float("inf")  # when, and how long it took
     cost: float = 0.0
-    evaluated: bool = False  # once: the programs are compiled
+    evaluated: Runner | None = None  # the last whose predictions were asked for: they are compiled
     made: list[tuple[int, Any]] = dataclasses.field(default_factory=list)  # metrics that are not gathered yet
 
     def __post_init__(self) -> None:
@@ -178,7 +178,7 @@ class _Running:
     def end_epoch(self, runner: Runner, state: State) -> None:
         """After its last step: measures, and counts it."""
         progress = self.progress
-        self.beat("evaluating", slow=not self.evaluated)
+        self.beat("evaluating", slow=runner is not self.evaluated)
         self._gather_metrics(runner)
         self._measure(runner, state)
         progress.before = {stage: norms[-1] for stage, norms in progress.metrics["stage_grad_norms"].items()}
@@ -190,14 +190,15 @@ class _Running:
     def conclude(self, runner: Runner, state: State) -> Fitted:
         """After the last epoch."""
         training, progress, executor = self.training, self.progress, runner.executor
-        self.beat("predicting", slow=not self.evaluated)
+        self.beat("predicting", slow=runner is not self.evaluated)
         final = executor.fetch_state(state)
         best = final if progress.best is None else final.replace(**jax.tree.map(jax.numpy.asarray, progress.best))
         chosen = best if training.selection and training.selection.patience is not None else final
         held = self.predicted
         if training.held_out and (chosen is not final or held is None):
             feed = training.held_out(runner)
-            held = runner.predict_all(executor.place_state(chosen), feed, keep=True, compiled=self.evaluated)
+            compiled = runner is self.evaluated
+            held = runner.predict_all(executor.place_state(chosen), feed, keep=True, compiled=compiled)
         self.beat("finishing", slow=True)
         if training.saves:
             training.saves.close()
@@ -251,11 +252,13 @@ class _Running:
                 by = self._predict(runner, state, selection.feed(runner), keep=False)["record"]
             if by is not None:
                 _keep_best(progress, runner, state, np.asarray(selection.loss(by)), stopped)
-        self.evaluated |= record is not None or selection is not None
+        if record is not None or selection is not None:
+            self.evaluated = runner
         progress.rows += training.on_epoch(epoch, _summarise(progress.metrics), record, stopped)
 
     def _predict(self, runner: Runner, state: State, feed: Feed, *, keep: bool) -> dict[str, Any]:
-        return _checked(runner.predict_all(state, feed, keep=keep, compiled=self.evaluated), self.progress)
+        found = runner.predict_all(state, feed, keep=keep, compiled=runner is self.evaluated)
+        return _checked(found, self.progress)
 
     def _keep(self, runner: Runner, state: State) -> None:
         """Saves the state if that is due; now and then copies it to the host, should the next steps diverge."""
