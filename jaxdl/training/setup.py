@@ -77,7 +77,7 @@ def weighed(source: Source, part: np.ndarray) -> np.ndarray:
     return left
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, eq=False)  # it holds arrays: one is equal to itself alone
 class Setup:
     """A run, ready to start: the same for all folds except what `states` makes.
 

@@ -14,6 +14,7 @@ from command_line import jaxdl_command, refused
 from jaxdl import cli
 from jaxdl.commands.help import options_of
 from jaxdl.report.planned import money
+from jaxdl.validation.planning import elsewhere
 
 KEYS = {"fits", "bytes_per_chip", "flops", "collectives", "step_seconds", "hours", "cost", "largest_batch", "folds"}
 MLP = "--data digits --model mlp --model-arguments hidden=[32]"
@@ -116,6 +117,17 @@ def test_folds_lie_over_gpus_where_that_is_faster(tmp_path):
     ((nested,), _) = plans(f"cross-validate {MLP} --folds 4 {more} --on h100x4", tmp_path / "nested")
     assert nested["trainings"] == 4 + 6
     assert nested["hours"] == pytest.approx(told["hours"] * 10 / 4)
+
+
+def test_ways_that_have_a_step_in_common_and_larger_batches_trace_no_more_than_they_must(tmp_path, monkeypatch):
+    traced = []
+    for name in ("step_operations", "product_bytes"):
+        known = getattr(elsewhere, name)
+        monkeypatch.setattr(elsewhere, name, lambda *a, n=name, f=known, **k: traced.append(n) or f(*a, **k))
+    ((told,), _) = plans(f"cross-validate {MLP} --folds 3 --batch-size 64 --on l4 --compiles 1", tmp_path)
+    assert set(told["folds"]) == {"loop", "vmap"}
+    assert told["largest_batch"]["compiles"] == 1
+    assert sorted(traced) == ["product_bytes", "step_operations", "step_operations"]
 
 
 @pytest.mark.slow  # quick: what does not fit, of `validation/planning`

@@ -3,6 +3,7 @@
 import dataclasses
 import math
 from collections.abc import Callable
+from functools import cache
 
 from jaxdl.errors import InputError
 from jaxdl.parallel.chips import Slice
@@ -29,6 +30,8 @@ class Elsewhere:
     def __init__(self, rented: Slice, progress: Callable[[str], None]):
         self.rented, self.progress = rented, progress
         self.devices = topology_devices(rented) if rented.chip.is_tpu else tuple(range(rented.devices))
+        # each traces the network: ways have their step in common, and batches of all sizes what an example takes
+        self._operations, self._example_bytes = cache(step_operations), cache(_example_bytes)
 
     def executor(self, setup: Setup, name: str, count: int) -> tuple[Executor, int]:
         """Where the devices run trainings in this way, and how many of them side by side."""
@@ -56,7 +59,7 @@ class Elsewhere:
 
     def step(self, setup: Setup, executor: Executor, runs: int, rows: int) -> Step:
         """One step of `runs` trainings side by side, on batches of so many rows."""
-        operations, used = step_operations(setup, rows).times(runs), len(executor.devices)
+        operations, used = self._operations(setup, rows).times(runs), len(executor.devices)
         load = Load(operations.flops / used, operations.moved / used, 0.0)
         if self.rented.chip.is_tpu:
             return self._compiled(setup, executor, runs, rows, load)
@@ -97,15 +100,19 @@ class Elsewhere:
             parts[name] //= executor.fold * (among if executor.fsdp else 1)
         if executor.fold == 1:
             parts["examples"] //= among
-        each = PER_PRODUCT * product_bytes(setup.model, setup.preprocessing.spec(), setup.start, remat=setup.remat)
         at_once = runs // executor.fold * math.ceil(rows / among / setup.plan.accumulate)
-        parts["activations"] = int(each * at_once) + trained  # and the gradients
+        parts["activations"] = int(self._example_bytes(setup) * at_once) + trained  # and the gradients
         needs, has = sum(parts.values()), self.rented.chip.usable
         collectives = _least_sent(trained, among, executor.fsdp)
         load = dataclasses.replace(load, sent=sum(one.sent for one in collectives.values()))
         times = times_of(self.rented, load, setup.plan.precision) if needs <= has else None
         flops = load.flops * len(executor.devices)
         return Step(rows, needs <= has, needs, has, parts, flops, collectives, times)
+
+
+def _example_bytes(setup: Setup) -> float:
+    """What a step of one example takes, about."""
+    return PER_PRODUCT * product_bytes(setup.model, setup.preprocessing.spec(), setup.start, remat=setup.remat)
 
 
 def _least_sent(trained: int, among: int, fsdp: bool) -> dict[str, Collective]:
