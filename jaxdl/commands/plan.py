@@ -33,6 +33,7 @@ from jaxdl.parallel.chips import parse_slice
 from jaxdl.parallel.memory import in_words
 from jaxdl.parallel.topology import ENVIRONMENT, prepared
 from jaxdl.report.planned import CALIBRATION, NOT_COUNTED, duration, money, plan_as_dict, plan_lines
+from jaxdl.shown import counted
 from jaxdl.training.plan import Plan
 from jaxdl.training.transfer import hold_out, keeps_head
 from jaxdl.validation.planning.plan import plan_on
@@ -151,8 +152,9 @@ def _again() -> int:
 def _prices(given: tuple[float, ...], count: int) -> list[float | None]:
     """One for each slice. Raises InputError for another number of them, or what is no price."""
     if len(given) not in (0, 1, count):
-        slices = "1 slice" if count == 1 else f"{count} slices"
-        raise InputError(f"there are {len(given)} prices for {slices}; give one for each, or one for all")
+        raise InputError(
+            f"there are {len(given)} prices for {counted(count, 'slice')}; give one for each, or one for all"
+        )
     for price in given:
         if not 0 <= price < float("inf"):
             raise InputError(f"the price is {price}; expected what a chip costs in an hour, 0 or more")

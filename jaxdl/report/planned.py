@@ -10,6 +10,7 @@ from jaxdl.data.preprocessing import nbytes
 from jaxdl.parallel.collectives import Collective
 from jaxdl.parallel.estimate import NOT_COUNTED, Times
 from jaxdl.parallel.memory import in_words
+from jaxdl.shown import counted
 from jaxdl.tasks.metric import percent
 from jaxdl.validation.planning.planned import Planned, Step, Way
 
@@ -76,7 +77,10 @@ def plan_lines(planned: Planned, price: float | None = None) -> list[str]:
     """A plan in words; arguments as of `plan_as_dict`."""
     rented, setup, step = planned.rented, planned.setup, planned.best.step
     used = f" ({planned.best.chips} used)" if planned.best.chips < rented.chips else ""
-    lines = [f"{rented.name}: {_chips(rented.chips)}{used}, batches of {step.rows}", f"  {_memory(planned, step)}"]
+    lines = [
+        f"{rented.name}: {counted(rented.chips, 'chip')}{used}, batches of {step.rows}",
+        f"  {_memory(planned, step)}",
+    ]
     if step.times is not None:
         lines += [f"  {said}" for said in _step_said(step, step.times)]
         lines.append(f"  {_all_said(planned, price)}")
@@ -154,11 +158,7 @@ def _all_said(planned: Planned, price: float | None) -> str:
 
 def _way_said(way: Way) -> str:
     takes = "does not fit" if way.seconds is None else duration(way.seconds)
-    return f"{way.name} {takes} on {_chips(way.chips)}"
-
-
-def _chips(count: int) -> str:
-    return "1 chip" if count == 1 else f"{count} chips"
+    return f"{way.name} {takes} on {counted(way.chips, 'chip')}"
 
 
 def _largest_said(planned: Planned) -> str:

@@ -14,6 +14,7 @@ from jaxdl.parallel.doctor.versions import (
     unmet,
 )
 from jaxdl.parallel.memory import in_words
+from jaxdl.shown import counted
 
 TAKEN = 0.2  # share of a GPU's memory: with less than this free, another process is at work
 SLOW = 0.25  # share of the known peak
@@ -86,7 +87,7 @@ def tpu_has_libtpu(facts: Facts) -> Finding | None:
     """The same of a TPU."""
     if not facts.tpu_chips or "libtpu" in facts.versions or "tpu" in facts.found:
         return None
-    problem = f"this host has {facts.tpu_chips} TPU chips, but libtpu is not installed"
+    problem = f"this host has {counted(facts.tpu_chips, 'TPU chip')}, but libtpu is not installed"
     return Finding("tpu", problem, pip_install(facts, jax_with(facts, "tpu")))
 
 

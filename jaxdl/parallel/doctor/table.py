@@ -4,6 +4,7 @@ from jaxdl.parallel.doctor.accelerators import shares_of_peak
 from jaxdl.parallel.doctor.facts import Facts
 from jaxdl.parallel.doctor.finding import Finding
 from jaxdl.parallel.memory import in_words
+from jaxdl.shown import counted
 
 
 def runtime(facts: Facts) -> str:
@@ -88,7 +89,7 @@ def lines(facts: Facts, found: list[Finding]) -> list[str]:
     said = [f"{name:{width}}  {text}" for name, text in table]
     if not found:
         return [*said, "", "all well"]
-    said += ["", f"{len(found)} findings:" if len(found) > 1 else "1 finding:"]
+    said += ["", f"{counted(len(found), 'finding')}:"]
     for number, one in enumerate(found, 1):
         said += [f"{number}. {one.problem}:", f"   {one.command}"]
     return said
