@@ -9,7 +9,7 @@ import math
 
 from jaxdl.errors import InputError, check_choice
 
-GIB, GB = 2**30, 10**9
+GB = 10**9
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +29,8 @@ class Chip:
       bandwidth: of its memory, bytes per second.
       link: bytes per second that it can send over one link to another chip; on a GPU over all of them.
       devices: that JAX sees in it.
-      cores: TensorCores of a TPU; all of a device's work together (megacore), and the compiler's cycles are a device's.
-      clock: cycles per second of the compiler's estimates; 0 where its compiler estimates none.
+      clock: cycles per second of the compiler's estimates, in which the cores of a device work together (megacore); 0
+        where its compiler estimates none.
       axes: of the network that links chips; 0 where all are linked with all.
       ring: from how many chips along an axis on the links close to a ring, in slices whose axes are all multiples of
         it; 0 where there are no axes.
@@ -47,7 +47,6 @@ class Chip:
     bandwidth: float
     link: float
     devices: int = 1
-    cores: int = 1
     clock: float = 0.0
     axes: int = 0
     ring: int = 0
@@ -83,94 +82,48 @@ class Chip:
         return self.link * sum(each for size in topology if size > 1)
 
 
+def _tpu(
+    name: str,
+    kinds: tuple[str, ...],
+    tera: tuple[float, float],
+    gib: tuple[float, float],
+    rates: tuple[float, float],
+    **others: float,
+) -> Chip:
+    """A TPU: its peaks in 10^12 per second (bf16, int8), GiB (memory, usable), bandwidths (memory, link) in bytes/s.
+
+    Products of float32 are one pass in bfloat16, so that their peak is the same. `others` are fields of `Chip`.
+    """
+    bf16, int8 = (1e12 * peak for peak in tera)
+    memory, usable = (int(2**30 * size) for size in gib)
+    return Chip(name, kinds, bf16, int8, bf16, memory, usable, *rates, **others)
+
+
 # The clock is the peak divided by the operations per cycle that the compiler counts for a large product (and is the
 # published one for v4, https://arxiv.org/abs/2304.01433, and v5e and v5p,
 # https://jax-ml.github.io/scaling-book/tpus): v4 262144, v5e 131072, v5p 262144, v6e 524288, tpu7x 524288 per device.
 # `usable` is what the compiler of libtpu 0.0.42 names when memory runs out.
+CUBES, SQUARES = dict(axes=3, ring=4), dict(axes=2, ring=16, longest=16)
 TPUS = (
     # https://docs.cloud.google.com/tpu/docs/v4; links: https://arxiv.org/abs/2304.01433 (50 GB/s each)
-    Chip(
-        "v4",
-        ("TPU v4",),
-        bf16=275e12,
-        int8=275e12,
-        f32=275e12,
-        memory=32 * GIB,
-        usable=int(30.75 * GIB),
-        bandwidth=1200e9,
-        link=50e9,
-        cores=2,
-        clock=1.05e9,
-        axes=3,
-        ring=4,
-        longest=16,
-    ),
+    _tpu("v4", ("TPU v4",), (275, 275), (32, 30.75), (1200e9, 50e9), clock=1.05e9, longest=16, **CUBES),
     # https://docs.cloud.google.com/tpu/docs/v5e: 400 GB/s both ways over 4 links; a ring only where an axis is 16
-    Chip(
-        "v5e",
-        ("TPU v5 lite", "TPU v5e"),
-        bf16=197e12,
-        int8=393e12,
-        f32=197e12,
-        memory=16 * GIB,
-        usable=int(15.75 * GIB),
-        bandwidth=819e9,
-        link=50e9,
-        clock=1.5e9,
-        axes=2,
-        ring=16,
-        longest=16,
-    ),
+    _tpu("v5e", ("TPU v5 lite", "TPU v5e"), (197, 393), (16, 15.75), (819e9, 50e9), clock=1.5e9, **SQUARES),
     # https://docs.cloud.google.com/tpu/docs/v5p and …/tpu7x: 1200 GB/s both ways over 6 links
-    Chip(
-        "v5p",
-        ("TPU v5", "TPU v5p"),
-        bf16=459e12,
-        int8=918e12,
-        f32=459e12,
-        memory=95 * GIB,
-        usable=int(95.74 * GIB),
-        bandwidth=2765e9,
-        link=100e9,
-        cores=2,
-        clock=1.75e9,
-        axes=3,
-        ring=4,
-        longest=24,
-    ),
+    _tpu("v5p", ("TPU v5", "TPU v5p"), (459, 918), (95, 95.74), (2765e9, 100e9), clock=1.75e9, longest=24, **CUBES),
     # https://docs.cloud.google.com/tpu/docs/v6e: 800 GB/s both ways over 4 links
-    Chip(
-        "v6e",
-        ("TPU v6 lite", "TPU v6e"),
-        bf16=918e12,
-        int8=1836e12,
-        f32=918e12,
-        memory=32 * GIB,
-        usable=int(31.25 * GIB),
-        bandwidth=1638e9,
-        link=100e9,
-        clock=1.75e9,
-        axes=2,
-        ring=16,
-        longest=16,
-    ),
+    _tpu("v6e", ("TPU v6 lite", "TPU v6e"), (918, 1836), (32, 31.25), (1638e9, 100e9), clock=1.75e9, **SQUARES),
     # https://docs.cloud.google.com/tpu/docs/tpu7x: 1200 GB/s both ways over 6 links; its 8-bit peak is of floats
-    Chip(
+    _tpu(
         "tpu7x",
         ("TPU7x", "TPU v7", "TPU v7x"),
-        bf16=2307e12,
-        int8=4614e12,
-        f32=2307e12,
-        memory=192 * GIB,
-        usable=int(94.75 * GIB),
-        bandwidth=7380e9,
-        link=100e9,
+        (2307, 4614),
+        (192, 94.75),
+        (7380e9, 100e9),
         devices=2,
-        cores=2,
         clock=2.2e9,
-        axes=3,
-        ring=4,
         longest=24,
+        **CUBES,
     ),
 )
 
