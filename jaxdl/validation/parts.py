@@ -17,7 +17,7 @@ from jaxdl.validation.baselines import Trees, constant_answers, grow_trees
 from jaxdl.validation.crossval import Folds, settings_of, train_folds
 from jaxdl.validation.result import PART, Result, finite, read_result
 from jaxdl.validation.saving import Saved
-from jaxdl.validation.statistics.intervals import METHODS, check_method
+from jaxdl.validation.statistics.intervals import METHODS, Method, check_method
 from jaxdl.validation.statistics.summary import grouped
 from jaxdl.weights.checkpoint import environment
 from jaxdl.weights.files import read_json, read_npz, reading
@@ -67,7 +67,6 @@ class PartTold(TypedDict):
     """What ``part.json`` always holds."""
 
     part: Sequence[int]
-    interval: str
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]
     trees: Mapping[str, Any]
@@ -83,7 +82,6 @@ class Part(Saved):
       result: of its folds, without what is computed of all of them: baselines, other metrics, interval.
       constant: what the model that looks at no example says of the held-out rows, arrays ``[rows, …]``.
       trees: of the same rows.
-      interval: the method that was asked for.
       settings: what the numbers of the whole depend on, as plain values.
       environment: versions and devices.
     """
@@ -92,7 +90,6 @@ class Part(Saved):
     result: Result
     constant: Any
     trees: Trees
-    interval: str
     settings: Mapping[str, Any]
     environment: Mapping[str, Any]
 
@@ -101,11 +98,15 @@ class Part(Saved):
         """Numbers of its folds."""
         return [row["fold"] for row in self.result.folds]
 
+    @property
+    def interval(self) -> Method:
+        """The method that was asked for."""
+        return self.settings.get("interval", "auto")
+
     def write_to(self, folder: Path) -> None:
         """``part.json``, ``baselines.npz``, and the predictions and curves as of a `Result`."""
         told = {
             "part": [self.share.number, self.share.of],
-            "interval": self.interval,
             "settings": self.settings,
             "environment": self.environment,
             "trees": {"seconds": self.trees.seconds, "skipped": self.trees.skipped},
@@ -139,7 +140,6 @@ def train_part(asked: Folds, execution: Execution) -> Part:
         grouped(result, source.groups),
         constant,
         trees,
-        asked.interval,
         json.loads(json.dumps(settings_of(whole, source, execution))),
         environment(),
     )
@@ -161,8 +161,7 @@ def load_part(path: str | Path) -> Part:
         kept = None if trees["skipped"] else arrays["trees"]
         grown = Trees(kept, float(trees["seconds"]), str(trees["skipped"]))
         result = read_result(file, told["result"])
-        plain = [told[name] for name in ("interval", "settings", "environment")]
-        return Part(share, result, arrays["constant"], grown, *plain)
+        return Part(share, result, arrays["constant"], grown, told["settings"], told["environment"])
 
 
 def _no_part(path: Path) -> str:
