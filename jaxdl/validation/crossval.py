@@ -223,7 +223,7 @@ def _train(
     choice = work.recall("strategy", StrategyTold) if work else None  # a trial may end otherwise the next time
     if choice is not None:
         check_strategy(setup, choice["name"])
-    if choice is None:
+    else:
         choice = {"name": strategy, "reason": "asked for"}
         if strategy == "auto":
             choice, runners = choose_strategy(setup, runs)

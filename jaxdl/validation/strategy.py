@@ -49,9 +49,9 @@ def executor_of(setup: Setup, strategy: str, runs: int) -> Executor:
 def check_strategy(setup: Setup, strategy: str) -> None:
     """Raises InputError for a strategy that there is not, or by which the folds of `setup` cannot be run."""
     check_choice("fold strategy", strategy, STRATEGIES)
-    layout = setup.layout
-    if this_process().count > 1 and (layout.at_once or strategy in ("vmap", "shard")):
-        asked = layout.said if layout.at_once else f"'{strategy}'"
+    layout, folds_at_once = setup.layout, strategy in ("vmap", "shard")
+    at_once, asked = layout.at_once or folds_at_once, layout.said if layout.at_once else f"'{strategy}'"
+    if this_process().count > 1 and at_once:
         raise InputError(
             f"{asked} runs folds at once on the devices of one process, and several hosts train one after the other, "
             "each over all devices: use 'loop' or 'auto' (and leave --parallel and --mesh out); or start one process "
@@ -62,13 +62,12 @@ def check_strategy(setup: Setup, strategy: str) -> None:
             f"{layout.said} lays folds over the devices, which fold_strategy='{strategy}' does not: use 'shard' or "
             "'auto'"
         )
-    if layout.at_once is False and strategy in ("vmap", "shard"):
+    if layout.at_once is False and folds_at_once:
         raise InputError(
             f"{layout.said} divides the batches of one fold at a time; '{strategy}' runs folds at once: use 'loop' or "
             "'auto'"
         )
-    if setup.streamed and (layout.at_once or strategy in ("vmap", "shard")):
-        asked = layout.said if layout.at_once else f"'{strategy}'"
+    if setup.streamed and at_once:
         raise InputError(
             f"streamed examples serve one fold at a time ({setup.streamed}); {asked} runs folds at once: use 'loop' or "
             "'auto' (and leave --parallel and --mesh out)"
