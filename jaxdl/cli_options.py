@@ -258,7 +258,7 @@ class Running(Devices):
     Attributes:
       report: do not write the page report.html; jaxdl report RUN writes it later.
       restart: start again from the beginning; what is in --out is first moved aside.
-      remat: keep less for the way back and compute it again: less memory, about a third more time.
+      remat: keep fewer activations and compute them again in the backward pass: less memory, a third more time.
       save_every: seconds between saves of the state, from which the same command goes on after an interruption.
       stream: read the examples in each epoch instead of keeping them in memory; auto does if they do not fit.
       workers: processes that decode what is streamed; 0 for none.
@@ -287,11 +287,11 @@ class Hosts:
     """Which processes compute together.
 
     Attributes:
-      multihost: one program over the hosts of a TPU pod slice (or of a cluster whose scheduler JAX knows): start the
+      multihost: compute on all hosts of a TPU pod slice together (or of a cluster whose scheduler JAX knows): start the
         same command on each.
-      coordinator: one program over other machines: address of the first, which all reach.
+      coordinator: compute on several other machines together: address of the first one, which all can reach.
       process: which of them this is, 0/2 on the first of two, and 1/2 on the other.
-      hang_seconds: one that is killed, or hangs so long, ends all; 20 times as long while it compiles or saves.
+      hang_seconds: a process that is killed, or hangs so long, ends all; 20 times as long while it compiles or saves.
     """
 
     multihost: Flag = False

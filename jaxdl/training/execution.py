@@ -30,8 +30,8 @@ class Execution:
       on_steps: called with the number of steps (of a training) that were just taken.
       on_expected: called with the number of steps that are to come, where another part of the work begins.
       layout: which devices are used, and for what.
-      remat: keep of each stage only what flows into it, and compute the rest again on the way back: less memory, about
-        a third more time.
+      remat: keep of each stage only what flows into it, and compute the rest again in the backward pass: less memory,
+        about a third more time.
       fold_strategy: ``loop`` (one training after another), ``vmap`` (all in one program), ``shard`` (over devices;
         where these are more than the folds and a step draws nothing at random, several share a fold), or ``auto``.
       memory: bytes that trainings side by side may take; by default a quarter of the device's, or 4 GiB.

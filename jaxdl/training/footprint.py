@@ -19,7 +19,7 @@ from jaxdl.training.execution import Execution
 from jaxdl.training.plan import Plan
 
 # A step holds about so many times what the convolutions and matrix products of the trained stages give: their outputs
-# for the way back, what lies between them, and gradients. XLA's own figures for the models here are 2.96 to 3.13.
+# for the backward pass, what lies between them, and gradients. XLA's own figures for the models here are 2.96 to 3.13.
 PER_PRODUCT = 3.0
 PRODUCTS = ("conv_general_dilated", "dot_general")
 PER_PARAMETER = 4  # the parameter, its gradient, and two moments of AdamW
@@ -137,7 +137,7 @@ def check_footprint(model: Staged, preprocessing: Preprocessing, plan: Plan, **s
         advice.append(f"batches computed in parts (--accumulate {parts})")
     again = sizes | {"execution": sizes.get("execution", Execution()).replace(remat=True)}
     if footprint(model, preprocessing, plan, **again).total <= SURE * free:
-        advice.append("activations computed again on the way back (--remat, from Python Execution(remat=True))")
+        advice.append("activations computed again in the backward pass (--remat, from Python Execution(remat=True))")
     advice.append("a smaller model, a smaller --batch-size, or fewer trained stages (--freeze-through)")
     raise InputError(
         f"a training step of examples of {preprocessing.describe()} would take about {in_words(found.total)} of memory "

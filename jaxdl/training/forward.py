@@ -1,4 +1,4 @@
-"""The network's outputs in a training step, with its activations kept for the way back or computed again."""
+"""The network's outputs in a training step, with its activations kept for the backward pass or computed again."""
 
 from collections.abc import Callable
 from typing import Any
@@ -30,7 +30,7 @@ def forward(
 def forward_again(
     model: Staged, variables: Variables, x: Any, start: str | None, whole: Whole, **options: Any
 ) -> tuple[Any, Variables]:
-    """As `forward`; of each stage only what flows into it is kept, and the rest computed again on the way back.
+    """As `forward`; of each stage only what flows into it is kept, and the rest computed again in the backward pass.
 
     Chen et al., "Training Deep Nets with Sublinear Memory Cost" (arXiv:1604.06174). The numbers are the same: random
     draws come from the same keys. Under FSDP the weights are collected again, too.

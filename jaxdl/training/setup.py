@@ -103,7 +103,7 @@ class Setup:
       numbers: of each fold in place of the plan's, as values of the program; None for those of the plan.
       rate: the learning rate as a function of the step, instead of the plan's.
       layout: which devices it runs on.
-      remat: whether activations are computed again on the way back.
+      remat: whether activations are computed again in the backward pass.
     """
 
     model: Staged

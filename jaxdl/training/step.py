@@ -101,7 +101,7 @@ class Recipe:
       accumulate: number of parts that a batch is computed in; their gradients are added up.
       scan_parts: whether these run in a `lax.scan`; else they stand one after another in the program.
       ema: decay of the running mean of the parameters; 0 for none.
-      remat: whether activations inside stages are computed again on the way back, see `forward_again`.
+      remat: whether activations inside stages are computed again in the backward pass, see `forward_again`.
     """
 
     model: Staged

@@ -1,4 +1,4 @@
-"""Activations computed again on the way back: the same numbers, less memory."""
+"""Activations computed again in the backward pass: the same numbers, less memory."""
 
 import dataclasses
 
@@ -76,7 +76,7 @@ def test_a_deep_network_keeps_little_for_the_way_back():
         return bytes_of(way_back) - bytes_of(variables["params"])  # which are there anyway
 
     whole, again = kept(forward), kept(forward_again)
-    print(f"12 blocks: {whole:,} bytes for the way back, {again:,} with remat")
+    print(f"12 blocks: {whole:,} bytes for the backward pass, {again:,} with remat")
     assert again < whole / 5
 
 

@@ -121,7 +121,7 @@ def _least_sent(trained: int, among: int, fsdp: bool) -> dict[str, Collective]:
     Args:
       trained: bytes of the parameters that are trained.
       among: devices.
-      fsdp: whether each has a part of them, collected on the way forward and on the way back.
+      fsdp: whether each has a part of them, collected in the forward and in the backward pass.
     """
     if among == 1:
         return {}
