@@ -139,11 +139,10 @@ def alike_contradictions(source: Source, copies: Copies) -> np.ndarray:
 
     Labels are classes or sets of labels: maps of two pictures that look the same are never quite the same.
     """
-    targets, none = source.targets(), np.zeros((0, 2), np.int64)
-    if copies.alike is None or not isinstance(targets, np.ndarray) or targets.dtype.kind not in "iub":
-        return none
-    if targets.ndim > 2:
-        return none
+    targets = source.targets()
+    labels = isinstance(targets, np.ndarray) and targets.dtype.kind in "iub" and targets.ndim <= 2
+    if copies.alike is None or not labels:
+        return np.zeros((0, 2), np.int64)
     order = np.argsort(copies.content, kind="stable")
     ends = [np.searchsorted(copies.content[order], copies.alike, side=side) for side in ("left", "right")]
     found = []
@@ -152,7 +151,7 @@ def alike_contradictions(source: Source, copies: Copies) -> np.ndarray:
             one, others = order[first], order[begin:end]
             differ = others[(targets[others] != targets[one]).reshape(len(others), -1).any(1)]
             found += [(one, differ[0])] if len(differ) else []
-    return np.array(found, np.int64).reshape(-1, 2) if found else none
+    return np.array(found, np.int64).reshape(-1, 2)
 
 
 def drop_contradictions(source: Source) -> tuple[Source, np.ndarray]:
