@@ -237,10 +237,7 @@ def _number(text: str) -> float:
 
 
 def _loaded_driver(file: Path = Path("/proc/driver/nvidia/version")) -> str:
-    try:
-        told = re.search(r"\b(\d{3}\.\d+(?:\.\d+)?)\b", file.read_text())
-    except OSError:
-        return ""
+    told = re.search(r"\b(\d{3}\.\d+(?:\.\d+)?)\b", _text(file))
     return told[1] if told else ""
 
 
