@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from jaxdl.validation.ensemble import EnsembleCheckpoint, ensemble
     from jaxdl.validation.ensemble_files import load_ensemble, save_ensemble
     from jaxdl.validation.learning_curve import learning_curve, load_learning_curve
+    from jaxdl.validation.probes.embed import embed
     from jaxdl.validation.probes.frozen import extract_features, probe_checkpoint, with_head
     from jaxdl.validation.probes.probe import Probing, probe
     from jaxdl.validation.recommend.recommend import Recommending, recommend
@@ -69,6 +70,7 @@ __all__ = [
     "create",
     "cross_validate",
     "data",
+    "embed",
     "ensemble",
     "export",
     "extract_features",
@@ -116,6 +118,7 @@ _PUBLIC = {
     "create": "jaxdl.models",
     "cross_validate": "jaxdl.validation.crossval",
     "data": "jaxdl.data",
+    "embed": "jaxdl.validation.probes.embed",
     "ensemble": "jaxdl.validation.ensemble",
     "EnsembleCheckpoint": "jaxdl.validation.ensemble",
     "Execution": "jaxdl.training.execution",

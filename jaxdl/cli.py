@@ -22,6 +22,7 @@ from jaxdl.commands.convert import convert_command
 from jaxdl.commands.crossval import cross_validate_command
 from jaxdl.commands.demo import demo_command
 from jaxdl.commands.doctor import doctor_command
+from jaxdl.commands.embed import embed_command
 from jaxdl.commands.ensemble import ensemble_command
 from jaxdl.commands.export import export_command
 from jaxdl.commands.find_lr import find_lr_command
@@ -65,6 +66,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "probe": probe_command,
     "plan": plan_command,
     "predict": predict_command,
+    "embed": embed_command,
     "convert": convert_command,
     "export": export_command,
     "models": models_command,

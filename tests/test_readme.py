@@ -87,8 +87,9 @@ def test_a_folder_of_hugging_face_gives_embeddings(tmp_path, monkeypatch):
     block, _ = blocks("Published weights", "python")
     names = {}
     exec(block, names)
-    assert names["embeddings"].shape == (2, 384)
-    assert np.abs(names["embeddings"][0] - names["embeddings"][1]).max() > 0.01
+    assert names["vectors"].shape == (2, 384)
+    assert np.abs(names["vectors"][0] - names["vectors"][1]).max() > 0.01
+    assert len(names["reviews"]) == 2
 
 
 @pytest.mark.slow

@@ -115,6 +115,16 @@ FIRST: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "--coverage": ("0.9", "also sets (intervals) that hold the truth so often; of an ensemble of folds"),
         "--out-of-fold": ("", "predict each example by the folds that were not trained on it"),
     },
+    "embed": {
+        "--checkpoint": (
+            "hf:sentence-transformers/all-MiniLM-L6-v2",
+            "published weights, or a checkpoint",
+        ),
+        "--data": ("photos", "the examples: a folder of images, FILE.csv, FILE.npz"),
+        "--out": ("vectors.npz", "file for the vectors, which --data of other commands reads"),
+        "--normalise": ("yes", "bring each vector to unit length; auto does as the weights were published"),
+        "--stage": ("body", "take what flows out of this stage instead of into the head"),
+    },
     "find-lr": DATA
     | INIT
     | MODEL

@@ -133,8 +133,9 @@ def as_source(given: Any, like: Any = None) -> Source:
     """The examples that a user gives to be predicted, without labels unless they have some.
 
     Args:
-      given: a `Source`; an array ``[n, …]``, as `arrays` takes it; paths of images; or a path or spec as `load` takes
-        it, of whose splits `part_to_predict` is taken.
+      given: a `Source`; an array ``[n, …]``, as `arrays` takes it; paths of images, or for a network that reads text a
+        list of texts, as `texts` takes it; or a path or spec as `load` takes it, of whose splits `part_to_predict` is
+        taken.
       like: the card of the checkpoint that predicts; see `csv`.
 
     Raises:
@@ -144,6 +145,8 @@ def as_source(given: Any, like: Any = None) -> Source:
         return given
     if isinstance(given, str | Path):
         return load(given, part_to_predict(given), labelled=False, like=like)
+    if isinstance(getattr(like, "preprocessing", None), TextPreprocessing) and isinstance(given, list | tuple):
+        return texts(given)
     if isinstance(given, list | tuple) and given and all(isinstance(one, str | Path) for one in given):
         return images(given)
     if isinstance(given, np.ndarray | jax.Array | list):

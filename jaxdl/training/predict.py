@@ -228,8 +228,8 @@ def predict(
 
     Args:
       checkpoint: a trained network; its card says how to prepare the examples and what is asked.
-      source: with or without labels; classes are matched to the checkpoint's by name. Also an array ``[n, …]``, a path
-        or a list of paths of images: see `data.as_source`.
+      source: with or without labels; classes are matched to the checkpoint's by name. Also an array ``[n, …]``, a path,
+        a list of paths of images, or a list of texts: see `data.as_source`.
       batch_size: examples at a time.
       tta: test-time augmentation, ``"flip"``, ``"flip-vertical"`` or both: mirror images are predicted, too, and the
         answers combined (`Task.combine`: of classes the mean probabilities). For what looks the same in a mirror.

@@ -1,13 +1,14 @@
 """BERT elsewhere: `jaxdl.models.bert.Bert` and Hugging Face's files of it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from jaxdl.models.bert import Bert
 from jaxdl.weights.keys import LINEAR, Keys, Row, Table, scale_and_bias, with_bias
 
 OURS = "block{i+1}"
-POOLING = "1_Pooling/config.json"  # of sentence-transformers, beside the network's own configuration
+# of sentence-transformers, beside the network's own configuration: how it pools, and which modules it has
+POOLING, MODULES = "1_Pooling/config.json", "modules.json"
 # what the network was made for, as its configuration names it, and the features that takes
 TAKING = {
     "BertForSequenceClassification": "pooler",
@@ -91,13 +92,28 @@ def of_config(config: Mapping[str, Any], pooling: Mapping[str, Any] | None) -> d
     return arguments | ({"pool": taken[0]} if taken else {})
 
 
+def normalises(modules: Sequence[Mapping[str, Any]] | None) -> bool:
+    """Whether embeddings are brought to unit length, as sentence-transformers' list of modules says; None for no list.
+
+    Raises:
+      ValueError: for a module that is left out here, such as a linear map after the pooling.
+    """
+    kinds = [str(module["type"]).rpartition(".")[2] for module in modules or ()]
+    if foreign := sorted(set(kinds) - {"Transformer", "Pooling", "Normalize"}):
+        raise ValueError(f"{MODULES} has the module {foreign[0]}")
+    return "Normalize" in kinds
+
+
 def has_head(config: Mapping[str, Any]) -> bool:
     """Whether the weights that the configuration describes have a head for a task."""
     return any(name in TAKING for name in config.get("architectures") or ())
 
 
-def to_config(model: Bert, class_names: tuple[str, ...]) -> dict[str, str | dict[str, Any]]:
-    """Transformers' configuration of `model` and, of one that pools in their way, sentence-transformers': by file."""
+def to_config(model: Bert, class_names: tuple[str, ...], normalise: bool = False) -> dict[str, str | dict[str, Any]]:
+    """Transformers' configuration of `model` and, of one that pools in their way, sentence-transformers': by file.
+
+    For `normalise` see `normalises`.
+    """
     unnamed = [f"LABEL_{i}" for i in range(len(class_names), model.num_outputs)]
     architecture = {"pooler": "BertForSequenceClassification", "none": "BertForTokenClassification"}
     config = {
@@ -120,8 +136,8 @@ def to_config(model: Bert, class_names: tuple[str, ...]) -> dict[str, str | dict
     if model.pool in SENTENCES:
         ways = dict.fromkeys((*SENTENCES.values(), *OTHER_WAYS), False) | {SENTENCES[model.pool]: True}
         files[POOLING] = {"word_embedding_dimension": model.width, **ways}
-        kinds = (("", "Transformer"), ("1_Pooling", "Pooling"))
-        files["modules.json"] = [
+        kinds = (("", "Transformer"), ("1_Pooling", "Pooling"), *((("2_Normalize", "Normalize"),) if normalise else ()))
+        files[MODULES] = [
             {"idx": i, "name": str(i), "path": path, "type": f"sentence_transformers.models.{kind}"}
             for i, (path, kind) in enumerate(kinds)
         ]

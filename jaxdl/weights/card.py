@@ -61,6 +61,11 @@ class Card:
         """Names of the outputs, in order; empty if they have none or these are not known."""
         return () if self.task is None else self.task.names
 
+    @property
+    def normalise(self) -> bool:
+        """Whether the features are embeddings of unit length by the settings that the weights were published with."""
+        return bool((self.source or {}).get("normalise"))
+
     def asked(self, model: Staged) -> Task:
         """The task; of an unknown one, that of such a model, with as many classes, called by their numbers."""
         return self.task or task_of(model, tuple(map(str, range(model.num_outputs))))

@@ -149,6 +149,7 @@ def convert(
             "preprocessing": _said_by(name, described, like),
             "dropped": sorted(taken.dropped),
             "without_head": headless,
+            **({"normalise": True} if described and described.normalise else {}),
         },
     )
     checkpoint = Checkpoint(network, variables, card)

@@ -90,8 +90,8 @@ def _configs(checkpoint: Checkpoint, layout: str) -> dict[str, str]:
     if layout == "timm":
         return {CONFIG: to_timm(network, checkpoint.card.preprocessing, names)}
     if isinstance(network, Bert):
-        files = {file: json.dumps(held, indent=1) for file, held in to_config(network, names).items()}
-        own = checkpoint.card.preprocessing
+        own, normalise = checkpoint.card.preprocessing, checkpoint.card.normalise
+        files = {file: json.dumps(held, indent=1) for file, held in to_config(network, names, normalise).items()}
         return files | ({TOKENIZER: own.tokenizer} if isinstance(own, TextPreprocessing) else {})
     return {}
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from jaxdl.data.preprocessing.tokenizer import SETTINGS, TOKENIZER, VOCABULARY
 from jaxdl.errors import InputError
-from jaxdl.weights.bert import POOLING
+from jaxdl.weights.bert import MODULES, POOLING
 from jaxdl.weights.files import first_line
 from jaxdl.weights.hub_config import CONFIG, PREPROCESSOR
 
@@ -98,7 +98,7 @@ def fetch(source: str, found: Found) -> Path:
         raise InputError(f"'{source}' holds neither {' nor '.join(WEIGHTS)}, but: {shown}")
     try:
         file = Path(hf_hub_download(found.repository, held[0], revision=found.revision))
-        for name in (CONFIG, PREPROCESSOR, POOLING, TOKENIZER, VOCABULARY, SETTINGS):
+        for name in (CONFIG, PREPROCESSOR, POOLING, MODULES, TOKENIZER, VOCABULARY, SETTINGS):
             if found.files is not None and name in found.files:
                 hf_hub_download(found.repository, name, revision=found.revision)
     except Exception as error:

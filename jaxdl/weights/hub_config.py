@@ -13,7 +13,7 @@ from jaxdl.models import MODELS, describe
 from jaxdl.models.bert import Bert
 from jaxdl.models.efficientnet import EfficientNet
 from jaxdl.models.staged import Staged
-from jaxdl.weights.bert import POOLING, has_head, of_config
+from jaxdl.weights.bert import MODULES, POOLING, has_head, normalises, of_config
 from jaxdl.weights.efficientnet import PYTORCH, TENSORFLOW
 from jaxdl.weights.files import read_json
 from jaxdl.weights.published import HALVES, IMAGENET
@@ -45,6 +45,7 @@ class Described:
       class_names: of the outputs; empty if unknown.
       licence: as given, or None.
       headless: whether the weights are a network's body alone.
+      normalise: whether its embeddings are brought to unit length.
     """
 
     model: str | None
@@ -54,6 +55,7 @@ class Described:
     class_names: tuple[str, ...] = ()
     licence: str | None = None
     headless: bool = False
+    normalise: bool = False
 
 
 def read_config(folder: Path) -> Described | None:
@@ -69,7 +71,7 @@ def read_config(folder: Path) -> Described | None:
         if "architecture" in config:
             return _from_timm(config)
         if config.get("model_type") == "bert":
-            return _from_bert(config, _read_json(folder / POOLING))
+            return _from_bert(config, _read_json(folder / POOLING), _read_json(folder / MODULES, list))
         if "model_type" in config:
             return _from_transformers(config, _read_json(folder / PREPROCESSOR))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -80,8 +82,8 @@ def read_config(folder: Path) -> Described | None:
     return None
 
 
-def _read_json(path: Path) -> Mapping[str, Any] | None:
-    return read_json(path, advice="fetch it again") if path.is_file() else None
+def _read_json(path: Path, expected: type = dict) -> Any:
+    return read_json(path, expected, advice="fetch it again") if path.is_file() else None
 
 
 def model_of_timm(architecture: str) -> str | None:
@@ -146,7 +148,7 @@ def _from_transformers(config: Mapping[str, Any], preprocessor: Mapping[str, Any
     return Described(model, kind, arguments if model else {}, preprocessing, names)
 
 
-def _from_bert(config: Mapping[str, Any], pooling: Mapping[str, Any] | None) -> Described:
+def _from_bert(config: Mapping[str, Any], pooling: Mapping[str, Any] | None, modules: Any) -> Described:
     arguments = of_config(config, pooling)
     if arguments is None:
         return Described(None, "bert")
@@ -156,7 +158,8 @@ def _from_bert(config: Mapping[str, Any], pooling: Mapping[str, Any] | None) -> 
     differing = {key: value for key, value in arguments.items() if known[key] != value}
     headless = pooling is not None or not has_head(config)
     names = () if headless else _class_names(config)
-    return Described(name, "bert", differing, None, names, headless=headless)
+    normalise = pooling is not None and normalises(modules)
+    return Described(name, "bert", differing, None, names, headless=headless, normalise=normalise)
 
 
 def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:

@@ -185,4 +185,6 @@ def nbytes(preprocessing: Preprocessing) -> int:
 def kind_of(source: Source) -> str:
     """What a source holds, in words, for a message."""
     leaves = jax.tree.leaves(source.spec()["x"])
+    if leaves and all(leaf.dtype.kind == "U" for leaf in leaves):
+        return "text"
     return ", ".join(f"{leaf.dtype}{list(leaf.shape)}" for leaf in leaves)
