@@ -15,7 +15,7 @@ from jaxdl.models.attention import Attention, check_heads
 from jaxdl.models.layers import Head
 from jaxdl.models.masks import Mask
 from jaxdl.models.positions import LearnedPositions
-from jaxdl.models.sequence import Flow, check_tokens, masked_mean
+from jaxdl.models.sequence import Flow, SequenceDropout, check_tokens, masked_mean
 from jaxdl.models.staged import Mode, Stage, Staged
 
 POOLS = ("pooler", "token", "mean", "none")
@@ -46,7 +46,7 @@ class Embed(nn.Module):
         types = table(self.types, name="types")
         hidden = hidden + types(x["types"] if "types" in x else jnp.zeros_like(x["tokens"]))
         hidden = nn.LayerNorm(self.epsilon, name="norm", **dtypes)(hidden)
-        hidden = nn.Dropout(self.dropout, deterministic=not mode.train)(hidden)
+        hidden = SequenceDropout(self.dropout)(hidden, mode)
         return {"hidden": hidden, "mask": x["mask"].astype(bool)}
 
 
@@ -63,14 +63,14 @@ class Block(nn.Module):
     @nn.compact
     def __call__(self, x: Flow, mode: Mode) -> Flow:
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
-        drop = partial(nn.Dropout, self.dropout, deterministic=not mode.train)
+        drop = partial(SequenceDropout, self.dropout)
         norm = partial(nn.LayerNorm, self.epsilon, **dtypes)
         hidden, mask = x["hidden"], x["mask"]
         y = Attention(self.num_heads, name="attention", **dtypes)(hidden, mode, Mask(real=mask))
-        hidden = norm(name="norm1")(hidden + drop()(y))
+        hidden = norm(name="norm1")(hidden + drop()(y, mode))
         y = nn.gelu(nn.Dense(self.mlp_width, name="mlp1", **dtypes)(hidden), approximate=False)
         y = nn.Dense(hidden.shape[-1], name="mlp2", **dtypes)(y)
-        return {"hidden": norm(name="norm2")(hidden + drop()(y)), "mask": mask}
+        return {"hidden": norm(name="norm2")(hidden + drop()(y, mode)), "mask": mask}
 
 
 class Pool(nn.Module):
@@ -114,6 +114,8 @@ class Bert(Staged):
       dropout: in training, after embedding, attention and each block's last linear map, and before the head. (That of
         attention weights is left out: the fast ways do not store them.)
     """
+
+    SEQUENCES = True
 
     vocabulary: int = 30522
     width: int = 768

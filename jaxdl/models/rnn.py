@@ -8,7 +8,7 @@ import jax
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models.layers import Head
 from jaxdl.models.recurrent import CELLS, Recurrent, hidden_of
-from jaxdl.models.sequence import EmbedTokens, Flow, masked_max, masked_mean
+from jaxdl.models.sequence import EmbedTokens, Flow, SequenceDropout, masked_max, masked_mean
 from jaxdl.models.staged import Mode, Stage, Staged
 
 
@@ -27,7 +27,7 @@ class RecurrentLayer(nn.Module):
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         layer = Recurrent(self.features, self.kind, self.both_ways, name="cells", **dtypes)
         hidden, last = layer(x["hidden"], x["mask"])
-        hidden = nn.Dropout(self.dropout, deterministic=not mode.train)(hidden)
+        hidden = SequenceDropout(self.dropout)(hidden, mode)
         return {"hidden": hidden, "mask": x["mask"], "last": hidden_of(last)}
 
 
@@ -59,6 +59,8 @@ class RNN(Staged):
       pool: ``"last"``, the state after the last token (of each direction), ``"mean"`` or ``"max"`` of all outputs.
       dropout: in training, after the embedding, between layers and before the head.
     """
+
+    SEQUENCES = True
 
     kind: str = "lstm"
     vocabulary: int = 30522

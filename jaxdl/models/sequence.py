@@ -43,6 +43,21 @@ def check_tokens(x: Any, kind: str) -> None:
     )
 
 
+class SequenceDropout(nn.Module):
+    """Dropout of ``[…, length, width]`` that draws the same for the first places, however many follow them.
+
+    So a batch that is cut behind its last token (`training.lengths`) trains as the whole one does: of random bits each
+    depends on its place among all of them, and the length is made their first axis.
+    """
+
+    rate: float
+
+    @nn.compact
+    def __call__(self, hidden: jax.Array, mode: Mode) -> jax.Array:
+        drop = nn.Dropout(self.rate, deterministic=not mode.train)
+        return jnp.moveaxis(drop(jnp.moveaxis(hidden, -2, 0)), 0, -2)
+
+
 class EmbedTokens(nn.Module):
     """A learned vector for each token of a vocabulary."""
 
@@ -57,7 +72,7 @@ class EmbedTokens(nn.Module):
     def __call__(self, x: Flow, mode: Mode) -> Flow:
         check_tokens(x, self.kind)
         table = nn.Embed(self.vocabulary, self.width, dtype=self.dtype, param_dtype=self.param_dtype, name="tokens")
-        hidden = nn.Dropout(self.dropout, deterministic=not mode.train)(table(x["tokens"]))
+        hidden = SequenceDropout(self.dropout)(table(x["tokens"]), mode)
         return {"hidden": hidden, "mask": x["mask"].astype(bool)}
 
 

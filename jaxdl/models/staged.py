@@ -98,6 +98,7 @@ class Staged(nn.Module):
     IN_WORDS = "a model from jaxdl.create or jaxdl.wrap"
     PARTS = ()  # names of fields that hold another model, or None
     ANSWERS = "classification"  # the task for which its outputs are taken where nothing is said
+    SEQUENCES = False  # whether it reads sequences with a ``mask``, and nothing behind the last real place has a say
 
     num_outputs: int
     dtype: str = "float32"

@@ -57,6 +57,8 @@ class TextCNN(Staged):
       dropout: in training, before the head.
     """
 
+    SEQUENCES = True
+
     vocabulary: int = 30522
     width: int = 128
     features: int = 100

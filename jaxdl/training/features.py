@@ -1,7 +1,7 @@
 """What frozen stages make of the data, computed once."""
 
 from collections import OrderedDict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Any
 
@@ -16,6 +16,7 @@ from jaxdl.models.variables import Variables
 from jaxdl.parallel.devices import device_memory
 from jaxdl.parallel.layout import Layout
 from jaxdl.parallel.memory import bytes_of
+from jaxdl.training.lengths import Stored, lengthened
 
 DEFAULT_LIMIT = 4 * 2**30
 CACHED_SHARE = 0.25  # of a device's memory: while activations are put together they are there twice
@@ -71,7 +72,8 @@ def compute_features(
     model: Staged,
     variables: Variables,
     stop: str,
-    parts: Iterable[Any],
+    parts: Stored,
+    count: int,
     preprocessing: Preprocessing,
     constants: Constants,
     layout: Layout = Layout(),  # noqa: B008
@@ -82,7 +84,8 @@ def compute_features(
       model: whose stages before `stop` are run.
       variables: at least those stages'.
       stop: name of a stage.
-      parts: the examples as stored, some at a time: pytrees of arrays ``[at most batch, …]``.
+      parts: the examples as stored, some at a time.
+      count: of the examples; rows past it only pad.
       preprocessing: what brings them to the network.
       constants: what it fitted.
       layout: which devices this runs on.
@@ -97,7 +100,7 @@ def compute_features(
     executor = layout.executor()
     program, variables = executor.forward(run), executor.place_variables(variables)
     made, width = [], 0
-    for part in parts:
+    for part in parts.batches:
         # of one shape, so that one program serves all; the first part is among the largest
         rows = len(jax.tree.leaves(part)[0])
         width = max(width, rows)
@@ -106,11 +109,6 @@ def compute_features(
             jax.tree.map(lambda a, n=short: np.concatenate([a, np.repeat(a[-1:], n, axis=0)]), part) if short else part
         )
         out = program(variables, padded)
-        made.append(jax.tree.map(partial(_head, count=rows), out) if short else out)
-    return jax.tree.map(lambda *parts: jnp.concatenate(parts), *made)
-
-
-def in_parts(x: Any, size: int) -> Iterable[Any]:
-    """Arrays ``[n, …]`` of a pytree, `size` or fewer rows at a time."""
-    count = len(jax.tree.leaves(x)[0])
-    return (jax.tree.map(lambda a, i=i: np.asarray(a[i : i + size]), x) for i in range(0, count, size))
+        out = jax.tree.map(partial(_head, count=rows), out) if short else out
+        made.append(lengthened(out, made[0]) if made else out)
+    return parts.by_example(jax.tree.map(lambda *parts: jnp.concatenate(parts), *made), count)

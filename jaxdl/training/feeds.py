@@ -10,6 +10,7 @@ import numpy as np
 from jaxdl.data.batches import Batches, evaluation_batches, training_batches
 from jaxdl.data.stream import EvaluationOrder, TrainingOrder, stream
 from jaxdl.parallel.hosts import this_process
+from jaxdl.training.lengths import Lengths
 from jaxdl.training.runners import Feed, Runner
 from jaxdl.training.setup import Setup
 from jaxdl.training.step import Batch, Shared
@@ -51,25 +52,32 @@ class MemoryFeeds:
       shared: the data.
       train_batches: gives those of an epoch.
       held_out_batches, inner_batches: None where there are none.
+      lengths: at which batches are computed; None where nothing is cut.
     """
 
     shared: Shared
     train_batches: Callable[[int], Batch]
     held_out_batches: Batch | None
     inner_batches: Batch | None
+    lengths: Lengths | None = None
     _placed: Shared | None = None
 
     def train(self, runner: Runner, epoch: int, first: int) -> Feed:
-        return runner.feed(self.train_batches(epoch), self._place(runner), first)
+        return self._feed(runner, self.train_batches(epoch), first)
 
     def held_out(self, runner: Runner) -> Feed:
-        return runner.feed(self.held_out_batches, self._place(runner))
+        return self._feed(runner, self.held_out_batches)
 
     def inner(self, runner: Runner) -> Feed:
-        return runner.feed(self.inner_batches, self._place(runner))
+        return self._feed(runner, self.inner_batches)
 
     def close(self) -> None:
         self._placed = None
+
+    def _feed(self, runner: Runner, batches: Batch, first: int = 0) -> Feed:
+        lengths = self.lengths
+        length_of = (lambda _: None) if lengths is None else lambda batch: lengths.at(batch.indices, batch.weights)
+        return runner.feed(batches, self._place(runner), first, length_of)
 
     def _place(self, runner: Runner) -> Shared:
         if self._placed is None:
@@ -153,5 +161,9 @@ def make_feeds(setup: Setup, runs: Sequence[BatchedRun], held_out: Sequence[np.n
         return None if parts is None else side_by_side(evaluation_batches(list(parts), size, folds))
 
     return MemoryFeeds(
-        setup.shared, lambda epoch: epoch_batches(setup, runs, epoch), evaluated(held_out), evaluated(setup.inner)
+        setup.shared,
+        lambda epoch: epoch_batches(setup, runs, epoch),
+        evaluated(held_out),
+        evaluated(setup.inner),
+        setup.lengths,
     )

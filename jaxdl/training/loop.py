@@ -115,15 +115,16 @@ def fit(training: Training, state: State) -> Fitted:
     progress.epoch = max(progress.epoch, training.first_epoch)
     running = _Running(training, progress)
     with running.ending_well():
-        runner, compiled = training.runner_at(progress.epoch), None
+        runner, lengths = training.runner_at(progress.epoch), set()
         state = runner.executor.place_state(state)
         running.beat("reading", slow=True)
         while progress.epoch < training.epochs and not running.stopped.all():
-            runner = training.runner_at(progress.epoch)
+            before, runner = runner, training.runner_at(progress.epoch)
+            lengths = lengths if runner is before else set()  # of which its programs are compiled
             for count, batch, shared in training.train(runner, progress.epoch, progress.step):
-                running.beat("training", slow=runner is not compiled)
+                running.beat("training", slow=batch.length not in lengths)
                 state, metrics = runner.step(state, batch, shared)
-                compiled = runner
+                lengths.add(batch.length)
                 running.took_steps(runner, state, count, metrics)
             running.end_epoch(runner, state)
     return running.conclude(runner, state)

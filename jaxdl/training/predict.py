@@ -2,7 +2,7 @@
 
 import dataclasses
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -15,6 +15,7 @@ from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.source import Source, arrange_columns
 from jaxdl.data.stream import EvaluationOrder
 from jaxdl.errors import InputError
+from jaxdl.models.staged import Staged
 from jaxdl.parallel.hosts import Process, this_process
 from jaxdl.parallel.watchdog import beat
 from jaxdl.shown import ROWS, Shown
@@ -23,6 +24,7 @@ from jaxdl.tasks.columns import Top, frame_columns
 from jaxdl.training.division import check_division
 from jaxdl.training.execution import Execution
 from jaxdl.training.finite import check_outputs, finite_rows
+from jaxdl.training.lengths import Stored, stored
 from jaxdl.training.tiles import needs_tiles, predict_tiled
 from jaxdl.training.views import check_views, over_views
 from jaxdl.weights.checkpoint import Checkpoint
@@ -261,14 +263,14 @@ def predict(
         answer = over_views(checkpoint.task, checkpoint.prediction(_with_finite), views)
         program = executor.forward(answer, divided=True)
         variables = executor.place_variables(checkpoint.variables)  # there once
-        feed = stored_batches(source, preprocessing, batch_size, execution, this_process())
+        feed = stored_batches(checkpoint.model, source, preprocessing, batch_size, execution, this_process())
         _, width = _in_order(source, batch_size)(0).indices.shape
         made = []
-        for place, x in enumerate(feed):
+        for place, x in enumerate(feed.batches):
             beat(f"predicting batch {place + 1}", slow=place == 0)
             made.append(jax.tree.map(lambda rows: np.asarray(rows)[:width], program(variables, x)))
             beat(f"reading batch {place + 2}")
-        kept, finite = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(source)], *made)
+        kept, finite = feed.by_example(jax.tree.map(lambda *parts: np.concatenate(parts), *made), len(source))
         check_outputs(finite, source)
     targets = match_targets(checkpoint.task, source)
     known = targets is not None and card.trained_on is not None
@@ -282,20 +284,20 @@ def _with_finite(task: Task, outputs: Any, constants: Any) -> Any:
 
 
 def stored_batches(
+    model: Staged,
     source: Source,
     preprocessing: Preprocessing,
     batch_size: int,
     execution: Execution = Execution(),  # noqa: B008
     process: Process = Process(),  # noqa: B008
-) -> Iterable[Any]:
-    """Every example as stored, in batches of one shape; the last rows may only pad. Of several processes own rows."""
+) -> Stored:
+    """Every example as stored, for `model`; of several processes own rows."""
     source, order = preprocessing.align(source), _in_order(source, batch_size)
     if process.count > 1 or execution.why_streamed(source, preprocessing):
         how = {"workers": execution.workers, "labelled": False}
         batches = stream.stream(source, preprocessing, order, range(1), process=process, **how)
-        return (batch["x"] for batch in batches)
-    x = preprocessing.load(source)
-    return (jax.tree.map(lambda array, rows=rows: array[rows], x) for rows in order(0).indices)
+        return Stored(batch["x"] for batch in batches)
+    return stored(model, preprocessing.load(source), batch_size)
 
 
 def _in_order(source: Source, batch_size: int) -> EvaluationOrder:

@@ -1,6 +1,6 @@
 """From a starting point, data and a plan to everything that a run of steps needs."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.data import augment, stream
+from jaxdl.data.batches import steps_per_epoch
 from jaxdl.data.preprocessing import Constants, Preprocessing
 from jaxdl.data.source import Source, subset
 from jaxdl.errors import InputError
@@ -23,10 +24,11 @@ from jaxdl.parallel.watchdog import beat
 from jaxdl.tasks import Task
 from jaxdl.training.division import check_division
 from jaxdl.training.execution import Execution
-from jaxdl.training.features import activation_bytes, compute_features, in_parts, kept, memory_limit
+from jaxdl.training.features import activation_bytes, compute_features, kept, memory_limit
 from jaxdl.training.footprint import check_footprint, may_be_large
 from jaxdl.training.inner import divide_inner
 from jaxdl.training.labels import label_parameters
+from jaxdl.training.lengths import Lengths, Stored, lengths_of, stored
 from jaxdl.training.plan import Plan
 from jaxdl.training.setup import Init, Setup, choose_preprocessing, fit_inputs, weighed
 from jaxdl.training.step import Shared
@@ -112,14 +114,14 @@ def prepare(
         constants = preprocessing.constants if sums is None else fit_inputs(preprocessing, sums, source, parts[0])
         size = plan.batch_size if execution.store is None else execution.store.batch_size
         if streamed:
-            read = partial(_in_parts, mine, preprocessing, size, execution.workers)
-        else:
-            read = partial(in_parts, x, size)
+            parts_of = partial(_in_parts, mine, preprocessing, size, execution.workers)
+        else:  # what each of several processes makes of its rows has the same form
+            parts_of = partial(stored, model if own.count == 1 else None, x, size)
 
         def features() -> Any:
             with hosts.alone():  # each process runs its own rows through the frozen stages
                 layout = execution.layout if own.count == 1 else Layout()
-                made = compute_features(model, prefix, stage, read(), preprocessing, constants, layout)
+                made = compute_features(model, prefix, stage, parts_of(), len(mine), preprocessing, constants, layout)
             return own_rows(made, len(source), own)
 
         x = kept(
@@ -153,9 +155,19 @@ def prepare(
         adapter=begun.adapter,
         sums=sums,
         kept_targets=init.card.target_constants() if restored and keep_head else None,
+        lengths=None if streamed else _lengths(model, x, source, parts, plan),
         layout=execution.layout,
         remat=execution.remat,
     )
+
+
+def _lengths(model: Staged, x: Any, source: Source, parts: Sequence[np.ndarray], plan: Plan) -> Lengths | None:
+    """At which lengths batches of the examples (of several processes each has its own) are computed."""
+    each = lengths_of(model, x)
+    if each is None or model.ANSWERS == "tokens":
+        return None
+    steps = steps_per_epoch([len(part) for part in parts], plan.batch_size)
+    return Lengths.of(hosts.gather_rows(each, len(source)), x, steps)
 
 
 def of_process(source: Source, own: Process) -> Source:
@@ -221,9 +233,8 @@ def _bytes_of(constants: Constants) -> tuple[Any, ...]:
     return tuple((name, np.asarray(constants[name]).tobytes()) for name in sorted(constants))
 
 
-def _in_parts(source: Source, preprocessing: Preprocessing, size: int, workers: int) -> Iterator[Any]:
-    """All examples in order, `size` or a few less at a time."""
+def _in_parts(source: Source, preprocessing: Preprocessing, size: int, workers: int) -> Stored:
+    """All examples as they are read, `size` at a time."""
     order = stream.EvaluationOrder((np.arange(len(source)),), size)
-    for batch in stream.stream(source, preprocessing, order, range(1), workers=workers, labelled=False):
-        real = batch["weights"] > 0
-        yield jax.tree.map(lambda array, real=real: array[real], batch["x"])
+    batches = stream.stream(source, preprocessing, order, range(1), workers=workers, labelled=False)
+    return Stored(batch["x"] for batch in batches)

@@ -39,15 +39,21 @@ class Runner:
         (x, y), frozen = self.executor.place_shared((shared.x, shared.y), shared.frozen)
         return Shared(x, y, frozen)
 
-    def feed(self, batches: Batch, shared: Shared, first: int = 0) -> "Feed":
-        """`batches` ``[steps, runs, rows]`` of data in memory, from step `first` on, as the two functions take them."""
-        if not self.scan:
-            for place in range(first, len(batches.indices)):
-                yield 1, jax.tree.map(lambda a, i=place: a[i], batches), shared
-            return
-        for begin, end in _chunks(len(batches.indices)):
+    def feed(
+        self, batches: Batch, shared: Shared, first: int = 0, length_of: Callable[[Batch], int | None] = lambda _: None
+    ) -> "Feed":
+        """`batches` ``[steps, runs, rows]`` of data in memory, from step `first` on, as the two functions take them.
+
+        `length_of` says of what goes into one of their calls at which length it is computed.
+        """
+        if self.scan:
+            parts = [(begin, slice(begin, end), end - begin) for begin, end in _chunks(len(batches.indices))]
+        else:
+            parts = [(step, step, 1) for step in range(len(batches.indices))]
+        for begin, which, count in parts:
             if begin >= first:
-                yield end - begin, jax.tree.map(lambda a, b=begin, e=end: a[b:e], batches), shared
+                batch = jax.tree.map(lambda a, which=which: a[which], batches)
+                yield count, batch.replace(length=length_of(batch)), shared
 
     def take_steps(self, state: State, feed: "Feed") -> tuple[State, dict[str, np.ndarray]]:
         """Takes all steps of `feed`; the metrics are ``[steps, runs]``."""
@@ -68,9 +74,10 @@ class Runner:
         What is not kept stays on the device. `compiled` says that the program has run before; see `watchdog.beat`.
         """
         wanted = ("kept", "record") if keep else ("record",)
-        made = []
+        made, lengths = [], set()
         for place, (_, batch, shared) in enumerate(feed):
-            beat(f"predicting batch {place + 1}", slow=not (compiled or place))
+            beat(f"predicting batch {place + 1}", slow=not compiled and batch.length not in lengths)
+            lengths.add(batch.length)
             found = self.predict(state, batch, shared)
             made.append(jax.tree.map(np.asarray, {name: found[name] for name in wanted}))
 

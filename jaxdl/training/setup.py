@@ -23,6 +23,7 @@ from jaxdl.models.variables import Variables, join_variables
 from jaxdl.parallel.layout import Layout
 from jaxdl.tasks import Task
 from jaxdl.training.labels import Label, NewAdapter, divide
+from jaxdl.training.lengths import Lengths
 from jaxdl.training.optim import Updates, learning_rate
 from jaxdl.training.plan import Plan
 from jaxdl.training.runners import prefers_scan
@@ -102,6 +103,7 @@ class Setup:
       kept_targets: what the kept head knows of its targets; None to fit it to the training part.
       numbers: of each fold in place of the plan's, as values of the program; None for those of the plan.
       rate: the learning rate as a function of the step, instead of the plan's.
+      lengths: at which its batches are computed; None where nothing is cut. See `lengths`.
       layout: which devices it runs on.
       remat: whether activations are computed again in the backward pass.
     """
@@ -126,6 +128,7 @@ class Setup:
     kept_targets: Constants | None
     numbers: Mapping[int, TracedHyperparameters] | None = None
     rate: optax.Schedule | None = None
+    lengths: Lengths | None = None
     layout: Layout = Layout()  # noqa: RUF009
     remat: bool = False
 
@@ -191,8 +194,8 @@ class Setup:
 
     @property
     def scan(self) -> bool:
-        """Whether several steps run in one program; those of streamed examples cannot."""
-        return self._loops_well and not self.streamed
+        """Whether several steps run in one program; those of streamed examples or of several lengths cannot."""
+        return self._loops_well and not self.streamed and (self.lengths is None or len(self.lengths.sizes) == 1)
 
     @cached_property
     def _loops_well(self) -> bool:

@@ -15,6 +15,7 @@ from jaxdl.models.staged import Staged
 from jaxdl.models.variables import Variables, join_variables, modules_of, pick, split_stages
 from jaxdl.tasks import Task
 from jaxdl.training.forward import Whole, forward, forward_again
+from jaxdl.training.lengths import shortened
 from jaxdl.training.optim import Updates
 from jaxdl.training.traced_hyperparameters import TracedHyperparameters
 
@@ -70,11 +71,13 @@ class Shared:
 class Batch:
     """Rows of a step: `indices` into the data and `weights` in the loss, 0 for rows that only pad; ``[batch]``.
 
-    Without indices the data are the rows of this step.
+    Without indices the data are the rows of this step. Sequences are computed up to `length`, of which each is a
+    program of its own; None for all of it. See `lengths`.
     """
 
     indices: jax.Array | None
     weights: jax.Array
+    length: int | None = flax.struct.field(pytree_node=False, default=None)
 
 
 Metrics = dict[str, Any]
@@ -152,9 +155,15 @@ def _rows(tree: Any, indices: jax.Array | None) -> Any:
     return tree if indices is None else jax.tree.map(lambda array: array[indices], tree)
 
 
+def _batch_of(batch: Batch, shared: Shared) -> tuple[Any, Any]:
+    """Examples and targets of a batch."""
+    x, y = _rows((shared.x, shared.y), batch.indices)
+    return shortened(x, batch.length), y
+
+
 def _training_examples(recipe: Recipe, key: jax.Array, state: State, batch: Batch, shared: Shared) -> Examples:
     """The rows of `batch`, augmented and as the network is fed with them."""
-    x, y = _rows((shared.x, shared.y), batch.indices)
+    x, y = _batch_of(batch, shared)
     if recipe.start:
         return Examples(x, y, None, None, batch.weights)
     if recipe.augmentation is None:
@@ -338,7 +347,7 @@ def make_predict(recipe: Recipe, whole: Whole = lambda variables: variables) -> 
     model, task = recipe.model, recipe.task
 
     def predict(state: State, batch: Batch, shared: Shared) -> dict[str, Any]:
-        x, y = _rows((shared.x, shared.y), batch.indices)
+        x, y = _batch_of(batch, shared)
         if recipe.start is None:
             x = recipe.preprocessing.on_device(x, state.inputs)
         outputs = model.apply(whole(variables_of(state, shared.frozen)), x, start=recipe.start)

@@ -236,7 +236,9 @@ class EnsembleCheckpoint(Shown):
         apply = _apply_members(executor, self.model, preprocessing, self.task, (self.variables, *constants))
         combine = executor.forward(lambda _, both: self.task.combine(*both), rows_in=1)
         made, each, finite, done = [], [], [], 0
-        for x in stored_batches(source, preprocessing, batch_size, execution):
+        feed = stored_batches(self.model, source, preprocessing, batch_size, execution)
+        weights = weights if feed.order is None else weights[:, feed.order]
+        for x in feed.batches:
             rows = len(jax.tree.leaves(x)[0])
             part = np.ones((len(self.cards), rows), np.float32)  # also for rows that only pad
             count = min(rows, len(source) - done)
@@ -248,9 +250,13 @@ class EnsembleCheckpoint(Shown):
             made.append(jax.tree.map(np.asarray, combine((), (kept, np.tile(part, (len(said), 1))))))
             if self.held_out is not None:
                 each.append(jax.tree.map(np.asarray, said[0][0]))
-        check_outputs(np.concatenate(finite)[: len(source)], source)
-        kept = jax.tree.map(lambda *parts: np.concatenate(parts)[: len(source)], *made)
-        return kept, jax.tree.map(lambda *parts: np.concatenate(parts, 1)[:, : len(source)], *each) if each else None
+        kept, finite = jax.tree.map(lambda *parts: np.concatenate(parts), *zip(made, finite, strict=True))
+        kept, finite = feed.by_example((kept, finite), len(source))
+        check_outputs(finite, source)
+        if not each:
+            return kept, None
+        each = jax.tree.map(lambda *parts: np.concatenate(parts, 1), *each)
+        return kept, feed.by_example(each, len(source), axis=1)
 
     def _average_tiled(self, source: Source, weights: np.ndarray, batch_size: int, layout: Layout) -> Any:
         """The same of images that each member predicts tile by tile."""

@@ -18,7 +18,8 @@ from jaxdl.tasks import Classification
 from jaxdl.training import features
 from jaxdl.training import prepare as preparing
 from jaxdl.training.execution import Execution
-from jaxdl.training.features import DataStore, activation_bytes, compute_features, in_parts
+from jaxdl.training.features import DataStore, activation_bytes, compute_features
+from jaxdl.training.lengths import stored
 from jaxdl.weights.checkpoint import from_model
 
 LOOP = Execution(fold_strategy="loop")
@@ -77,8 +78,8 @@ def test_features_are_what_the_stages_make(counting):
     x = data.digits(range(5)).x[:37]
     stop, variables = "head", counting.variables
     preprocessing = counting.card.preprocessing
-    parts = in_parts(x, 16)
-    found = compute_features(counting.model, variables, stop, parts, preprocessing, preprocessing.constants)
+    parts = stored(counting.model, x, 16)
+    found = compute_features(counting.model, variables, stop, parts, len(x), preprocessing, preprocessing.constants)
     expected = counting.model.apply(variables, normalise(jnp.asarray(x), 0.3, 0.3), stop=stop)
     np.testing.assert_allclose(found, expected, atol=1e-5)
     assert found.nbytes == activation_bytes(counting.model, variables, stop, preprocessing.spec(), len(x))

@@ -85,17 +85,24 @@ def _flowing(
             f"{', '.join(model.outlets[:-1])}"
         )
     frozen, _ = split_variables(variables_for(checkpoint, preprocessing), names[: place + 1])
-    parts = stored_batches(source, preprocessing, batch_size, execution)
+    parts = stored_batches(model, source, preprocessing, batch_size, execution)
     frozen = jax.tree.map(jnp.asarray, frozen)
     made = compute_features(
-        model, frozen, names[place + 1], parts, preprocessing, preprocessing.constants, execution.layout
+        model,
+        frozen,
+        names[place + 1],
+        parts,
+        len(source),
+        preprocessing,
+        preprocessing.constants,
+        execution.layout,
     )
     leaves = jax.tree.leaves(without_skips(made))
     if len(leaves) != 1:
         raise InputError(
             f"{len(leaves)} arrays flow out of the stage '{names[place]}'; expected one: name another stage"
         )
-    return leaves[0][: len(source)]
+    return leaves[0]
 
 
 def _finite(features: np.ndarray, source: Source) -> np.ndarray:

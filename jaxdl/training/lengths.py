@@ -1,0 +1,141 @@
+"""Sequences of uneven length: a batch is computed at the length of the longest in it, of which there are few.
+
+Nothing that a network of sequences says depends on padding (`Staged.SEQUENCES`), nor what is drawn in training
+(`SequenceDropout`). So a batch may be cut behind its last real token, and the examples of a prediction may be sorted.
+Every length is another program to compile: only those of `ladder` are used.
+"""
+
+import dataclasses
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+from jaxtyping import Int
+
+from jaxdl.data.batches import evaluation_batches
+from jaxdl.models.staged import Staged
+
+SHORTEST = 16  # below it little is saved
+STEPS = 8  # of a training, or batches of a prediction, that a further program should be worth
+
+
+def lengths_of(model: Staged, x: Any) -> Int[np.ndarray, " n"] | None:
+    """Of each example the number of places up to its last real token.
+
+    Args:
+      model: that reads them.
+      x: what flows into one of its stages, arrays ``[n, …]``.
+
+    Returns:
+      None where nothing may be cut: the model reads no sequences, or `x` is none any more.
+    """
+    mask = x.get("mask") if isinstance(x, Mapping) else None
+    if not model.SEQUENCES or mask is None or mask.ndim < 2:
+        return None
+    mask = np.asarray(mask).astype(bool)
+    mask = mask.any(tuple(range(1, mask.ndim - 1)))  # parts of an example are cut alike
+    return np.where(mask.any(1), mask.shape[1] - mask[:, ::-1].argmax(1), 0)
+
+
+def shortened(x: Any, length: int | None) -> Any:
+    """What flows between stages, up to `length` tokens; as it is for None.
+
+    Whole numbers that have the form of the mask belong to tokens, as does what has a further axis. Others, such as the
+    last state of a recurrent layer, may have that form by chance.
+    """
+    if length is None:
+        return x
+    shape = x["mask"].shape
+
+    def cut(leaf: Any) -> Any:
+        of_tokens = leaf.shape[: len(shape)] == shape and (leaf.ndim > len(shape) or leaf.dtype.kind in "iub")
+        return leaf[(slice(None),) * (len(shape) - 1) + (slice(length),)] if of_tokens else leaf
+
+    return jax.tree.map(cut, x)
+
+
+def ladder(full: int, longest: int, most: int) -> tuple[int, ...]:
+    """Lengths to compute at, ascending: the least that holds `longest`, and shorter ones, `most` in all.
+
+    Each is about 0.7 of the one above it, counted from `full`, so that calls with other examples use the same ones.
+    """
+    made = [full]
+    while (below := -(-round(full * 2 ** (-len(made) / 2)) // 8) * 8) < made[-1] and below >= SHORTEST:
+        made.append(below)
+    holding = [length for length in made if length >= longest]
+    return tuple(reversed(made[len(holding) - 1 :][: max(1, most)]))
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Lengths:
+    """At which lengths the batches of some examples are computed.
+
+    Attributes:
+      each: number of places up to the last real token of every example.
+      sizes: ascending.
+    """
+
+    each: Int[np.ndarray, " n"]
+    sizes: tuple[int, ...]
+
+    @classmethod
+    def of(cls, each: Int[np.ndarray, " n"], x: Any, steps: int) -> "Lengths":
+        """For so many steps or batches of `x`."""
+        return cls(each, ladder(x["mask"].shape[-1], int(each.max(initial=0)), steps // STEPS + 1))
+
+    def at(self, indices: np.ndarray, weights: np.ndarray | None = None) -> int:
+        """The length that holds these examples; those of weight 0 only pad."""
+        longest = (self.each[indices] if weights is None else self.each[indices] * (weights > 0)).max(initial=0)
+        return next(size for size in self.sizes if size >= longest)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Stored:
+    """Examples as stored, some at a time.
+
+    Attributes:
+      batches: pytrees of arrays ``[batch, …]``, all of as many rows; the last rows may only pad.
+      order: which example each row is, ``int[n]``; None where they come as they are.
+    """
+
+    batches: Iterable[Any]
+    order: np.ndarray | None = None
+
+    def by_example(self, made: Any, count: int, axis: int = 0) -> Any:
+        """Arrays with a row for each of `count` examples, of those with a row for each that came."""
+        back = np.arange(count) if self.order is None else np.argsort(self.order)
+        return jax.tree.map(lambda rows: rows.take(back, axis), made)
+
+
+def stored(model: Staged | None, x: Any, size: int) -> Stored:
+    """Arrays ``[n, …]`` in batches of one number of rows, `size` at most; the last rows may only pad.
+
+    Sequences come from long to short, so that the least is computed, and what takes the most memory first.
+
+    Args:
+      model: that reads them; None for the examples as they are, in their order.
+      x: the arrays.
+      size: number of rows.
+    """
+    count = len(jax.tree.leaves(x)[0])
+    rows = evaluation_batches([np.arange(count)], size, [0])[0].indices
+    each = None if model is None else lengths_of(model, x)
+    if each is None:
+        return Stored(_rows(x, some) for some in rows)
+    order, lengths = np.argsort(-each, kind="stable"), Lengths.of(each, x, len(rows))
+    return Stored((shortened(_rows(x, order[some]), lengths.at(order[some])) for some in rows), order)
+
+
+def _rows(x: Any, indices: np.ndarray) -> Any:
+    return jax.tree.map(lambda array: array[indices], x)
+
+
+def lengthened(tree: Any, shape: Any) -> Any:
+    """Zeros appended to arrays ``[batch, …]`` until their examples have the shapes of `shape`."""
+
+    def fill(array: Any, to: Any) -> Any:
+        short = [(0, 0), *((0, want - has) for want, has in zip(to.shape[1:], array.shape[1:], strict=True))]
+        return array if not any(map(any, short)) else jax.numpy.pad(array, short)
+
+    return jax.tree.map(fill, tree, shape)
