@@ -9,6 +9,7 @@ import numpy as np
 
 from jaxdl.data.broken import skip_broken
 from jaxdl.data.builtin import digits
+from jaxdl.data.conll import conll, conll_spec
 from jaxdl.data.csv_table import csv, read_table, table_splits
 from jaxdl.data.folder import folder, images, parts_to_predict, splits_of
 from jaxdl.data.folder_layout import SPLIT_NAMES
@@ -21,12 +22,14 @@ from jaxdl.data.preprocessing import (
     RawPreprocessing,
     TablePreprocessing,
     TextPreprocessing,
+    WordsPreprocessing,
 )
 from jaxdl.data.source import Arrays, Source, check_source, subset, with_groups, with_weights
 from jaxdl.data.table import TASKS, arrays, npz, wants_masks
 from jaxdl.data.table_file import SUFFIXES as TABLES
 from jaxdl.data.table_file import TableFile
 from jaxdl.data.table_roles import TableOptions
+from jaxdl.data.tagged import Tagged, tagged
 from jaxdl.data.texts import Texts, texts
 from jaxdl.data.tfds import from_tfds
 from jaxdl.errors import InputError, check_choice, nearest
@@ -42,10 +45,13 @@ __all__ = [
     "Source",
     "TableOptions",
     "TablePreprocessing",
+    "Tagged",
     "TextPreprocessing",
     "Texts",
+    "WordsPreprocessing",
     "arrays",
     "as_source",
+    "conll",
     "csv",
     "digits",
     "folder",
@@ -63,6 +69,7 @@ __all__ = [
     "skip_broken",
     "splits_of",
     "subset",
+    "tagged",
     "texts",
     "with_groups",
     "with_weights",
@@ -85,7 +92,8 @@ def load(
       spec: ``digits``, ``digits:5-9`` or ``digits:1,7``; a folder, with ``:train``, ``:val``, ``:test`` or ``:all``
         behind it where it has splits; an image file; a file ``.npz``; or a table ``.csv``, ``.tsv``, ``.data``,
         ``.txt`` or ``.parquet``, with ``:COLUMN`` behind it for the target, or ``:A,B,C`` for the labels of a
-        multi-label task; or ``tfds:NAME``, see `from_tfds`.
+        multi-label task; ``.conll`` or ``.conllu``, with ``:NUMBER`` behind it for the column of the tags, see `conll`;
+        or ``tfds:NAME``, see `from_tfds`.
       split: taken where a folder or data set has it and the spec does not say one.
       labelled: see `folder` and `masks`.
       task: ``"auto"``, ``"classification"``, ``"multilabel"``, ``"regression"`` or ``"segmentation"``: what the labels
@@ -104,6 +112,8 @@ def load(
         return digits(_digit_classes(spec))
     if spec.startswith("tfds:"):
         return from_tfds(spec, split)
+    if (tags := conll_spec(spec)) is not None:
+        return conll(tags[0], tag=tags[1], labelled=labelled)
     if (named := _table_spec(spec)) is not None:
         return read_table(named[0], _with_target(*named, table or TableOptions()), task, labelled, like, split)
     if table is not None and table.plain():

@@ -76,7 +76,7 @@ def fold_rows(split: Split, source: Source, task: Task) -> list[dict[str, Any]]:
       ``test_groups`` and ``both_groups``, numbers of them; with times ``train_times`` and ``test_times``, ``(first,
       last)``.
     """
-    columns = count_columns(source, task)
+    columns = task.in_numbers(source.targets())
     groups = None if source.groups is None else _codes(source.groups)
     rows = []
     for fold, parts in enumerate(zip(split.train, split.test, strict=True)):
@@ -95,21 +95,6 @@ def fold_rows(split: Split, source: Source, task: Task) -> list[dict[str, Any]]:
             row["both_groups"] = len(found["train"] & found["test"])
         rows.append(row)
     return rows
-
-
-def count_columns(source: Source, task: Task) -> tuple[str, np.ndarray] | None:
-    """Targets as numbers ``[n, columns]``, with what the columns are.
-
-    They are ``classes`` (who is of which) or ``labels`` (who has which), by the names of the outputs, or ``target`` for
-    a single column of plain numbers. None for other targets, such as pictures.
-    """
-    targets, strata = source.targets(), task.strata(source.targets())
-    if strata is not None:
-        return "classes", strata[:, None] == np.arange(len(task.names))
-    shape = np.shape(targets)
-    if len(shape) == 1:
-        return "target", np.asarray(targets)[:, None]
-    return ("labels", np.asarray(targets)) if shape[1:] == (len(task.names),) else None
 
 
 def _describe_targets(columns: tuple[str, np.ndarray] | None, part: np.ndarray) -> dict[str, Any]:

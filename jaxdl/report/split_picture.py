@@ -22,7 +22,6 @@ from jaxdl.report.split import (
     UNUSED,
     Arranged,
     arrange,
-    count_columns,
     moment,
     name_of,
     roles,
@@ -176,7 +175,7 @@ def _about(split: Split, source: Source, arranged: Arranged) -> list[str]:
 def _strips(source: Source, task: Task, arranged: Arranged) -> list[tuple[str, np.ndarray, str]]:
     """Of the targets and the groups: a name, a colour per example ``[n, 3]``, and a remark."""
     made = []
-    if (columns := count_columns(source, task)) is not None:
+    if (columns := task.in_numbers(source.targets())) is not None:
         what, values = columns
         made.append((SINGULAR.get(what, what), *TARGET_STRIPS[what](values[arranged.order])))
     if source.groups is not None:

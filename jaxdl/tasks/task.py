@@ -150,6 +150,10 @@ class Task:
         """Targets that mean `names`, in this task's own; -1 where a class is not among them."""
         return targets
 
+    def join(self, one: Tree, two: Tree) -> Tree:
+        """Targets of examples and of further ones, as `match` gives these, in one."""
+        return jax.tree.map(lambda a, b: np.concatenate([a, b]).astype(a.dtype), one, two)
+
     def known(self, targets: Tree) -> np.ndarray:
         """``bool[n]``: False where `match` found no target of this task's own."""
         return np.ones(count_of(targets), bool)
@@ -360,6 +364,19 @@ class Task:
     def strata(self, targets: Tree) -> np.ndarray | None:
         """A whole number per example whose shares every fold should keep; None where there is none."""
         return None
+
+    def in_numbers(self, targets: Tree) -> tuple[str, np.ndarray] | None:
+        """Targets as numbers ``[n, columns]``, with what the columns are.
+
+        They are ``classes`` (who is of which) or ``labels`` (who has which), by the names of the outputs, or ``target``
+        for a single column of plain numbers. None for other targets, such as pictures.
+        """
+        if (strata := self.strata(targets)) is not None:
+            return "classes", strata[:, None] == np.arange(len(self.names))
+        shape = np.shape(targets)
+        if len(shape) == 1:
+            return "target", np.asarray(targets)[:, None]
+        return ("labels", np.asarray(targets)) if shape[1:] == (len(self.names),) else None
 
     # its metrics
 

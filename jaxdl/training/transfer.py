@@ -276,7 +276,7 @@ def _with_validation(task: Task, source: Source, validation: Source | None) -> t
     if validation is None:
         return source, train, train[:0]
     targets = validation_targets(task, source, validation)
-    joined = jax.tree.map(lambda one, two: np.concatenate([one, two]).astype(one.dtype), source.targets(), targets)
+    joined = task.join(source.targets(), targets)
     return source.join(validation, joined), train, np.arange(len(source), len(source) + len(validation))
 
 

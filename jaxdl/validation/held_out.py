@@ -77,7 +77,7 @@ def held_out_result(
         question=task.plain(),
         own=task,
     )
-    joined = jax.tree.map(lambda one, two: np.concatenate([one, two]).astype(one.dtype), source.targets(), targets)
+    joined = task.join(source.targets(), targets)
     both, train = source.join(validation, joined), np.arange(len(source))
     trees = grow_trees(both, task, [train], [np.arange(len(source), len(both))])
     result = with_baselines(result, joined, [train], trees)

@@ -278,6 +278,44 @@ def test_tables_of_any_bytes(place, content):
     _read_table(place, content)
 
 
+# Sentences in columns
+
+COLUMNS = "\ufeff-DOCSTART- -X- O O\n\n" + "".join(
+    f"w{i} NN B-NP {'OB'[i % 2]}{'-PER' * (i % 2)}\n" + "\n" * (i % 3 == 2) for i in range(9)
+)
+PARTS = "# newdoc\n# text = a b\n" + "".join(f"{i}\ta b\t_\tNOUN\t_\t_\t0\t_\t_\t_\n" for i in range(1, 4))
+
+
+def _read_columns(place, name, content):
+    (place / name).write_bytes(content)
+
+    def read():
+        source = data.load(place / name, labelled=False)
+        for i in range(len(source)):
+            example = source[i]
+            assert len(example["x"]) > 0
+            assert "y" not in example or (example["y"] >= 0).sum() == len(example["x"])
+        assert len(source.fingerprint()) == 64
+        return source
+
+    survives("columns", read)
+
+
+@examples(0.1)
+@given(which=st.booleans(), damage=DAMAGE)
+def test_sentences_with_damaged_bytes(place, which, damage):
+    _read_columns(
+        place,
+        *(("t.conllu", damaged(PARTS.encode(), damage)) if which else ("t.conll", damaged(COLUMNS.encode(), damage))),
+    )
+
+
+@examples(0.02)
+@given(content=st.binary(max_size=300) | st.text("ab -#\t\n\r\0\xa0\u2028", max_size=60).map(str.encode))
+def test_sentences_of_any_bytes(place, content):
+    _read_columns(place, "t.conll", content)
+
+
 # Images
 
 

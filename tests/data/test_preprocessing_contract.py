@@ -17,6 +17,7 @@ from jaxdl.data.preprocessing import (
     RawPreprocessing,
     TablePreprocessing,
     TextPreprocessing,
+    WordsPreprocessing,
     choose_preprocessing,
     nbytes,
     parse_preprocessing,
@@ -71,9 +72,13 @@ KINDS = {
         data.texts([(text, text[::-1]) for text in WORDS], Y),
         TextPreprocessing(word_pieces(folder), 9, types=True),
     ),
+    "words": lambda folder: (
+        data.Tagged([text.split() for text in WORDS], Y[:, None]),
+        WordsPreprocessing(word_pieces(folder), 11),
+    ),
     "a bare array": lambda _: (own(NUMBERS), RawPreprocessing((("", (5,), "float64"),))),
 }
-FITTING = [kind for kind in KINDS if not any(word in kind for word in ("dicts", "bare", "texts"))]
+FITTING = [kind for kind in KINDS if not any(word in kind for word in ("dicts", "bare", "texts", "words"))]
 
 
 @pytest.fixture(params=KINDS)

@@ -13,6 +13,7 @@ from jaxdl.data.preprocessing.moments import normalise, to_unit
 from jaxdl.data.preprocessing.raw import RawPreprocessing
 from jaxdl.data.preprocessing.table import TablePreprocessing
 from jaxdl.data.preprocessing.text import TextPreprocessing, text_of
+from jaxdl.data.preprocessing.words import WordsPreprocessing, words_of
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError, check_choice
 
@@ -26,6 +27,7 @@ __all__ = [
     "RawPreprocessing",
     "TablePreprocessing",
     "TextPreprocessing",
+    "WordsPreprocessing",
     "choose_preprocessing",
     "nbytes",
     "normalise",
@@ -35,7 +37,14 @@ __all__ = [
 
 PREPROCESSINGS: dict[str, type[Preprocessing]] = {
     kind.modality: kind
-    for kind in (ImagePreprocessing, TablePreprocessing, ColumnsPreprocessing, TextPreprocessing, RawPreprocessing)
+    for kind in (
+        ImagePreprocessing,
+        TablePreprocessing,
+        ColumnsPreprocessing,
+        TextPreprocessing,
+        WordsPreprocessing,
+        RawPreprocessing,
+    )
 }
 
 
@@ -63,10 +72,12 @@ def _chosen(source: Source, default_size: int) -> Preprocessing:
         return source.preprocessing
     if len(source) == 0:
         return ImagePreprocessing((default_size, default_size, 3))
-    if text_of(source[0]["x"]) is not None:
+    first = source[0]["x"]
+    if (is_text := text_of(first) is not None) or words_of(first) is not None:
+        made = "data.texts(texts, labels" if is_text else "data.tagged(sentences, tags"
         raise InputError(
             f"{source.name} holds text, and nothing here says how it becomes tokens: start from a checkpoint that has "
-            "a tokenizer, or give one: data.texts(texts, labels, tokenizer='tokenizer.json')"
+            f"a tokenizer, or give one: {made}, tokenizer='tokenizer.json')"
         )
     x = source.spec()["x"]
     if not isinstance(x, jax.ShapeDtypeStruct):

@@ -82,6 +82,14 @@ class TextPreprocessing(Preprocessing):
     def _encode(self, texts: list[Text]) -> Encoded:
         return encode(self.tokenizer, texts, self.length)
 
+    def for_targets(self, source: Source) -> Preprocessing:
+        """For sentences that are words, one that keeps track of them."""
+        from jaxdl.data.preprocessing.words import WordsPreprocessing, words_of  # which is made of this
+
+        if len(source) and text_of(x := source[0]["x"]) is None and words_of(x) is not None:
+            return WordsPreprocessing(self.tokenizer, self.length, self.types)
+        return self
+
     def instructions(self) -> dict[str, list[str]]:
         made = ", ".join(self.spec())
         return {
