@@ -5,9 +5,9 @@ Reimers and Gurevych's sentence-transformers (arXiv:1908.10084).
 """
 
 from functools import partial
+from typing import Any, Self
 
 import flax.linen as nn
-import jax
 import jax.numpy as jnp
 
 from jaxdl.errors import InputError, check_choice
@@ -15,7 +15,7 @@ from jaxdl.models.attention import Attention, check_heads
 from jaxdl.models.layers import Head
 from jaxdl.models.masks import Mask
 from jaxdl.models.positions import LearnedPositions
-from jaxdl.models.sequence import Flow, SequenceDropout, check_tokens, masked_mean
+from jaxdl.models.sequence import Flow, SequenceDropout, by_sequence, carried_by, check_tokens, masked_mean, of_tokens
 from jaxdl.models.staged import Mode, Stage, Staged
 
 POOLS = ("pooler", "token", "mean", "none")
@@ -47,7 +47,7 @@ class Embed(nn.Module):
         hidden = hidden + types(x["types"] if "types" in x else jnp.zeros_like(x["tokens"]))
         hidden = nn.LayerNorm(self.epsilon, name="norm", **dtypes)(hidden)
         hidden = SequenceDropout(self.dropout)(hidden, mode)
-        return {"hidden": hidden, "mask": x["mask"].astype(bool)}
+        return {"hidden": hidden, "mask": x["mask"].astype(bool), **carried_by(x)}
 
 
 class Block(nn.Module):
@@ -65,12 +65,12 @@ class Block(nn.Module):
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         drop = partial(SequenceDropout, self.dropout)
         norm = partial(nn.LayerNorm, self.epsilon, **dtypes)
-        hidden, mask = x["hidden"], x["mask"]
-        y = Attention(self.num_heads, name="attention", **dtypes)(hidden, mode, Mask(real=mask))
+        hidden, (each, real) = x["hidden"], by_sequence(x)
+        y = Attention(self.num_heads, name="attention", **dtypes)(each, mode, Mask(real=real)).reshape(hidden.shape)
         hidden = norm(name="norm1")(hidden + drop()(y, mode))
         y = nn.gelu(nn.Dense(self.mlp_width, name="mlp1", **dtypes)(hidden), approximate=False)
         y = nn.Dense(hidden.shape[-1], name="mlp2", **dtypes)(y)
-        return {"hidden": norm(name="norm2")(hidden + drop()(y, mode)), "mask": mask}
+        return {**x, "hidden": norm(name="norm2")(hidden + drop()(y, mode))}
 
 
 class Pool(nn.Module):
@@ -81,13 +81,13 @@ class Pool(nn.Module):
     param_dtype: str
 
     @nn.compact
-    def __call__(self, x: Flow, mode: Mode) -> jax.Array:
+    def __call__(self, x: Flow, mode: Mode) -> Any:
         hidden = x["hidden"]
         if self.pool == "none":
-            return hidden
+            return of_tokens(x)
         if self.pool == "mean":
             return masked_mean(hidden, x["mask"])
-        first = hidden[:, 0]
+        first = hidden[..., 0, :]
         if self.pool == "token":
             return first
         return nn.tanh(nn.Dense(hidden.shape[-1], dtype=self.dtype, param_dtype=self.param_dtype, name="dense")(first))
@@ -130,8 +130,12 @@ class Bert(Staged):
 
     @property
     def ANSWERS(self) -> str:
-        """See `Staged`; an answer for each token is to no task yet."""
+        """See `Staged`."""
         return "tokens" if self.pool == "none" else "classification"
+
+    @nn.nowrap
+    def for_each_token(self) -> Self:
+        return self.clone(pool="none")
 
     def stages(self) -> tuple[Stage, ...]:
         self._check()

@@ -1,7 +1,7 @@
 """Layers that the families share."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial, reduce
 from typing import Any
 
@@ -158,7 +158,10 @@ def add_or_skip(x: jax.Array, y: jax.Array, probability: float, mode: Mode) -> j
 
 
 class Head(nn.Module):
-    """The last stage: dropout and a linear map from features ``[batch, width]`` to logits."""
+    """The last stage: dropout and a linear map from features ``[batch, width]`` to logits.
+
+    Of features that come as ``{"features": …}`` with more beside them it gives ``{"outputs": …}`` with the same beside.
+    """
 
     num_outputs: int
     dropout: float = 0.0
@@ -166,6 +169,9 @@ class Head(nn.Module):
     param_dtype: str = "float32"
 
     @nn.compact
-    def __call__(self, x: jax.Array, mode: Mode) -> jax.Array:
-        x = nn.Dropout(self.dropout, deterministic=not mode.train)(x)
-        return nn.Dense(self.num_outputs, dtype=self.dtype, param_dtype=self.param_dtype, name="dense")(x)
+    def __call__(self, x: Any, mode: Mode) -> Any:
+        beside = {name: one for name, one in x.items() if name != "features"} if isinstance(x, Mapping) else None
+        features = x if beside is None else x["features"]
+        features = nn.Dropout(self.dropout, deterministic=not mode.train)(features)
+        dense = nn.Dense(self.num_outputs, dtype=self.dtype, param_dtype=self.param_dtype, name="dense")
+        return dense(features) if beside is None else {"outputs": dense(features), **beside}

@@ -25,7 +25,7 @@ def _angles(positions: int, width: int, base: float) -> Float[np.ndarray, "posit
 
 
 class LearnedPositions(nn.Module):
-    """Adds a learned vector for each position to ``[batch, positions, width]``.
+    """Adds a learned vector for each position to ``[…, positions, width]``.
 
     Attributes:
       longest: the number of positions that there are vectors for.
@@ -37,14 +37,14 @@ class LearnedPositions(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Raises InputError for more positions than that."""
-        if x.shape[1] > self.longest:
+        if x.shape[-2] > self.longest:
             raise InputError(
-                f"the input has {x.shape[1]} positions, and the network knows {self.longest}: shorten the input, or "
+                f"the input has {x.shape[-2]} positions, and the network knows {self.longest}: shorten the input, or "
                 "divide it into windows"
             )
         # of the name of no kernel or embedding: weight decay would only pull what is added towards zero
-        table = self.param("table", nn.initializers.normal(0.02), (self.longest, x.shape[2]), self.param_dtype)
-        return x + table[: x.shape[1]].astype(x.dtype)
+        table = self.param("table", nn.initializers.normal(0.02), (self.longest, x.shape[-1]), self.param_dtype)
+        return x + table[: x.shape[-2]].astype(x.dtype)
 
 
 def rotate(x: Float[Array, "batch positions heads width"], base: float = 10_000.0) -> Array:

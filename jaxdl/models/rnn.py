@@ -1,14 +1,14 @@
 """Recurrent classifiers of text: an embedding, recurrent layers, the state after the last token."""
 
 from functools import partial
+from typing import Any, Self
 
 import flax.linen as nn
-import jax
 
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models.layers import Head
 from jaxdl.models.recurrent import CELLS, Recurrent, hidden_of
-from jaxdl.models.sequence import EmbedTokens, Flow, SequenceDropout, masked_max, masked_mean
+from jaxdl.models.sequence import EmbedTokens, Flow, SequenceDropout, by_sequence, masked_max, masked_mean, of_tokens
 from jaxdl.models.staged import Mode, Stage, Staged
 
 
@@ -26,24 +26,26 @@ class RecurrentLayer(nn.Module):
     def __call__(self, x: Flow, mode: Mode) -> Flow:
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)
         layer = Recurrent(self.features, self.kind, self.both_ways, name="cells", **dtypes)
-        hidden, last = layer(x["hidden"], x["mask"])
-        hidden = SequenceDropout(self.dropout)(hidden, mode)
-        return {"hidden": hidden, "mask": x["mask"], "last": hidden_of(last)}
+        hidden, last = layer(*by_sequence(x))
+        before = x["mask"].shape
+        hidden = SequenceDropout(self.dropout)(hidden.reshape(*before, -1), mode)
+        return {**x, "hidden": hidden, "last": hidden_of(last).reshape(*before[:-1], -1)}
 
 
 class StatePool(nn.Module):
-    """Features ``[batch, width]``: the last states, or the mean or largest of all outputs."""
+    """Features: the last states, the mean or largest of all outputs, or each token's own; see `RNN.pool`."""
 
     pool: str
     dropout: float
 
     @nn.compact
-    def __call__(self, x: Flow, mode: Mode) -> jax.Array:
+    def __call__(self, x: Flow, mode: Mode) -> Any:
+        drop = nn.Dropout(self.dropout, deterministic=not mode.train)
+        if self.pool == "none":
+            return of_tokens({**x, "hidden": drop(x["hidden"])})
         if self.pool == "last":
-            pooled = x["last"]
-        else:
-            pooled = {"mean": masked_mean, "max": masked_max}[self.pool](x["hidden"], x["mask"])
-        return nn.Dropout(self.dropout, deterministic=not mode.train)(pooled)
+            return drop(x["last"])
+        return drop({"mean": masked_mean, "max": masked_max}[self.pool](x["hidden"], x["mask"]))
 
 
 class RNN(Staged):
@@ -56,7 +58,8 @@ class RNN(Staged):
       features: of the hidden state, for each direction.
       depth: number of layers.
       both_ways: whether each layer also goes from the last token to the first.
-      pool: ``"last"``, the state after the last token (of each direction), ``"mean"`` or ``"max"`` of all outputs.
+      pool: ``"last"``, the state after the last token (of each direction), ``"mean"`` or ``"max"`` of all outputs;
+        ``"none"``, every token's own, so that the head gives outputs for each of them.
       dropout: in training, after the embedding, between layers and before the head.
     """
 
@@ -71,9 +74,18 @@ class RNN(Staged):
     pool: str = "last"
     dropout: float = 0.2
 
+    @property
+    def ANSWERS(self) -> str:
+        """See `Staged`."""
+        return "tokens" if self.pool == "none" else "classification"
+
+    @nn.nowrap
+    def for_each_token(self) -> Self:
+        return self.clone(pool="none")
+
     def stages(self) -> tuple[Stage, ...]:
         check_choice("kind", self.kind, CELLS)
-        check_choice("pool", self.pool, ("last", "mean", "max"))
+        check_choice("pool", self.pool, ("last", "mean", "max", "none"))
         if min(self.vocabulary, self.width, self.features, self.depth) < 1:
             raise InputError(
                 f"an rnn needs a vocabulary, width, features and depth of at least 1, not {self.vocabulary}, "

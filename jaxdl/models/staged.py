@@ -159,6 +159,11 @@ class Staged(nn.Module):
         return dict(own)
 
     @nn.nowrap
+    def for_each_token(self) -> "Staged | None":
+        """The same network with an answer for each token; None where it cannot give them."""
+        return None
+
+    @nn.nowrap
     def check(self, spec: Any) -> Self:
         """Refuses a model that does not keep the rules.
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from jaxdl.errors import InputError
 from jaxdl.models.layers import Head
-from jaxdl.models.sequence import EmbedTokens, Flow, masked_max
+from jaxdl.models.sequence import EmbedTokens, Flow, by_sequence, masked_max
 from jaxdl.models.staged import Mode, Stage, Staged
 
 
@@ -25,7 +25,8 @@ class Convolutions(nn.Module):
 
     @nn.compact
     def __call__(self, x: Flow, mode: Mode) -> Flow:
-        hidden = jnp.where(x["mask"][..., None], x["hidden"], 0)
+        rows, real = by_sequence(x)
+        hidden = jnp.where(real[..., None], rows, 0)
         length = hidden.shape[1]
         made = []
         for width in self.widths:
@@ -35,7 +36,7 @@ class Convolutions(nn.Module):
             windows = jnp.concatenate([padded[:, i : i + length] for i in range(width)], -1)
             layer = nn.Dense(self.features, dtype=self.dtype, param_dtype=self.param_dtype, name=f"width{width}")
             made.append(nn.relu(layer(windows)))
-        return {"hidden": jnp.concatenate(made, -1), "mask": x["mask"]}
+        return {**x, "hidden": jnp.concatenate(made, -1).reshape(*x["mask"].shape, -1)}
 
 
 class MaxOverTime(nn.Module):

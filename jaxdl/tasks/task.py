@@ -2,17 +2,21 @@
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, ClassVar, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import jax
 import numpy as np
 
 from jaxdl.errors import InputError, check_choice
+from jaxdl.models.sequence import CARRIED
 from jaxdl.models.staged import Staged
 from jaxdl.tasks.columns import Top, most_probable
 from jaxdl.tasks.conformal import IntervalScore, SetScore
 from jaxdl.tasks.metric import Metric, Record
 from jaxdl.tasks.user_metric import Function, as_metric
+
+if TYPE_CHECKING:
+    from jaxdl.data.source import Source
 
 Tree = Any
 Constants = Mapping[str, Any]  # what a task fits to the targets of a training part: arrays by name
@@ -46,6 +50,9 @@ class Task:
         where the record has sums in place of them.
       DRAWS: whether its answers are pictures, see `pictures`.
       ANSWERS_WHOLE: whether outputs are a vector for each example, and never one for each pixel.
+      CARRIES: names of what must be known of each token, see `models.sequence`; the network then answers for each,
+        and its outputs are ``{"outputs": [batch, length, num_outputs], **carried}``. Empty for any other task.
+      ON_HOST: whether `record` is made on the host alone, of what was kept and `read`: where it is made of strings.
       PREDICTS: what `predict` gives, in words, for who reads it without jaxdl.
       CONFORMAL: scores, by name, from which prediction sets or intervals are made; the first is the usual one.
       NOT_CONFORMAL: why there are none, where `CONFORMAL` is empty.
@@ -74,6 +81,8 @@ class Task:
     DRAWS: ClassVar[bool] = False
     FUNCTIONS: ClassVar[bool] = True
     ANSWERS_WHOLE: ClassVar[bool] = False
+    CARRIES: ClassVar[tuple[str, ...]] = ()
+    ON_HOST: ClassVar[bool] = False
     PREDICTS: ClassVar[str] = "what the task makes of the network's outputs"
     mixes: ClassVar[bool] = False
     CALIBRATED: ClassVar[tuple[str, ...]] = ()
@@ -151,8 +160,16 @@ class Task:
         return targets
 
     def join(self, one: Tree, two: Tree) -> Tree:
-        """Targets of examples and of further ones, as `match` gives these, in one."""
-        return jax.tree.map(lambda a, b: np.concatenate([a, b]).astype(a.dtype), one, two)
+        """Targets of examples and of further ones, as `match` gives these, in one: of the types of the former.
+
+        Strings are as wide as the longest.
+        """
+
+        def both(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+            made = np.concatenate([a, b])
+            return made if made.dtype.kind == "U" else made.astype(a.dtype)
+
+        return jax.tree.map(both, one, two)
 
     def known(self, targets: Tree) -> np.ndarray:
         """``bool[n]``: False where `match` found no target of this task's own."""
@@ -193,7 +210,8 @@ class Task:
     def fit_model(self, model: Staged, spec: Tree) -> Staged:
         """The network that answers this task, made of `model`: that itself, unless its outputs have another form.
 
-        One that is made for maps is refused where `ANSWERS_WHOLE`.
+        One that is made for maps is refused where `ANSWERS_WHOLE`; where the task `CARRIES` something, one of tokens is
+        made to answer for each of them.
 
         Stages of `model` that go on in another network have their names there.
 
@@ -204,6 +222,8 @@ class Task:
         Raises:
           InputError: if it cannot be made to answer.
         """
+        if self.CARRIES:
+            return self._for_each_token(model, spec)
         if self.ANSWERS_WHOLE and model.ANSWERS == "tokens":
             raise InputError(
                 f"a {type(model).__name__} with pool='none' gives an answer for each token; {self.describe()} needs "
@@ -216,7 +236,26 @@ class Task:
             )
         return model
 
+    def _for_each_token(self, model: Staged, spec: Tree) -> Staged:
+        carried = spec.get(CARRIED, {}) if isinstance(spec, Mapping) else {}
+        if lacking := [name for name in self.CARRIES if name not in carried]:
+            raise InputError(
+                f"{self.describe()} needs {', '.join(lacking)} of each token, which the examples do not have: take "
+                "examples that were made for it"
+            )
+        found = model if model.ANSWERS == "tokens" else model.for_each_token()
+        if found is None:
+            raise InputError(
+                f"a {type(model).__name__} gives no answer for each token, and {self.describe()} needs them: take a "
+                "model such as bert or lstm"
+            )
+        return found
+
     # how it is learned
+
+    def device_targets(self, targets: Tree) -> Tree:
+        """The part of the targets that the loss is made of: numbers; strings stay on the host."""
+        return targets
 
     def with_options(self, **options: Any) -> Self:
         """The task with the options of a plan. Raises InputError for one that is set and is not of `OPTIONS`."""
@@ -264,6 +303,13 @@ class Task:
         Such as its loss, where the outputs are too many to be kept.
         """
         return self.predict(outputs, constants)
+
+    def read(self, kept: Tree, source: "Source", indices: np.ndarray) -> Tree:
+        """What was kept of the examples `indices`, and what it takes the examples to read in it, such as a text.
+
+        On the host, once, before `record` and before a user sees it; of arrays ``[n, …]``, as are those it gives.
+        """
+        return kept
 
     def record(self, kept: Tree, targets: Tree) -> dict[str, Any]:
         """A few numbers per example, from which every metric follows; `kept` as `keep` or `predict` gives it."""
@@ -473,9 +519,13 @@ class Task:
         kept, targets = jax.tree.map(np.asarray, (kept, targets))
         return jax.tree.map(np.asarray, self.record(kept, targets))
 
+    def device_record(self, kept: Tree, targets: Tree) -> dict[str, Any]:
+        """`record` as the device makes it: what was kept itself where the rest is made `ON_HOST`."""
+        return kept if self.ON_HOST else self.record(kept, targets)
+
     def curve_record(self, record: Record) -> dict[str, Any]:
         """The part of a record that `evaluate_record` reads: no more than this travels to the host in each epoch."""
-        return {key: record[key] for key in self.curve_reads or record}
+        return record if self.ON_HOST else {key: record[key] for key in self.curve_reads or record}
 
     @property
     def curve_reads(self) -> tuple[str, ...]:

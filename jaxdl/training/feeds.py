@@ -141,7 +141,8 @@ class StreamFeeds:
         rows = None if runner.executor.divides_rows else np.arange(len(made["weights"]), dtype=np.int32)
         if self._frozen is None:  # to the devices once
             self._frozen = runner.place_shared(Shared((), (), self.setup.shared.frozen)).frozen
-        shared = runner.place_shared(Shared(made["x"], made["y"], {})).replace(frozen=self._frozen)
+        targets = self.setup.task.device_targets(made["y"])
+        shared = runner.place_shared(Shared(made["x"], targets, {})).replace(frozen=self._frozen)
         return 1, jax.tree.map(lambda array: array[None], Batch(rows, made["weights"])), shared
 
 

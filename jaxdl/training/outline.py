@@ -82,7 +82,8 @@ def outline(
     if setup.streamed:
         stored = preprocessing.stored_spec()
         x = jax.tree.map(lambda one: jax.ShapeDtypeStruct((1, *one.shape), one.dtype), stored)
-    shared = setup.shared.replace(x=jax.tree.map(rows, x), y=jax.tree.map(rows, shapes_of(source.targets())))
+    targets = task.device_targets(source.targets())
+    shared = setup.shared.replace(x=jax.tree.map(rows, x), y=jax.tree.map(rows, shapes_of(targets)))
     changed = {"parts": parts, "inner": inner, "preprocessing": fitted, "sums": None, "shared": shared}
     return dataclasses.replace(setup, plan=plan, source=source, layout=execution.layout, **changed)
 

@@ -272,6 +272,7 @@ def predict(
             beat(f"reading batch {place + 2}")
         kept, finite = feed.by_example(jax.tree.map(lambda *parts: np.concatenate(parts), *made), len(source))
         check_outputs(finite, source)
+        kept = checkpoint.task.read(kept, source, np.arange(len(source)))
     targets = match_targets(checkpoint.task, source)
     known = targets is not None and card.trained_on is not None
     seen = np.isin(source.hashes(), card.seen) if known else None

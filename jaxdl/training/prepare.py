@@ -133,7 +133,7 @@ def prepare(
     lies = jnp.asarray if own.count == 1 else np.asarray  # own rows wait on the host until they are placed
     shared = Shared(
         x=jax.tree.map(lies, x),
-        y=None if streamed else jax.tree.map(lies, own_rows(mine.targets(), len(source), own)),
+        y=None if streamed else jax.tree.map(lies, own_rows(task.device_targets(mine.targets()), len(source), own)),
         frozen=join_variables(rest, _tied(model, prefix, stage)) if cached else frozen,
     )
     return Setup(

@@ -141,6 +141,12 @@ class Setup:
         """Of some examples."""
         return jax.tree.map(lambda array: array[indices], self.targets)
 
+    def record_of(self, found: Any, indices: np.ndarray) -> Any:
+        """The record of some examples, of what the device gave of them; see `Task.device_record`."""
+        if not self.task.ON_HOST:
+            return found
+        return self.task.host_record(self.task.read(found, self.source, indices), self.targets_of(indices))
+
     @cached_property
     def sample_weights(self) -> np.ndarray | None:
         """Of every example, 1 on average: only their ratios matter."""

@@ -57,7 +57,7 @@ class Shared:
     Attributes:
       x: the whole data as stored, arrays ``[n, …]``, or the frozen stages' activations of it; of several processes each
         one's own rows until they are placed.
-      y: its targets, arrays ``[n, …]``.
+      y: of its targets `Task.device_targets`, arrays ``[n, …]``.
       frozen: all other variables; those of stages whose activations `x` holds are left out, unless a later stage reads
         them (`Staged.ties`).
     """
@@ -253,7 +253,7 @@ def make_step(recipe: Recipe, axis_name: str | None = None, whole: Whole = lambd
             )
             batch_stats = pick(changed.get("batch_stats", {}), batch_stats)
             total, weight = _loss(task, outputs, part, state.targets)
-            record = task.record(task.keep(outputs, part.y, state.targets), part.y)
+            record = task.device_record(task.keep(outputs, part.y, state.targets), part.y)
             scores = {name: (value * (part.weights > 0)).sum() for name, value in task.train_scores(record).items()}
             return total, (weight, scores, batch_stats)
 
@@ -352,6 +352,6 @@ def make_predict(recipe: Recipe, whole: Whole = lambda variables: variables) -> 
             x = recipe.preprocessing.on_device(x, state.inputs)
         outputs = model.apply(whole(variables_of(state, shared.frozen)), x, start=recipe.start)
         kept = task.keep(outputs, y, state.targets)
-        return {"kept": kept, "record": task.curve_record(task.record(kept, y))}
+        return {"kept": kept, "record": task.curve_record(task.device_record(kept, y))}
 
     return predict

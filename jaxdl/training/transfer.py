@@ -140,9 +140,8 @@ def train(
     execution.remember(bool(setup.streamed))
 
     def on_epoch(epoch: int, metrics: dict[str, Any], record: Record | None, stopped: np.ndarray) -> list[Any]:
-        row = history_row(
-            setup, epoch, of_run(metrics, 0), None if record is None else of_run(record, 0, len(held_out))
-        )
+        found = None if record is None else setup.record_of(of_run(record, 0, len(held_out)), held_out)
+        row = history_row(setup, epoch, of_run(metrics, 0), found)
         execution.tell(row)
         return [row]
 
@@ -225,7 +224,8 @@ def loss_on(setup: Setup, parts: Sequence[np.ndarray]) -> Callable[[Record], np.
     metric = setup.task.chooses_by
 
     def loss(record: Record) -> np.ndarray:
-        scores = [metric.score(of_run(record, place, len(part))) for place, part in enumerate(parts)]
+        found = [setup.record_of(of_run(record, place, len(part)), part) for place, part in enumerate(parts)]
+        scores = [metric.score(one) for one in found]
         return -metric.sign * np.array(scores)
 
     return loss

@@ -90,21 +90,30 @@ def _rows(source: Source) -> np.ndarray:
     return np.concatenate([np.asarray(a, np.float64).reshape(len(source), -1) for a in leaves], 1)
 
 
-def with_baselines(result: Result, targets: Any, train: Sequence[np.ndarray], trees: Trees) -> Result:
+def with_baselines(
+    result: Result, source: Source, train: Sequence[np.ndarray], test: Sequence[np.ndarray], trees: Trees
+) -> Result:
     """The result with what both models score on its held-out rows.
 
     Args:
       result: without them.
-      targets: of every example.
+      source: of every example.
       train: indices of the training part of each fold of the result.
+      test: of its held-out rows.
       trees: of the same folds.
     """
-    return beside_baselines(result, constant_answers(result, targets, train), trees)
+    return beside_baselines(result, constant_answers(result.asked, source, train, test), trees)
 
 
-def constant_answers(result: Result, targets: Any, train: Sequence[np.ndarray]) -> Any:
-    """What the model that knows nothing but each fold's targets `train` says of the held-out rows."""
-    return _guesses(result.asked, targets, train, [row["test"] for row in result.folds])
+def constant_answers(task: Task, source: Source, train: Sequence[np.ndarray], test: Sequence[np.ndarray]) -> Any:
+    """What the model that knows nothing but each fold's targets `train` says of the rows `test`."""
+    made = guesses(task, source.targets(), train, test)
+    return concatenated([task.read(kept, source, rows) for kept, rows in zip(made, test, strict=True)])
+
+
+def guesses(task: Task, targets: Any, train: Sequence[np.ndarray], test: Sequence[np.ndarray]) -> list[Any]:
+    """What the task's own baseline says of each fold's rows `test`."""
+    return [task.baseline(taken(targets, rows), len(asked)) for rows, asked in zip(train, test, strict=True)]
 
 
 def beside_baselines(result: Result, answers: Any, trees: Trees) -> Result:
@@ -123,13 +132,8 @@ def tell_baselines(
     """What both models score on the rows `test` of each division, fitted to its rows `train`."""
     targets, index = source.targets(), np.concatenate(test)
     asked = Held(task, list(map(len, train)), list(map(len, test)), taken(targets, index), index)
-    constant = asked.scored(_guesses(task, targets, train, asked.test))
+    constant = asked.scored(constant_answers(task, source, train, test))
     return asked.told(constant, grow_trees(source, task, train, test))
-
-
-def _guesses(task: Task, targets: Any, train: Sequence[np.ndarray], test: Sequence[int]) -> Any:
-    """What the task's own baseline says of as many rows as `test` says for each fold."""
-    return concatenated([task.baseline(taken(targets, rows), count) for rows, count in zip(train, test, strict=True)])
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -144,7 +144,8 @@ class BatchedRuns:
             for place, run in enumerate(runs) if whole else ():
                 if np.broadcast_to(stopped, len(full))[place]:
                     continue
-                mine = None if record is None else of_run(record, place, len(self.tests[run.fold]))
+                test = self.tests[run.fold]
+                mine = None if record is None else setup.record_of(of_run(record, place, len(test)), test)
                 rows.append({"fold": run.fold, **history_row(setup, epoch, of_run(metrics, place), mine)})
                 execution.tell(rows[-1])
             return rows
@@ -173,13 +174,15 @@ class BatchedRuns:
             return [self._outcome(fitted, place, run, len(runs)) for place, run in enumerate(runs)]
 
     def _outcome(self, fitted: Fitted, place: int, run: BatchedRun, count: int) -> Outcome:
-        test = self.tests[run.fold]
+        task, test = self.setup.task, self.tests[run.fold]
         held = of_run(fitted.held_out, place, len(test))
+        bad = not_finite(held, 1)
         if self.init is None:
-            scores = self.setup.task.evaluate_record(held["record"])
+            scores = task.evaluate_record(self.setup.record_of(held["record"], test))
         else:
-            scores = self.setup.task.evaluate(held["kept"], self.setup.targets_of(test))
-        if (bad := not_finite(held, 1)).any():
+            held["kept"] = task.read(held["kept"], self.setup.source, test)
+            scores = task.evaluate(held["kept"], self.setup.targets_of(test))
+        if bad.any():
             if self.init is not None:  # what is predicted counts: no result is made of it
                 raise Diverged(_not_finite_said(run.fold, bad))
             scores = dict.fromkeys(scores, float("nan"))

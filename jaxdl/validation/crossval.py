@@ -135,7 +135,7 @@ def run_folds(asked: Folds, execution: Execution) -> Result:
         lambda: ("trees", source.fingerprint(), source.columns, str(asked.task.plain()), split.sha256, *chosen),
         lambda: grow_trees(source, result.asked, train, test),
     )
-    result = with_baselines(result, source.targets(), train, trees)
+    result = with_baselines(result, source, train, test, trees)
     if method != "nested":
         return summarised(result, source.groups, method)
 

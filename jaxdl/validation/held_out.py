@@ -77,10 +77,10 @@ def held_out_result(
         question=task.plain(),
         own=task,
     )
-    joined = task.join(source.targets(), targets)
-    both, train = source.join(validation, joined), np.arange(len(source))
-    trees = grow_trees(both, task, [train], [np.arange(len(source), len(both))])
-    result = with_baselines(result, joined, [train], trees)
+    both = source.join(validation, task.join(source.targets(), targets))
+    train, test = np.split(np.arange(len(both)), [len(source)])
+    trees = grow_trees(both, task, [train], [test])
+    result = with_baselines(result, both, [train], [test], trees)
     interval = of_network(result.sample(), LEVEL)
     return dataclasses.replace(result, interval=interval and interval.as_dict(), metrics=measure(result))
 

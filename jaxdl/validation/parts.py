@@ -133,7 +133,8 @@ def train_part(asked: Folds, execution: Execution) -> Part:
     result = train_folds(asked, execution)
     folds = [row["fold"] for row in result.folds]
     trees = grow_trees(source, result.asked, split.train, split.test, folds)
-    constant = constant_answers(result, source.targets(), [split.train[fold] for fold in folds])
+    parts = ([part[fold] for fold in folds] for part in (split.train, split.test))
+    constant = constant_answers(result.asked, source, *parts)
     whole = dataclasses.replace(asked, part=None)
     return Part(
         asked.part,

@@ -111,6 +111,41 @@ def test_types_tell_sentences_apart_and_are_the_first_where_none_are_given():
     assert np.abs(run(variables, x) - run(variables, second)).max() > 1e-2
 
 
+PER_TOKEN = [("bert_tiny", BERT), ("lstm", SMALL["lstm"][1]), ("rnn", SMALL["rnn, max"][1])]
+
+
+@pytest.mark.parametrize(("name", "arguments"), PER_TOKEN, ids=lambda given: given if isinstance(given, str) else "")
+def test_an_answer_for_each_token_comes_with_what_the_examples_carry(name, arguments):
+    """Of windows each is answered as a text by itself, also from the states of a stage in the middle."""
+    model = create(name, 3, vocabulary=VOCABULARY, **arguments).for_each_token()
+    assert model.ANSWERS == "tokens"
+    one = token_spec(LENGTH)
+    variables = jax.jit(lambda key: init_variables(model, key, one))(jax.random.key(0))
+    x = drawn([3, 5, 7, 0, 2, 6], LENGTH, 0)
+    plain = np.asarray(jax.jit(model.apply)(variables, x))
+    assert plain.shape == (6, LENGTH, 3)
+    carried = {"words": np.arange(6 * LENGTH, dtype=np.int32).reshape(3, 2, LENGTH), "count": np.arange(3)}
+    windows = {name: leaf.reshape(3, 2, LENGTH) for name, leaf in x.items()} | {"carried": carried}
+    found = jax.jit(model.apply)(variables, windows)
+    assert found.keys() == {"outputs", "words", "count"}
+    np.testing.assert_allclose(found["outputs"], plain.reshape(3, 2, LENGTH, 3), atol=1e-6)
+    for leaf in carried:
+        np.testing.assert_array_equal(found[leaf], carried[leaf])
+    middle = model.stage_names[2]
+    half = jax.jit(lambda v, x: model.apply(v, x, stop=middle))(variables, windows)
+    rest = jax.jit(lambda v, x: model.apply(v, x, start=middle))(variables, half)
+    np.testing.assert_allclose(rest["outputs"], found["outputs"], atol=1e-6)
+
+
+@pytest.mark.parametrize("case", ["lstm", "rnn, max", "textcnn", "bert, token", "bert, mean"])
+@pytest.mark.slow
+def test_windows_are_answered_as_texts_by_themselves(case):
+    _, variables, run = made(case)
+    x = drawn([3, 5, 7, 1, 2, 6], LENGTH, 0)
+    found = np.asarray(run(variables, {name: leaf.reshape(3, 2, LENGTH) for name, leaf in x.items()}))
+    np.testing.assert_allclose(found, np.asarray(run(variables, x)).reshape(3, 2, 3), atol=1e-6)
+
+
 def test_taps_show_that_nobody_looks_at_padding():
     model, variables, _ = made("bert")
     x = drawn([3, 5, 7], LENGTH, 0)

@@ -11,9 +11,9 @@ import numpy as np
 
 from jaxdl.shown import Shown
 from jaxdl.tasks import Task
-from jaxdl.validation.baselines import Trees, with_baselines
+from jaxdl.validation.baselines import Trees, beside_baselines, guesses
 from jaxdl.validation.probes.heads import HEADS
-from jaxdl.validation.result import DECISION_VALUES, LOGITS, OutOfFold, Result, finite, mean_and_spread
+from jaxdl.validation.result import DECISION_VALUES, LOGITS, OutOfFold, Result, concatenated, finite, mean_and_spread
 from jaxdl.validation.saving import Saved
 from jaxdl.validation.splits import Split
 from jaxdl.validation.statistics.summary import summarised
@@ -193,7 +193,8 @@ class ProbeResult(Shown, Saved):
             question=task.plain(),
             own=task,
         )
-        return with_baselines(result, self.labels, self.split.train, self.trees)
+        constant = concatenated(guesses(task, self.labels, self.split.train, self.split.test))
+        return beside_baselines(result, constant, self.trees)
 
     def as_dict(self) -> dict[str, Any]:
         """Grids, scores and choices of all heads, for JSON."""

@@ -165,7 +165,8 @@ def search(
     chose = question.metric if criterion == "metric" else question.LOSS
     selected = {"configurations": len(configurations), "nested": searching.nested, "criterion": chose}
     trees = grow_trees(source, question, outer.train, outer.test)
-    result = with_baselines(dataclasses.replace(result, selected=selected), source.targets(), outer.train, trees)
+    result = dataclasses.replace(result, selected=selected)
+    result = with_baselines(result, source, outer.train, outer.test, trees)
     result = summarised(result, source.groups)
     return SearchResult(
         nested=searching.nested,
