@@ -24,6 +24,7 @@ from jaxdl.data.preprocessing import (
     TextPreprocessing,
     WordsPreprocessing,
 )
+from jaxdl.data.preprocessing.train_tokenizer import train_tokenizer
 from jaxdl.data.source import Arrays, Source, check_source, subset, with_groups, with_weights
 from jaxdl.data.table import TASKS, arrays, npz, wants_masks
 from jaxdl.data.table_file import SUFFIXES as TABLES
@@ -71,6 +72,7 @@ __all__ = [
     "subset",
     "tagged",
     "texts",
+    "train_tokenizer",
     "with_groups",
     "with_weights",
 ]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from jaxdl.data.preprocessing.text import PAIR, TextPreprocessing
-from jaxdl.data.preprocessing.tokenizer import Text, read_tokenizer
+from jaxdl.data.preprocessing.text import PAIR, preprocessing_by
+from jaxdl.data.preprocessing.tokenizer import Text, check_text
 from jaxdl.data.source import PER_EXAMPLE, Source, check_weights, pick
 from jaxdl.data.table import groups_and_times, to_labels
 from jaxdl.errors import InputError
@@ -88,8 +88,9 @@ def texts(
       groups: which belong together, such as the document that a text is from.
       times: when each was written.
       weights: how much each counts in training.
-      tokenizer: a ``tokenizer.json``, or a folder that holds it, for a model that has none: a checkpoint brings its
-        own.
+      tokenizer: for a model that has none (a checkpoint brings its own): a ``tokenizer.json``, a ``.model`` of
+        sentencepiece, or a folder that holds either; ``"train"`` to make one of the texts that a network is trained
+        on, also ``"train:8000"`` and ``"train:8000:bpe"``, see `train_tokenizer`.
       length: number of tokens for that tokenizer.
 
     Raises:
@@ -97,7 +98,7 @@ def texts(
     """
     if isinstance(held, str):
         raise InputError("the texts are one string; expected a list of them")
-    held = [_text(one, index) for index, one in enumerate(held)]
+    held = [check_text(one, index) for index, one in enumerate(held)]
     if not held:
         raise InputError("there are no texts; expected one or more")
     kinds = {isinstance(one, str) for one in held}
@@ -106,13 +107,5 @@ def texts(
     labels, names = to_labels(y, class_names, "auto", "texts")
     extra = groups_and_times(groups, times, labels, len(held), f"there are {len(held)} texts")
     weights = None if weights is None else check_weights(weights, len(held), "texts")
-    preprocessing = None if tokenizer is None else TextPreprocessing(read_tokenizer(tokenizer), length)
+    preprocessing = None if tokenizer is None else preprocessing_by(tokenizer, length)
     return Texts(held, labels, names, weights=weights, preprocessing=preprocessing, **extra)
-
-
-def _text(one: Any, index: int) -> Text:
-    if isinstance(one, str):
-        return str(one)
-    if isinstance(one, (tuple, list)) and len(one) == 2 and all(isinstance(part, str) for part in one):
-        return str(one[0]), str(one[1])
-    raise InputError(f"the text at index {index} is {one!r:.50}; expected a string, or a tuple of two")

@@ -2,6 +2,8 @@
 
 import contextlib
 import dataclasses
+import hashlib
+import json
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import cache, partial
@@ -242,8 +244,17 @@ def describe_run(init: Init, source: Source, plan: Plan, task: Task, execution: 
         # by what the best epoch is chosen depends on whether the metric was asked for
         "task": {**task.plain(), "metric": task.metric, "chooses_by": task.chooses_by.name},
         "plan": plan.as_dict(),
+        **_prepared_by(init, source),
         **_drawn_by_device(init, source, plan, execution),
     }
+
+
+def _prepared_by(init: Init, source: Source) -> dict[str, str]:
+    """Of a model without weights, what the source brings that is not in its content, such as a tokenizer, as a hash."""
+    if isinstance(init, Checkpoint) or source.preprocessing is None:
+        return {}
+    plain = json.dumps(choose_preprocessing(init, source).plain(), sort_keys=True, default=str)
+    return {"preprocessing": hashlib.sha256(plain.encode()).hexdigest()}
 
 
 def _drawn_by_device(init: Init, source: Source, plan: Plan, execution: Execution) -> dict[str, str]:

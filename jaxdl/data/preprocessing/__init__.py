@@ -69,7 +69,7 @@ def choose_preprocessing(source: Source, image_size: int | None, default_size: i
 
 def _chosen(source: Source, default_size: int) -> Preprocessing:
     if source.preprocessing is not None:
-        return source.preprocessing
+        return source.preprocessing.chosen_for(source)
     if len(source) == 0:
         return ImagePreprocessing((default_size, default_size, 3))
     first = source[0]["x"]
@@ -78,6 +78,7 @@ def _chosen(source: Source, default_size: int) -> Preprocessing:
         raise InputError(
             f"{source.name} holds text, and nothing here says how it becomes tokens: start from a checkpoint that has "
             f"a tokenizer, or give one: {made}, tokenizer='tokenizer.json')"
+            + (", or tokenizer='train' to make one of these texts" if is_text else "")
         )
     x = source.spec()["x"]
     if not isinstance(x, jax.ShapeDtypeStruct):

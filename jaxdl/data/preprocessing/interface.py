@@ -46,9 +46,11 @@ class Preprocessing:
 
     Attributes:
       modality: its name on a card.
+      reads_all: whether folds share what it makes of all examples; see `chosen_for`.
     """
 
     modality: ClassVar[str]
+    reads_all: ClassVar[bool] = False
 
     def spec(self) -> Tree:
         """Shape and type of one example as the network is fed with it: a pytree of `jax.ShapeDtypeStruct`."""
@@ -152,6 +154,10 @@ class Preprocessing:
 
     def for_targets(self, source: Source) -> "Preprocessing":
         """The same for this source: made to leave in place what its targets belong to, such as pixels."""
+        return self
+
+    def chosen_for(self, source: Source) -> "Preprocessing":
+        """The same for networks that learn from `source`: what it makes of these examples, without labels, is made."""
         return self
 
     def align(self, source: Source) -> Source:

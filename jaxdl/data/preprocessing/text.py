@@ -3,18 +3,22 @@
 import dataclasses
 import warnings
 from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxdl.data.preprocessing.interface import Preprocessing, kind_of
-from jaxdl.data.preprocessing.tokenizer import Encoded, Text, encode, made_tokenizer, vocabulary_of
+from jaxdl.data.preprocessing.tokenizer import Encoded, Text, encode, made_tokenizer, read_tokenizer, vocabulary_of
+from jaxdl.data.preprocessing.train_tokenizer import KINDS, VOCABULARY, train_tokenizer
 from jaxdl.data.source import Source
-from jaxdl.errors import InputError
+from jaxdl.errors import InputError, check_choice
 from jaxdl.models.sequence import token_spec
 from jaxdl.shown import counted
 
+TRAIN = "train:8000:wordpiece"
 PAIR = ("first", "second")  # keys of an x that is two texts
 LONGER = (
     "To read more of them, give data.texts(…, tokenizer=…, length=…) or, of published weights, jaxdl.convert(…, "
@@ -99,6 +103,52 @@ class TextPreprocessing(Preprocessing):
             ],
             "inside": [],
         }
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainedOnTexts(Preprocessing):
+    """A tokenizer that is made of the texts on which networks are trained, see `train_tokenizer`.
+
+    Folds share one, of all their texts: `cross_validate` says so.
+    """
+
+    length: int = 128
+    vocabulary: int = VOCABULARY
+    kind: str = "wordpiece"
+
+    modality = "text"
+    reads_all = True
+
+    def chosen_for(self, source: Source) -> TextPreprocessing:
+        return _trained(self, source)
+
+    def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
+        return token_spec(self.length)
+
+
+@lru_cache(maxsize=2)
+def _trained(asked: TrainedOnTexts, source: Source) -> TextPreprocessing:
+    texts = [_checked(source[i]["x"], f"example {i} of {source.name}") for i in range(len(source))]
+    return TextPreprocessing(train_tokenizer(texts, asked.vocabulary, asked.kind), asked.length)
+
+
+def preprocessing_by(tokenizer: str | Path, length: int) -> Preprocessing:
+    """Text into `length` tokens by a tokenizer; see `read_tokenizer`, or ``train:8000:wordpiece`` to make one.
+
+    Raises:
+      InputError: for a tokenizer that cannot be read, or what no tokenizer can be made by.
+    """
+    first, *options = str(tokenizer).split(":")
+    if first != "train":
+        return TextPreprocessing(read_tokenizer(tokenizer), length)
+    asked: dict[str, Any] = {"length": length}
+    for option in options:
+        name, value = ("vocabulary", int(option)) if option.isdecimal() else ("kind", option)
+        if name in asked:
+            raise InputError(f"the tokenizer is {tokenizer}, which says its {name} twice; expected such as {TRAIN}")
+        check_choice("kind of tokenizer", option, KINDS) if name == "kind" else None
+        asked[name] = value
+    return TrainedOnTexts(**asked)
 
 
 def text_of(x: Any) -> Text | None:

@@ -1,4 +1,7 @@
-"""From text to tokens, by Hugging Face's package tokenizers: its ``tokenizer.json``, or BERT's ``vocab.txt``."""
+"""From text to tokens, by Hugging Face's package tokenizers.
+
+Its ``tokenizer.json``, BERT's ``vocab.txt``, or a model of sentencepiece.
+"""
 
 import dataclasses
 import json
@@ -10,6 +13,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int
 
+from jaxdl.data.preprocessing.sentence_pieces import FILES, read_sentencepiece
 from jaxdl.errors import InputError
 
 TOKENIZER, VOCABULARY, SETTINGS = "tokenizer.json", "vocab.txt", "tokenizer_config.json"
@@ -33,21 +37,51 @@ class Encoded:
     cut: Bool[np.ndarray, " texts"]
 
 
+def check_text(one: Any, index: int) -> Text:
+    """A text, or a tuple of two. Raises InputError with its place for anything else."""
+    both = (one,) if isinstance(one, str) else tuple(one) if isinstance(one, (tuple, list)) and len(one) == 2 else ()
+    if not both or not all(isinstance(part, str) for part in both):
+        raise InputError(f"the text at index {index} is {one!r:.50}; expected a string, or a tuple of two")
+    try:
+        "".join(both).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(
+            f"the text at index {index} holds half of a character, {error.object[error.start]!r}: it was cut, or read "
+            "in a wrong encoding"
+        ) from error
+    return str(one) if isinstance(one, str) else (str(both[0]), str(both[1]))
+
+
 def read_tokenizer(path: str | Path) -> str:
-    """The content of a ``tokenizer.json``: of that file, or of a folder that holds it or a BERT's ``vocab.txt``.
+    """The content of a ``tokenizer.json``.
+
+    Args:
+      path: that file, a ``.model`` of sentencepiece, a folder that holds either or a BERT's ``vocab.txt``, or such a
+        content itself, as `train_tokenizer` makes it.
 
     Raises:
       InputError: if there is none, or it cannot be read.
     """
+    if isinstance(path, str) and path.lstrip().startswith("{"):
+        load_tokenizer(path, "the content that was given")
+        return path
     path = Path(path).expanduser()
     if path.is_dir():
         if (path / TOKENIZER).is_file():
             return read_tokenizer(path / TOKENIZER)
         if (path / VOCABULARY).is_file():
             return _of_vocabulary(path)
-        raise InputError(f"the folder '{path}' holds no tokenizer: neither {TOKENIZER} nor {VOCABULARY}")
+        if found := next((path / name for name in FILES if (path / name).is_file()), None):
+            return read_sentencepiece(found)
+        listed = ", ".join(FILES)
+        raise InputError(f"the folder '{path}' holds no tokenizer: neither {TOKENIZER} nor {VOCABULARY}, nor {listed}")
     if not path.is_file():
-        raise InputError(f"there is no tokenizer '{path}'; expected a {TOKENIZER}, or a folder that holds one")
+        raise InputError(
+            f"there is no tokenizer '{path}'; expected a {TOKENIZER}, a .model of sentencepiece, or a folder that "
+            "holds one"
+        )
+    if path.suffix == ".model":
+        return read_sentencepiece(path)
     try:
         content = path.read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
@@ -58,7 +92,7 @@ def read_tokenizer(path: str | Path) -> str:
 
 def _of_vocabulary(folder: Path) -> str:
     """BERT's own way, from its list of word pieces; as lower case unless the settings beside it say otherwise."""
-    tokenizers = _package()
+    tokenizers = tokenizers_package()
     settings: dict[str, Any] = {}
     try:
         if (folder / SETTINGS).is_file():
@@ -75,7 +109,8 @@ def _of_vocabulary(folder: Path) -> str:
 
 
 @cache
-def _package() -> Any:
+def tokenizers_package() -> Any:
+    """The package. Raises InputError with what to do if it is missing."""
     try:
         import tokenizers
     except ImportError as error:
@@ -86,7 +121,7 @@ def _package() -> Any:
 def load_tokenizer(content: str, name: str = "the tokenizer") -> Any:
     """The tokenizer of what `read_tokenizer` gave. Raises InputError with its `name` if it is damaged."""
     try:
-        return _package().Tokenizer.from_str(content)
+        return tokenizers_package().Tokenizer.from_str(content)
     except InputError:
         raise
     except Exception as error:  # of Rust

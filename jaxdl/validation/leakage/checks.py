@@ -40,6 +40,7 @@ LeakName = Literal[
 ]
 LEAKS = get_args(LeakName)
 UNTAUGHT = "untaught"  # a fold tests a class that it does not train on
+TOKENIZER = "tokenizer"
 NEW = "\n  "
 FEW = 0.25  # share of tested examples up to which neighbours in a sequence are a caution: blocks of frames have ends
 SHOWN = 3  # examples that a message names
@@ -53,7 +54,7 @@ class Leak:
     """A leak that was found, or that was not looked for.
 
     Attributes:
-      name: one of `LEAKS`, or `UNTAUGHT`, which is no leak and always a caution.
+      name: one of `LEAKS`, or `UNTAUGHT` or `TOKENIZER`, which are always a caution.
       examples: number of test examples that it makes easier; None if it was not looked for.
       said: what it is, in words, with a few of the examples.
       caution: whether it is only said, and not refused.
@@ -154,6 +155,7 @@ def check_leaks(
         *_of_parent(init, source, parts, copies),
         *(Leak(*found) for found in column_leaks(source, parts, columns)),
         *([] if task is None else find_untaught(source, task, split, chosen)),
+        *([] if isinstance(split, _Parts) else _of_tokenizer(init, source)),
     ]
     if copies.alike is None and (holds_pictures(source) or source.texts is not None):
         why = "allowed" if "near-duplicates" in allow else f"there are more than {LARGEST:,} images"
@@ -235,6 +237,17 @@ def _refuse(source: Source, found: Sequence[Leak], allow: Sequence[str], *, held
         f"{'. ' if alone else chr(10)}{'. '.join(remedies)}. To go on all the same: --allow {' '.join(names)}, from "
         f"Python allow=({', '.join(map(repr, names))},)"
     )
+
+
+def _of_tokenizer(init: Init, source: Source) -> Iterator[Leak]:
+    if isinstance(init, Checkpoint) or not (source.preprocessing and source.preprocessing.reads_all):
+        return
+    said = (
+        "the tokenizer is made of all texts, those that a fold tests included, without their labels: words of tested "
+        "texts are divided into fewer pieces than words of new texts may be. To rule that out, make it of other texts: "
+        "data.train_tokenizer(other_texts)"
+    )
+    yield Leak(TOKENIZER, None, said, caution=True)
 
 
 def _of_labels(source: Source, folds: Folds, copies: Copies, *, caution: bool) -> Iterator[Leak]:
