@@ -64,6 +64,6 @@ def _about(source: Source) -> dict[str, Any]:
     """What `data.npz` reads beside the vectors, and the names of the examples."""
     targets, held = source.targets(), {name: getattr(source, name) for name in ("groups", "times", "texts", "names")}
     if isinstance(targets, np.ndarray) and targets.ndim <= 2:  # no masks
-        held |= {"y": targets, "class_names": source.class_names or None}
-    arrays = {name: np.asarray(value) for name, value in held.items() if value is not None}
+        held |= {"y": targets, "class_names": source.class_names}
+    arrays = {name: np.asarray(value) for name, value in held.items() if value is not None and len(value)}
     return {name: array.astype(str) if array.dtype == object else array for name, array in arrays.items()}

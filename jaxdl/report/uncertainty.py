@@ -24,6 +24,8 @@ WORDS = {
     "mse": "mean squared error",
     "mae": "mean absolute error",
     "r2": "R²",
+    "pearson": "Pearson's correlation, mean over folds",
+    "spearman": "Spearman's rank correlation, mean over folds",
     "micro_f1": "micro F1 (all labels together)",
     "label_accuracy": "label accuracy (share of labels that are right)",
     "subset_accuracy": "share of examples with every label right",

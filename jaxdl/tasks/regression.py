@@ -11,6 +11,7 @@ from jaxtyping import Array, Float
 
 from jaxdl.errors import InputError
 from jaxdl.tasks.conformal import IntervalScore
+from jaxdl.tasks.correlation import CORRELATIONS
 from jaxdl.tasks.metric import Mean, Metric, Record, Sums
 from jaxdl.tasks.task import Constants, Task
 
@@ -52,6 +53,7 @@ METRICS: Mapping[str, Metric] = {
         ),
         Mean("mse", value=lambda record: np.square(error_of(record)), **LOSS),
         Mean("mae", value=lambda record: np.abs(error_of(record)), **LOSS),
+        *CORRELATIONS,
     )
 }
 
