@@ -107,6 +107,11 @@ class Executor:
         return len(self.devices) == 1 and not self.pmap
 
     @property
+    def parted(self) -> bool:
+        """Whether parameters lie in parts, so that no device need ever hold all of a state."""
+        return (self.fsdp or self.model > 1) and not self.alone
+
+    @property
     def axis_name(self) -> str | None:
         """The axis over which a step must reduce; None where its batch is whole or the compiler reduces."""
         return DATA if self.pmap or (self.fold > 1 and self.data > 1) else None
@@ -153,9 +158,14 @@ class Executor:
         return gathered(variables, self.mesh, DATA) if self.fsdp and not self.alone else variables
 
     def fetch_state(self, state: Any) -> Any:
-        """A state as `place_state` was given it, on the first device (of each process)."""
+        """A state, or some of it, as `place_state` was given it, on the first device (of each process).
+
+        Of parameters in parts on the host, one array after the other: no device has room for all.
+        """
         if self.alone:
             return state
+        if self.parted:
+            return jax.tree.map(self._on_host, state)
         if self._several:
             return hosts.fetch(state, self._sharding())
         if self.pmap:
@@ -304,6 +314,14 @@ class Executor:
             return self._on_one(x)
         padded = jax.tree.map(lambda a: pad(a, axis, self.fold * self.data), x)
         return self._put(padded, lambda *_: (*(None,) * axis, (FOLD, DATA)))
+
+    def _on_host(self, array: Any) -> Any:
+        """A whole array in this process's memory; keys, which numpy does not know, on a device."""
+        if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+            return jax.random.wrap_key_data(self._on_host(jax.random.key_data(array)), impl=jax.random.key_impl(array))
+        if self._several and not array.is_fully_replicated:
+            array = hosts.fetch(array, self._sharding())
+        return np.array(array)  # a copy: on the CPU it would lie in the buffer, which the next step uses up
 
     def _on_one(self, tree: Any) -> Any:
         """What comes from the host goes into the program as it is."""

@@ -215,7 +215,9 @@ def spans(devices: Any) -> bool:
 
 
 def place(array: Any, sharding: NamedSharding) -> jax.Array:
-    """An array that every process has whole, divided over the devices of all."""
+    """An array that every process has whole, divided over the devices of all; one that lies so already, as it is."""
+    if isinstance(array, jax.Array) and array.sharding == sharding:
+        return array
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         return jax.random.wrap_key_data(place(jax.random.key_data(array), sharding), impl=jax.random.key_impl(array))
     whole = np.asarray(array)

@@ -77,6 +77,11 @@ class Layout:
         return self._size(FOLD) > 1 and self._size(DATA) > 1
 
     @property
+    def parts_parameters(self) -> bool:
+        """Whether parameters lie in parts; see `Executor.parted`."""
+        return self.parallel == "fsdp" or self._size(MODEL) > 1
+
+    @property
     def said(self) -> str:
         """In words, for messages: the options that were given."""
         given = [f"parallel='{self.parallel}'"] if self.parallel != "auto" else []

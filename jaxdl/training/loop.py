@@ -4,15 +4,26 @@ import contextlib
 import dataclasses
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import jax
 import numpy as np
 
 from jaxdl.errors import InputError
+from jaxdl.parallel.executor import Executor
 from jaxdl.parallel.hosts import this_process
 from jaxdl.parallel.watchdog import beat
-from jaxdl.training.progress import Diverged, TrainingProgress, explain, is_finite, not_finite, pick_up, snapshot
+from jaxdl.training.progress import (
+    KEPT,
+    Diverged,
+    TrainingProgress,
+    explain,
+    is_finite,
+    not_finite,
+    resumed,
+    snapshot,
+)
 from jaxdl.training.resume import Interrupted, Saves
 from jaxdl.training.runners import Feed, Runner
 from jaxdl.training.step import State
@@ -98,25 +109,26 @@ class Training:
     lenient: bool = False
 
 
-def fit(training: Training, state: State) -> Fitted:
+def fit(training: Training, begin: Callable[[Executor], State]) -> Fitted:
     """Trains.
 
     Args:
       training: what is to be done.
-      state: where to start; not used up.
+      begin: gives the state to start from, for the executor of the training; it is used up.
 
     Raises:
       Diverged: if the loss, the predictions or the parameters are not finite; it says since when. The last good state
         is saved.
       Interrupted: if `saves` says that the run should stop; the state is saved.
     """
-    progress, state = pick_up(training.saves, jax.tree.map(lambda a: a.copy(), state))
+    executor = training.runner_at(training.first_epoch).executor
+    found = resumed(training.saves, partial(begin, executor), executor)
+    progress, state = found or (TrainingProgress(), executor.place_state(begin(executor)))
     progress.stages, progress.lenient = training.stages, training.lenient
     progress.epoch = max(progress.epoch, training.first_epoch)
     running = _Running(training, progress)
     with running.ending_well():
         runner, lengths = training.runner_at(progress.epoch), set()
-        state = runner.executor.place_state(state)
         running.beat("reading", slow=True)
         while progress.epoch < training.epochs and not running.stopped.all():
             before, runner = runner, training.runner_at(progress.epoch)
@@ -193,7 +205,7 @@ class _Running:
         training, progress, executor = self.training, self.progress, runner.executor
         self.beat("predicting", slow=runner is not self.evaluated)
         final = executor.fetch_state(state)
-        best = final if progress.best is None else final.replace(**jax.tree.map(jax.numpy.asarray, progress.best))
+        best = final if progress.best is None else final.replace(**progress.best)
         chosen = best if training.selection and training.selection.patience is not None else final
         held = self.predicted
         if training.held_out and (chosen is not final or held is None):
@@ -240,7 +252,7 @@ class _Running:
         """Ends an epoch: held-out examples, the selection, rows of the curves."""
         progress, training, epoch = self.progress, self.training, self.progress.epoch
         last, stopped, self.predicted = epoch + 1 == training.epochs, self.stopped, None
-        if last and not progress.lenient and not is_finite(runner.executor.fetch_state(state).params):
+        if last and not progress.lenient and not is_finite(runner.executor.fetch_state(state.params)):
             raise Diverged(explain(progress, "the parameters are"))
         record = None
         if training.held_out and ((epoch + 1) % training.eval_every == 0 or last):
@@ -301,8 +313,7 @@ def _keep_best(
         better = (losses < progress.best_loss) & ~stopped
     if not better.any():
         return
-    held = runner.executor.fetch_state(state)
-    new = jax.tree.map(np.array, {"params": held.params, "batch_stats": held.batch_stats, "ema": held.ema})
+    new = jax.tree.map(np.array, runner.executor.fetch_state({name: getattr(state, name) for name in KEPT}))
 
     def choose(old: np.ndarray, fresh: np.ndarray) -> np.ndarray:
         return np.where(better.reshape(better.shape + (1,) * (fresh.ndim - better.ndim)), fresh, old)

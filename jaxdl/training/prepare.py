@@ -91,7 +91,9 @@ def prepare(
     variables = _starting_variables(init, model, preprocessing, plan, elsewhere)
     check_division(model, variables, spec, execution.layout)
     begun = label_parameters(plan, model, variables, spec)
-    trained, frozen = (jax.tree.map(jnp.asarray, part) if restored else part for part in (begun.trained, begun.frozen))
+    # what will lie in parts, for which no device need have room, is on the host until it is placed
+    to_device = np.asarray if execution.layout.parts_parameters else jnp.asarray
+    trained, frozen = (jax.tree.map(to_device, part) if restored else part for part in (begun.trained, begun.frozen))
     _, body = split_variables(trained, names[-1:])
     stage = model.last_cut(begun.first_trained)
     prefix, rest = split_variables(frozen, names[: names.index(stage)])

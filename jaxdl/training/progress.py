@@ -1,7 +1,8 @@
 """How far a training has come: what is saved of it, and what is said when its numbers stop being finite."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache, partial
 from typing import Any, TypeVar
 
 import jax
@@ -9,6 +10,7 @@ import numpy as np
 
 from jaxdl.errors import InputError
 from jaxdl.models.variables import nest, walk_shapes
+from jaxdl.parallel.executor import Executor
 from jaxdl.parallel.hosts import all_finite, copied, this_process
 from jaxdl.training.resume import RESTART, Saves
 from jaxdl.training.runners import Runner
@@ -16,7 +18,8 @@ from jaxdl.training.step import State
 from jaxdl.weights.files import reading
 
 T = TypeVar("T")
-Kept = dict[str, Any]  # what a best epoch is made of: params, batch_stats, ema
+KEPT = ("params", "batch_stats", "ema")  # of a state, what a best epoch is made of
+Kept = dict[str, Any]
 
 
 class Diverged(InputError):
@@ -111,12 +114,12 @@ def snapshot(
 
     The arrays are on the host; of several processes on the devices as they are, for each to write its own part.
     """
-    several = this_process().count > 1
-    lies = state if several else runner.executor.fetch_state(state)
-    if not progress.lenient and not (all_finite if several else is_finite)(lies.params):
+    divided = this_process().count > 1 or runner.executor.parted  # no device need have room for all
+    lies = state if divided else runner.executor.fetch_state(state)
+    if not progress.lenient and not (all_finite if divided else is_finite)(lies.params):
         raise Diverged(explain(progress, "the parameters are"))
     tree = {
-        "state": lies.replace(key=jax.random.key_data(lies.key), traced=None),  # a run begins with its numbers
+        "state": _stored(lies),
         "best": progress.best,
         "metrics": progress.metrics,
     }
@@ -131,19 +134,31 @@ def snapshot(
     return 2 * taken + (progress.step == 0), arrays, plain  # the end of an epoch is later than its last step
 
 
-def pick_up(saves: Saves | None, state: State) -> tuple[TrainingProgress, State]:
-    """Where the newest save left off, or the beginning."""
-    saved = saves.latest() if saves else None
+def resumed(
+    saves: Saves | None, begin: Callable[[], State], executor: Executor | None = None
+) -> tuple[TrainingProgress, State] | None:
+    """Where the newest save left off; None if there is none.
+
+    Args:
+      saves: of the training.
+      begin: gives the state that it began with; of which only the shapes and the traced numbers are made.
+      executor: where the state is placed. Arrays that lie in parts there are read in these parts. None for the host.
+    """
+    shapes = cache(partial(jax.eval_shape, lambda: _stored(begin())))
+
+    def parts() -> dict[str, Any]:
+        in_parts = executor is not None and executor.parted
+        return dict(walk_shapes({"state": executor.place_state(shapes())})) if in_parts else {}
+
+    saved = saves.latest(parts) if saves else None
     if saved is None:
-        return TrainingProgress(), state
-    held = {"state": state.replace(key=jax.random.key_data(state.key), traced=None)}
-    kept = {"params": state.params, "batch_stats": state.batch_stats, "ema": state.ema}
-    plain = dict(saved.progress)
+        return None
+    held, plain = {"state": shapes()}, dict(saved.progress)
     with reading(saves.folder, RESTART):
         progress = TrainingProgress(**plain)
     if progress.best_loss is not None:
         progress.best_loss, progress.best_epoch = np.array(progress.best_loss), np.array(progress.best_epoch)
-        held["best"] = kept
+        held["best"] = {name: getattr(shapes(), name) for name in KEPT}
     arrays = dict(saved.arrays)
     found = {name: arrays.get(name) for name, _ in walk_shapes(held)}
     for name, leaf in walk_shapes(held):
@@ -152,8 +167,15 @@ def pick_up(saves: Saves | None, state: State) -> tuple[TrainingProgress, State]
     tree = jax.tree.unflatten(jax.tree.structure(held), list(found.values()))
     progress.best = tree.get("best")
     progress.metrics = nest(without_prefix(arrays, "metrics/")) or None
-    restored = jax.tree.map(jax.numpy.asarray, tree["state"])
-    return progress, restored.replace(key=jax.random.wrap_key_data(restored.key), traced=state.traced)
+    state = tree["state"].replace(traced=jax.jit(lambda: begin().traced)())
+    if executor is not None:
+        state = executor.place_state(state)
+    return progress, state.replace(key=jax.random.wrap_key_data(state.key))
+
+
+def _stored(state: State) -> State:
+    """As it is in a save: a run begins with its numbers."""
+    return state.replace(key=jax.random.key_data(state.key), traced=None)
 
 
 def without_prefix(values: Mapping[str, T], prefix: str) -> dict[str, T]:

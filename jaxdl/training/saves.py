@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 
 from jaxdl.errors import InputError
@@ -18,16 +17,21 @@ from jaxdl.weights.files import check_regular, first_line, plain_path
 RESTART = "start again with --restart, which first moves the folder aside"  # where what is kept of a run is damaged
 
 
-def _like(stored: Any) -> np.ndarray:
-    """Of its shape and type, and no memory: Orbax makes numpy's arrays where it is given such."""
+def _like(stored: Any, place: Any = None) -> Any:
+    """How Orbax is to make what is stored: `place` if it has this shape, else an array of numpy.
+
+    For the latter it is given one of this shape and type, which takes no memory.
+    """
+    if place is not None and (place.shape, place.dtype) == (stored.shape, stored.dtype):
+        return place
     return np.broadcast_to(np.zeros((), stored.dtype), stored.shape)
 
 
 @dataclasses.dataclass(frozen=True)
 class Saved:
-    """One save: arrays by name, and plain values."""
+    """One save: arrays by name, on the host but for those that were asked for elsewhere, and plain values."""
 
-    arrays: Mapping[str, np.ndarray]
+    arrays: Mapping[str, Any]
     progress: Mapping[str, Any]
 
 
@@ -60,23 +64,28 @@ class Saves:
         """Whether the training should stop, once it is saved; the same on all processes."""
         return self.should_stop() if this_process().count == 1 else self._stops
 
-    def latest(self) -> Saved | None:
-        """The newest save that can be read, None if there is none."""
+    def latest(self, onto: Callable[[], Mapping[str, Any]] = dict) -> Saved | None:
+        """The newest save that can be read, None if there is none.
+
+        Args:
+          onto: gives, by name, `jax.ShapeDtypeStruct` with the sharding that arrays of their shape are read onto: each
+            process reads its devices' parts alone.
+        """
         if not on_first(self.folder.is_dir):
             return None
         import orbax.checkpoint as ocp
 
         check_regular(self.folder)
         with self._explained(f"read: its files are damaged or missing; {RESTART}"):
-            manager, errors = self._open(), {}
+            manager, errors, places = self._open(), {}, None
             for number in on_first(lambda: sorted(map(int, manager.all_steps()), reverse=True)):
                 try:
-                    as_numpy = jax.tree.map(_like, manager.item_metadata(number)["arrays"])
-                    args = ocp.args.Composite(
-                        arrays=ocp.args.StandardRestore(as_numpy), progress=ocp.args.JsonRestore()
-                    )
+                    places = places or onto()
+                    stored = manager.item_metadata(number)["arrays"]
+                    wanted = {name: _like(one, places.get(name)) for name, one in stored.items()}
+                    args = ocp.args.Composite(arrays=ocp.args.StandardRestore(wanted), progress=ocp.args.JsonRestore())
                     found = manager.restore(number, args=args)
-                    held = Saved({k: np.asarray(v) for k, v in found.arrays.items()}, dict(found.progress))
+                    held = Saved(dict(found.arrays), dict(found.progress))
                 except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged file
                     errors[number] = error
                     continue

@@ -20,6 +20,7 @@ from jaxdl.models import image_size_of
 from jaxdl.models.initialise import batch_of, init_head, init_variables
 from jaxdl.models.staged import Staged
 from jaxdl.models.variables import Variables, join_variables
+from jaxdl.parallel.executor import Executor
 from jaxdl.parallel.layout import Layout
 from jaxdl.tasks import Task
 from jaxdl.training.labels import Label, NewAdapter, divide
@@ -240,11 +241,23 @@ class Setup:
             return fold
         return BatchedRun(fold, self.plan.seed, None if self.numbers is None else self.numbers[fold])
 
-    def states(self, folds: Sequence[int | BatchedRun]) -> State:
+    def states(self, folds: Sequence[int | BatchedRun], executor: Executor | None = None) -> State:
         """Before the first step: restored weights and a fresh head from (seed, fold), ``[runs, …]`` in one state.
 
         Drawn by one program, however many there are, and compiled once in a process for a model.
+
+        Args:
+          folds: one for each run.
+          executor: where parameters lie in parts they are made there, and in these parts.
         """
+        if executor is None or not executor.parted:
+            return self._states(folds, self.kept)
+        kept = None if self.kept is None else executor.place_variables(self.kept)
+        make = partial(self._states, folds)
+        placed = executor.place_state(jax.eval_shape(make, kept))
+        return jax.jit(make, out_shardings=jax.tree.map(lambda one: one.sharding, placed))(kept)
+
+    def _states(self, folds: Sequence[int | BatchedRun], kept: Variables | None) -> State:
         runs = [self.run(fold) for fold in folds]
         numbers = sorted({run.fold for run in runs})
         place = np.array([numbers.index(run.fold) for run in runs])
@@ -258,7 +271,7 @@ class Setup:
         )
         traced = jax.tree.map(lambda *values: jnp.asarray(np.stack(values)), *[run.traced for run in runs])
         drawn = jax.vmap(self._draw)(keys, traced)
-        params, batch_stats, opt_state = _start(self.updates, keys, drawn, self.kept or NOTHING, traced)
+        params, batch_stats, opt_state = _start(self.updates, keys, drawn, kept or NOTHING, traced)
         return State(
             step=jnp.zeros(len(runs), jnp.int32),
             params=params,

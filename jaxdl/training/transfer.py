@@ -28,7 +28,7 @@ from jaxdl.training.feeds import Feeds, make_feeds
 from jaxdl.training.loop import Fitted, Record, Selection, Training, fit
 from jaxdl.training.plan import Plan
 from jaxdl.training.prepare import prepare
-from jaxdl.training.progress import Diverged, pick_up
+from jaxdl.training.progress import Diverged, resumed
 from jaxdl.training.resume import DRAWS, Saves
 from jaxdl.training.runners import Runner, draws_at_random, make_runner
 from jaxdl.training.setup import Init, Setup, choose_preprocessing
@@ -150,7 +150,7 @@ def train(
     saves = work.part("training") if work else None
     execution.expect(setup.steps * plan.epochs)
     runs = [setup.run(0)]
-    begin, runner_of = setup.states(runs), cache(partial(runner_on, setup.layout.executor(), setup))
+    begin, runner_of = partial(setup.states, runs), cache(partial(runner_on, setup.layout.executor(), setup))
     with contextlib.closing(make_feeds(setup, runs, [held_out] if len(held_out) else None)) as feeds:
         selection = inner_selection(setup, feeds, [0])
         if selection is None and len(held_out):
@@ -180,13 +180,16 @@ def of_run(tree: Any, place: int, rows: int | None = None) -> Any:
     return jax.tree.map(lambda array: array[place] if rows is None else array[place, :rows], tree)
 
 
-def _save_last_good(setup: Setup, init: Init, begin: State, execution: Execution, saves: Saves | None) -> str:
+def _save_last_good(
+    setup: Setup, init: Init, begin: Callable[[], State], execution: Execution, saves: Saves | None
+) -> str:
     """Makes a checkpoint of the newest save, beside it; says where."""
-    progress, state = pick_up(saves, begin)
+    found = resumed(saves, begin)
     if saves:
         saves.close()
-    if int(state.step[0]) == 0:
+    if found is None or int(found[1].step[0]) == 0:
         return "Nothing is kept of this training"
+    progress, state = found
     work, checkpoint = execution.work, trained_checkpoint(setup, init, of_run(state, 0), 0, tuple(progress.rows))
     on_first(lambda: work.place_folder(save(checkpoint, work.fresh(LAST_GOOD)), LAST_GOOD))
     return f"The last good state, after step {int(state.step[0])}, is the checkpoint '{work.path / LAST_GOOD}'"

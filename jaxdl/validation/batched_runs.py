@@ -8,7 +8,7 @@ import contextlib
 import dataclasses
 import json
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ import jax
 import numpy as np
 
 from jaxdl.models.staged import Staged
+from jaxdl.parallel.executor import Executor
 from jaxdl.parallel.hosts import on_first
 from jaxdl.training.execution import Execution
 from jaxdl.training.feeds import make_feeds
@@ -135,7 +136,7 @@ class BatchedRuns:
         self, name: str, runs: list[BatchedRun], full: list[BatchedRun], epochs: int, resumable: bool
     ) -> list[Outcome]:
         setup, execution, whole = self.setup, self.execution, self.init is not None
-        begun, state = self._begin(full)
+        begun, begin = self._begin(full)
 
         def on_epoch(
             epoch: int, metrics: dict[str, Any], record: Record | None, stopped: np.ndarray
@@ -166,7 +167,7 @@ class BatchedRuns:
                 lenient=not whole,
             )
             try:
-                fitted = fit(training, state)
+                fitted = fit(training, begin)
             except Diverged as error:
                 raise self._of_fold(error, runs) from error
             if resumable:
@@ -205,14 +206,17 @@ class BatchedRuns:
                     return Diverged(f"{_not_finite_said(run.fold, mine)}: {error}")
         return Diverged(f"fold {runs[0].fold}: {error}") if len(runs) == 1 and len(self.tests) > 1 else error
 
-    def _begin(self, runs: list[BatchedRun]) -> tuple[int, State]:
-        """Epochs behind them, and the state; from the beginning if one of them was not left."""
+    def _begin(self, runs: list[BatchedRun]) -> tuple[int, Callable[[Executor], State]]:
+        """Epochs behind them, and what gives the state; from the beginning if one of them was not left."""
         if any(run not in self._left for run in runs):
-            return 0, self.setup.states(runs)
+            return 0, partial(self.setup.states, runs)
         left = [self._left[run] for run in runs]
-        tree = jax.tree.map(lambda *rows: np.stack(rows), *(tree for _, tree in left))
-        state = jax.tree.map(jax.numpy.asarray, tree)
-        return left[0][0], state.replace(key=jax.random.wrap_key_data(state.key))
+
+        def stacked(_: Executor) -> State:
+            state = jax.tree.map(lambda *rows: np.stack(rows), *(tree for _, tree in left))
+            return state.replace(key=jax.random.wrap_key_data(state.key))
+
+        return left[0][0], stacked
 
     def _leave(self, runs: list[BatchedRun], state: State, epochs: int) -> None:
         held = jax.tree.map(np.array, state.replace(key=jax.random.key_data(state.key)))

@@ -53,7 +53,7 @@ def run(setup, kind, part, devices):
         on_epoch,
         feeds.held_out,
     )
-    fitted = fit(training, setup.states(runs))
+    fitted = fit(training, functools.partial(setup.states, runs))
     state = of_run(fitted.state, 0)
     assert int(state.step) == STEPS
     logits = fitted.held_out["kept"][0, : len(part)]

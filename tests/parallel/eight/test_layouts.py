@@ -17,8 +17,11 @@ from test_ways import (
 import jaxdl
 from jaxdl import Layout, data
 from jaxdl.errors import InputError
+from jaxdl.training import loop
 from jaxdl.training.execution import Execution
 from jaxdl.training.feeds import epoch_batches
+from jaxdl.training.resume import Interrupted, RunFolder
+from jaxdl.training.setup import Setup
 from jaxdl.training.transfer import of_run
 from jaxdl.validation.search.space import Choice
 
@@ -129,3 +132,74 @@ def test_folds_share_devices_only_where_nothing_is_drawn():
         validated(mesh={"fold": 4, "data": 2})
     assert validated(mesh={"fold": 4}).fold_strategy["name"] == "shard"  # as the message advises
     assert validated(parallel="folds").fold_strategy["name"] == "shard"
+
+
+PARTS, FEWER = Layout(parallel="fsdp"), Layout(parallel="fsdp", devices=4)
+TWO = Layout(mesh={"data": 4, "model": 2})
+KERNELS = {64 * 88, 88 * 56}  # elements of the two large arrays, and of nothing else
+
+
+def whole_on_a_device(but=()):
+    """Arrays that are there now and as large as a kernel, of which a device holds all; without those of before."""
+    found = [array for array in jax.live_arrays() if array.size in KERNELS and not any(array is one for one in but)]
+    return [one for one in found if any(shard.data.size == one.size for shard in one.addressable_shards)]
+
+
+def trained_in(folder, layout, init, stop=None):
+    """The trained network; `Interrupted` with `stop`, the number of times that it may go on."""
+    asked = iter(range(1000))
+    work = RunFolder(folder, save_every=1000, should_stop=lambda: stop is not None and next(asked) >= stop)
+    plan = jaxdl.Plan(epochs=4, batch_size=16, learning_rate=0.003, ema=0.9)
+    execution = Execution(work=work, layout=layout)
+    try:
+        return jaxdl.train(init, source_of(60), plan, validation=source_of(60, 90), execution=execution).best
+    finally:
+        work.release()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (PARTS, PARTS),
+        (ONE, PARTS),
+        pytest.param(None, PARTS, marks=pytest.mark.slow),
+        *(pytest.param(*pair, marks=pytest.mark.slow) for pair in ((PARTS, FEWER), (PARTS, ONE), (TWO, PARTS))),
+        pytest.param(PARTS, TWO, marks=pytest.mark.slow),
+    ],
+)
+def test_no_device_ever_holds_all_of_what_lies_in_parts(before, after, tmp_path, monkeypatch):
+    """Not as a run begins, goes on from a save of another layout, saves, measures, or ends; and the numbers are its."""
+    model = jaxdl.create("mlp", 4, hidden=(88, 56))
+    weights = jaxdl.pretrain(model, source_of(60), jaxdl.Plan(epochs=1), execution=Execution(layout=ONE))
+    expected = trained_in(tmp_path / "whole", ONE, weights)
+    if before:
+        with pytest.raises(Interrupted):
+            trained_in(tmp_path / "run", before, weights, stop=2)
+    others, whole, parts, resumed = whole_on_a_device(), [], [], loop.resumed
+
+    def noting(function):
+        def noted(*arguments):
+            whole.append([one.shape for one in whole_on_a_device(others)])
+            made = function(*arguments)
+            whole.append([one.shape for one in whole_on_a_device(others)])
+            if function is resumed and before:
+                kept = made[1].params, made[1].opt_state, made[1].ema
+                kernels = [leaf for leaf in jax.tree.leaves(kept) if leaf.size in KERNELS]
+                parts.extend(leaf.size / shard.data.size for leaf in kernels for shard in leaf.addressable_shards)
+            return made
+
+        return noted
+
+    monkeypatch.setattr(loop, "resumed", noting(resumed))
+    monkeypatch.setattr(Setup, "states", noting(Setup.states))
+    monkeypatch.setattr(loop._Running, "conclude", noting(loop._Running.conclude))
+    found = trained_in(tmp_path / "run", after, weights)
+    if after is not ONE:
+        assert whole == [[]] * len(whole)
+    if before and after is not ONE:
+        assert set(parts) == {2 if after is TWO else len(after.chosen())}
+        assert len(parts) == 2 * 4 * len(after.chosen())  # parameters, two moments, and the running mean
+    assert largest(found.variables, expected.variables) < 1e-5
+    assert [row["train_loss"] for row in found.history] == pytest.approx(
+        [row["train_loss"] for row in expected.history]
+    )
