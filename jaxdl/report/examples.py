@@ -8,6 +8,7 @@ from jaxdl.data.source import Source
 from jaxdl.report.markup import escaped, in_scroll, make_table, picture_uri
 
 EXAMPLES = 12  # that a section shows
+LONGEST = 300  # characters of a text in a table
 
 
 def list_classified(
@@ -53,11 +54,28 @@ def list_examples(
         return f'<div class="pictures">{shown}</div>'
     heads = list(rows[0])
     lines = [[escaped(row[head]) for head in heads] for row in rows]
-    if names is not None:
-        heads.insert(1, "name")
-        for line, row in zip(lines, rows, strict=True):
-            line.insert(1, escaped(short_name(names[row["index"]])))
+    for title, of in (
+        ("text", _texts(source)),
+        ("name", None if names is None else lambda i: escaped(short_name(names[i]))),
+    ):
+        if of is not None:
+            heads.insert(1, title)
+            for line, row in zip(lines, rows, strict=True):
+                line.insert(1, of(row["index"]))
     return in_scroll(make_table([escaped(head) for head in heads], lines, "examples"), what)
+
+
+def _texts(source: Source | None) -> Callable[[int], str] | None:
+    """Gives the text of an example as HTML, shortened; None where they have none."""
+    if source is None or source.texts is None:
+        return None
+    texts = source.texts
+
+    def of(index: int) -> str:
+        text = str(texts[index])
+        return f'<span class="text" dir="auto">{escaped(text if len(text) <= LONGEST else text[:LONGEST] + "…")}</span>'
+
+    return of
 
 
 def short_name(name: object) -> str:

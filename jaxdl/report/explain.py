@@ -1,4 +1,7 @@
-"""Where a network looked: Grad-CAM for networks with feature maps, attention roll-out for vision transformers."""
+"""Where a network looked: Grad-CAM for networks with feature maps, attention roll-out for transformers.
+
+Of text: gradient times input for all that read tokens.
+"""
 
 from collections.abc import Sequence
 from functools import reduce
@@ -11,6 +14,7 @@ from jaxtyping import Array, Float, Int
 from jaxdl.errors import InputError, check_choice
 from jaxdl.identity import remembered
 from jaxdl.models.compiled import compiled
+from jaxdl.models.sequence import masked_mean
 from jaxdl.models.staged import Staged
 from jaxdl.models.variables import Variables
 from jaxdl.models.vit import ViT
@@ -160,3 +164,64 @@ def _rollout_map(variables: Variables, x: jax.Array, *, model: ViT) -> jax.Array
     front = len(model.tokens)  # the head reads the tokens in front of the patches, or all where there are none
     share = rolled[:, : front or None].mean(1)[:, front:]
     return share.reshape(len(x), x.shape[1] // model.patch_size, x.shape[2] // model.patch_size)
+
+
+def reads_tokens(model: Staged) -> bool:
+    """Whether a vector for each token flows out of the first stage of a model of sequences."""
+    return model.SEQUENCES and len(model.cuts) > 1
+
+
+def gradient_times_input(
+    model: Staged, variables: Variables, x: Any, classes: Int[Array, " batch"]
+) -> Float[Array, "batch length"]:
+    """How much each token speaks for a class, to first order: Shrikumar et al. 2016 (arXiv:1605.01713).
+
+    With eₜ the vector of token t that flows out of the first stage and yᶜ the logit of class c: eₜ · ∂yᶜ/∂eₜ. Zero
+    where there is no token.
+
+    Args:
+      model: of sequences, see `reads_tokens`.
+      variables: of all its stages.
+      x: as it flows into the first stage.
+      classes: of which logit, per text.
+    """
+    x = jax.tree.map(jnp.asarray, x)
+    return compiled(_gradient_times_input, model, after=model.cuts[1])(variables, x, jnp.asarray(classes))
+
+
+def _gradient_times_input(variables: Variables, x: Any, classes: jax.Array, *, model: Staged, after: str) -> jax.Array:
+    flow = model.apply(variables, x, stop=after)
+
+    def total(hidden: jax.Array) -> jax.Array:  # one text's logit does not depend on another's tokens
+        logits = model.apply(variables, {**flow, "hidden": hidden}, start=after).astype(jnp.float32)
+        return jnp.take_along_axis(logits, classes[:, None], axis=1).sum()
+
+    hidden = flow["hidden"]
+    scores = (hidden * jax.grad(total)(hidden)).astype(jnp.float32).sum(-1)
+    return jnp.where(flow["mask"], scores, 0)
+
+
+def _attention_of(model: Staged) -> tuple[str, ...]:
+    return tuple(f"{name}/attention" for name in model.stage_names if name.startswith("block"))
+
+
+def rolls_out(model: Staged) -> bool:
+    """Whether attention roll-out says what reaches the features of a model of sequences."""
+    return reads_tokens(model) and bool(_attention_of(model))
+
+
+def attention_to_tokens(model: Staged, variables: Variables, x: Any) -> Float[Array, "batch length"]:
+    """Attention roll-out from the tokens to the features: of the first token, or the mean of all where they are that.
+
+    Arguments as of `gradient_times_input`, and see `rolls_out`.
+    """
+    return compiled(_attention_to_tokens, model)(variables, jax.tree.map(jnp.asarray, x))
+
+
+def _attention_to_tokens(variables: Variables, x: Any, *, model: Staged) -> jax.Array:
+    taps = _attention_of(model)
+    _, tapped = model.apply(variables, x, taps=taps)
+    rolled = attention_rollout([tapped[tap].astype(jnp.float32) for tap in taps])
+    mask = x["mask"].astype(bool)
+    share = rolled[:, 0] if model.pool in ("pooler", "token") else masked_mean(rolled, mask)
+    return jnp.where(mask, share, 0)

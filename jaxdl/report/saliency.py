@@ -52,7 +52,7 @@ def show_explained(run: Run) -> Section:
     method = _method(network)
     shown = {
         kind: "".join(_figure(run, source, *each) for each in _explain(run, source, chosen, method))
-        for kind, chosen in _choose(run, source).items()
+        for kind, chosen in choose_examples(run, source).items()
         if chosen
     }
     wide = {"Wrong": " three"} if method == "Grad-CAM" else {}
@@ -78,7 +78,7 @@ def _method(network: Checkpoint) -> Method:
     return method
 
 
-def _choose(run: Run, source: Source) -> dict[str, list[dict[str, Any]]]:
+def choose_examples(run: Run, source: Source) -> dict[str, list[dict[str, Any]]]:
     """Rows as of `most_wrong`: the most certain right example of some classes, and the most confidently wrong ones."""
     if run.result:
         held, known = run.result.out_of_fold, np.isin(run.result.out_of_fold.fold, list(run.networks))

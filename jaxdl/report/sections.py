@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping, Sequence
 import jax
 import numpy as np
 
+from jaxdl.data.preprocessing import TextPreprocessing
 from jaxdl.errors import InputError
 from jaxdl.report.coverage import INTERVALS, SETS, show_intervals, show_sets
 from jaxdl.report.examples import EXAMPLES, list_examples
@@ -27,6 +28,7 @@ from jaxdl.report.trust import (
     show_wrong,
 )
 from jaxdl.report.units import loss_word
+from jaxdl.report.words import show_words
 from jaxdl.tasks.metric import Mean
 from jaxdl.validation.result import DECISION_VALUES
 
@@ -89,8 +91,14 @@ def targets(shown: Shown) -> list[Section]:
 
 
 def saliency(shown: Shown) -> list[Section]:
-    """Where the networks looked; a page that compares several methods has none of them."""
-    return [section("Where it looked", lambda: show_explained(shown.run))] if shown.run else []
+    """Where the networks looked, or which words counted; a page that compares several methods has none of them."""
+    run = shown.run
+    if not run:
+        return []
+    networks = list(run.networks.values())
+    if networks and isinstance(networks[0].card.preprocessing, TextPreprocessing):
+        return [section("Which words counted", lambda: show_words(run))]
+    return [section("Where it looked", lambda: show_explained(run))]
 
 
 def pixels(shown: Shown) -> list[Section]:

@@ -11,7 +11,16 @@ import jax
 import numpy as np
 
 from jaxdl.data.preprocessing.interface import Preprocessing, kind_of
-from jaxdl.data.preprocessing.tokenizer import Encoded, Text, encode, made_tokenizer, read_tokenizer, vocabulary_of
+from jaxdl.data.preprocessing.tokenizer import (
+    Encoded,
+    Text,
+    Word,
+    encode,
+    made_tokenizer,
+    read_tokenizer,
+    vocabulary_of,
+    words_of,
+)
 from jaxdl.data.preprocessing.train_tokenizer import KINDS, VOCABULARY, train_tokenizer
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError, check_choice
@@ -82,6 +91,10 @@ class TextPreprocessing(Preprocessing):
             said = f"{source.name}: longer than {self.length} tokens, and so cut: {count:,} of {total}. {LONGER}"
             warnings.warn(said, stacklevel=2)
         return {name: getattr(made, name) for name in self.spec()}
+
+    def words(self, text: Text) -> list[Word]:
+        """The words of a text that the network reads, with the places of their tokens."""
+        return words_of(self.tokenizer, text, self.length)
 
     def _encode(self, texts: list[Text]) -> Encoded:
         return encode(self.tokenizer, texts, self.length)

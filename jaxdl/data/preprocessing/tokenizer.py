@@ -7,8 +7,9 @@ import dataclasses
 import json
 from collections.abc import Sequence
 from functools import cache, lru_cache
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Int
@@ -50,6 +51,21 @@ def check_text(one: Any, index: int) -> Text:
             "in a wrong encoding"
         ) from error
     return str(one) if isinstance(one, str) else (str(both[0]), str(both[1]))
+
+
+class Word(NamedTuple):
+    """A word of a text, as its tokenizer divides it.
+
+    Attributes:
+      which: 0 of the first text, 1 of the second.
+      start, end: its characters there.
+      tokens: places of its pieces among the tokens.
+    """
+
+    which: int
+    start: int
+    end: int
+    tokens: tuple[int, ...]
 
 
 def read_tokenizer(path: str | Path) -> str:
@@ -164,3 +180,17 @@ def encode(content: str, texts: Sequence[Text], length: int) -> Encoded:
     for row, one in enumerate(made):
         tokens[row, : len(one)], types[row, : len(one)], mask[row, : len(one)] = one.ids, one.type_ids, True
     return Encoded(tokens, mask, types, np.array([bool(one.overflowing) for one in made], bool))
+
+
+def words_of(content: str, text: Text, length: int) -> list[Word]:
+    """The words of which `encode` makes tokens, in their order; those that are cut are left out."""
+    given = (text,) if isinstance(text, str) else text
+    made = made_tokenizer(content, length).encode(*given)
+    keys = zip(made.sequence_ids, made.word_ids, strict=True)
+    pieces = [(key, place) for place, key in enumerate(keys) if None not in key]
+    words = []
+    for (which, _), same in groupby(pieces, key=lambda piece: piece[0]):
+        places = tuple(place for _, place in same)
+        spans = [made.offsets[place] for place in places]
+        words.append(Word(which, min(start for start, _ in spans), max(end for _, end in spans), places))
+    return words
