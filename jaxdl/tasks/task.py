@@ -52,6 +52,7 @@ class Task:
       ANSWERS_WHOLE: whether outputs are a vector for each example, and never one for each pixel.
       CARRIES: names of what must be known of each token, see `models.sequence`; the network then answers for each,
         and its outputs are ``{"outputs": [batch, length, num_outputs], **carried}``. Empty for any other task.
+      ANY_LENGTH: whether what is kept of answers for each token has one form, however long sequences of a batch are.
       ON_HOST: whether `record` is made on the host alone, of what was kept and `read`: where it is made of strings.
       PREDICTS: what `predict` gives, in words, for who reads it without jaxdl.
       CONFORMAL: scores, by name, from which prediction sets or intervals are made; the first is the usual one.
@@ -82,6 +83,7 @@ class Task:
     FUNCTIONS: ClassVar[bool] = True
     ANSWERS_WHOLE: ClassVar[bool] = False
     CARRIES: ClassVar[tuple[str, ...]] = ()
+    ANY_LENGTH: ClassVar[bool] = False
     ON_HOST: ClassVar[bool] = False
     PREDICTS: ClassVar[str] = "what the task makes of the network's outputs"
     mixes: ClassVar[bool] = False

@@ -15,6 +15,7 @@ from jaxtyping import Int
 
 from jaxdl.data.batches import evaluation_batches
 from jaxdl.models.staged import Staged
+from jaxdl.tasks import Task
 
 SHORTEST = 16  # below it little is saved
 STEPS = 8  # of a training, or batches of a prediction, that a further program should be worth
@@ -36,6 +37,11 @@ def lengths_of(model: Staged, x: Any) -> Int[np.ndarray, " n"] | None:
     mask = np.asarray(mask).astype(bool)
     mask = mask.any(tuple(range(1, mask.ndim - 1)))  # parts of an example are cut alike
     return np.where(mask.any(1), mask.shape[1] - mask[:, ::-1].argmax(1), 0)
+
+
+def may_cut(model: Staged, task: Task) -> bool:
+    """Whether what a task keeps of a model's answers has one form at all lengths."""
+    return model.ANSWERS != "tokens" or task.ANY_LENGTH
 
 
 def shortened(x: Any, length: int | None) -> Any:

@@ -24,7 +24,7 @@ from jaxdl.tasks.columns import Top, frame_columns
 from jaxdl.training.division import check_division
 from jaxdl.training.execution import Execution
 from jaxdl.training.finite import check_outputs, finite_rows
-from jaxdl.training.lengths import Stored, stored
+from jaxdl.training.lengths import Stored, may_cut, stored
 from jaxdl.training.tiles import needs_tiles, predict_tiled
 from jaxdl.training.views import check_views, over_views
 from jaxdl.weights.checkpoint import Checkpoint
@@ -263,7 +263,8 @@ def predict(
         answer = over_views(checkpoint.task, checkpoint.prediction(_with_finite), views)
         program = executor.forward(answer, divided=True)
         variables = executor.place_variables(checkpoint.variables)  # there once
-        feed = stored_batches(checkpoint.model, source, preprocessing, batch_size, execution, this_process())
+        model = checkpoint.model if may_cut(checkpoint.model, checkpoint.task) else None
+        feed = stored_batches(model, source, preprocessing, batch_size, execution, this_process())
         _, width = _in_order(source, batch_size)(0).indices.shape
         made = []
         for place, x in enumerate(feed.batches):
@@ -285,14 +286,14 @@ def _with_finite(task: Task, outputs: Any, constants: Any) -> Any:
 
 
 def stored_batches(
-    model: Staged,
+    model: Staged | None,
     source: Source,
     preprocessing: Preprocessing,
     batch_size: int,
     execution: Execution = Execution(),  # noqa: B008
     process: Process = Process(),  # noqa: B008
 ) -> Stored:
-    """Every example as stored, for `model`; of several processes own rows."""
+    """Every example as stored, of several processes own rows; for `model` see `lengths.stored`."""
     source, order = preprocessing.align(source), _in_order(source, batch_size)
     if process.count > 1 or execution.why_streamed(source, preprocessing):
         how = {"workers": execution.workers, "labelled": False}

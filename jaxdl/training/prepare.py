@@ -28,7 +28,7 @@ from jaxdl.training.features import activation_bytes, compute_features, kept, me
 from jaxdl.training.footprint import check_footprint, may_be_large
 from jaxdl.training.inner import divide_inner
 from jaxdl.training.labels import label_parameters
-from jaxdl.training.lengths import Lengths, Stored, lengths_of, stored
+from jaxdl.training.lengths import Lengths, Stored, lengths_of, may_cut, stored
 from jaxdl.training.plan import Plan
 from jaxdl.training.setup import Init, Setup, choose_preprocessing, fit_inputs, weighed
 from jaxdl.training.step import Shared
@@ -157,16 +157,18 @@ def prepare(
         adapter=begun.adapter,
         sums=sums,
         kept_targets=init.card.target_constants() if restored and keep_head else None,
-        lengths=None if streamed else _lengths(model, x, source, parts, plan),
+        lengths=None if streamed else _lengths(model, task, x, source, parts, plan),
         layout=execution.layout,
         remat=execution.remat,
     )
 
 
-def _lengths(model: Staged, x: Any, source: Source, parts: Sequence[np.ndarray], plan: Plan) -> Lengths | None:
+def _lengths(
+    model: Staged, task: Task, x: Any, source: Source, parts: Sequence[np.ndarray], plan: Plan
+) -> Lengths | None:
     """At which lengths batches of the examples (of several processes each has its own) are computed."""
     each = lengths_of(model, x)
-    if each is None or model.ANSWERS == "tokens":
+    if each is None or not may_cut(model, task):
         return None
     steps = steps_per_epoch([len(part) for part in parts], plan.batch_size)
     return Lengths.of(hosts.gather_rows(each, len(source)), x, steps)

@@ -25,6 +25,7 @@ from jaxdl.shown import Shown
 from jaxdl.tasks import Task
 from jaxdl.training.execution import Execution
 from jaxdl.training.finite import check_outputs, finite_rows
+from jaxdl.training.lengths import may_cut
 from jaxdl.training.predict import match_targets, names_of, stored_batches
 from jaxdl.training.runners import prefers_scan
 from jaxdl.training.tiles import needs_tiles, predict_tiled, together
@@ -236,7 +237,8 @@ class EnsembleCheckpoint(Shown):
         apply = _apply_members(executor, self.model, preprocessing, self.task, (self.variables, *constants))
         combine = executor.forward(lambda _, both: self.task.combine(*both), rows_in=1)
         made, each, finite, done = [], [], [], 0
-        feed = stored_batches(self.model, source, preprocessing, batch_size, execution)
+        model = self.model if may_cut(self.model, self.task) else None
+        feed = stored_batches(model, source, preprocessing, batch_size, execution)
         weights = weights if feed.order is None else weights[:, feed.order]
         for x in feed.batches:
             rows = len(jax.tree.leaves(x)[0])
