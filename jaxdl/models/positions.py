@@ -29,10 +29,12 @@ class LearnedPositions(nn.Module):
 
     Attributes:
       longest: the number of positions that there are vectors for.
+      scale: standard deviation of their numbers at first.
     """
 
     longest: int
     param_dtype: str = "float32"
+    scale: float = 0.02
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -43,7 +45,7 @@ class LearnedPositions(nn.Module):
                 "divide it into windows"
             )
         # of the name of no kernel or embedding: weight decay would only pull what is added towards zero
-        table = self.param("table", nn.initializers.normal(0.02), (self.longest, x.shape[-1]), self.param_dtype)
+        table = self.param("table", nn.initializers.normal(self.scale), (self.longest, x.shape[-1]), self.param_dtype)
         return x + table[: x.shape[-2]].astype(x.dtype)
 
 

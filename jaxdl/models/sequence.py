@@ -117,3 +117,12 @@ def masked_max(
     place = jax.lax.stop_gradient(low).argmax(-2, keepdims=True)
     largest = jnp.take_along_axis(low, place, axis=-2)[..., 0, :]
     return jnp.where(mask.any(-1, keepdims=True), largest, 0)
+
+
+def masked_last(
+    hidden: Float[Array, "*batch length width"], mask: Bool[Array, "*batch length"]
+) -> Float[Array, "*batch width"]:
+    """That of the last real token; zeros where there is none."""
+    place = mask.shape[-1] - 1 - mask[..., ::-1].argmax(-1, keepdims=True)
+    last = jnp.take_along_axis(hidden, place[..., None], axis=-2)[..., 0, :]
+    return jnp.where(mask.any(-1, keepdims=True), last, 0)

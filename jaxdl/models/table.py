@@ -19,6 +19,7 @@ from jaxdl.models.rnn import RNN
 from jaxdl.models.sequence import token_spec
 from jaxdl.models.staged import Staged
 from jaxdl.models.textcnn import TextCNN
+from jaxdl.models.transformer import Transformer
 from jaxdl.models.unet import UNet
 from jaxdl.models.vgg import VGG
 from jaxdl.models.vit import ViT
@@ -174,6 +175,7 @@ MODELS: dict[str, Entry] = {
     "gru": Entry(RNN, {"kind": "gru"}, parameters=4_105_474, length=64),
     "lstm": Entry(RNN, {"kind": "lstm"}, parameters=4_171_522, length=64),
     "textcnn": Entry(TextCNN, parameters=4_061_318, length=64),
+    "transformer": Entry(Transformer, parameters=4_369_410, length=64),
     "bert_tiny": Entry(Bert, {"width": 128, "depth": 2, "num_heads": 2}, parameters=4_386_178, length=128),
     "bert_mini": Entry(Bert, {"width": 256, "depth": 4, "num_heads": 4}, parameters=11_171_074, length=128),
     "bert_small": Entry(Bert, {"width": 512, "depth": 4, "num_heads": 8}, parameters=28_764_674, length=128),

@@ -40,6 +40,7 @@ SMALL = {
     "VGG": ({"depths": (1, 1), "features": (4, 6), "hidden": (8, 6)}, 20),
     "RNN": ({"vocabulary": 11, "width": 6, "features": 5, "depth": 2}, 7),
     "TextCNN": ({"vocabulary": 11, "width": 6, "features": 4}, 7),
+    "Transformer": ({"vocabulary": 11, "width": 12, "depth": 2, "num_heads": 3, "longest": 9}, 7),
     "Bert": ({"vocabulary": 11, "width": 12, "depth": 2, "num_heads": 3, "longest": 9}, 7),
 }
 OUTPUTS = 3

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from jaxdl.errors import InputError
 from jaxdl.models import create
 from jaxdl.models.initialise import init_variables
 from jaxdl.models.sequence import token_spec
@@ -23,20 +24,38 @@ SMALL = {
     "bert, token": ("bert_tiny", BERT | {"pool": "token"}),
     "bert, mean": ("bert_tiny", BERT | {"pool": "mean"}),
     "bert, none": ("bert_tiny", BERT | {"pool": "none"}),
+    "transformer": ("transformer", BERT),
+    "transformer, no positions, none": ("transformer", BERT | {"positions": "none", "pool": "none"}),
+    "transformer, sinusoidal, max": ("transformer", BERT | {"positions": "sinusoidal", "pool": "max"}),
+    "transformer, rotary, few keys": ("transformer", BERT | {"positions": "rotary", "key_heads": 1}),
+    "transformer, relative": ("transformer", BERT | {"positions": "relative"}),
+    "transformer, causal, relative, last": (
+        "transformer",
+        BERT | {"positions": "relative", "causal": True, "pool": "last"},
+    ),
+    "transformer, causal, rotary, none": (
+        "transformer",
+        BERT | {"positions": "rotary", "causal": True, "pool": "none"},
+    ),
+    "transformer, causal, none": ("transformer", BERT | {"causal": True, "pool": "none"}),
 }
 
 
-QUICK = ("lstm", "textcnn", "bert, mean")
+QUICK = ("lstm", "textcnn", "bert, mean", "transformer, relative")
 CASES = pytest.mark.parametrize(
     "case", [pytest.param(case, marks=() if case in QUICK else pytest.mark.slow) for case in SMALL]
 )
 
 
-@functools.cache
 def made(case):
     """A small network with drawn variables, compiled."""
     name, arguments = SMALL[case]
-    model = create(name, 3, vocabulary=VOCABULARY, **arguments)
+    return made_of(name, tuple(arguments.items()))
+
+
+@functools.cache
+def made_of(name, arguments):
+    model = create(name, 3, vocabulary=VOCABULARY, **dict(arguments))
     shapes = jax.eval_shape(lambda key: init_variables(model, key, token_spec(LENGTH)), jax.random.key(0))
     rng = np.random.default_rng(0)
     variables = jax.tree.map(lambda leaf: 0.5 * rng.normal(size=leaf.shape).astype(np.float32), shapes)
@@ -63,12 +82,12 @@ def test_padding_batch_and_length_of_the_bucket_change_nothing(case, lengths, se
     longer = drawn(lengths, LENGTH + 5, seed + 1)  # other tokens in more padding
     longer["tokens"][:, :LENGTH] = np.where(x["mask"], x["tokens"], longer["tokens"][:, :LENGTH])
     again = np.asarray(run(variables, longer))
-    if case == "bert, none":  # an output for each token
+    if case.endswith("none"):  # an output for each token
         found, again = found[x["mask"]], again[longer["mask"]]
     np.testing.assert_allclose(again, found, atol=2e-5)
     order = np.array([2, 0, 1])
     moved = np.asarray(run(variables, {name: one[order] for name, one in x.items()}))
-    if case != "bert, none":
+    if not case.endswith("none"):
         np.testing.assert_allclose(moved, found[order], atol=2e-5)
 
 
@@ -102,6 +121,62 @@ def test_without_positions_an_encoder_does_not_see_order(order, seed):
         assert np.abs(two[:, :5] - one[:, list(order)]).max() > 1e-3
 
 
+@settings(max_examples=10, deadline=None)
+@given(st.permutations(range(5)), st.integers(0, 2**32 - 1))
+@pytest.mark.parametrize("positions", ["none", "learned", "sinusoidal", "rotary", "relative"])
+def test_a_transformer_sees_order_by_its_positions_alone(positions, order, seed):
+    name, arguments = SMALL["transformer, no positions, none"]
+    _, variables, run = made_of(name, tuple((arguments | {"positions": positions}).items()))
+    x = drawn([5, 5, 5], LENGTH, seed)
+    moved = {**x, "tokens": x["tokens"].copy()}
+    moved["tokens"][:, :5] = x["tokens"][:, list(order)]
+    one, two = (np.asarray(run(variables, each)) for each in (x, moved))
+    off = np.abs(two[:, :5] - one[:, list(order)]).max()
+    if positions == "none":
+        assert off < 2e-5
+    elif list(order) != sorted(order) and not (moved["tokens"][:, :5] == x["tokens"][:, :5]).all():
+        assert off > 1e-3
+
+
+@pytest.mark.parametrize("positions", ["learned", pytest.param("rotary", marks=pytest.mark.slow), "relative"])
+@settings(max_examples=10, deadline=None)
+@given(st.integers(1, LENGTH - 1), st.integers(0, 2**32 - 1))
+def test_a_causal_transformer_never_depends_on_later_tokens(positions, place, seed):
+    name, arguments = SMALL["transformer, causal, none"]
+    _, variables, run = made_of(name, tuple((arguments | {"positions": positions}).items()))
+    x = drawn([LENGTH] * 3, LENGTH, seed)
+    later = {**x, "tokens": x["tokens"].copy()}
+    later["tokens"][:, place:] = (x["tokens"][:, place:] + 1) % VOCABULARY
+    one, two = (np.asarray(run(variables, each)) for each in (x, later))
+    np.testing.assert_array_equal(one[:, :place], two[:, :place])
+    assert np.abs(one[:, place:] - two[:, place:]).min(-1).max() > 1e-4
+
+
+def test_a_causal_transformer_ends_with_its_last_real_token():
+    _, variables, run = made("transformer, causal, relative, last")
+    x = drawn([2, 5, 7], LENGTH, 0)
+    each = create("transformer", 3, vocabulary=VOCABULARY, **SMALL["transformer, causal, relative, last"][1])
+    hidden = jax.jit(each.for_each_token().apply, static_argnames="stop")(variables, x, stop="head")
+    for row, last in enumerate((1, 4, 6)):
+        np.testing.assert_allclose(run(variables, x, stop="head")[row], hidden[row, last], atol=1e-6)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"positions": "gps"}, "positions"),
+        ({"pool": "first"}, "pool"),
+        ({"num_heads": 5}, "width 12 cannot be divided among 5"),
+        ({"key_heads": 2}, "3 attention heads cannot share the keys of 2"),
+        ({"width": 9, "positions": "rotary"}, "3 heads of a width of 9 have 3 each"),
+        ({"depth": 0}, "a vocabulary, longest and depth of at least 1"),
+    ],
+)
+def test_a_transformer_that_cannot_be_is_refused(arguments, message):
+    with pytest.raises(InputError, match=message):
+        create("transformer", 3, **(BERT | arguments)).stages()
+
+
 def test_types_tell_sentences_apart_and_are_the_first_where_none_are_given():
     _, variables, run = made("bert")
     x = drawn([4, 7, 7], LENGTH, 0)
@@ -111,7 +186,7 @@ def test_types_tell_sentences_apart_and_are_the_first_where_none_are_given():
     assert np.abs(run(variables, x) - run(variables, second)).max() > 1e-2
 
 
-PER_TOKEN = [("bert_tiny", BERT), ("lstm", SMALL["lstm"][1]), ("rnn", SMALL["rnn, max"][1])]
+PER_TOKEN = [("bert_tiny", BERT), ("transformer", BERT), ("lstm", SMALL["lstm"][1]), ("rnn", SMALL["rnn, max"][1])]
 
 
 @pytest.mark.parametrize(("name", "arguments"), PER_TOKEN, ids=lambda given: given if isinstance(given, str) else "")

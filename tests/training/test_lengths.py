@@ -21,6 +21,10 @@ MODELS = {
     "lstm": ("lstm", {"width": 6, "features": 5, "depth": 2, "dropout": 0.3}),
     "textcnn": ("textcnn", {"width": 6, "features": 4}),
     "bert": ("bert_tiny", {"width": 12, "depth": 1, "num_heads": 3, "longest": LENGTH, "pool": "mean"}),
+    "transformer": (
+        "transformer",
+        {"width": 12, "depth": 1, "num_heads": 3, "positions": "relative", "causal": True, "pool": "last"},
+    ),
 }
 EACH = pytest.mark.parametrize(
     "name", [pytest.param(name, marks=() if name == "bert" else pytest.mark.slow) for name in MODELS]
