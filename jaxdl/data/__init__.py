@@ -146,8 +146,8 @@ def as_source(given: Any, like: Any = None) -> Source:
 
     Args:
       given: a `Source`; an array ``[n, …]``, as `arrays` takes it; paths of images, or for a network that reads text a
-        list of texts, as `texts` takes it; or a path or spec as `load` takes it, of whose splits `part_to_predict` is
-        taken.
+        list of texts, as `texts` takes it, or of lists of words for one that tags these; or a path or spec as `load`
+        takes it, of whose splits `part_to_predict` is taken.
       like: the card of the checkpoint that predicts; see `csv`.
 
     Raises:
@@ -158,7 +158,8 @@ def as_source(given: Any, like: Any = None) -> Source:
     if isinstance(given, str | Path):
         return load(given, part_to_predict(given), labelled=False, like=like)
     if isinstance(getattr(like, "preprocessing", None), TextPreprocessing) and isinstance(given, list | tuple):
-        return texts(given)
+        of_words = isinstance(like.preprocessing, WordsPreprocessing) and not all(isinstance(one, str) for one in given)
+        return tagged(given) if of_words else texts(given)
     if isinstance(given, list | tuple) and given and all(isinstance(one, str | Path) for one in given):
         return images(given)
     if isinstance(given, np.ndarray | jax.Array | list):

@@ -14,6 +14,7 @@ from jaxdl.tasks.ordinal import Ordinal
 from jaxdl.tasks.regression import Regression
 from jaxdl.tasks.segmentation import Segmentation
 from jaxdl.tasks.task import Constants, Metrics, Task
+from jaxdl.tasks.token_classification import TokenClassification
 
 __all__ = [
     "TASKS",
@@ -27,6 +28,7 @@ __all__ = [
     "Regression",
     "Segmentation",
     "Task",
+    "TokenClassification",
     "choose_task",
     "fitting_task",
     "parse_task",
@@ -36,7 +38,8 @@ __all__ = [
 
 # Where nothing is said, the first whose targets these could be is asked.
 TASKS: dict[str, type[Task]] = {
-    task.name: task for task in (Classification, MultiLabel, Regression, MultiTarget, Ordinal, Segmentation)
+    task.name: task
+    for task in (Classification, MultiLabel, Regression, MultiTarget, Ordinal, Segmentation, TokenClassification)
 }
 
 
@@ -86,8 +89,8 @@ def choose_task(source: Any, task: Task | str | None = None, metrics: Metrics = 
         if kind is None:
             raise InputError(
                 f"the labels of {source.name} are no whole numbers (classes), no floats (regression), no matrix of 0 "
-                "and 1 (multi-label) or of floats (multitarget) and no masks (segmentation); name the task, of "
-                f"{', '.join(TASKS)} or your own"
+                "and 1 (multi-label) or of floats (multitarget), no masks (segmentation) and no tags of words; name "
+                f"the task, of {', '.join(TASKS)} or your own"
             )
         found = kind.of(targets, names)
     else:
@@ -97,9 +100,20 @@ def choose_task(source: Any, task: Task | str | None = None, metrics: Metrics = 
     return found.scored_by(metrics)
 
 
-def task_of(model: Staged, names: Sequence[str]) -> Task | None:
-    """What a network is asked whose outputs have these names; None where they have none, or it answers no task here."""
-    return TASKS[model.ANSWERS](tuple(names)) if names and model.ANSWERS in TASKS else None
+def task_of(model: Staged, names: Sequence[str], kind: str | None = None) -> Task | None:
+    """What a network is asked whose outputs have these names.
+
+    Args:
+      model: the network.
+      names: of its outputs.
+      kind: name of the task; by default what its outputs are usually taken for.
+
+    Returns:
+      None where the outputs have no names and the task needs them, or it is no task here.
+    """
+    kind = kind or model.ANSWERS
+    made = TASKS[kind](tuple(names)) if kind in TASKS else None
+    return made if made is not None and made.num_outputs == model.num_outputs else None
 
 
 def parse_task(held: Mapping[str, Any]) -> Task:

@@ -2,7 +2,7 @@
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import jax.numpy as jnp
@@ -77,6 +77,7 @@ class Regression(Task):
     SHOWN = ("r2", "mse", "mae")
     SECTIONS = ("residuals", "intervals", "wrong")
     KEPT = ("scaling",)
+    ELSEWHERE: ClassVar = {"scaling": (0.0, 1.0)}
     ANSWERS_WHOLE = True
     PREDICTS = "the number in its own units; the scaling of the targets is undone inside"
     mixes = True
@@ -181,6 +182,12 @@ class Regression(Task):
     def as_head(self, kernel: np.ndarray, bias: np.ndarray, constants: Constants) -> tuple[np.ndarray, np.ndarray]:
         mean, spread = constants["scaling"]
         return kernel / spread, (bias - mean) / spread
+
+    def head_elsewhere(
+        self, kernel: np.ndarray, bias: np.ndarray, constants: Constants
+    ) -> tuple[np.ndarray, np.ndarray]:
+        mean, spread = constants["scaling"]
+        return kernel * spread, bias * spread + mean
 
     def predicted(self, kept: np.ndarray) -> np.ndarray:
         """The number of each example, ``float[n]``."""

@@ -42,6 +42,7 @@ class Task:
       SECTIONS: of the report, by name; see `report.sections`.
       OPTIONS: fields that a plan sets by the same name, such as ``label_smoothing``.
       KEPT: names of the constants (see `fit`) that predictions need, too: they go on the card.
+      ELSEWHERE: these constants for a head that was trained elsewhere, whose outputs are taken as they are.
       CALIBRATED: names of the metrics that dividing the logits by a temperature may improve; empty where there are no
         logits.
       OF_PROBABILITIES: keys of a record that mean nothing where `predict` gives decision values in place of logits.
@@ -75,6 +76,7 @@ class Task:
     SECTIONS: ClassVar[tuple[str, ...]] = ()
     OPTIONS: ClassVar[tuple[str, ...]] = ()
     KEPT: ClassVar[tuple[str, ...]] = ()
+    ELSEWHERE: ClassVar[Mapping[str, tuple[float, ...]]] = {}
     PROBED: ClassVar[str] = ""
     CONFORMAL: ClassVar[Mapping[str, SetScore | IntervalScore]] = {}
     NOT_CONFORMAL: ClassVar[str] = "the task states no score of how strange an answer would be"
@@ -319,6 +321,12 @@ class Task:
 
     def as_head(self, kernel: np.ndarray, bias: np.ndarray, constants: Constants) -> tuple[np.ndarray, np.ndarray]:
         """A linear map whose outputs `predict` turns into those of the map `kernel`, `bias`."""
+        return kernel, bias
+
+    def head_elsewhere(
+        self, kernel: np.ndarray, bias: np.ndarray, constants: Constants
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """A linear map whose outputs are, as they are, what `predict` makes of those of `kernel`, `bias`."""
         return kernel, bias
 
     def predicted(self, kept: Tree) -> np.ndarray:

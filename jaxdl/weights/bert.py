@@ -15,6 +15,15 @@ TAKING = {
     "BertForTokenClassification": "none",
     "BertForQuestionAnswering": "none",
 }
+# names of the tasks that these are asked, by transformers' problem_type, which it mostly leaves out
+ASKED = {
+    "BertForSequenceClassification": {
+        "single_label_classification": "classification",
+        "multi_label_classification": "multilabel",
+        "regression": "regression",
+    },
+    "BertForTokenClassification": {"": "token-classification"},
+}
 SENTENCES = {"mean": "pooling_mode_mean_tokens", "token": "pooling_mode_cls_token"}
 OTHER_WAYS = ("pooling_mode_max_tokens", "pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens")
 
@@ -109,10 +118,19 @@ def has_head(config: Mapping[str, Any]) -> bool:
     return any(name in TAKING for name in config.get("architectures") or ())
 
 
-def to_config(model: Bert, class_names: tuple[str, ...], normalise: bool = False) -> dict[str, str | dict[str, Any]]:
+def asked_by(config: Mapping[str, Any], outputs: int) -> str | None:
+    """Name of the task that the configuration's head of so many outputs answers; None for none that is known."""
+    kinds = next((ASKED[name] for name in config.get("architectures") or () if name in ASKED), {})
+    problem = config.get("problem_type") or ("regression" if outputs == 1 else "")
+    return kinds.get(problem, next(iter(kinds.values()), None))
+
+
+def to_config(
+    model: Bert, class_names: tuple[str, ...], normalise: bool = False, asked: str = ""
+) -> dict[str, str | dict[str, Any]]:
     """Transformers' configuration of `model` and, of one that pools in their way, sentence-transformers': by file.
 
-    For `normalise` see `normalises`.
+    For `normalise` see `normalises`; `asked` is the name of the task.
     """
     unnamed = [f"LABEL_{i}" for i in range(len(class_names), model.num_outputs)]
     architecture = {"pooler": "BertForSequenceClassification", "none": "BertForTokenClassification"}
@@ -131,7 +149,10 @@ def to_config(model: Bert, class_names: tuple[str, ...], normalise: bool = False
         "type_vocab_size": model.types,
         "layer_norm_eps": model.epsilon,
         "id2label": dict(enumerate((*class_names, *unnamed))),
+        "label2id": {name: place for place, name in enumerate((*class_names, *unnamed))},
     }
+    problems = {task: problem for kinds in ASKED.values() for problem, task in kinds.items()}
+    config |= {"problem_type": problems[asked]} if problems.get(asked) else {}
     files: dict[str, Any] = {"config.json": config}
     if model.pool in SENTENCES:
         ways = dict.fromkeys((*SENTENCES.values(), *OTHER_WAYS), False) | {SENTENCES[model.pool]: True}

@@ -67,8 +67,18 @@ class Card:
         return bool((self.source or {}).get("normalise"))
 
     def asked(self, model: Staged) -> Task:
-        """The task; of an unknown one, that of such a model, with as many classes, called by their numbers."""
-        return self.task or task_of(model, tuple(map(str, range(model.num_outputs))))
+        """The task; of an unknown one, that of such a model, with as many classes, called by their numbers.
+
+        Raises:
+          InputError: where a model's outputs may mean several things.
+        """
+        asked = self.task or task_of(model, tuple(map(str, range(model.num_outputs))))
+        if asked is None:
+            raise InputError(
+                "the card does not say what the network is asked, since its outputs have no names: convert it with "
+                "these (--class-names FILE, in Python names=(…)), or train it"
+            )
+        return asked
 
     def check_trained(self, name: str = "the checkpoint", advice: str = "", *, head: bool = True) -> None:
         """Raises InputError, with `advice`, if the network called `name`, or its `head`, has seen no examples."""

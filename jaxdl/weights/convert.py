@@ -9,7 +9,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing, RawPreprocessing, TextPreprocessing
+from jaxdl.data.preprocessing import (
+    PREPROCESSINGS,
+    ImagePreprocessing,
+    Preprocessing,
+    RawPreprocessing,
+    TextPreprocessing,
+)
 from jaxdl.data.preprocessing.tokenizer import TOKENIZER, VOCABULARY, read_tokenizer
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import MODELS, create
@@ -127,18 +133,20 @@ def convert(
     leaves, layout = taken.renamed.leaves, taken.layout
     arguments = {**keys_of(name).arguments.get(layout, {}), **arguments}
     network = create(name, int(leaves[BIAS].shape[0]) if BIAS in leaves else UNKNOWN, **arguments)
+    class_names = () if headless else _class_names(name, names, described, like, network.num_outputs)
+    task = task_of(network, class_names, None if headless or described is None else described.task)
     with _or_another(held.tensors, name, weights):
         if MODELS[name].length:
-            prepared: Preprocessing = _tokens(name, network, preprocessing or {}, path.parent)
+            carries = () if task is None else task.CARRIES
+            prepared: Preprocessing = _tokens(name, network, preprocessing or {}, path.parent, carries)
         else:
             prepared = _preprocessing(name, network, leaves, _said(name, described, like), preprocessing or {})
         variables = _fill(taken.renamed, network, prepared, headless)
     check_finite(walk_shapes(variables), f"'{path}'")
     licences = (origin.get("licence"), described and described.licence, row and row.licence)
-    class_names = () if headless else _class_names(name, names, described, like, network.num_outputs)
     card = Card(
         prepared,
-        task_of(network, class_names),
+        task,
         source={
             **origin,
             "file": path.name,
@@ -151,6 +159,7 @@ def convert(
             "without_head": headless,
             **({"normalise": True} if described and described.normalise else {}),
         },
+        targets={} if task is None else dict(task.ELSEWHERE),
     )
     checkpoint = Checkpoint(network, variables, card)
     if channel_order == "bgr":
@@ -290,8 +299,12 @@ def _preprocessing(
     return dataclasses.replace(said, input_shape=(height, width, channels), **given)
 
 
-def _tokens(name: str, network: Bert, given: Mapping[str, Any], folder: Path) -> Preprocessing:
+def _tokens(
+    name: str, network: Bert, given: Mapping[str, Any], folder: Path, carries: tuple[str, ...]
+) -> Preprocessing:
     """Text by the tokenizer in `folder`, or tokens as they are; as many as the model is mostly fed with, or `given`.
+
+    For `carries` see `Task.CARRIES`.
 
     Raises:
       InputError: for a tokenizer that knows more tokens than the network.
@@ -301,7 +314,9 @@ def _tokens(name: str, network: Bert, given: Mapping[str, Any], folder: Path) ->
     length = given.get("length", min(MODELS[name].length, network.longest))
     if not any((folder / file).is_file() for file in (TOKENIZER, VOCABULARY)):
         return RawPreprocessing.like(token_spec(length))
-    made = TextPreprocessing(read_tokenizer(folder), length, types=network.types > 1)
+    kinds = (kind for kind in PREPROCESSINGS.values() if issubclass(kind, TextPreprocessing))
+    kind = next((kind for kind in kinds if carries == kind.CARRIES), TextPreprocessing)
+    made = kind(read_tokenizer(folder), length, types=network.types > 1)
     if made.vocabulary > network.vocabulary:
         raise InputError(
             f"the tokenizer in '{folder}' knows {made.vocabulary} tokens and the network {network.vocabulary}: it is "

@@ -12,7 +12,8 @@ from jaxdl.data.preprocessing.tokenizer import TOKENIZER
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
 from jaxdl.models.bert import Bert
-from jaxdl.models.staged import Staged
+from jaxdl.models.staged import HEAD, Staged
+from jaxdl.models.variables import Variables
 from jaxdl.weights.adapt import has_adapter, merge_adapter
 from jaxdl.weights.bert import to_config
 from jaxdl.weights.checkpoint import Checkpoint
@@ -69,7 +70,7 @@ def _export_weights(checkpoint: Checkpoint, out: str | Path, layout: str | None,
     layout = layout or (checkpoint.card.source or {}).get("layout") or next(iter(keys.layouts))
     check_choice(f"layout of '{name}'", layout, keys.layouts)
     _check_layout(network, layout, keys)
-    tensors = dict(to_tensors(checkpoint.variables, keys.layouts[layout](network)))
+    tensors = dict(to_tensors(_as_it_is(checkpoint), keys.layouts[layout](network)))
     out = check_free(out)
     with written_whole(out) as work:
         if file_format == "safetensors":
@@ -84,6 +85,18 @@ def _export_weights(checkpoint: Checkpoint, out: str | Path, layout: str | None,
     return out / f"model.{file_format}"
 
 
+def _as_it_is(checkpoint: Checkpoint) -> Variables:
+    """The variables with a head whose outputs need nothing done to them, such as to undo a scaling of the targets."""
+    task = checkpoint.card.task
+    if task is None or not task.ELSEWHERE:
+        return checkpoint.variables
+    head = checkpoint.variables["params"][HEAD]
+    made = task.head_elsewhere(head["dense"]["kernel"], head["dense"]["bias"], checkpoint.card.target_constants())
+    dense = {**head["dense"], **dict(zip(("kernel", "bias"), made, strict=True))}
+    params = {**checkpoint.variables["params"], HEAD: {**head, "dense": dense}}
+    return {**checkpoint.variables, "params": params}
+
+
 def _configs(checkpoint: Checkpoint, layout: str) -> dict[str, str]:
     """By file what makes the network of the weights elsewhere, where that is known."""
     network, names = checkpoint.model, checkpoint.card.class_names
@@ -91,7 +104,9 @@ def _configs(checkpoint: Checkpoint, layout: str) -> dict[str, str]:
         return {CONFIG: to_timm(network, checkpoint.card.preprocessing, names)}
     if isinstance(network, Bert):
         own, normalise = checkpoint.card.preprocessing, checkpoint.card.normalise
-        files = {file: json.dumps(held, indent=1) for file, held in to_config(network, names, normalise).items()}
+        asked = "" if checkpoint.card.task is None else checkpoint.card.task.name
+        made = to_config(network, names, normalise, asked)
+        files = {file: json.dumps(held, indent=1) for file, held in made.items()}
         return files | ({TOKENIZER: own.tokenizer} if isinstance(own, TextPreprocessing) else {})
     return {}
 

@@ -13,7 +13,7 @@ from jaxdl.models import MODELS, describe
 from jaxdl.models.bert import Bert
 from jaxdl.models.efficientnet import EfficientNet
 from jaxdl.models.staged import Staged
-from jaxdl.weights.bert import MODULES, POOLING, has_head, normalises, of_config
+from jaxdl.weights.bert import MODULES, POOLING, asked_by, has_head, normalises, of_config
 from jaxdl.weights.efficientnet import PYTORCH, TENSORFLOW
 from jaxdl.weights.files import read_json
 from jaxdl.weights.published import HALVES, IMAGENET
@@ -46,6 +46,7 @@ class Described:
       licence: as given, or None.
       headless: whether the weights are a network's body alone.
       normalise: whether its embeddings are brought to unit length.
+      task: name of the one that its head answers; None where that follows from the model.
     """
 
     model: str | None
@@ -56,6 +57,7 @@ class Described:
     licence: str | None = None
     headless: bool = False
     normalise: bool = False
+    task: str | None = None
 
 
 def read_config(folder: Path) -> Described | None:
@@ -159,7 +161,8 @@ def _from_bert(config: Mapping[str, Any], pooling: Mapping[str, Any] | None, mod
     headless = pooling is not None or not has_head(config)
     names = () if headless else _class_names(config)
     normalise = pooling is not None and normalises(modules)
-    return Described(name, "bert", differing, None, names, headless=headless, normalise=normalise)
+    task = None if headless else asked_by(config, len(config.get("id2label") or (0, 1)))
+    return Described(name, "bert", differing, None, names, headless=headless, normalise=normalise, task=task)
 
 
 def _class_names(config: Mapping[str, Any]) -> tuple[str, ...]:

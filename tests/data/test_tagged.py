@@ -170,9 +170,9 @@ def test_each_word_is_answered_by_its_first_token(content):
         ["[CLS]", "d", "##ias", ",", "a", "d", "##io", "[SEP]"],
     ]
     assert made["carried"]["words"].tolist() == [
-        [-1, 0, 1, 2, -1, -1, -1, -1, -1],
-        [-1, 0, -1, -1, -1, -1, -1, -1, -1],
-        [-1, 0, -1, 1, 2, 3, -1, -1, -1],
+        [2, 3, 4, 0, 0, 0, 0, 0, 0, 0],
+        [2, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+        [2, 4, 5, 6, 0, 0, 0, 0, 0, 0],
     ]
 
 
@@ -184,7 +184,7 @@ def test_words_that_are_cut_or_nothing_are_counted(content):
     source = data.tagged([["good"] * 9, ["a", "\u200f", "bad"], ["a"]])
     with pytest.warns(UserWarning, match=r"6 of 13 words have no token: 2 of 3 sentences .* longer than 6 tokens"):
         made = WordsPreprocessing(content, 6).load(source)
-    assert made["carried"]["words"].tolist() == [[-1, 0, 1, 2, 3, -1], [-1, 0, 2, -1, -1, -1], [-1, 0, -1, -1, -1, -1]]
+    assert made["carried"]["words"].tolist() == [[2, 3, 4, 5, 0, 0, 0], [2, 0, 3, 0, 0, 0, 0], [2, 0, 0, 0, 0, 0, 0]]
     with pytest.warns(UserWarning, match="^sentences longer than 6 tokens are cut"):
         WordsPreprocessing(content, 6).stored(source[0])
     with warnings.catch_warnings():
@@ -205,7 +205,7 @@ def test_which_words_are_kept_follows_from_the_examples(content):
     assert plain.for_targets(tagged) == words.for_targets(tagged) == words
     assert plain.for_targets(texts) == words.for_targets(texts) == plain
     assert words.spec()["types"].shape == (9,)
-    with pytest.raises(InputError, match=r"holds uint8\[8, 8, 1\]; the network takes words of up to 9 tokens"):
+    with pytest.raises(InputError, match=r"holds uint8\[8, 8, 1\]; the network takes up to 10 words of 9 tokens"):
         words.load(data.digits())
 
 

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Mapping
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import jax
 import numpy as np
@@ -43,6 +43,7 @@ class TextPreprocessing(Preprocessing):
       tokenizer: the content of a ``tokenizer.json``, see `tokenizer.read_tokenizer`; it is part of the card.
       length: number of tokens, those that mark beginning and end included.
       types: whether the network is also fed with ``types``, which tell two texts apart.
+      CARRIES: what it says of each token besides, see `Task.CARRIES`.
 
     Raises:
       InputError: for a length below 1, or a tokenizer that is damaged.
@@ -53,6 +54,7 @@ class TextPreprocessing(Preprocessing):
     types: bool = False
 
     modality = "text"
+    CARRIES: ClassVar[tuple[str, ...]] = ()
 
     def __post_init__(self) -> None:
         if type(self.length) is not int or self.length < 1:

@@ -13,29 +13,29 @@ from jaxdl.data.preprocessing.text import TextPreprocessing, text_of
 from jaxdl.data.preprocessing.tokenizer import made_tokenizer
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
+from jaxdl.models.sequence import CARRIED
 from jaxdl.shown import counted
-
-CARRIED = "carried"
-NONE = -1  # of a token that begins no word
 
 
 @dataclasses.dataclass(frozen=True)
 class WordsPreprocessing(TextPreprocessing):
     """Words, ``[words]`` of strings, as ``{"tokens", "mask"}`` of `length`; what is longer is cut.
 
-    With them flows ``{"carried": {"words": int32[length]}}`` (see `models.sequence`): of each token the number of the
-    word that it begins, `NONE` where it goes on with one or is a mark. The answer for a word is that of its first token
-    (Devlin et al. 2018, arXiv:1810.04805, section 5.3). A text is divided into words at spaces.
+    With them flows ``{"carried": {"words": int32[length + 1]}}`` (see `models.sequence`): of each word the place, from
+    1, of its first token, whose answer is that for the word (Devlin et al. 2018, arXiv:1810.04805, section 5.3); 0 for
+    a word that has none, and behind the last one. A text is divided into words at spaces.
     """
 
     modality = "words"
+    CARRIES = ("words",)
 
     def spec(self) -> dict[str, jax.ShapeDtypeStruct]:
         spec = super().spec()
-        return spec | {CARRIED: {"words": spec["tokens"]}}
+        # one more than there can be: what has the form of the mask is cut with it, see `training.lengths`
+        return spec | {CARRIED: {"words": jax.ShapeDtypeStruct((self.length + 1,), "int32")}}
 
     def describe(self) -> str:
-        return f"words of up to {self.length} tokens together"
+        return f"up to {self.length + 1} words of {self.length} tokens together"
 
     def check(self, source: Source) -> None:
         if len(source) and words_of(source[0]["x"]) is None:
@@ -69,14 +69,14 @@ class WordsPreprocessing(TextPreprocessing):
         self._check_marks(tokenizer.num_special_tokens_to_add(False))
         made = jax.tree.map(lambda leaf: np.zeros((len(sentences), *leaf.shape), leaf.dtype), self.spec())
         begins = made[CARRIED]["words"]
-        begins[:] = NONE
         lost = np.zeros(len(sentences), int)
         for row, one in enumerate(tokenizer.encode_batch(list(sentences), is_pretokenized=True)):
             made["tokens"][row, : len(one)], made["mask"][row, : len(one)] = one.ids, True
-            ids = np.array([NONE if word is None else word for word in one.word_ids], np.int32)
-            found, first = np.unique(ids, return_index=True)
-            begins[row, first] = found  # of the marks NONE
-            lost[row] = len(sentences[row]) - np.count_nonzero(found != NONE)
+            numbers = [-1 if word is None else word for word in one.word_ids]
+            word, first = np.unique(np.array(numbers, np.int32), return_index=True)
+            known = (word >= 0) & (word < begins.shape[1])  # many without a token may stand before one that has some
+            begins[row, word[known]] = first[known] + 1
+            lost[row] = len(sentences[row]) - np.count_nonzero(known)
         return made, lost
 
     def _check_marks(self, marks: int) -> None:
@@ -94,8 +94,8 @@ class WordsPreprocessing(TextPreprocessing):
     def instructions(self) -> dict[str, list[str]]:
         told = super().instructions()
         words = (
-            f"words: of each token the number of the word (from 0) that it begins, {NONE} where it goes on with one, "
-            "is a mark or fills up"
+            f"words, carried, [examples, {self.length + 1}]: of each word the place (from 1) of its first token, 0 for "
+            "one that has none and behind the last"
         )
         return {**told, "prepare": ["divide the text into words at spaces", *told["prepare"], words]}
 
