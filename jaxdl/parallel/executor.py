@@ -18,7 +18,7 @@ The devices of ``data``, by jit, may belong to several processes (`hosts`), each
 import dataclasses
 from collections.abc import Callable
 from functools import cached_property, partial
-from typing import Any
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -30,10 +30,11 @@ from jaxdl.errors import InputError
 from jaxdl.parallel import hosts
 from jaxdl.parallel.compiler import compiler_options
 from jaxdl.parallel.devices import first_device
-from jaxdl.parallel.fsdp import fsdp_spec, gathered
+from jaxdl.parallel.fsdp import fsdp_spec, gathered, types_at_use
 from jaxdl.parallel.program import Program, first_rows, lies_as_it_came, over_runs, pad
 from jaxdl.parallel.rules import MODEL, RULES, Rules, check_rules, path_of, spec_of
 
+T = TypeVar("T")
 FOLD = "fold"  # the axis along which runs are laid
 DATA = "data"  # the axis over which the examples of a batch are divided
 
@@ -153,9 +154,11 @@ class Executor:
         rows = jax.tree.map(lambda a: pad(a, 0, self.data if divided else 1), rows)
         return self._put(rows, lambda *_: (DATA,) if divided else ()), self.place_variables(variables)
 
-    def whole(self, variables: Any) -> Any:
-        """Variables as the functions of `step` and `predict` compute with them, which apply this where they do so."""
-        return gathered(variables, self.mesh, DATA) if self.fsdp and not self.alone else variables
+    def whole(self, function: Callable[[Any], T], variables: Any) -> T:
+        """What a function makes of variables, which are whole in it: a step and a prediction run the network so."""
+        if not self.fsdp or self.alone:
+            return function(variables)
+        return function(gathered(variables, types_at_use(function, variables), self.mesh, DATA))
 
     def fetch_state(self, state: Any) -> Any:
         """A state, or some of it, as `place_state` was given it, on the first device (of each process).
@@ -222,7 +225,7 @@ class Executor:
         place = partial(self._place_rows, axis=rows_in)
 
         def run(variables: Any, x: Any) -> Any:
-            return function(self.whole(variables), x)
+            return self.whole(lambda whole: function(whole, x), variables)
 
         if self.alone:
             jitted = jax.jit(run, **self._options)

@@ -8,7 +8,12 @@ import jax
 from jaxdl.models.staged import Staged, tied_paths
 from jaxdl.models.variables import Variables, split_variables
 
-Whole = Callable[[Variables], Variables]
+Whole = Callable[[Callable[[Variables], Any], Variables], Any]  # see `Executor.whole`
+
+
+def as_they_are(function: Callable[[Variables], Any], variables: Variables) -> Any:
+    """What a function makes of variables of which all is here."""
+    return function(variables)
 
 
 def forward(
@@ -21,10 +26,14 @@ def forward(
       variables: of all stages from `start` on, and what these read of others.
       x: what flows into `start`.
       start: first stage; None for the first of all.
-      whole: applied to variables where they are computed with, see `Executor.whole`.
+      whole: runs a function of variables on all of them, see `Executor.whole`.
       **options: of the model's call.
     """
-    return model.apply(whole(variables), x, start=start, mutable=["batch_stats"], **options)
+
+    def run(variables: Variables) -> tuple[Any, Variables]:
+        return model.apply(variables, x, start=start, mutable=["batch_stats"], **options)
+
+    return whole(run, variables)
 
 
 def forward_again(
@@ -41,7 +50,10 @@ def forward_again(
         own, _ = split_variables(variables, (*names, *owners))
 
         def run(own: Variables, x: Any, first: str = names[0], stop: str | None = stop) -> Any:
-            return model.apply(whole(own), x, start=first, stop=stop, mutable=["batch_stats"], **options)
+            def inside(own: Variables) -> Any:
+                return model.apply(own, x, start=first, stop=stop, mutable=["batch_stats"], **options)
+
+            return whole(inside, own)
 
         x, changed = jax.checkpoint(run)(own, x)
         statistics |= {stage: tree for stage, tree in changed.get("batch_stats", {}).items() if stage in names}

@@ -14,7 +14,7 @@ from jaxdl.data.preprocessing import Constants, Preprocessing
 from jaxdl.models.staged import Staged
 from jaxdl.models.variables import Variables, join_variables, modules_of, pick, split_stages
 from jaxdl.tasks import Task
-from jaxdl.training.forward import Whole, forward, forward_again
+from jaxdl.training.forward import Whole, as_they_are, forward, forward_again
 from jaxdl.training.lengths import shortened
 from jaxdl.training.optim import Updates
 from jaxdl.training.traced_hyperparameters import TracedHyperparameters
@@ -195,7 +195,7 @@ def _loss(task: Task, outputs: Any, examples: Examples, constants: Constants) ->
     return (own * total + theirs * other).sum(), (own * count + theirs * others).sum()
 
 
-def make_step(recipe: Recipe, axis_name: str | None = None, whole: Whole = lambda variables: variables) -> Step:
+def make_step(recipe: Recipe, axis_name: str | None = None, whole: Whole = as_they_are) -> Step:
     """A step that trains what the state holds.
 
     One `apply` runs on all variables, those of the state and the shared ones; its gradient is taken by the former
@@ -205,7 +205,7 @@ def make_step(recipe: Recipe, axis_name: str | None = None, whole: Whole = lambd
     Args:
       recipe: what it is made of.
       axis_name: the mapped axis over which a batch is divided, under pmap; None if the batch is whole.
-      whole: applied to variables where they are computed with, see `Executor.whole`.
+      whole: runs a function of variables on all of them, see `Executor.whole`.
 
     Returns:
       ``step(state, batch, shared) -> (state, metrics)``; the metrics are ``loss``, weighted, and the scores, means
@@ -337,7 +337,7 @@ def variables_of(state: State, frozen: Variables) -> Variables:
     return join_variables(frozen, {"params": params, "batch_stats": state.batch_stats})
 
 
-def make_predict(recipe: Recipe, whole: Whole = lambda variables: variables) -> Predict:
+def make_predict(recipe: Recipe, whole: Whole = as_they_are) -> Predict:
     """``predict(state, batch, shared) -> {"kept": …, "record": …}`` in eval mode, arrays ``[batch, …]``.
 
     What the task keeps of the network's outputs, and of the record of each example what learning curves read: both are
@@ -350,7 +350,7 @@ def make_predict(recipe: Recipe, whole: Whole = lambda variables: variables) -> 
         x, y = _batch_of(batch, shared)
         if recipe.start is None:
             x = recipe.preprocessing.on_device(x, state.inputs)
-        outputs = model.apply(whole(variables_of(state, shared.frozen)), x, start=recipe.start)
+        outputs = whole(lambda found: model.apply(found, x, start=recipe.start), variables_of(state, shared.frozen))
         kept = task.keep(outputs, y, state.targets)
         return {"kept": kept, "record": task.curve_record(task.device_record(kept, y))}
 

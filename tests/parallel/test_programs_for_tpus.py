@@ -77,6 +77,8 @@ def test_fsdp_scatters_the_gradients_and_holds_a_part_of_the_state(model):
     assert reduced["fsdp"] < reduced["data"] / 4  # of small arrays, and what batch normalisation adds up
     assert "all-to-all" not in fsdp["collectives"]
     assert fsdp["state"] < data["state"] / 2.5  # small arrays are whole
+    # weights are cast before they are gathered: half of their bytes, and the pixels of a batch
+    assert fsdp["collectives"]["all-gather"][1] < params / 2 + 64 * 32 * 32 * 3 + 1024
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from jaxdl.models.initialise import init_variables
 from jaxdl.parallel.memory import bytes_of
 from jaxdl.tasks import Classification
 from jaxdl.training import prepare as preparing
-from jaxdl.training.forward import forward, forward_again
+from jaxdl.training.forward import as_they_are, forward, forward_again
 from jaxdl.training.step import Batch
 from jaxdl.training.transfer import of_run
 
@@ -70,7 +70,7 @@ def test_a_deep_network_keeps_little_for_the_way_back():
     def kept(run):
         def loss(params):
             options = dict(train=True, rngs={"dropout": jax.random.key(0)})
-            return run(model, {**variables, "params": params}, x, None, lambda whole: whole, **options)[0].sum()
+            return run(model, {**variables, "params": params}, x, None, as_they_are, **options)[0].sum()
 
         way_back = jax.eval_shape(lambda params: jax.vjp(loss, params)[1], variables["params"])
         return bytes_of(way_back) - bytes_of(variables["params"])  # which are there anyway

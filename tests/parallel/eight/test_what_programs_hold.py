@@ -1,9 +1,11 @@
 """What the compiled step of every way holds: which collectives, of how many bytes, and what each device keeps."""
 
+import re
+
 import jax
 import numpy as np
 import pytest
-from lowered import collectives, compiled_step
+from lowered import collectives, compiled_step, lowered_step
 from test_ways import WAYS, executor_of, setup_of, small_arrays_are_divided_too  # noqa: F401 (a fixture)
 
 import jaxdl
@@ -60,6 +62,22 @@ def test_fsdp_gathers_every_divided_weight_once_and_exchanges_nothing_else(name)
     assert found.keys() == {"all-gather", "all-reduce"}  # no all-to-all; the CPU has no reduce-scatter
     assert bytes_of(divided) <= found["all-gather"][1] <= bytes_of(divided) + 512
     assert found["all-reduce"][1] <= params + rows + sums_of_batch_norm(name) + 4 * SCALARS
+
+
+WHOLE = re.compile(r"sdy\.sharding_constraint %\d+ <@mesh, \[(?:\{\}(?:, )?)+\]> : tensor<([\dx]+)x(f32|bf16)>")
+
+
+@pytest.mark.parametrize("name", ["mlp", pytest.param("vit", marks=pytest.mark.slow)])
+def test_fsdp_gathers_weights_in_the_type_they_are_computed_with(name):
+    """By what the compiler is given: that for CPUs makes float32 of bfloat16. A TPU's: test_programs_for_tpus.py."""
+    sizes = {}
+    for precision in ("float32", "bfloat16"):
+        lowered, _ = lowered_step(setup_of(name, precision=precision), executor_of(*WAYS["fsdp"]))
+        found = WHOLE.findall(lowered.as_text())
+        assert {dtype for _, dtype in found} == {{"float32": "f32", "bfloat16": "bf16"}[precision]}
+        sizes[precision] = sorted(shape for shape, _ in found)
+    assert sizes["float32"] == sizes["bfloat16"]
+    assert "64x32" in sizes["float32"] or name != "mlp"
 
 
 def test_fsdp_holds_a_part_of_the_state_on_each_device(monkeypatch):
