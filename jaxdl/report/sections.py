@@ -17,6 +17,8 @@ from jaxdl.report.predictions import first_places
 from jaxdl.report.residuals import show_residuals
 from jaxdl.report.saliency import show_explained
 from jaxdl.report.shown import Shown
+from jaxdl.report.tags import TITLE as KINDS
+from jaxdl.report.tags import WRONG, show_kinds, show_wrong_tags
 from jaxdl.report.targets import TITLE as TARGETS
 from jaxdl.report.targets import show_targets
 from jaxdl.report.trust import (
@@ -112,6 +114,17 @@ def overlays(shown: Shown) -> list[Section]:
     return [section("Predictions on images", build)] if shown.run else []
 
 
+def kinds(shown: Shown) -> list[Section]:
+    """Each kind of entity, or of words, with how sure its scores are."""
+    return [section(KINDS, lambda: show_kinds(shown.predictions))]
+
+
+def tags(shown: Shown) -> list[Section]:
+    """Sentences with the words that are tagged wrong."""
+    build = lambda: show_wrong_tags(shown.method, shown.predictions, shown.source)  # noqa: E731
+    return [section(WRONG, build)] if shown.run else []
+
+
 SECTIONS: dict[str, Callable[[Shown], Sequence[Section]]] = {
     "confusion": confusion,
     "reliability": reliability,
@@ -123,6 +136,8 @@ SECTIONS: dict[str, Callable[[Shown], Sequence[Section]]] = {
     "targets": targets,
     "pixels": pixels,
     "overlays": overlays,
+    "kinds": kinds,
+    "tags": tags,
     "saliency": saliency,
 }
 OF_NETWORKS = ("saliency",)  # what can be shown of a checkpoint, too, which has no held-out predictions

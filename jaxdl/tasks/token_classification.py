@@ -123,6 +123,7 @@ class TokenClassification(ClassWeights):
     METRICS = METRICS
     LOSS = "log_loss"
     SHOWN = ("f1", "token_accuracy")
+    SECTIONS = ("kinds", "tags")
     OPTIONS = ("class_weights",)
     FUNCTIONS = False
     CARRIES = ("words",)
@@ -308,11 +309,7 @@ class TokenClassification(ClassWeights):
           ``right``, ``words`` and ``seen``: words that are tagged rightly, that there are, and that have a tag of the
           network's, ``[n]``; ``entities``: see `Entities.count`; ``nats`` where `kept` has it.
         """
-        xp = np if isinstance(targets, np.ndarray) else jnp
-        width = targets.shape[1]
-        said = _as_wide(xp, kept["tags"][:, :width].astype(xp.int32) - 1, width)
-        there = targets != NO_WORD
-        said = xp.where(there, said, NO_WORD)
+        said, there = aligned(kept, targets), targets != NO_WORD
         found = {
             "right": (there & (said == targets)).sum(1),
             "words": there.sum(1),
@@ -352,6 +349,14 @@ class TokenClassification(ClassWeights):
             "tags": jnp.where(there, 1 + sums.argmax(-1), 0).astype(jnp.int16),
             "confidence": jnp.where(there, share, 0).astype(jnp.uint8),
         }
+
+
+def aligned(kept: Mapping[str, Any], targets: Any) -> Any:
+    """What was predicted of each word of the targets, as these have it, ``int32[n, words]``; `NO_WORD` for no tag."""
+    xp = np if isinstance(targets, np.ndarray) else jnp
+    width = targets.shape[1]
+    said = _as_wide(xp, kept["tags"][:, :width].astype(xp.int32) - 1, width)
+    return xp.where(targets != NO_WORD, said, NO_WORD)
 
 
 def _of_words(outputs: Mapping[str, Array]) -> tuple[Float[Array, "batch words tags"], Bool[Array, "batch words"]]:
