@@ -15,6 +15,7 @@ from jaxdl.data.folder import folder, images, parts_to_predict, splits_of
 from jaxdl.data.folder_layout import SPLIT_NAMES
 from jaxdl.data.image_file import SUFFIXES, begins_as_image, printable
 from jaxdl.data.masks import VOID, MaskOptions, mask_splits, masks, masks_of
+from jaxdl.data.pairs import pairs
 from jaxdl.data.preprocessing import (
     ColumnsPreprocessing,
     ImagePreprocessing,
@@ -65,6 +66,7 @@ __all__ = [
     "masks",
     "npz",
     "options_of_before",
+    "pairs",
     "part_to_predict",
     "parts_of",
     "skip_broken",

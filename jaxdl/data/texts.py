@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 from jaxdl.data.preprocessing.text import PAIR, preprocessing_by
@@ -22,7 +23,7 @@ class Texts(Source):
     """
 
     held: Sequence[Text]
-    labels: np.ndarray | None = None
+    labels: Any = None
     class_names: tuple[str, ...] = ()
     groups: np.ndarray | None = None
     times: np.ndarray | None = None
@@ -39,7 +40,7 @@ class Texts(Source):
     def in_memory(self) -> bool:
         return True
 
-    def targets(self) -> np.ndarray | None:
+    def targets(self) -> Any:
         return self.labels
 
     def describe_x(self) -> str:
@@ -54,11 +55,11 @@ class Texts(Source):
     def __getitem__(self, index: int) -> dict[str, Any]:
         text = self.held[index]
         x: Any = np.str_(text) if isinstance(text, str) else dict(zip(PAIR, map(np.str_, text), strict=True))
-        return {"x": x} if self.labels is None else {"x": x, "y": self.labels[index]}
+        return {"x": x} if self.labels is None else {"x": x, "y": jax.tree.map(lambda array: array[index], self.labels)}
 
     def take(self, indices: np.ndarray) -> "Texts":
         chosen = {name: pick(getattr(self, name), indices) for name in PER_EXAMPLE if name != "texts"}
-        labels = None if self.labels is None else self.labels[indices]
+        labels = jax.tree.map(lambda array: array[indices], self.labels)
         return dataclasses.replace(self, held=[self.held[i] for i in indices], labels=labels, **chosen)
 
     def with_groups(self, groups: np.ndarray) -> "Texts":

@@ -169,7 +169,8 @@ def rebuild(
     if (entry := MODELS[name]).own:
         known = create(name, num_outputs)
         return rebuild_own(name, num_outputs, arguments, known if isinstance(known, Wrapped) else entry.family)
-    return create(name, num_outputs, **arguments)
+    made = create(name, num_outputs or 1, **arguments)
+    return made if num_outputs else made.clone(num_outputs=0)  # of a task that takes the features
 
 
 def changeable(model: Staged) -> list[str]:

@@ -158,7 +158,7 @@ def add_or_skip(x: jax.Array, y: jax.Array, probability: float, mode: Mode) -> j
 
 
 class Head(nn.Module):
-    """The last stage: dropout and a linear map from features ``[batch, width]`` to logits.
+    """The last stage: dropout and a linear map from features ``[batch, width]`` to logits; nothing for no outputs.
 
     Of features that come as ``{"features": …}`` with more beside them it gives ``{"outputs": …}`` with the same beside.
     """
@@ -171,6 +171,8 @@ class Head(nn.Module):
     @nn.compact
     def __call__(self, x: Any, mode: Mode) -> Any:
         beside = {name: one for name, one in x.items() if name != "features"} if isinstance(x, Mapping) else None
+        if not self.num_outputs:  # the features are the answer
+            return x
         features = x if beside is None else x["features"]
         features = nn.Dropout(self.dropout, deterministic=not mode.train)(features)
         dense = nn.Dense(self.num_outputs, dtype=self.dtype, param_dtype=self.param_dtype, name="dense")

@@ -12,6 +12,7 @@ from jaxdl.tasks.multilabel import MultiLabel
 from jaxdl.tasks.multitarget import MultiTarget
 from jaxdl.tasks.ordinal import Ordinal
 from jaxdl.tasks.regression import Regression
+from jaxdl.tasks.retrieval import Retrieval
 from jaxdl.tasks.segmentation import Segmentation
 from jaxdl.tasks.task import Constants, Metrics, Task
 from jaxdl.tasks.token_classification import TokenClassification
@@ -26,6 +27,7 @@ __all__ = [
     "MultiTarget",
     "Ordinal",
     "Regression",
+    "Retrieval",
     "Segmentation",
     "Task",
     "TokenClassification",
@@ -38,8 +40,17 @@ __all__ = [
 
 # Where nothing is said, the first whose targets these could be is asked.
 TASKS: dict[str, type[Task]] = {
-    task.name: task
-    for task in (Classification, MultiLabel, Regression, MultiTarget, Ordinal, Segmentation, TokenClassification)
+    kind.name: kind
+    for kind in (
+        Classification,
+        MultiLabel,
+        Regression,
+        MultiTarget,
+        Ordinal,
+        Segmentation,
+        TokenClassification,
+        Retrieval,
+    )
 }
 
 
@@ -76,7 +87,8 @@ def choose_task(source: Any, task: Task | str | None = None, metrics: Metrics = 
         raise InputError(f"{source.name} holds no examples; {purpose} needs some")
     targets, names = source.targets(), tuple(source.class_names)
     if targets is None:
-        raise InputError(f"{source.name} has no labels; {purpose} needs a class or a number for every example")
+        advice = " (for queries with their documents: data.pairs)" if source.describe_x() == "pairs of texts" else ""
+        raise InputError(f"{source.name} has no labels; {purpose} needs a class or a number for every example{advice}")
     if isinstance(task, Task):
         found = task
         if found.names != names and sorted(found.names) == sorted(names):

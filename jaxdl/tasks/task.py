@@ -55,6 +55,9 @@ class Task:
         and its outputs are ``{"outputs": [batch, length, num_outputs], **carried}``. Empty for any other task.
       ANY_LENGTH: whether what is kept of answers for each token has one form, however long sequences of a batch are.
       ON_HOST: whether `record` is made on the host alone, of what was kept and `read`: where it is made of strings.
+      SEES_BATCH: whether the loss of an example depends on the others of its batch, see `batch_loss`. Then no batch is
+        divided into parts that do not see one another.
+      UNIT: whether features are compared by their cosine, so that `embed` gives vectors of unit length.
       PREDICTS: what `predict` gives, in words, for who reads it without jaxdl.
       CONFORMAL: scores, by name, from which prediction sets or intervals are made; the first is the usual one.
       NOT_CONFORMAL: why there are none, where `CONFORMAL` is empty.
@@ -87,6 +90,8 @@ class Task:
     CARRIES: ClassVar[tuple[str, ...]] = ()
     ANY_LENGTH: ClassVar[bool] = False
     ON_HOST: ClassVar[bool] = False
+    SEES_BATCH: ClassVar[bool] = False
+    UNIT: ClassVar[bool] = False
     PREDICTS: ClassVar[str] = "what the task makes of the network's outputs"
     mixes: ClassVar[bool] = False
     CALIBRATED: ClassVar[tuple[str, ...]] = ()
@@ -286,6 +291,12 @@ class Task:
         is the weight of the example, or its number of pixels or tokens.
         """
         raise NotImplementedError
+
+    def batch_loss(
+        self, outputs: Tree, targets: Tree, constants: Constants, real: jax.Array
+    ) -> tuple[jax.Array, jax.Array]:
+        """As `loss`, of a whole batch: ``real bool[batch]`` is False for rows that only pad."""
+        return self.loss(outputs, targets, constants)
 
     def reported_loss(self, loss: jax.Array, constants: Constants) -> jax.Array:
         """A mean loss in the units in which it is reported."""

@@ -187,7 +187,7 @@ def _divided(examples: Examples, parts: int) -> Examples:
 
 def _loss(task: Task, outputs: Any, examples: Examples, constants: Constants) -> tuple[jax.Array, jax.Array]:
     """Sums over the rows: of their losses, and of what these are divided by."""
-    total, count = task.loss(outputs, examples.y, constants)
+    total, count = task.batch_loss(outputs, examples.y, constants, examples.weights > 0)
     if examples.share is None:
         return (examples.weights * total).sum(), (examples.weights * count).sum()
     other, others = task.loss(outputs, examples.partner_y, constants)

@@ -63,8 +63,8 @@ class Card:
 
     @property
     def normalise(self) -> bool:
-        """Whether the features are embeddings of unit length by the settings that the weights were published with."""
-        return bool((self.source or {}).get("normalise"))
+        """Whether the features are embeddings of unit length: by the task, or as the weights were published."""
+        return bool((self.source or {}).get("normalise")) or (self.task is not None and self.task.UNIT)
 
     def asked(self, model: Staged) -> Task:
         """The task; of an unknown one, that of such a model, with as many classes, called by their numbers.

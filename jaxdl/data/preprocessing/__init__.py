@@ -10,6 +10,7 @@ from jaxdl.data.preprocessing.columns import ColumnsPreprocessing
 from jaxdl.data.preprocessing.image import ImagePreprocessing
 from jaxdl.data.preprocessing.interface import Augmented, Constants, Preprocessing, nbytes
 from jaxdl.data.preprocessing.moments import normalise, to_unit
+from jaxdl.data.preprocessing.pairs import PairsPreprocessing
 from jaxdl.data.preprocessing.raw import RawPreprocessing
 from jaxdl.data.preprocessing.table import TablePreprocessing
 from jaxdl.data.preprocessing.text import TextPreprocessing, text_of
@@ -23,6 +24,7 @@ __all__ = [
     "ColumnsPreprocessing",
     "Constants",
     "ImagePreprocessing",
+    "PairsPreprocessing",
     "Preprocessing",
     "RawPreprocessing",
     "TablePreprocessing",
@@ -43,6 +45,7 @@ PREPROCESSINGS: dict[str, type[Preprocessing]] = {
         ColumnsPreprocessing,
         TextPreprocessing,
         WordsPreprocessing,
+        PairsPreprocessing,
         RawPreprocessing,
     )
 }

@@ -47,10 +47,12 @@ class Preprocessing:
     Attributes:
       modality: its name on a card.
       reads_all: whether folds share what it makes of all examples; see `chosen_for`.
+      apart: whether a network makes a vector of each part of an example, so that there is none of the whole.
     """
 
     modality: ClassVar[str]
     reads_all: ClassVar[bool] = False
+    apart: ClassVar[bool] = False
 
     def spec(self) -> Tree:
         """Shape and type of one example as the network is fed with it: a pytree of `jax.ShapeDtypeStruct`."""

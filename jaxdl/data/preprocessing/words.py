@@ -88,7 +88,7 @@ class WordsPreprocessing(TextPreprocessing):
     def for_targets(self, source: Source) -> Preprocessing:
         """For texts with one answer each the plain one."""
         if len(source) and text_of(source[0]["x"]) is not None:
-            return TextPreprocessing(self.tokenizer, self.length, self.types)
+            return TextPreprocessing(self.tokenizer, self.length, self.types).for_targets(source)
         return self
 
     def instructions(self) -> dict[str, list[str]]:

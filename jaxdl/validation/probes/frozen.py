@@ -74,6 +74,11 @@ def _flowing(
     check_source(source)
     checkpoint.card.check_trained(head=False)
     preprocessing = choose_preprocessing(checkpoint, source, execution.image_size)
+    if preprocessing.apart:
+        raise InputError(
+            f"{source.name} holds queries and documents, which have a vector each: give one of the two as a list of "
+            "texts, jaxdl.embed(checkpoint, queries)"
+        )
     model = checkpoint.model
     names = model.stage_names
     place = len(names) - 2 if stage is None else model.stage_index(stage)
