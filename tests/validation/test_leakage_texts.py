@@ -217,3 +217,50 @@ def test_alarms_on_real_sentences(name, pairs, real_data):
     chosen = [i for i in rng.permutation(len(texts)) if len(letters(texts[i])) >= 30][:500]
     planted = {tuple(pair) for pair in find_near_duplicate_texts([*texts, *(nearly(texts[i], rng) for i in chosen)])}
     assert sum((i, len(texts) + j) in planted for j, i in enumerate(chosen)) >= 0.95 * 500
+
+
+# Pairs of texts
+
+NEAR = ("near-duplicates",)
+
+
+def _premises(**options):
+    """Three second texts for each of six first ones."""
+    pairs = [(one, f"{two} number {k}") for k, one in enumerate(SENTENCES) for two in SENTENCES[:3]]
+    return data.texts(pairs, np.arange(18) % 2, **options)
+
+
+def test_a_text_of_a_pair_that_is_trained_on_beside_another_is_a_caution():
+    source = _premises()
+    split = split_source(source, "kfold", 3, 0)
+    (found,) = [leak for leak in check_leaks(MLP, source, split, allow=NEAR) if leak.name == "pairs"]
+    assert found.caution
+    expected = sum(
+        any(source.held[i][0] == source.held[j][0] for j in split.train[k]) for k in range(3) for i in split.test[k]
+    )
+    assert found.examples == expected > 0
+    assert f"{expected} pairs tested with a first text that the same fold trains on" in found.said
+
+
+def test_first_texts_as_groups_leave_no_such_caution():
+    pairs = _premises().held
+    source = _premises(groups=[first for first, second in pairs])
+    leaks = check_leaks(MLP, source, split_source(source, "group", 3, 0), allow=NEAR)
+    assert [leak for leak in leaks if leak.name == "pairs"] == []
+
+
+def test_short_texts_of_pairs_are_the_same_by_chance_and_queries_are_looked_at_too():
+    short = data.texts([("yes", f"{one} {k}") for k in range(2) for one in SENTENCES], np.arange(12) % 2)
+    assert not [leak for leak in check_leaks(MLP, short, split_source(short, "kfold", 2, 0), allow=NEAR) if leak.name == "pairs"]
+    held = [one for one in SENTENCES for _ in range(2)]
+    queries = data.pairs([f"{one} query {k}" for k, one in enumerate(reversed(held))], held, groups=np.arange(12))
+    said = [
+        leak.said
+        for leak in check_leaks(MLP, queries, split_source(queries, "group", 3, 0), allow=NEAR)
+    ]
+    assert any("with a second text that the same fold trains on" in one for one in said)
+    apart = data.pairs([f"{one} query {k}" for k, one in enumerate(reversed(held))], held)  # by document
+    said = [
+        leak.said for leak in check_leaks(MLP, apart, split_source(apart, "group", 3, 0), allow=NEAR)
+    ]
+    assert not any("second text" in one for one in said)

@@ -24,6 +24,7 @@ from jaxdl.validation.leakage.duplicates import (
 )
 from jaxdl.validation.leakage.frames import Frames, frames_tested, measure_frames
 from jaxdl.validation.leakage.near_duplicate_images import holds_pictures
+from jaxdl.validation.leakage.pairs import find_halves, say_halves
 from jaxdl.weights.checkpoint import Checkpoint
 
 LeakName = Literal[
@@ -40,7 +41,7 @@ LeakName = Literal[
 ]
 LEAKS = get_args(LeakName)
 UNTAUGHT = "untaught"  # a fold tests a class that it does not train on
-TOKENIZER = "tokenizer"
+TOKENIZER, HALVES = "tokenizer", "pairs"
 NEW = "\n  "
 FEW = 0.25  # share of tested examples up to which neighbours in a sequence are a caution: blocks of frames have ends
 SHOWN = 3  # examples that a message names
@@ -54,7 +55,7 @@ class Leak:
     """A leak that was found, or that was not looked for.
 
     Attributes:
-      name: one of `LEAKS`, or `UNTAUGHT` or `TOKENIZER`, which are always a caution.
+      name: one of `LEAKS`, or `UNTAUGHT`, `TOKENIZER` or `HALVES`, which are always a caution.
       examples: number of test examples that it makes easier; None if it was not looked for.
       said: what it is, in words, with a few of the examples.
       caution: whether it is only said, and not refused.
@@ -115,6 +116,7 @@ def check_leaks(
     - ``time-columns``: a feature is called like a time, and the source has no times.
     - ``target-columns``: a feature alone nearly gives the target; see `columns.target_columns`. These three are not
       asked of features that are declared as such.
+    - Of pairs of texts: a fold tests a text that it trains on beside another one. That is always a caution.
     - ``parent``: a fold tests an example that the weights it starts from were trained on, by the list that the
       checkpoint's card holds. Of a checkpoint without one nothing is known.
 
@@ -146,6 +148,7 @@ def check_leaks(
         lambda: ("columns", source.fingerprint(), source.columns, source.declared),
         lambda: find_suspects(source),
     )
+    halves = kept(store, lambda: ("halves", source.fingerprint()), lambda: find_halves(source))
     found = [
         *_of_labels(source, parts, copies, caution="duplicates" in allow),
         *_of_groups(source, parts),
@@ -154,6 +157,7 @@ def check_leaks(
         *_of_frames(source, parts, frames),
         *_of_parent(init, source, parts, copies),
         *(Leak(*found) for found in column_leaks(source, parts, columns)),
+        *(Leak(HALVES, *found, caution=True) for found in say_halves(halves, parts)),
         *([] if task is None else find_untaught(source, task, split, chosen)),
         *([] if isinstance(split, _Parts) else _of_tokenizer(init, source)),
     ]
