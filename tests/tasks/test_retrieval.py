@@ -262,3 +262,22 @@ def test_batches_that_would_be_divided_are_refused(encoder, tmp_path):
         jaxdl.finetune(encoder, source, PLAN, execution=jaxdl.Execution(layout=jaxdl.Layout(parallel="pmap")))
     with pytest.raises(InputError, match="reads no text, and retrieval compares texts"):
         jaxdl.cross_validate(jaxdl.create("mlp", 2), source, PLAN)
+
+
+def test_a_checkpoint_without_a_head_comes_back_and_goes_to_sentence_transformers(encoder, tmp_path):
+    body = {
+        kind: {name: held for name, held in tree.items() if name != "head"} for kind, tree in encoder.variables.items()
+    }
+    task = Retrieval(temperature=0.1)
+    made = PairsPreprocessing(encoder.card.preprocessing.tokenizer, 12)
+    card = dataclasses.replace(encoder.card, task=task, preprocessing=made)
+    checkpoint = dataclasses.replace(encoder, model=encoder.model.clone(num_outputs=0), variables=body, card=card)
+    again = jaxdl.restore(jaxdl.save(checkpoint, tmp_path / "saved"))
+    assert (again.card, again.model) == (checkpoint.card, checkpoint.model)
+    kept = jaxdl.predict(again, _pairs()).outputs
+    assert kept["candidates"].tolist() == [8] * 24
+    texts = ["a good day", "bad"]
+    folder = jaxdl.export(again, tmp_path / "exported").parent
+    back = jaxdl.convert(folder, preprocessing={"length": 12}).checkpoint
+    assert back.card.normalise
+    np.testing.assert_allclose(jaxdl.embed(back, texts), jaxdl.embed(again, texts), atol=1e-6)

@@ -251,16 +251,13 @@ def test_first_texts_as_groups_leave_no_such_caution():
 
 def test_short_texts_of_pairs_are_the_same_by_chance_and_queries_are_looked_at_too():
     short = data.texts([("yes", f"{one} {k}") for k in range(2) for one in SENTENCES], np.arange(12) % 2)
-    assert not [leak for leak in check_leaks(MLP, short, split_source(short, "kfold", 2, 0), allow=NEAR) if leak.name == "pairs"]
+    assert not [
+        leak for leak in check_leaks(MLP, short, split_source(short, "kfold", 2, 0), allow=NEAR) if leak.name == "pairs"
+    ]
     held = [one for one in SENTENCES for _ in range(2)]
     queries = data.pairs([f"{one} query {k}" for k, one in enumerate(reversed(held))], held, groups=np.arange(12))
-    said = [
-        leak.said
-        for leak in check_leaks(MLP, queries, split_source(queries, "group", 3, 0), allow=NEAR)
-    ]
+    said = [leak.said for leak in check_leaks(MLP, queries, split_source(queries, "group", 3, 0), allow=NEAR)]
     assert any("with a second text that the same fold trains on" in one for one in said)
     apart = data.pairs([f"{one} query {k}" for k, one in enumerate(reversed(held))], held)  # by document
-    said = [
-        leak.said for leak in check_leaks(MLP, apart, split_source(apart, "group", 3, 0), allow=NEAR)
-    ]
+    said = [leak.said for leak in check_leaks(MLP, apart, split_source(apart, "group", 3, 0), allow=NEAR)]
     assert not any("second text" in one for one in said)

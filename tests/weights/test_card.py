@@ -100,8 +100,8 @@ def test_a_task_whose_targets_nobody_saw_predicts_nothing():
         _answers(_asked(Regression(), {}))
 
 
-# those of tokens have tests of their own, with the networks that they need
-@pytest.mark.parametrize("name", [name for name, kind in TASKS.items() if not kind.CARRIES])
+# those of tokens and texts have tests of their own, with the networks that they need
+@pytest.mark.parametrize("name", [name for name, kind in TASKS.items() if not (kind.CARRIES or kind.UNIT)])
 def test_every_task_comes_back(tmp_path, name):
     task, targets = ASKED[name]
     original = _asked(task, targets, columns=("one", "two"), target=("three",))
