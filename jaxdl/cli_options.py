@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal, get_args, get_origin
 
 import tyro
 
-from jaxdl.data import MaskOptions, TableOptions, has_masks, is_table
+from jaxdl.data import MaskOptions, TableOptions, has_masks, is_table, names_features
 from jaxdl.errors import InputError, check_choice
 from jaxdl.parallel.layout import Layout, Parallel, parse_mesh
 from jaxdl.parallel.watchdog import HANG_SECONDS
@@ -90,8 +90,9 @@ class Examples:
     """What is learned from, and what is asked.
 
     Attributes:
-      data: digits[:5-9], a folder of class folders, or of images/ and masks/ (of splits its train/), FILE.npz,
-        a table FILE.csv, .tsv, .data, .txt or .parquet[:TARGET] (or :A,B,C for several labels), tfds:NAME.
+      data: digits[:5-9], a folder of class folders (of images, or .txt), or of images/ and masks/ (of splits its
+        train/), FILE.npz, a table FILE.csv, .tsv, .data, .txt, .jsonl or .parquet[:TARGET] (or :A,B,C for several
+        labels), tfds:NAME.
       image_size: side in pixels that images are resized to; by default the checkpoint's, or the images' own.
       task: one class for each example, any number of labels, a number, or a class for each pixel (segmentation: a
         folder of images/ and masks/, or FILE.npz); auto looks at the targets.
@@ -104,6 +105,7 @@ class Examples:
       target: of a table: column to learn, or several (labels); by default one called target, label, class or y.
       time: of a table: column of numbers or dates that the rows are in the order of.
       weight: of a table: column of how much each row counts in training; scores count each row once.
+      text_column: of a table: column of texts to learn from, or two whose texts are compared.
       drop: of a table: columns to leave out.
       feature: of a table: columns to learn from although they look like an identity, a time or a copy of the target.
       header: of a table: whether its first line holds the names of the columns.
@@ -122,6 +124,7 @@ class Examples:
     target: Annotated[tuple[str, ...], option("COLUMN ...")] = ()
     time: Annotated[str | None, option("COLUMN")] = None
     weight: Annotated[str | None, option("COLUMN")] = None
+    text_column: Annotated[tuple[str, ...], option("COLUMN [COLUMN]")] = ()
     drop: Annotated[tuple[str, ...], option("COLUMN ...")] = ()
     feature: Annotated[tuple[str, ...], option("COLUMN ...")] = ()
     header: Literal["auto", "yes", "no"] = "auto"
@@ -137,14 +140,17 @@ class Examples:
           InputError: for an option that is of tables alone.
         """
         check_choice("header", self.header, HEADERS)
-        given = {name: getattr(self, name) for name in ("target", "time", "weight", "drop", "feature")}
+        given = {name: getattr(self, name) for name in ("target", "text_column", "time", "weight", "drop", "feature")}
         if is_table(self.data):
             header = HEADERS[self.header]
             return TableOptions(**given | {"target": self.target or None}, group=self.group, header=header)
+        names = ("target", "text_column") if names_features(self.data) else ()
+        features = {name: given.pop(name) for name in names}
         for name, value in (given | {"header": HEADERS[self.header]}).items():
             if value not in (None, ()):
-                raise InputError(f"--{name} is for tables, but {self.data} is none; leave it out")
-        return None
+                option = f"--{name.replace('_', '-')}"
+                raise InputError(f"{option} is for tables, but {self.data} is none; leave it out")
+        return TableOptions(**features | {"target": self.target or None}) if any(features.values()) else None
 
     @property
     def masks(self) -> MaskOptions | None:
@@ -170,7 +176,21 @@ class Examples:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Untrained(Examples):
+class ExamplesAsTokens(Examples):
+    """As `Examples`.
+
+    Attributes:
+      tokenizer: of texts, for a --model: a tokenizer.json or a sentencepiece .model, or a folder that holds such a file
+        or a vocab.txt; train:8000 makes one of the texts themselves, of so many tokens at most.
+      length: of texts: number of tokens at which longer ones are cut; by default the checkpoint's, or the model's.
+    """
+
+    tokenizer: Annotated[str | None, option("FILE|train[:INT]")] = None
+    length: Annotated[int | None, option("INT")] = None
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Untrained(ExamplesAsTokens):
     """A new model, and what it learns.
 
     Attributes:
@@ -190,7 +210,7 @@ class Untrained(Examples):
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Start(Examples):
+class Start(ExamplesAsTokens):
     """What is trained, and on what.
 
     Attributes:

@@ -50,6 +50,11 @@ def as_words(value: Any) -> str:
     return "".join(c if c.isprintable() else "\ufffd" for c in text)
 
 
+def shortened(text: str, most: int = LONGEST) -> str:
+    """The beginning of a text on one line; what cannot be printed as \ufffd."""
+    return _short(" ".join(text.split()), most)
+
+
 def listed(names: Sequence[Any], most: int = 5) -> str | None:
     """How many there are and the first of them: ``"3: ant, bee, wasp"``; None for none."""
     if not len(names):
@@ -67,6 +72,6 @@ def counted(count: int, one: str, many: str | None = None) -> str:
     return f"{count:,} {one if count == 1 else many or one + 's'}"
 
 
-def _short(value: Any) -> str:
+def _short(value: Any, most: int = LONGEST) -> str:
     text = as_words(value)
-    return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
+    return text if len(text) <= most else text[: most - 1] + "…"

@@ -8,6 +8,7 @@ import tyro
 from jaxdl.cli_options import Debug, Running, StartOptions, Training, TrainingOptions
 from jaxdl.commands.console import check_outside, console
 from jaxdl.commands.run import execution_of, read_examples, start_of
+from jaxdl.commands.tokens import as_tokens
 from jaxdl.report.range_test import check_picture, write_range_test
 from jaxdl.tasks import choose_task
 from jaxdl.training.plan import Plan
@@ -38,10 +39,10 @@ def find_lr_command(
     plan, out = Plan(**vars(training)), check_picture(out)
     check_outside(out, subject.data)
     execution = execution_of(subject, Running())
-    source, _ = read_examples(subject)
+    source = as_tokens(read_examples(subject)[0], subject)
     task = choose_task(source, subject.task, purpose="find-lr")
     found = find_learning_rate(
-        start_of(subject, task),
+        start_of(subject, task, source),
         source,
         plan,
         lowest=lowest,

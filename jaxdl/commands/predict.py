@@ -16,12 +16,14 @@ from jaxdl.cli_options import Debug, DevicesOnHosts, DevicesOnHostsOptions, Flag
 from jaxdl.commands.console import check_outside, console, inert, listed, say_notes, scores_said
 from jaxdl.commands.hosts import join_hosts
 from jaxdl.commands.run import without_broken
-from jaxdl.data import MaskOptions
+from jaxdl.data import MaskOptions, TableOptions
 from jaxdl.data.masks_classes import CLASS_FILE
 from jaxdl.data.preprocessing import ImagePreprocessing
 from jaxdl.data.source import Source
+from jaxdl.data.texts import holds_texts
 from jaxdl.errors import InputError
 from jaxdl.parallel.hosts import on_first
+from jaxdl.shown import shortened
 from jaxdl.tasks import Task
 from jaxdl.tasks.columns import PROBABILITY, as_cells, top_columns
 from jaxdl.tasks.examples import load_examples
@@ -35,6 +37,19 @@ from jaxdl.weights.pretrained import load_pretrained
 
 MANY, TOP = 50, 5  # with more classes than that, a table has the most probable ones alone
 FIRST, ANSWERS = 5, 3  # examples that are also printed, and how many classes of each
+
+
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How the examples are read.
+
+    Attributes:
+      text_column: of a table: column of the texts, or two, if they are called otherwise than in training.
+      skip_broken: leave out image files that cannot be read; they are listed.
+    """
+
+    text_column: Annotated[tuple[str, ...], option("COLUMN [COLUMN]")] = ()
+    skip_broken: Flag = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -99,7 +114,7 @@ def predict_command(
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.csv")],
     top: Annotated[int | None, option("INT")] = None,
     masks: tyro.conf.OmitArgPrefixes[TrueMasks] = TrueMasks(),
-    skip_broken: Flag = False,
+    reading: tyro.conf.OmitArgPrefixes[Reading] = Reading(),
     asking: tyro.conf.OmitArgPrefixes[Asking] = Asking(),
     covered: tyro.conf.OmitArgPrefixes[Covering] = Covering(),
     devices: DevicesOnHostsOptions = DevicesOnHosts(),  # noqa: B008
@@ -109,11 +124,11 @@ def predict_command(
 
     Args:
       checkpoint: folder of a trained checkpoint or of an ensemble, or hf:OWNER/NAME of published weights.
-      data: image files, or a folder (of classes, images, or images/ and masks/; of splits its val/), FILE.npz or .csv.
+      data: images, a folder (of classes, images, .txt, or images/ and masks/; of splits val/), FILE.npz, .csv or .txt.
       out: file for the table; must not exist yet.
       top: write so many of the most probable classes, or 0 for all; by default all of up to 50, else 5.
       masks: to compare with.
-      skip_broken: leave out image files that cannot be read; they are listed.
+      reading: how the examples are read.
       asking: how the network is asked.
       covered: sets of classes, or intervals of numbers, that hold the truth as often as is asked for.
       devices: which devices are used, and for what.
@@ -130,9 +145,9 @@ def predict_command(
     top = _count_top(top, network.task)
     if network.task.DRAWS:
         on_first(lambda: str(check_free(_pictures_beside(out))))
-    source = _read(network, data, out, masks)
+    source = _read(network, data, out, masks, reading.text_column)
     say_notes(source)
-    source, _ = without_broken(source, skip_broken)
+    source, _ = without_broken(source, reading.skip_broken)
     if several:
         predictions = _predict_together(network, source, asking, execution)
     else:
@@ -154,7 +169,7 @@ def _end(predictions: Predictions, network: Any, source: Source, top: int, cover
     console.print(f"{len(source)} predictions in {out}{classes}", soft_wrap=True)
     if pictures is not None:
         console.print(f"{len(source)} masks in {pictures}, each the class of every pixel", soft_wrap=True)
-    _print_first(predictions)
+    _print_first(predictions, source)
     if predictions.targets is not None and predictions.task.known(predictions.targets).all():
         _print_scores(predictions, network)
     elif predictions.targets is not None:
@@ -187,11 +202,17 @@ def _check_coverage(network: Any, covered: Covering, asking: Asking) -> None:
     network.check_coverage(*vars(covered).values())
 
 
-def _read(network: Any, data: Sequence[str], out: Path, given: TrueMasks) -> Source:
+def _read(network: Any, data: Sequence[str], out: Path, given: TrueMasks, learned: tuple[str, ...]) -> Source:
     """What is predicted: a spec, or several image files."""
     for spec in data:
         check_outside(out, spec)
+    card = network.cards[0] if isinstance(network, EnsembleCheckpoint) else network.card
     if len(data) != 1:
+        if holds_texts(card):
+            raise InputError(
+                "the network reads texts: name one file after --data, a table or .txt with a text in each line, or one "
+                "folder of .txt"
+            )
         _masks(network, "several images", given)  # which have none
         for path in data:
             if Path(path).is_dir() or not Path(path).exists():
@@ -199,9 +220,11 @@ def _read(network: Any, data: Sequence[str], out: Path, given: TrueMasks) -> Sou
                 raise InputError(f"several names after --data have to be image files, but '{path}' {what}")
         return sources.images(data)
     (spec,), task = data, network.task.name
-    split, masks = sources.part_to_predict(spec, task), _masks(network, spec, given)
-    card = network.cards[0] if isinstance(network, EnsembleCheckpoint) else network.card
-    return load_examples(spec, task, labelled=False, split=split, masks=masks, like=card)
+    split, masks = sources.part_to_predict(spec, task, like=card), _masks(network, spec, given)
+    if learned and not (sources.is_table(spec) or sources.names_features(spec)):
+        raise InputError(f"--text-column is for tables, but {spec} is none; leave it out")
+    table = TableOptions(text_column=learned) if learned else None
+    return load_examples(spec, task, labelled=False, split=split, masks=masks, table=table, like=card)
 
 
 def _masks(network: Any, spec: str, masks: TrueMasks) -> MaskOptions | None:
@@ -259,9 +282,12 @@ def _count_top(asked: int | None, task: Task) -> int:
     return asked
 
 
-def _print_first(predictions: Predictions) -> None:
-    """A line for each of the first files."""
-    task, names = predictions.task, predictions.names or ()
+def _print_first(predictions: Predictions, source: Source) -> None:
+    """A line for each of the first files, or texts."""
+    task, names = (
+        predictions.task,
+        predictions.names or [shortened(text) or "(no text)" for text in (source.texts or ())[:FIRST]],
+    )
     first = jax.tree.map(lambda kept: kept[:FIRST], predictions.outputs)
     if task.RANKED:
         top = task.top(first, min(ANSWERS, len(task.names)))
@@ -323,6 +349,8 @@ def _write_csv(
     """A row per example, all or nothing; `more` are columns behind the answers."""
     task, outputs = predictions.task, predictions.outputs
     table = {"example": predictions.names or range(len(source))}
+    if source.texts is not None:
+        table["text"] = [shortened(text) for text in source.texts]
     if top:
         ranked = predictions.top(top)
         answers = {"predicted": [row[0] for row in ranked.names], "confidence": as_cells(ranked.probabilities[:, 0])}

@@ -25,6 +25,7 @@ from jaxdl.cli_options import (
 )
 from jaxdl.commands.console import check_outside, console, errors, say_about, say_cautions
 from jaxdl.commands.run import about_command, execution_of, read_examples
+from jaxdl.commands.tokens import pretrained
 from jaxdl.errors import InputError
 from jaxdl.report.edges import head_edges
 from jaxdl.report.probe import best_head
@@ -41,7 +42,6 @@ from jaxdl.validation.probes.result import PROBED, ProbeResult
 from jaxdl.validation.probes.selection import Rule
 from jaxdl.weights.checkpoint import save
 from jaxdl.weights.files import check_free
-from jaxdl.weights.pretrained import load_pretrained
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,11 +77,13 @@ class Probed(Examples):
 
     Attributes:
       init: checkpoint whose features are taken, or hf:OWNER/NAME of published weights.
+      length: of texts: number of tokens at which longer ones are cut; by default the checkpoint's.
       stage: take what flows out of this stage instead of what flows into the head.
       metric: score, by which penalties are chosen: auc or f1 of classes, mae of numbers, or a scorer of scikit-learn.
     """
 
     init: Annotated[Path, tyro.conf.arg(metavar="CKPT")]
+    length: Annotated[int | None, option("INT")] = None
     stage: Annotated[str | None, option("STAGE")] = None
     metric: MetricOption = None
 
@@ -124,7 +126,7 @@ def probe_command(
             f"--save-best is for heads of whole examples, not for {question.describe()}; leave it out, and train the "
             "final network by finetune, whose --freeze-through keeps the stages that were probed"
         )
-    network = load_pretrained(subject.init)
+    network = pretrained(subject)
     heads = probing.heads_for(task)
     if save_best is not None and not _to_save(heads, task):
         raise InputError(f"--save-best needs ridge or logistic among the heads, not {', '.join(heads)} alone")

@@ -11,15 +11,15 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from jaxdl.cli_options import Examples, Hosts, Running, Start, Subject, Untrained, parse_arguments
+from jaxdl.cli_options import Examples, Hosts, Running, Start, Subject, Untrained
 from jaxdl.commands.console import check_outside, console, display, errors, say_notes
 from jaxdl.commands.hosts import join_hosts
 from jaxdl.commands.loggers import TENSORBOARD, WANDB, Logger, TensorBoard, WeightsAndBiases
+from jaxdl.commands.tokens import as_tokens, new_model, pretrained
 from jaxdl.data import skip_broken
 from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing
 from jaxdl.data.source import Source, describe_sizes
 from jaxdl.errors import InputError, check_choice
-from jaxdl.models import create
 from jaxdl.parallel.hosts import is_first, on_first
 from jaxdl.report.run_page import PAGE, write_run_report
 from jaxdl.tasks import Task, choose_task
@@ -30,7 +30,6 @@ from jaxdl.training.resume import RUN, AlreadyFinished, Interrupted, RunFolder, 
 from jaxdl.training.setup import Init, choose_preprocessing
 from jaxdl.validation.leakage import drop_contradictions, duplicate_groups
 from jaxdl.validation.leakage.checks import check_allowed
-from jaxdl.weights.pretrained import load_pretrained
 
 # exit codes: what a shell reports of a process that the signal ended
 TERMINATED, INTERRUPTED = 128 + signal.SIGTERM, 128 + signal.SIGINT
@@ -263,8 +262,9 @@ def execution_of(subject: Examples, running: Running) -> Execution:
 def load_subject(kind: str, subject: Subject | Untrained) -> tuple[Source, list[list[str]], Task, Init]:
     """The examples, the files that were left out, what is asked, and what training starts from."""
     source, broken = read_examples(subject)
+    source = as_tokens(source, subject)
     task = choose_task(source, subject.task, subject.metric, purpose=kind)
-    network = start_of(subject, task)
+    network = start_of(subject, task, source)
     say_size(choose_preprocessing(network, source, subject.resized_to), source)
     return source, broken, task, network
 
@@ -291,15 +291,15 @@ def say_size(preprocessing: Preprocessing, source: Source) -> None:
             console.print(said, soft_wrap=True, highlight=False)
 
 
-def start_of(subject: Start | Untrained, task: Task) -> Init:
-    """What training starts from: a checkpoint, or a fresh model for the task."""
+def start_of(subject: Start | Untrained, task: Task, source: Source) -> Init:
+    """What training starts from: a checkpoint, or a fresh model for the task and what `source` holds."""
     if (subject.init is None) == (subject.model is None):
         raise InputError("give either --init CHECKPOINT or --model NAME")
     if subject.init is None:
-        return create(subject.model, task.num_outputs, **parse_arguments(subject.model_arguments))
+        return new_model(subject, task, source)
     if subject.model_arguments:
         raise InputError("--model-arguments go with --model; a checkpoint knows its own")
-    return load_pretrained(subject.init)
+    return pretrained(subject)
 
 
 def without_broken(source: Source, asked: bool) -> tuple[Source, list[list[str]]]:

@@ -1,6 +1,7 @@
 """What a model learns from."""
 
 import dataclasses
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import numpy as np
 
 from jaxdl.data.broken import skip_broken
 from jaxdl.data.builtin import digits
+from jaxdl.data.class_folders import parts_to_predict, splits_of
 from jaxdl.data.conll import conll, conll_spec
-from jaxdl.data.csv_table import csv, read_table, table_splits
-from jaxdl.data.folder import folder, images, parts_to_predict, splits_of
-from jaxdl.data.folder_layout import SPLIT_NAMES
+from jaxdl.data.csv_table import csv, jsonl, read_table, table_splits
+from jaxdl.data.folder import folder, images
+from jaxdl.data.folder_layout import SPLIT_NAMES, TEXTS, kind_of
 from jaxdl.data.image_file import SUFFIXES, begins_as_image, printable
 from jaxdl.data.masks import VOID, MaskOptions, mask_splits, masks, masks_of
 from jaxdl.data.pairs import pairs
@@ -32,7 +34,9 @@ from jaxdl.data.table_file import SUFFIXES as TABLES
 from jaxdl.data.table_file import TableFile
 from jaxdl.data.table_roles import TableOptions
 from jaxdl.data.tagged import Tagged, tagged
-from jaxdl.data.texts import Texts, texts
+from jaxdl.data.text_file import opened
+from jaxdl.data.text_sources import text_folder, text_lines
+from jaxdl.data.texts import Texts, holds_texts, texts, with_tokenizer
 from jaxdl.data.tfds import from_tfds
 from jaxdl.errors import InputError, check_choice, nearest
 
@@ -62,8 +66,10 @@ __all__ = [
     "has_masks",
     "images",
     "is_table",
+    "jsonl",
     "load",
     "masks",
+    "names_features",
     "npz",
     "options_of_before",
     "pairs",
@@ -73,9 +79,12 @@ __all__ = [
     "splits_of",
     "subset",
     "tagged",
+    "text_folder",
+    "text_lines",
     "texts",
     "train_tokenizer",
     "with_groups",
+    "with_tokenizer",
     "with_weights",
 ]
 
@@ -94,10 +103,10 @@ def load(
 
     Args:
       spec: ``digits``, ``digits:5-9`` or ``digits:1,7``; a folder, with ``:train``, ``:val``, ``:test`` or ``:all``
-        behind it where it has splits; an image file; a file ``.npz``; or a table ``.csv``, ``.tsv``, ``.data``,
-        ``.txt`` or ``.parquet``, with ``:COLUMN`` behind it for the target, or ``:A,B,C`` for the labels of a
-        multi-label task; ``.conll`` or ``.conllu``, with ``:NUMBER`` behind it for the column of the tags, see `conll`;
-        or ``tfds:NAME``, see `from_tfds`.
+        behind it where it has splits, of images or ``.txt``; an image file; a file ``.npz``; or a table ``.csv``,
+        ``.tsv``, ``.data``, ``.txt``, ``.jsonl`` or ``.parquet``, with ``:COLUMN`` behind it for the target, or
+        ``:A,B,C`` for the labels of a multi-label task; ``.conll`` or ``.conllu``, with ``:NUMBER`` behind it for the
+        column of the tags, see `conll`; or ``tfds:NAME``, see `from_tfds`.
       split: taken where a folder or data set has it and the spec does not say one.
       labelled: see `folder` and `masks`.
       task: ``"auto"``, ``"classification"``, ``"multilabel"``, ``"regression"`` or ``"segmentation"``: what the labels
@@ -105,19 +114,22 @@ def load(
         auto sees by its folders: see `masks`. The other sources know their labels.
       masks: how masks are read.
       table: what the columns of a table are for.
-      like: of a table, the card of the checkpoint whose columns it should have; see `csv`.
+      like: of a table, the card of the checkpoint whose columns it should have; see `csv`. Where the network reads
+        texts, a file ``.txt`` without its columns is a text in each line.
 
     Raises:
       InputError: if there is no such thing, or its labels do not fit the task.
     """
     check_choice("task", task, TASKS)
-    spec = str(spec)
+    spec, reads_text = str(spec), like is not None and holds_texts(like)
     if spec == "digits" or spec.startswith("digits:"):
         return digits(_digit_classes(spec))
     if spec.startswith("tfds:"):
-        return from_tfds(spec, split)
+        return from_tfds(spec, split, *((table.text_column, table.target) if table else ()))
     if (tags := conll_spec(spec)) is not None:
         return conll(tags[0], tag=tags[1], labelled=labelled)
+    if reads_text and not (table and table.text_column) and _is_lines(spec, like):
+        return text_lines(spec)
     if (named := _table_spec(spec)) is not None:
         return read_table(named[0], _with_target(*named, table or TableOptions()), task, labelled, like, split)
     if table is not None and table.plain():
@@ -133,6 +145,11 @@ def load(
     if (Path(spec).suffix.lower() in SUFFIXES and Path(spec).exists()) or begins_as_image(Path(spec)):
         return images([spec])
     shown = printable(spec)
+    if reads_text:
+        raise InputError(
+            f"there is no '{shown}'; expected a table such as FILE.csv, a folder of .txt, or a file .txt with a text "
+            "in each line. (From Python texts themselves are given as a list: [text])"
+        )
     if Path(spec).exists():
         raise InputError(
             f"'{shown}' is neither a folder of class folders, nor an image, nor a file .npz or {', '.join(TABLES)}"
@@ -158,10 +175,10 @@ def as_source(given: Any, like: Any = None) -> Source:
     if isinstance(given, Source):
         return given
     if isinstance(given, str | Path):
-        return load(given, part_to_predict(given), labelled=False, like=like)
-    if isinstance(getattr(like, "preprocessing", None), TextPreprocessing) and isinstance(given, list | tuple):
-        of_words = isinstance(like.preprocessing, WordsPreprocessing) and not all(isinstance(one, str) for one in given)
-        return tagged(given) if of_words else texts(given)
+        return load(given, part_to_predict(given, like=like), labelled=False, like=like)
+    if like is not None and holds_texts(like) and (held := _texts_of(given)) is not None:
+        of_words = isinstance(like.preprocessing, WordsPreprocessing) and not all(isinstance(one, str) for one in held)
+        return tagged(held) if of_words else texts(held)
     if isinstance(given, list | tuple) and given and all(isinstance(one, str | Path) for one in given):
         return images(given)
     if isinstance(given, np.ndarray | jax.Array | list):
@@ -169,9 +186,36 @@ def as_source(given: Any, like: Any = None) -> Source:
     return check_source(given)
 
 
+def _texts_of(given: Any) -> list[Any] | None:
+    """A list of texts, or of pairs, also of numpy or pandas; None for what is none, such as files of images."""
+    if not isinstance(given, list | tuple):
+        return given.tolist() if getattr(getattr(given, "dtype", None), "kind", "") in ("O", "U", "T") else None
+    first = given[0] if given else ""
+    is_image = isinstance(first, str) and first.lower().endswith(SUFFIXES) and Path(first).is_file()
+    return None if is_image or isinstance(first, Path) else list(given)
+
+
+def _is_lines(spec: str, like: Any) -> bool:
+    """Whether a file holds a text in each line: it is ``.txt``, and no table with the columns that `like` has."""
+    if not spec.lower().endswith((".txt", ".txt.gz")) or not Path(spec).is_file():
+        return False
+    if not spec.lower().endswith(TABLES):
+        return True
+    with opened(Path(spec)) as file:
+        first, second = ([field.strip(' "\n') for field in re.split(r"[,;\t|]", file.readline())] for _ in range(2))
+    if not like.columns or not set(like.columns) <= set(first):
+        return True
+    return len(first) > len(like.columns) and len(second) < len(first)
+
+
 def is_table(spec: str | Path) -> bool:
     """Whether `load` reads a spec as a table."""
     return _table_spec(str(spec)) is not None
+
+
+def names_features(spec: str | Path) -> bool:
+    """Whether a spec is of a data set of which may be said what is learned from, and what is to be learned."""
+    return str(spec).startswith("tfds:")
 
 
 def options_of_before(spec: str | Path) -> TableOptions | None:
@@ -232,8 +276,13 @@ def folder_of(spec: str | Path) -> Path | None:
     return next((place for place in places if place.is_dir()), None)
 
 
-def part_to_predict(spec: str | Path, task: str = "auto") -> str | None:
-    """The split that is predicted where none is named: what is held out, ``val``, else ``test``; else ``train``."""
+def part_to_predict(spec: str | Path, task: str = "auto", *, like: Any = None) -> str | None:
+    """The split that is predicted where none is named: what is held out, ``val``, else ``test``; else ``train``.
+
+    Arguments as of `load`.
+    """
+    if like is not None and holds_texts(like) and _is_lines(str(spec), like):
+        return None
     here = parts_of(spec, task, labelled=False)
     return next((split for split in ("val", "test", "train") if split in here), None)
 
@@ -244,6 +293,8 @@ def _folder(
     """A folder of classes, or of images with masks; of its split `said`, or else of the second one if it has that."""
     splits = mask_splits(path) if wants_masks(task) or task == "auto" else None
     if not wants_masks(task) and splits is None:
+        if Path(path).is_dir() and kind_of(Path(path)) is TEXTS:
+            return text_folder(path, said[0], labelled=labelled, default=said[1])
         return folder(path, said[0], labelled=labelled, default=said[1])
     split = said[0] or (said[1] if said[1] in (splits or ()) else None)
     return masks_of(path, split, labelled=labelled, options=options or MaskOptions())

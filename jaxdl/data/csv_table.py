@@ -15,10 +15,12 @@ from jaxdl.data.image_file import SUFFIXES, printable
 from jaxdl.data.source import levels_of
 from jaxdl.data.table import LABELS
 from jaxdl.data.table_columns import notes_of, read_features
-from jaxdl.data.table_file import TableFile
+from jaxdl.data.table_file import JSON_LINES, TableFile
 from jaxdl.data.table_roles import TableOptions, listed, part_column, roles_by_name, roles_like, settle, ways
 from jaxdl.data.table_source import Table
 from jaxdl.data.table_targets import read_labels, read_times, read_weights
+from jaxdl.data.table_texts import documents, options_like, read_texts
+from jaxdl.data.texts import Texts, holds_texts
 from jaxdl.errors import InputError, check_choice
 
 
@@ -36,11 +38,13 @@ def csv(
     like: Any = None,
     header: bool | None = None,
     weight: str | None = None,
-) -> Table | ImageFiles:
+    text_column: str | Sequence[str] = (),
+) -> Table | ImageFiles | Texts:
     """A source from a table in UTF-8: a line of column names, then a line per example; blank lines are ignored.
 
     Columns are separated by commas, semicolons, tabs or spaces, whichever the first lines show; a file ``.parquet``
-    is read as such. Fields may stand in double quotes; spaces around a field are ignored. Between semicolons or tabs
+    is read as such, ``.jsonl`` as an object of JSON in each line, and ``.csv.gz``, ``.tsv.gz``, ``.jsonl.gz`` are
+    unpacked. Fields may stand in double quotes; spaces around a field are ignored. Between semicolons or tabs
     ``1,45`` is a number. The source's ``notes`` say in one line what each column was taken for.
 
     With a column ``file``, ``filename``, ``path`` or ``image`` whose first entry is no number, or one whose first
@@ -50,6 +54,8 @@ def csv(
 
     A column ``split`` of train, val and test divides the rows as folders of these names do (`load` takes one of them);
     one called ``fold`` says which rows a cross-validation tests together.
+
+    With `text_column` it is a source of texts, from which alone is learned; see `texts.texts`.
 
     Otherwise it is a table of features: each column that is nothing else, in the order of the file. ``True`` and
     ``False`` are 1 and 0; texts are categories; what is missing is filled in by what the training part holds, see
@@ -74,6 +80,7 @@ def csv(
       like: a card of a checkpoint, or a table: its columns are taken, by name and in its way, and no others.
       header: whether the first line holds names; by default it has to look like names.
       weight: column of how much each row counts in training, numbers of 0 or more; see `source.with_weights`.
+      text_column: column of texts to learn from; two, as a list or as ``"A,B"``, whose texts are compared.
 
     Raises:
       InputError: naming column and line: for a file that is no such table, a column that is not there or may be
@@ -81,10 +88,29 @@ def csv(
         outside.
     """
     several = (target,) if isinstance(target, str) else None if target is None else tuple(target)
-    drop, feature = ((names,) if isinstance(names, str) else tuple(names) for names in (drop, feature))
-    return read_table(
-        path, TableOptions(several, group, time, drop, feature, text, header, weight), task, labelled, like
-    )
+    lists = ((names,) if isinstance(names, str) else tuple(names) for names in (drop, feature, text_column))
+    drop, feature, learned = lists
+    options = TableOptions(several, group, time, drop, feature, text, header, weight, learned)
+    return read_table(path, options, task, labelled, like)
+
+
+def jsonl(
+    path: str | Path, text: str | Sequence[str] = "text", target: str | Sequence[str] | None = None, **options: Any
+) -> Texts:
+    """A source of texts from a file with an object of JSON in each line, such as ``{"text": "…", "label": "good"}``.
+
+    Args:
+      path: the file, ``.jsonl`` or ``.jsonl.gz``.
+      text: field of the text to learn from; two, as a list or as ``"A,B"``, whose texts are compared.
+      target: field to learn, as of `csv`.
+      **options: ``group``, ``time``, ``weight``, ``task``, ``labelled`` and others of `csv`.
+
+    Raises:
+      InputError: naming field and line, as `csv`; also for a line that is no JSON, or no object.
+    """
+    if not str(path).lower().endswith(JSON_LINES):
+        raise InputError(f"'{path}' is not called as a file of JSON in lines is; expected a name in {JSON_LINES[0]}")
+    return csv(path, target, text_column=text, **options)
 
 
 def read_table(
@@ -94,20 +120,28 @@ def read_table(
     labelled: bool = True,
     like: Any = None,
     split: str | None = None,
-) -> Table | ImageFiles:
+) -> Table | ImageFiles | Texts:
     """As `csv`, with its options in one; `split` takes the rows of train, val or test where a column says these."""
     check_choice("task of a table", task, LABELS)
     path = Path(path)
     table = TableFile(path, options.header)
+    if like is not None and holds_texts(like):
+        options, like = options_like(table, options, like), None
     columns = getattr(like, "columns", None)
     if columns is None:
         roles = roles_by_name(table, options, labelled=labelled)
+    elif options.text_column:
+        raise InputError(
+            f"text_column names {listed(options.text_column)}, but the network was trained on other columns of a table "
+            f"({listed(columns, 5)}), no texts; leave it out"
+        )
     else:
         roles = roles_like(table, options, like)
     table.read(roles.as_text)
     if columns is None:
         roles = settle(table, roles)
     labels, class_names = read_labels(table, roles.targets, task)
+    held = read_texts(table, roles, labelled=labelled) if roles.texts else None
     rows, folds, divided = _parts(table, roles.part, split)
     groups = table.filled(roles.group).all() if roles.group else None
     times = read_times(table, roles.time) if roles.time else None
@@ -118,6 +152,13 @@ def read_table(
         source = ImageFiles.of(files, labels, class_names, str(path), groups, times, notes=notes)
         source = source if weights is None else source.with_weights(weights)
         return source if rows is None else source.take(rows)
+    shared = dict(weights=weights, name=str(path), target=roles.targets or None, folds=folds)
+    if held is not None:
+        hints = documents(table, roles) if labelled and not roles.group else ()
+        notes = (*notes_of(roles), *hints, *divided)
+        columns = dict(groups=groups, times=times, columns=roles.texts, notes=notes)
+        source = Texts(held, labels, class_names, **columns, **shared)
+        return source if rows is None else source.take(rows)
     x, preprocessing = read_features(table, roles, None if columns is None else like)
     source = Table(
         x,
@@ -125,14 +166,11 @@ def read_table(
         class_names,
         groups,
         times,
-        weights=weights,
-        name=str(path),
         columns=roles.features,
         texts=tuple(table.filled(roles.text).all().tolist()) if roles.text else None,
         preprocessing=preprocessing,
         declared=roles.declared,
-        target=roles.targets or None,
-        folds=folds,
+        **shared,
     )
     if columns is not None:
         source = source.with_levels(levels_of(like))
@@ -146,7 +184,7 @@ def read_table(
 def table_splits(path: str | Path, options: TableOptions) -> tuple[str, ...]:
     """Which of train, val and test a column of the table names; none if it has no such column."""
     table = TableFile(path, options.header)
-    one_each = (options.group, options.time, options.text, options.weight)
+    one_each = (options.group, options.time, options.text, options.weight, *options.text_column)
     name = part_column(table.names, (*options.drop, *options.feature, *(options.target or ()), *one_each))
     if name is None:
         return ()

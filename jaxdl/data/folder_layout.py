@@ -1,9 +1,10 @@
-"""Which image files lie in a folder: splits, classes, folders inside them, and what is left out."""
+"""Which images, or texts, lie in a folder: splits, classes, folders inside them, and what is left out."""
 
 import dataclasses
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 
 from jaxdl.data.image_file import SUFFIXES, begins_as_image, printable
@@ -16,49 +17,78 @@ SPLIT_NAMES = {name: split for split, names in SPLITS.items() for name in names}
 PHOTOS_OF_PHONES = (".heic", ".heif")
 IGNORED = ("thumbs.db", "desktop.ini")
 SHOWN = 5  # that a message lists
+LOOKED_AT = 1000  # files that say what a folder is of
+
+
+@dataclasses.dataclass(frozen=True)
+class Kind:
+    """What the files of a folder are.
+
+    Attributes:
+      one: what one is called.
+      suffixes: by which they are known.
+      example: how one may be called.
+      begins: whether a file without a suffix is one.
+    """
+
+    one: str
+    suffixes: tuple[str, ...]
+    example: str
+    begins: Callable[[Path], bool] = lambda path: False
+
+    @property
+    def many(self) -> str:
+        """What several are called."""
+        return f"{self.one}s"
+
+
+IMAGES = Kind("image", SUFFIXES, "IMAGE.jpg", begins_as_image)
+TEXTS = Kind("text", (".txt",), "TEXT.txt")
 
 
 @dataclasses.dataclass
 class Found:
-    """The image files below a folder, and what else is there.
+    """The files of a kind below a folder, and what else is there.
 
     Attributes:
-      images: in the order of their paths.
+      files: in the order of their paths.
       nested: how many of them lie in folders inside it.
       inside: these folders.
-      left: how many files of each kind are none that can be read.
+      left: how many files of each other kind there are.
+      kind: of the files.
     """
 
-    images: list[Path] = dataclasses.field(default_factory=list)
+    files: list[Path] = dataclasses.field(default_factory=list)
     nested: int = 0
     inside: list[Path] = dataclasses.field(default_factory=list)
     left: Counter[str] = dataclasses.field(default_factory=Counter)
+    kind: Kind = IMAGES
 
     def add(self, path: Path, entry: os.DirEntry[str]) -> None:
-        """Takes a file as an image, or notes what it is instead."""
-        kind = _kind(path, entry)
-        if kind is None:
-            self.images.append(path)
+        """Takes a file of the kind, or notes what it is instead."""
+        other = _other(path, entry, self.kind)
+        if other is None:
+            self.files.append(path)
         elif path.name.lower() not in IGNORED:
-            self.left[kind] += 1
+            self.left[other] += 1
 
     def said(self) -> str:
-        """What is not an image, by kind, with counts."""
+        """What is of another kind, with counts."""
         return few([counted(count, kind) for kind, count in self.left.most_common()], SHOWN)
 
 
-def _kind(path: Path, entry: os.DirEntry[str]) -> str | None:
-    """What a file is that is no image to be read; None for an image."""
+def _other(path: Path, entry: os.DirEntry[str], kind: Kind) -> str | None:
+    """What a file is that is none of the kind to be read; None for one."""
     suffix = path.suffix.lower()
     if not entry.is_file():
         if not entry.is_symlink() or path.exists():
             return "pipe, socket or device"
         # a link that leads nowhere stays: reading it says so, where leaving it out would lose an example
-        return None if suffix in SUFFIXES else "link that leads nowhere"
-    if suffix in SUFFIXES:
+        return None if suffix in kind.suffixes else "link that leads nowhere"
+    if suffix in kind.suffixes:
         return None
     if not suffix[1:] or suffix[1:].isdecimal():  # 0031, or scan_0.5: there is no suffix
-        return None if begins_as_image(path) else "file without a suffix"
+        return None if kind.begins(path) else "file without a suffix"
     return f"{suffix} file"
 
 
@@ -81,13 +111,20 @@ def subfolders(folder: Path) -> list[Path]:
     return [folder / entry.name for entry in found if entry.is_dir()]
 
 
-def find_images(folder: Path, *, deep: bool = True) -> Found:
-    """The images of a folder, and if `deep` those of folders inside it, through links, too."""
-    found = Found()
+def kind_of(folder: Path) -> Kind:
+    """What a folder is of: of texts where its first files are mostly ``.txt``, else of images."""
+    suffixes = [os.path.splitext(entry.name)[1].lower() for entry in islice(walk(folder), LOOKED_AT)]
+    texts, images = (sum(one in kind.suffixes for one in suffixes) for kind in (TEXTS, IMAGES))
+    return TEXTS if texts > images else IMAGES
+
+
+def find_files(folder: Path, kind: Kind = IMAGES, *, deep: bool = True) -> Found:
+    """The files of a kind in a folder, and if `deep` those of folders inside it, through links, too."""
+    found = Found(kind=kind)
     for entry in walk(folder, deep=deep):
-        path, had = Path(entry.path), len(found.images)
+        path, had = Path(entry.path), len(found.files)
         found.add(path, entry)
-        if len(found.images) > had and path.parent != folder:
+        if len(found.files) > had and path.parent != folder:
             found.nested += 1
             found.inside += [path.parent] if path.parent not in found.inside[-1:] else []
     return found

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdl.data.folder_layout import SPLIT_NAMES, SPLITS, find_images, walk
+from jaxdl.data.folder_layout import SPLIT_NAMES, SPLITS, find_files, walk
 from jaxdl.data.frames import frame_blocks
 from jaxdl.data.image_file import SUFFIXES, printable
 from jaxdl.errors import InputError, check_choice
@@ -113,7 +113,7 @@ def find_pairs(
     unread = [s for s, places in folders.items() if any(place.is_dir() for place in places)]
     left = [f"{s}/ has no masks and was left out" for s in unread if split in (None, "all")]
     for images, _ in chosen.values():
-        if (found := find_images(images)).left:
+        if (found := find_files(images)).left:
             left.append(f"left out of {printable(images)}/: {found.said()}")
     pairs = _joined(chosen, labelled)
     if pairs.masks is None and any(masks for _, masks in chosen.values()):

@@ -63,6 +63,8 @@ class Source(Shown):
     preprocessing: Any = None
     bits: int | None = None
 
+    COLUMNS_BY_NAME = True  # whether those of another table have to be called the same
+
     def __len__(self) -> int:
         raise NotImplementedError
 
@@ -604,7 +606,7 @@ def arrange_columns(source: Source, like: Any) -> Source:
       InputError: if the features are others.
     """
     columns, had = like.columns, source.columns
-    if columns is None or had is None:
+    if columns is None or had is None or not source.COLUMNS_BY_NAME:
         return source
     if sorted(had) != sorted(columns):
         missing, foreign = sorted(set(columns) - set(had)), sorted(set(had) - set(columns))

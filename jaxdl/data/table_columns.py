@@ -12,12 +12,13 @@ from jaxdl.data.preprocessing.columns import ColumnsPreprocessing
 from jaxdl.data.source import levels_of
 from jaxdl.data.table_fields import MISSING, Texts, to_number
 from jaxdl.data.table_file import TableFile
-from jaxdl.data.table_roles import Roles, listed, quoted, ways
+from jaxdl.data.table_roles import Roles, as_texts, listed, quoted, ways
 from jaxdl.data.table_source import Table
 from jaxdl.errors import InputError
 from jaxdl.shown import counted
 
 FEW_LEVELS, MOST_LEVELS = 20, 1000  # always taken as categories; never, unless that is said
+WORDS = 3  # on average, from which on the texts of a column are sentences
 RARE = 5  # rows of a level up to which it is said that a training part may lack it
 SHARE = 0.1  # of the rows, up to which that many levels are categories
 
@@ -91,10 +92,10 @@ def _check_levels(table: TableFile, name: str, texts: Texts, *, declared: bool) 
                 f"the column '{name}' of '{table.path}' names images without their suffix: there is "
                 f"'{values[0]}{suffix}' beside the table. Write the whole names in a column called file"
             )
-    raise InputError(
-        f"the column '{name}' of '{table.path}' holds {what}: too many to be categories. {leave}; {take}; --group "
-        f"{word} keeps rows of the same text together (group={name!r})"
-    )
+    said = f"the column '{name}' of '{table.path}' holds {what}: too many to be categories. "
+    if sum(len(value.split()) for value in values) >= WORDS * len(values):
+        said += f"{as_texts(name)}; "
+    raise InputError(f"{said}{leave}; {take}; --group {word} keeps rows of the same text together (group={name!r})")
 
 
 def _is_date(text: str) -> bool:
@@ -106,10 +107,12 @@ def _is_date(text: str) -> bool:
 
 
 def notes_of(roles: Roles, source: Table | None = None) -> tuple[str, ...]:
-    """What each column was taken for, in one line; `source` is the table that was made, None of one of images."""
+    """What each column was taken for, in one line; `source` is the table that was made, None of images or texts."""
     said = [f"target {listed(roles.targets, 5)}" if roles.targets else "no target"]
     if roles.file:
         said.append(f"images {roles.file}")
+    if roles.texts:
+        said.append(f"{'pairs of texts' if roles.texts[1:] else 'texts'} {listed(roles.texts)}")
     if source is not None:
         both = list(zip(source.columns, source.levels, strict=True))
         if numbers := [name for name, levels in both if not levels]:
@@ -120,7 +123,9 @@ def notes_of(roles: Roles, source: Table | None = None) -> tuple[str, ...]:
         if gaps.any():
             missing = [f"{name} ({count})" for name, count in zip(source.columns, gaps, strict=True) if count]
             said.append(f"{counted(gaps.sum(), 'missing value')} filled in, {listed(missing, 5)}")
-    roles_of_one = {"groups": roles.group, "times": roles.time, "texts": roles.text, "weights": roles.weight}
+    if roles.text:
+        said.append(f"texts {roles.text}, among which copies are looked for (--text-column would learn from them)")
+    roles_of_one = {"groups": roles.group, "times": roles.time, "weights": roles.weight}
     said += [f"{what} {name}" for what, name in roles_of_one.items() if name]
     unused = {"dropped": roles.dropped, "left out as row numbers": roles.index, "not used": roles.ignored}
     said += [f"{what} {listed(names, 5)}" for what, names in unused.items() if names]

@@ -3,7 +3,7 @@
 import csv as standard
 import math
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
 from itertools import islice
@@ -13,13 +13,14 @@ from typing import IO, TYPE_CHECKING
 import numpy as np
 
 from jaxdl.data.table_fields import DECIMAL_COMMA, EMPTY, MISSING, Texts, as_text, to_number
+from jaxdl.data.text_file import opened, read_json_lines
 from jaxdl.errors import InputError
 
 if TYPE_CHECKING:
     import pandas as pd
 
-PARQUET = ".parquet"
-SUFFIXES = (".csv", ".tsv", ".data", ".txt", PARQUET)
+PARQUET, JSON_LINES = ".parquet", (".jsonl", ".jsonl.gz")
+SUFFIXES = (".csv", ".tsv", ".data", ".txt", PARQUET, ".csv.gz", ".tsv.gz", *JSON_LINES)
 SEPARATORS = {",": "commas", ";": "semicolons", "\t": "tabs", "|": "bars", " ": "spaces"}
 SAMPLE = 30  # lines from which a file's form is guessed
 
@@ -29,7 +30,8 @@ class TableFile:
 
     Attributes:
       path: of the file.
-      separator: of its columns; None in a file that has none, such as Parquet.
+      separator: of its columns; None in a file that has none, such as Parquet or JSON in lines.
+      header: whether its first line holds their names.
       names: of the columns, in order.
       first: the fields of the first row, as text.
     """
@@ -39,6 +41,9 @@ class TableFile:
         self.path = Path(path)
         self.separator: str | None = None
         self.comma = False
+        self.header = False
+        self._lines_of_rows: Sequence[int] | None = None  # where there is no separator
+        self._nested: Mapping[str, int] = {}
         if not self.path.is_file():
             raise InputError(f"there is no file '{self.path}'")
         if self.path.suffix.lower() == PARQUET:
@@ -46,6 +51,8 @@ class TableFile:
             self.names = [str(name) for name in self._frame.columns]
             self._frame.columns = range(len(self.names))
             self.first = [str(value) for value in self._frame.iloc[0]] if len(self._frame) else None
+        elif self.path.name.lower().endswith(JSON_LINES):
+            self._read_json_lines()
         else:
             self.separator = self._find_separator()
             start = [fields for _, fields in islice(self._lines(), SAMPLE)]
@@ -59,24 +66,22 @@ class TableFile:
             raise InputError(f"'{self.path}' has column names but no rows; expected a line per example")
         self._worded: frozenset[str] = frozenset()
 
+    def _read_json_lines(self) -> None:
+        import pandas as pd
+
+        self.names, rows, self._lines_of_rows, self._nested = read_json_lines(self.path)
+        columns = {i: [row.get(name, "") for row in rows] for i, name in enumerate(self.names)}
+        self._frame = pd.DataFrame(columns, dtype=object)
+        self.first = [rows[0].get(name, "") for name in self.names]
+
     # Lines, slowly: the first ones, and to find the line of a row
 
     @contextmanager
     def _opened(self) -> Iterator[IO[str]]:
-        try:
-            with self.path.open(encoding="utf-8-sig", newline="") as file:
-                if file.read(2) != "# ":  # before the names, as numpy.savetxt writes them
-                    file.seek(0)
-                yield file
-        except UnicodeDecodeError as error:
-            place = error  # counts from the last block that was read, so the whole file is decoded once more
-            try:
-                self.path.read_bytes().decode()
-            except UnicodeDecodeError as whole:
-                place = whole
-            raise InputError(
-                f"'{self.path}' is no UTF-8 text ({place.reason} at byte {place.start}); save the table as CSV in UTF-8"
-            ) from error
+        with opened(self.path, newline="", advice="save the table in UTF-8") as file:
+            if file.read(2) != "# ":  # before the names, as numpy.savetxt writes them
+                file.seek(0)
+            yield file
 
     def _find_separator(self) -> str:
         """That by which the first lines have equally many fields, the most; else that of most fields in the first."""
@@ -121,6 +126,12 @@ class TableFile:
         return ["Unnamed: 0", *fields[1:]] if fields[0] == "" and len(fields) > 1 else fields
 
     # Columns
+
+    def written(self, name: str) -> list[str]:
+        """The fields of a column that is read as text, without spaces around them; empty where there is nothing."""
+        if name in self._nested:
+            self.texts(name)  # which refuses it
+        return [as_text(value) for value in self._frame[self.names.index(name)]]
 
     def read(self, as_text: Collection[str], only: Collection[str] | None = None) -> None:
         """Reads all columns, or `only` some; those of `as_text` as they are written, not as numbers."""
@@ -199,6 +210,8 @@ class TableFile:
         """The fields of a column as text, without spaces around them."""
         import pandas as pd
 
+        if name in self._nested:
+            raise self.refusal(name, self._nested[name], f"leave it out: --drop {name}", "which is a list or an object")
         if name not in self._known:
             codes, values = pd.factorize(self._frame[self.names.index(name)])
             values = [as_text(value) for value in values]
@@ -222,6 +235,8 @@ class TableFile:
 
     def place_of(self, row: int) -> str:
         """Where row `row`, from 0, stands, in words."""
+        if self._lines_of_rows is not None:
+            return f"on line {self._lines_of_rows[int(row)]}"
         return f"in row {int(row) + 1}" if self.separator is None else f"on line {self._row(row)[0]}"
 
     def _row(self, row: int) -> tuple[int, list[str]]:

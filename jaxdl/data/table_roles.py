@@ -19,6 +19,7 @@ TARGETS = ("target", "label", "class", "y")
 FILES = ("file", "filename", "path", "image")
 PARTS = ("split", "fold", "folds")  # columns that say how the rows are divided
 ROW_NUMBERS = ("unnamed: 0", "index", "row", "row_number", "rownumber", "row_id", "rowid", "id")
+NAME, SENTENCE = 40, 4  # characters of a name that a message shows; words from which on it is none
 FEWEST = 10  # rows from which numbers in order are the numbers of the rows, whatever their column is called
 
 
@@ -35,6 +36,7 @@ class TableOptions(Options):
       text: column of what the numbers were computed from.
       header: whether the first line holds the names of the columns; None to see.
       weight: column of how much each row counts in training; see `source.with_weights`.
+      text_column: column of texts to learn from, or two whose texts are compared; the others are not learned from.
     """
 
     target: tuple[str, ...] | None = None
@@ -45,6 +47,7 @@ class TableOptions(Options):
     text: str | None = None
     header: bool | None = None
     weight: str | None = None
+    text_column: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -57,6 +60,7 @@ class Roles:
     Attributes:
       targets: columns to learn.
       features: columns to learn from, in order.
+      texts: columns of texts to learn from; there are no features beside them.
       group, time, file, text, weight: a column each, or None.
       part: the column that divides the rows: into train, val and test, or into folds; or None.
       dropped: columns that are left out because that was said.
@@ -66,6 +70,7 @@ class Roles:
 
     targets: tuple[str, ...]
     features: tuple[str, ...]
+    texts: tuple[str, ...] = ()
     group: str | None = None
     time: str | None = None
     file: str | None = None
@@ -81,7 +86,7 @@ class Roles:
     def as_text(self) -> tuple[str, ...]:
         """Columns whose fields are read as they are written."""
         others = (self.group, self.time, self.file, self.text, self.part)
-        return (*self.targets, *(name for name in others if name))
+        return (*self.targets, *self.texts, *(name for name in others if name))
 
 
 def roles_by_name(table: TableFile, options: TableOptions, *, labelled: bool) -> Roles:
@@ -92,11 +97,12 @@ def roles_by_name(table: TableFile, options: TableOptions, *, labelled: bool) ->
     """
     names, path = table.names, table.path
     one_each = {name: getattr(options, name) for name in ("group", "time", "text", "weight")}
-    said: dict[str, str] = {}
+    learned, said = _text_columns(table, options), {}
     for role, found in [
         *((role, name) for role, name in one_each.items() if name is not None),
         *(("drop", name) for name in options.drop),
         *(("feature", name) for name in options.feature),
+        *(("text_column", name) for name in learned),
     ]:
         if found not in names:
             raise no_column(table, found)
@@ -107,26 +113,29 @@ def roles_by_name(table: TableFile, options: TableOptions, *, labelled: bool) ->
         if name in said:
             raise InputError(f"the column '{name}' of '{path}' cannot be both {said[name]} and target")
     free = [name for name in names if name not in said and name not in targets]
-    file = _file_column(table, free)
+    file = None if learned else _file_column(table, free)
     free = [name for name in free if name != file]
     group, time, text = one_each["group"], one_each["time"], one_each["text"]
-    group = group or next((name for name in free if name.lower() == "group" and (file or _worded(table, name))), None)
-    time = time or next((name for name in free if name.lower() == "time" and (file or _worded(table, name))), None)
-    if text is None and not file:
+    plain = file or learned  # numbers are no features there
+    group = group or next((name for name in free if name.lower() == "group" and (plain or _worded(table, name))), None)
+    time = time or next((name for name in free if name.lower() == "time" and (plain or _worded(table, name))), None)
+    if text is None and not plain:
         text = next((name for name in free if name.lower() == "text" and _worded(table, name)), None)
     if text and file:
         raise InputError(f"'{path}' names images ('{file}'), which have no texts; leave out the option text")
     part = part_column(free, (group, time, text))
     rest = tuple(name for name in free if name not in (group, time, text, part))
-    features = () if file else tuple(n for n in names if n in rest or said.get(n) == "feature")
-    if not file and not features:
+    features = () if plain else tuple(n for n in names if n in rest or said.get(n) == "feature")
+    if not plain and not features:
+        texts = f"; {as_texts(text)}" if text else ""
         raise InputError(
-            f"'{path}' has no columns to learn from; it has: {listed(names)}. Columns are divided by commas, "
+            f"'{path}' has no columns to learn from; it has: {listed(names)}{texts}. Columns are divided by commas, "
             "semicolons, tabs, bars or spaces"
         )
     return Roles(
         targets=targets,
         features=features,
+        texts=learned,
         group=group,
         time=time,
         file=file,
@@ -134,7 +143,7 @@ def roles_by_name(table: TableFile, options: TableOptions, *, labelled: bool) ->
         weight=options.weight,
         part=part,
         dropped=tuple(options.drop),
-        ignored=rest if file else (),
+        ignored=rest if plain else (),
         declared=frozenset(options.feature),
     )
 
@@ -178,7 +187,7 @@ def settle(table: TableFile, roles: Roles) -> Roles:
     Raises:
       InputError: for a column called ``time`` or ``group`` of plain numbers that nothing is said about.
     """
-    if roles.file:
+    if roles.file or roles.texts:
         return roles
     asked = [name for name in roles.features if name not in roles.declared and name.lower() in ("group", "time")]
     open_to = [name for name in roles.features if name not in (*asked, *roles.declared)]
@@ -206,6 +215,11 @@ def ways(name: str) -> str:
     )
 
 
+def as_texts(name: str) -> str:
+    """How to learn from the texts of a column."""
+    return f"--text-column {quoted(name)} learns from its texts, by a network that reads text (text_column={name!r})"
+
+
 def quoted(name: str) -> str:
     """As one word of a shell."""
     return name if re.fullmatch(r"[\w.:@%+=,/-]+", name) else "'" + name.replace("'", "'\\''") + "'"
@@ -218,9 +232,30 @@ def listed(names: Sequence[str], most: int = 20) -> str:
 
 def no_column(table: TableFile, name: str) -> InputError:
     """The error for a column that is not there."""
-    return InputError(
-        f"'{table.path}' has no column '{name}'; it has: {listed(table.names)}.{nearest(name, table.names)}"
-    )
+    said = f"'{table.path}' has no column '{name}'; it has: {listed([one[:NAME] for one in table.names])}."
+    if table.header and any(len(one.split()) >= SENTENCE for one in table.names):
+        said += (
+            " These are taken from its first line, which looks like an example: --header no (from Python header=False) "
+            "calls the columns 1, 2, …"
+        )
+    return InputError(said + nearest(name, table.names))
+
+
+def _text_columns(table: TableFile, options: TableOptions) -> tuple[str, ...]:
+    """The columns of texts that were named; raises InputError for more than two, and for features beside them."""
+    named = options.text_column
+    if len(named) == 1 and named[0] not in table.names and "," in named[0]:
+        named = tuple(name.strip() for name in named[0].split(","))
+    if len(named) > 2 or len(set(named)) < len(named):
+        raise InputError(
+            f"text_column names {listed(named)} of '{table.path}'; expected one column, or two whose texts are compared"
+        )
+    if named and (beside := [*options.feature, *([options.text] if options.text else [])]):
+        raise InputError(
+            f"'{table.path}': the texts of {listed(named)} are learned from, and nothing beside them; leave out "
+            f"{listed(beside)} as a feature or text"
+        )
+    return named
 
 
 def _worded(table: TableFile, name: str) -> bool:

@@ -8,11 +8,13 @@ from typing import Any
 import jax
 import numpy as np
 
-from jaxdl.data.preprocessing.text import PAIR, preprocessing_by
+from jaxdl.data.preprocessing.text import BETWEEN, PAIR, TextPreprocessing, preprocessing_by
 from jaxdl.data.preprocessing.tokenizer import Text, check_text
-from jaxdl.data.source import PER_EXAMPLE, Source, check_weights, pick
+from jaxdl.data.source import PER_EXAMPLE, Joined, Source, check_weights, pick
 from jaxdl.data.table import groups_and_times, to_labels
 from jaxdl.errors import InputError
+
+LENGTH = 128  # tokens, where nothing says how many
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
@@ -31,10 +33,21 @@ class Texts(Source):
     weights: np.ndarray | None = None
     preprocessing: Any = None
     name: str = "texts"
+    columns: tuple[str, ...] | None = None
+    target: tuple[str, ...] | None = None
+    folds: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+    COLUMNS_BY_NAME = False
 
     @property
     def texts(self) -> Sequence[str]:  # among which copies are looked for
-        return [one if isinstance(one, str) else " ⏎ ".join(one) for one in self.held]
+        return [one if isinstance(one, str) else BETWEEN.join(one) for one in self.held]
+
+    @property
+    def declared(self) -> frozenset[str]:
+        """All of them: nobody asks whether a text is an identity."""
+        return frozenset(self.columns or ())
 
     @property
     def in_memory(self) -> bool:
@@ -59,8 +72,16 @@ class Texts(Source):
 
     def take(self, indices: np.ndarray) -> "Texts":
         chosen = {name: pick(getattr(self, name), indices) for name in PER_EXAMPLE if name != "texts"}
+        chosen["folds"] = pick(self.folds, indices)
         labels = jax.tree.map(lambda array: array[indices], self.labels)
         return dataclasses.replace(self, held=[self.held[i] for i in indices], labels=labels, **chosen)
+
+    def join(self, other: Source, targets: Any) -> Source:
+        both = Joined(self, other, targets)
+        if not isinstance(other, Texts):
+            return both
+        kept = {name: getattr(both, name) for name in (*PER_EXAMPLE, "notes") if name != "texts"}
+        return dataclasses.replace(self, held=[*self.held, *other.held], labels=targets, folds=None, **kept)
 
     def with_groups(self, groups: np.ndarray) -> "Texts":
         return dataclasses.replace(self, groups=groups)
@@ -78,7 +99,7 @@ def texts(
     times: Any = None,
     weights: Any = None,
     tokenizer: str | Path | None = None,
-    length: int = 128,
+    length: int = LENGTH,
 ) -> Texts:
     """A source of texts in memory.
 
@@ -110,3 +131,20 @@ def texts(
     weights = None if weights is None else check_weights(weights, len(held), "texts")
     preprocessing = None if tokenizer is None else preprocessing_by(tokenizer, length)
     return Texts(held, labels, names, weights=weights, preprocessing=preprocessing, **extra)
+
+
+def with_tokenizer(source: Source, tokenizer: str | Path, length: int = LENGTH) -> Texts:
+    """Texts whose tokens a model without weights reads: with a tokenizer that cuts them at `length` tokens.
+
+    Raises:
+      InputError: for what are no texts, and as `texts`.
+    """
+    if not isinstance(source, Texts):
+        held = source.describe_x() or "nothing"
+        raise InputError(f"{source.name} holds {held}: a tokenizer is for texts; leave it out, or name --text-column")
+    return dataclasses.replace(source, preprocessing=preprocessing_by(tokenizer, length))
+
+
+def holds_texts(like: Any) -> bool:
+    """Whether a source holds texts, or the network of a card reads them."""
+    return isinstance(like, Texts) or isinstance(like.preprocessing, TextPreprocessing)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from jaxdl.data.folder import folder, splits_of
+from jaxdl.data.class_folders import splits_of
+from jaxdl.data.folder import folder
 from jaxdl.data.image_file import printable
 from jaxdl.data.source import Source
 from jaxdl.demo.story import FOLDS, SCRATCH, Material, Say, Stopwatch

@@ -66,6 +66,7 @@ def prepare(
     """
     preprocessing = preprocessing or choose_preprocessing(init, source, execution.image_size)
     source = preprocessing.align(source)
+    preprocessing.check_training(source)
     own = hosts.this_process()
     mine = of_process(source, own)
     task = with_plan(task, plan)

@@ -52,13 +52,15 @@ def choose_preprocessing(init: Init, source: Source, image_size: int | None = No
     """The checkpoint's own, or for a model without weights one that fits the data.
 
     Raises:
-      InputError: for an image size of what is no image, or examples of a kind that is not known.
+      InputError: for an image size of what is no image, examples of a kind that is not known, or a model that cannot
+        read them.
     """
     if isinstance(init, Checkpoint):
         own = init.card.preprocessing
         own = own if image_size is None else own.resized(image_size)
     else:
         own = choose_for_source(source, image_size, image_size_of(init))
+    own.check_model(init.model if isinstance(init, Checkpoint) else init)
     return own.for_targets(source)
 
 

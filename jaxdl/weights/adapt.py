@@ -6,7 +6,7 @@ from collections.abc import Callable
 import jax
 import numpy as np
 
-from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing
+from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing, TextPreprocessing
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models.adapters import check_mergeable, layers_of, merge, ranks_of
 from jaxdl.models.initialise import batch_of, init_variables
@@ -68,6 +68,20 @@ def _with_channels(own: ImagePreprocessing, channels: int, mode: str) -> ImagePr
         (float(np.mean(values)),) if mode == "sum" else tuple(values[i % len(values)] for i in range(channels))
     )
     return dataclasses.replace(own, input_shape=shape, mean=pick(own.mean), std=pick(own.std))
+
+
+def with_length(checkpoint: Checkpoint, length: int) -> Checkpoint:
+    """A network of texts that reads so many tokens of each; its parameters stay as they are.
+
+    Raises:
+      InputError: for a network of something else, or more tokens than it knows positions.
+    """
+    own = checkpoint.card.preprocessing
+    if not isinstance(own, TextPreprocessing):
+        raise InputError(f"the network takes {own.describe()}, no texts; leave out the length, a number of tokens")
+    made = dataclasses.replace(own, length=length)
+    made.check_model(checkpoint.model)
+    return dataclasses.replace(checkpoint, card=dataclasses.replace(checkpoint.card, preprocessing=made))
 
 
 def reverse_channels(checkpoint: Checkpoint) -> Checkpoint:

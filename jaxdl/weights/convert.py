@@ -317,11 +317,7 @@ def _tokens(
     kinds = (kind for kind in PREPROCESSINGS.values() if issubclass(kind, TextPreprocessing))
     kind = next((kind for kind in kinds if carries == kind.CARRIES), TextPreprocessing)
     made = kind(read_tokenizer(folder), length, types=network.types > 1)
-    if made.vocabulary > network.vocabulary:
-        raise InputError(
-            f"the tokenizer in '{folder}' knows {made.vocabulary} tokens and the network {network.vocabulary}: it is "
-            "another network's. Fetch both from one place"
-        )
+    made.check_model(network)
     return made
 
 

@@ -264,7 +264,7 @@ def test_bad_requests_are_refused(tensors, tmp_path):
             jaxdl.convert(place, "bert_tiny", arguments=SMALL, **arguments)
     pieces = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "one")
     (place / "vocab.txt").write_text("\n".join(pieces))
-    with pytest.raises(InputError, match="knows 6 tokens and the network 5: it is another network's"):
+    with pytest.raises(InputError, match="knows 6 tokens, and the network has vectors for 5: it is another network's"):
         jaxdl.convert(place)
     (place / "vocab.txt").write_text("\n".join(pieces[:5]))
     whole = jaxdl.convert(place).checkpoint.card.preprocessing

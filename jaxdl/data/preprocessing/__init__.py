@@ -81,7 +81,7 @@ def _chosen(source: Source, default_size: int) -> Preprocessing:
         raise InputError(
             f"{source.name} holds text, and nothing here says how it becomes tokens: start from a checkpoint that has "
             f"a tokenizer, or give one: {made}, tokenizer='tokenizer.json')"
-            + (", or tokenizer='train' to make one of these texts" if is_text else "")
+            + (", or tokenizer='train' to make one of these texts; or --tokenizer tokenizer.json" if is_text else "")
         )
     x = source.spec()["x"]
     if not isinstance(x, jax.ShapeDtypeStruct):

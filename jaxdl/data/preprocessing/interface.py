@@ -154,6 +154,12 @@ class Preprocessing:
                 "out, or name --augment none"
             )
 
+    def check_model(self, model: Any) -> None:
+        """Raises InputError for a model that cannot read what it is fed with, where the shapes do not say so."""
+
+    def check_training(self, source: Source) -> None:
+        """Raises InputError for examples that nothing can be learned from, although they can be predicted."""
+
     def for_targets(self, source: Source) -> "Preprocessing":
         """The same for this source: made to leave in place what its targets belong to, such as pixels."""
         return self

@@ -29,9 +29,10 @@ from jaxdl.shown import counted
 
 TRAIN = "train:8000:wordpiece"
 PAIR = ("first", "second")  # keys of an x that is two texts
+BETWEEN = " ⏎ "  # two texts, where they are shown as one
 LONGER = (
-    "To read more of them, give data.texts(…, tokenizer=…, length=…) or, of published weights, jaxdl.convert(…, "
-    "preprocessing={'length': …})"
+    "To read more of them, train with --length {} (from Python data.texts(…, tokenizer=…, length=…) or, of published "
+    "weights, jaxdl.convert(…, preprocessing={{'length': …}}))"
 )
 
 
@@ -77,11 +78,38 @@ class TextPreprocessing(Preprocessing):
         if len(source) and text_of(source[0]["x"]) is None:
             raise InputError(f"{source.name} holds {kind_of(source)}; the network takes {self.describe()}")
 
+    def check_model(self, model: Any) -> None:
+        """Raises InputError where the tokenizer knows tokens, or a text has places, that the network has not."""
+        known, longest = getattr(model, "vocabulary", self.vocabulary), getattr(model, "longest", self.length)
+        if self.vocabulary > known:
+            raise InputError(
+                f"the tokenizer knows {self.vocabulary:,} tokens, and the network has vectors for {known:,}: it is "
+                "another network's. Take both from one place; a new model is told by vocabulary="
+                f"{self.vocabulary}"
+            )
+        if self.length > longest:
+            raise InputError(
+                f"texts are of up to {self.length:,} tokens, and the network knows {longest:,} positions; give a "
+                f"length of {longest} at most"
+            )
+
+    def check_training(self, source: Source) -> None:
+        """Raises InputError for labelled texts of which some are empty."""
+        if source.texts is None or source.targets() is None:
+            return
+        empty = [i for i, text in enumerate(source.texts) if not text.replace(BETWEEN, "").strip()]
+        if empty:
+            first = ", ".join(source.names[i] if source.names is not None else f"index {i}" for i in empty[:3])
+            raise InputError(
+                f"{counted(len(empty), 'text')} of {source.name} {'is' if len(empty) == 1 else 'are'} empty, the first "
+                f"{first}: there is nothing to learn from; remove them"
+            )
+
     def stored(self, example: Mapping[str, Any], what: str = "an example") -> dict[str, Any]:
         """As of every preprocessing. Warns of a text that is cut, in words that Python shows once."""
         made = self._encode([_checked(example["x"], what)])
         if made.cut[0]:
-            warnings.warn(f"texts longer than {self.length} tokens are cut. {LONGER}", stacklevel=2)
+            warnings.warn(f"texts longer than {self.length} tokens are cut. {self._longer}", stacklevel=2)
         return {**example, "x": {name: getattr(made, name)[0] for name in self.spec()}}
 
     def load(self, source: Source) -> dict[str, np.ndarray]:
@@ -90,13 +118,17 @@ class TextPreprocessing(Preprocessing):
         made = self._encode([_checked(source[i]["x"], f"example {i} of {source.name}") for i in range(len(source))])
         if count := int(made.cut.sum()):
             total = counted(len(source), "text")
-            said = f"{source.name}: longer than {self.length} tokens, and so cut: {count:,} of {total}. {LONGER}"
+            said = f"{source.name}: longer than {self.length} tokens, and so cut: {count:,} of {total}. {self._longer}"
             warnings.warn(said, stacklevel=2)
         return {name: getattr(made, name) for name in self.spec()}
 
     def words(self, text: Text) -> list[Word]:
         """The words of a text that the network reads, with the places of their tokens."""
         return words_of(self.tokenizer, text, self.length)
+
+    @property
+    def _longer(self) -> str:
+        return LONGER.format(2 * self.length)
 
     def _encode(self, texts: list[Text]) -> Encoded:
         return encode(self.tokenizer, texts, self.length)

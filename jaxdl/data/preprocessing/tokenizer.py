@@ -153,6 +153,7 @@ def made_tokenizer(content: str, length: int) -> Any:
     return tokenizer
 
 
+@lru_cache(maxsize=8)
 def vocabulary_of(content: str) -> int:
     """One more than the largest number of a token."""
     return 1 + max(load_tokenizer(content).get_vocab().values(), default=-1)

@@ -1,21 +1,15 @@
 """Columns of a table that make a score too good: identities, times, and what nearly is the target."""
 
 import itertools
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from jaxdl.data.column_names import IDENTITIES, named
 from jaxdl.data.source import Source, every_x, levels_of
 from jaxdl.shown import few
 
-# Words that end the name of an identity, and what may stand behind them: subject#, patient_id, site no 2.
-_WORDS = """subject patient participant person individual user customer client account animal donor family household
-author speaker writer rater site hospital center centre clinic school batch plate slide scanner device sensor machine
-station session group id ids uid uuid identifier identity"""
-IDENTITIES = frozenset(_WORDS.split())
-BEHIND = frozenset(("id", "no", "nr", "num", "number", "code", "key", "name", "label"))
 TIMES = frozenset(("time", "date", "datetime", "timestamp", "year"))
 ORDERED_TIMES = frozenset(("month", "week", "day", "hour", "minute", "visit"))  # only where the rows are in their order
 TOO_GOOD = 0.95  # R² or AUC of one feature alone from which it nearly is the target
@@ -111,7 +105,7 @@ class Feature(NamedTuple):
 
 def undeclared(source: Source) -> list[Feature]:
     """Features that nobody declared to be features."""
-    if source.columns is None:
+    if source.columns is None or source.declared.issuperset(source.columns):
         return []
     x, levels = every_x(source), levels_of(source)
     return [
@@ -125,7 +119,7 @@ def identity_columns(features: Sequence[Feature]) -> Iterator[Suspect]:
     """Columns called like an identity, of few values that occur many times each, or of one for each row."""
     for place, name, values, _ in features:
         known = values[np.isfinite(values)]
-        if not _named(name, IDENTITIES) or not len(known) or (known != np.round(known)).any():
+        if not named(name, IDENTITIES) or not len(known) or (known != np.round(known)).any():
             continue
         different = len(np.unique(known))
         if different == len(known) > 1:
@@ -142,8 +136,8 @@ def time_columns(features: Sequence[Feature]) -> Iterator[Suspect]:
         known = values[np.isfinite(values)]
         if levels or len(np.unique(known)) < 3:
             continue
-        ordered = _named(name, ORDERED_TIMES) and bool((np.diff(known) >= 0).all())
-        if _named(name, TIMES) or ordered:
+        ordered = named(name, ORDERED_TIMES) and bool((np.diff(known) >= 0).all())
+        if named(name, TIMES) or ordered:
             yield Suspect(place, name, f"runs from {known.min():g} to {known.max():g}")
 
 
@@ -239,16 +233,3 @@ def _auc(scores: np.ndarray, positive: np.ndarray) -> float:
     if not hits or not misses:
         return 0.5
     return float((_ranks(scores)[positive].sum() - hits * (hits + 1) / 2) / (hits * misses))
-
-
-def words_of(name: str) -> Sequence[str]:
-    """The words of a column's name: ``SubjectID``, ``subject_id`` and ``subject#`` begin with the same one."""
-    return [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)]
-
-
-def _named(name: str, words: frozenset[str]) -> bool:
-    """Whether a name ends with one of these words, or with one and what may stand behind an identity."""
-    held = [word[:-1] if word.endswith("s") and word[:-1] in words else word for word in words_of(name)]
-    while len(held) > 1 and held[-1] in BEHIND and held[-1] not in words:
-        held = held[:-1]
-    return bool(held) and held[-1] in words

@@ -147,6 +147,7 @@ def probe_checkpoint(
     probing.grids(source, question)  # what does not go together is refused before the network runs
     allow = check_allowed(execution.allow)
     source = arrange_columns(source, checkpoint.card)
+    checkpoint.card.preprocessing.check_training(source)
     begin = time.perf_counter()
     drawn = None
     if places is None:
@@ -209,6 +210,7 @@ def with_head(
     question = choose_task(check_source(source), task, purpose="fitting a head")
     Probing(heads=(head,)).heads_for(question)  # refuses what it is not for
     source = arrange_columns(source, checkpoint.card)
+    checkpoint.card.preprocessing.check_training(source)
     classes = question.num_outputs if question.PROBED == "classes" else 0
     features = extract_features(checkpoint, source, execution=execution)
     layer, leaves = _dense_of_head(checkpoint, features)
