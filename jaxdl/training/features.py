@@ -10,15 +10,19 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdl.data.preprocessing import Constants, Preprocessing
+from jaxdl.identity import remembered
 from jaxdl.models.initialise import batch_of
 from jaxdl.models.staged import Staged
 from jaxdl.models.variables import Variables
 from jaxdl.parallel.devices import device_memory
+from jaxdl.parallel.executor import Executor
 from jaxdl.parallel.layout import Layout
 from jaxdl.parallel.memory import bytes_of
+from jaxdl.parallel.program import Program
 from jaxdl.training.lengths import Stored, lengthened
 
 DEFAULT_LIMIT = 4 * 2**30
+CONSTANTS = "constants"  # name under which what the preprocessing fitted goes into a program, beside the variables
 CACHED_SHARE = 0.25  # of a device's memory: while activations are put together they are there twice
 
 
@@ -68,6 +72,17 @@ def kept(store: DataStore | None, key: Callable[[], Hashable], make: Callable[[]
     return make() if store is None else store.get(key(), make)
 
 
+@remembered(maxsize=16)
+def _program(executor: Executor, model: Staged, stop: str, preprocessing: Preprocessing) -> Program:
+    """What `compute_features` runs; once in a process, so that a call like an earlier one compiles nothing."""
+
+    def run(given: Variables, part: Any) -> Any:
+        variables = {name: tree for name, tree in given.items() if name != CONSTANTS}
+        return model.apply(variables, preprocessing.on_device(part, given[CONSTANTS]), stop=stop)
+
+    return executor.forward(run)
+
+
 def compute_features(
     model: Staged,
     variables: Variables,
@@ -94,11 +109,9 @@ def compute_features(
       A pytree of arrays whose first axis is n, on the device.
     """
 
-    def run(variables: Variables, part: Any) -> Any:
-        return model.apply(variables, preprocessing.on_device(part, constants), stop=stop)
-
     executor = layout.executor()
-    program, variables = executor.forward(run), executor.place_variables(variables)
+    program = _program(executor, model, stop, preprocessing)
+    variables = executor.place_variables({**variables, CONSTANTS: constants})
     made, width = [], 0
     for part in parts.batches:
         # of one shape, so that one program serves all; the first part is among the largest

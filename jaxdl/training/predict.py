@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 import jax
 import numpy as np
@@ -16,7 +17,9 @@ from jaxdl.data.source import Source, arrange_columns
 from jaxdl.data.stream import EvaluationOrder
 from jaxdl.errors import InputError
 from jaxdl.models.staged import Staged
+from jaxdl.parallel.executor import Executor
 from jaxdl.parallel.hosts import Process, this_process
+from jaxdl.parallel.program import Program
 from jaxdl.parallel.watchdog import beat
 from jaxdl.shown import ROWS, Shown
 from jaxdl.tasks import Task
@@ -32,6 +35,7 @@ from jaxdl.weights.checkpoint import Checkpoint
 if TYPE_CHECKING:
     import pandas as pd
 
+_PROGRAMS: WeakKeyDictionary[Checkpoint, dict[tuple[Executor, tuple[str, ...]], Program]] = WeakKeyDictionary()
 
 NOT_HELD_OUT = (
     "there are no prediction sets or intervals: {} no held-out predictions to compare new examples with. An ensemble "
@@ -260,8 +264,7 @@ def predict(
         kept = predict_tiled(checkpoint, source, batch_size, execution.layout)
     else:
         executor = execution.layout.executor()
-        answer = over_views(checkpoint.task, checkpoint.prediction(_with_finite), views)
-        program = executor.forward(answer, divided=True)
+        program = _program(checkpoint, executor, views)
         variables = executor.place_variables(checkpoint.variables)  # there once
         model = checkpoint.model if may_cut(checkpoint.model, checkpoint.task) else None
         feed = stored_batches(model, source, preprocessing, batch_size, execution, this_process())
@@ -278,6 +281,15 @@ def predict(
     known = targets is not None and card.trained_on is not None
     seen = np.isin(source.hashes(), card.seen) if known else None
     return Predictions(kept, checkpoint.task, targets, names_of(source), seen)
+
+
+def _program(checkpoint: Checkpoint, executor: Executor, views: tuple[str, ...]) -> Program:
+    """What `predict` runs; made once for a checkpoint, so that its next call compiles nothing."""
+    made = _PROGRAMS.setdefault(checkpoint, {})
+    if (executor, views) not in made:
+        answer = over_views(checkpoint.task, checkpoint.prediction(_with_finite), views)
+        made[executor, views] = executor.forward(answer, divided=True)
+    return made[executor, views]
 
 
 def _with_finite(task: Task, outputs: Any, constants: Any) -> Any:

@@ -85,10 +85,12 @@ class Checkpoint(Shown):
         Args:
           finish: ``(task, outputs, constants) -> kept`` instead of the task's `predict`.
         """
-        preprocessing, task, constants = self.card.preprocessing, self.task, self.card.target_constants()
+        # what is returned may outlive this checkpoint, and does not hold it
+        model, preprocessing = self.model, self.card.preprocessing
+        task, constants = self.task, self.card.target_constants()
 
         def predict(variables: Variables, x: Any) -> Any:
-            outputs = self.model.apply(variables, preprocessing.on_device(x, preprocessing.constants))
+            outputs = model.apply(variables, preprocessing.on_device(x, preprocessing.constants))
             return task.predict(outputs, constants) if finish is None else finish(task, outputs, constants)
 
         return predict
