@@ -5,7 +5,9 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -78,3 +80,25 @@ def real_data() -> Path:
     folder = Path(os.environ["JAXDL_REAL_DATA"])
     assert folder.is_dir(), f"JAXDL_REAL_DATA names '{folder}', which is no folder"
     return folder
+
+
+@pytest.fixture(scope="session")
+def cloud_storage() -> Iterator[Any]:
+    """A Google Cloud Storage on this machine (`fake_bucket.Store`), which all programs that tests start find, too."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT", "false")  # it would ask for the kind of bucket by gRPC
+        pytest.importorskip("gcsfs", reason="buckets take the extra [gcs]: pip install gcsfs")
+        from fake_bucket import serve
+
+        with serve() as (address, store):
+            patch.setenv("STORAGE_EMULATOR_HOST", address)
+            patch.setenv("TENSORSTORE_GCS_HTTP_URL", address)
+            yield store
+
+
+@pytest.fixture
+def bucket(cloud_storage: Any) -> str:
+    """The name of an empty bucket."""
+    name = f"bucket-{len(cloud_storage.buckets)}"
+    cloud_storage.buckets[name] = {}
+    return name

@@ -14,6 +14,7 @@ import numpy as np
 from jaxdl.cli import main
 from jaxdl.data import stream
 from jaxdl.parallel import joining
+from jaxdl.training import lease
 
 # Processes of their own, but forked from one that has imported all: importing takes longer than these runs.
 SERVER = multiprocessing.get_context("forkserver")
@@ -65,7 +66,8 @@ class Started:
         for index in range(count):
             arguments = f"{line} {told(index) if count > 1 else ''}".split()
             said = str(home / f"{self.name}-{index}")
-            process = SERVER.Process(target=run, args=(str(home), arguments, said, devices, reach, index == hangs))
+            given = str(home), arguments, said, devices, reach, index == hangs, dict(os.environ)
+            process = SERVER.Process(target=run, args=given)
             process.start()
             self.processes.append(process)
 
@@ -105,12 +107,14 @@ class Started:
         return [collections.Counter(file.read_text().splitlines() if file.exists() else ()) for file in files]
 
 
-def run(home, arguments, said, devices, reach, hangs):
+def run(home, arguments, said, devices, reach, hangs, environment):
     os.chdir(home)
+    os.environ.update(environment)  # it may have changed since the process from which this one was forked began
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     for number, kind in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{said}.{kind}", os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
     joining.REACH = reach
+    lease.RENEW, lease.LOST = 0.5, 3.0  # in a bucket who is silent is soon gone
     _note_what_is_decoded(f"{said}.decoded", hangs)
     sys.argv = ["jaxdl", *arguments]
     main()

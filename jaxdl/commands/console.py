@@ -21,6 +21,7 @@ from jaxdl.report.markup import slug
 from jaxdl.tasks import Task
 from jaxdl.tasks.examples import describe_examples
 from jaxdl.training.display import Display, columns
+from jaxdl.weights.buckets import is_bucket
 
 
 class PlainConsole(Console):
@@ -114,7 +115,11 @@ def inert(cell: Any) -> Any:
 def check_outside(out: Path, spec: str) -> None:
     """Raises InputError where results would lie in the folder of the data: at the next start they would be read."""
     folder = folder_of(spec)
-    if folder is not None and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(folder)):
+    if (
+        folder is not None
+        and not is_bucket(out)
+        and Path(os.path.realpath(out)).is_relative_to(os.path.realpath(folder))
+    ):
         raise InputError(
             f"--out {printable(out)} lies in the folder of the data '{printable(folder)}', where it would be read as "
             "data by the next command; choose a place outside of it"

@@ -94,7 +94,7 @@ def convert_command(
       model_arguments: arguments of the model, where they differ from what the name stands for.
       debug: show the traceback of an error.
     """
-    check_free(out)
+    check_free(out, bucket=True)
     converted = convert(
         source,
         model,

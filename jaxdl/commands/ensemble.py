@@ -27,7 +27,7 @@ def ensemble_command(
       out: folder for the ensemble; must not exist yet. It is for jaxdl predict.
       debug: show the traceback of an error.
     """
-    check_free(out)
+    check_free(out, bucket=True)
     made = ensemble(members[0] if len(members) == 1 else list(members))
     path = save_ensemble(made, out)
     console.print(f"{len(made.cards)} networks in {path}", soft_wrap=True)

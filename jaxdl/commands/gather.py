@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,7 +18,8 @@ from jaxdl.training.resume import RUN
 from jaxdl.validation.gather import gather
 from jaxdl.validation.parts import Part, load_part
 from jaxdl.validation.splits import SPLIT
-from jaxdl.weights.files import check_free, write_text, written_whole
+from jaxdl.weights.buckets import place_of
+from jaxdl.weights.files import check_free, copy_folder, write_bytes, write_text, written_whole
 
 
 def gather_command(
@@ -51,7 +51,7 @@ def gather_command(
         result.write_to(made)
         for name, part in parts.items():
             _take_networks(Path(name), part, made)
-        shutil.copyfile(runs[0] / SPLIT, made / SPLIT)
+        write_bytes(made / SPLIT, (place_of(runs[0]) / SPLIT).read_bytes())
         write_text(made / RUN, json.dumps(_told(parts, out), indent=1) + "\n")
     page = out / PAGE if report else None
     run = load_run(out)
@@ -68,19 +68,19 @@ def _take_networks(run: Path, part: Part, made: Path) -> None:
     if not part.settings.get("keep_models"):
         return
     for fold in part.folds:
-        network = run / FOLDS / str(fold)
+        network = place_of(run) / FOLDS / str(fold)
         if not network.is_dir():
             raise InputError(
                 f"'{network}' is missing: part {part.share} kept the networks of its folds; restore it from a copy, or "
                 "run the part again with --restart"
             )
-        shutil.copytree(network, made / FOLDS / str(fold))
+        copy_folder(network, made / FOLDS / str(fold))
 
 
 def _told(parts: Mapping[str, Part], out: Path) -> dict[str, Any]:
     """The ``run.json`` of the whole: that of the first part, as the command without ``--folds-of`` had written it."""
     name, part = next(iter(parts.items()))
-    told = dict(read_told(Path(name)))
+    told = dict(read_told(place_of(name)))
     if command := told.get("command"):
         told["command"] = _whole_command(command, out)
     return told | {"settings": part.settings, "environment": part.environment}

@@ -1,6 +1,5 @@
 """``jaxdl inspect``."""
 
-from pathlib import Path
 from typing import Annotated, Any
 
 import tyro
@@ -15,6 +14,7 @@ from jaxdl.parallel.layout import Layout
 from jaxdl.parallel.memory import in_words
 from jaxdl.report.inspect import inspect, inspect_division
 from jaxdl.training.division import Lying, alike
+from jaxdl.weights.buckets import place_of
 from jaxdl.weights.checkpoint import Checkpoint
 from jaxdl.weights.hub import is_hub
 from jaxdl.weights.pretrained import load_pretrained
@@ -41,7 +41,7 @@ def inspect_command(
     """
     spec: Any = input_shape
     layout = devices.layout
-    if is_hub(target) or Path(target).exists():
+    if is_hub(target) or place_of(target).exists():
         network: Any = load_pretrained(target)
     elif target in MODELS:
         network = create(target, num_outputs, **parse_arguments(model_arguments))

@@ -8,6 +8,7 @@ from typing import Any, Protocol
 
 from jaxdl.errors import InputError
 from jaxdl.training.resume import RunFolder
+from jaxdl.weights.buckets import BucketPath
 
 TENSORBOARD, WANDB = "tensorboard", "wandb"  # folders below that of the run
 
@@ -30,10 +31,15 @@ class TensorBoard:
     """Event files in the run's folder, one set per fold. What an interrupted run wrote past its last save is purged.
 
     Raises:
-      InputError: if tensorboardX is not installed.
+      InputError: if tensorboardX is not installed, or the folder is in a bucket, where nothing can be appended.
     """
 
     def __init__(self, run: RunFolder):
+        if isinstance(run.path, BucketPath):
+            raise InputError(
+                f"--tensorboard appends to files, which a bucket cannot ('{run.path}'); leave it out: the page "
+                "report.html draws the curves"
+            )
         try:
             from tensorboardX import SummaryWriter
         except ImportError as error:
@@ -66,7 +72,8 @@ class WeightsAndBiases:
 
     Args:
       project: there.
-      run: the folder; it keeps the other side's files, and its name is the run's.
+      run: the folder; it keeps the other side's files (of one in a bucket the folder wandb here), and its name is the
+        run's.
       options: of the run, to be shown beside the curves.
 
     Raises:
@@ -102,7 +109,7 @@ class WeightsAndBiases:
                 project=self._project,
                 id=name,
                 name=self._run.path.name,
-                dir=self._run.path,
+                dir=None if isinstance(self._run.path, BucketPath) else self._run.path,
                 config=dict(self._options),
                 resume="allow",
             )

@@ -111,9 +111,9 @@ def probe_command(
       devices: which devices are used, and for what.
       debug: show the traceback of an error.
     """
-    out, _ = check_free(out), devices.layout_of_examples
+    out, _ = check_free(out, bucket=True), devices.layout_of_examples
     check_outside(out, subject.data)
-    save_best = None if save_best is None else check_free(save_best)
+    save_best = None if save_best is None else check_free(save_best, bucket=True)
     if save_best is not None and subject.stage is not None:
         raise InputError("--save-best puts a head where the checkpoint's is; leave out --stage")
     probing = Probing(**vars(chosen) | {"penalties": parse_penalties(chosen.penalties)})

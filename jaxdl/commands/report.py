@@ -11,6 +11,7 @@ from jaxdl.data import is_table
 from jaxdl.report.run import how_read, read_told
 from jaxdl.report.run_page import write_run_report
 from jaxdl.tasks.examples import load_examples
+from jaxdl.weights.buckets import place_of
 
 
 def report_command(
@@ -30,7 +31,7 @@ def report_command(
       task: the --task of the run, where --data is given.
       debug: show the traceback of an error.
     """
-    table = None if data is None or not is_table(data) else how_read(read_told(run)).get("table")
+    table = None if data is None or not is_table(data) else how_read(read_told(place_of(run))).get("table")
     source = None if data is None else load_examples(data, task, table=table)
     if source is not None:
         say_notes(source)

@@ -30,6 +30,7 @@ from jaxdl.training.resume import RUN, AlreadyFinished, Interrupted, RunFolder, 
 from jaxdl.training.setup import Init, choose_preprocessing
 from jaxdl.validation.leakage import drop_contradictions, duplicate_groups
 from jaxdl.validation.leakage.checks import check_allowed
+from jaxdl.weights.buckets import place_of
 
 # exit codes: what a shell reports of a process that the signal ended
 TERMINATED, INTERRUPTED = 128 + signal.SIGTERM, 128 + signal.SIGINT
@@ -222,8 +223,8 @@ def open_run(
 
 
 def _set_aside(out: Path) -> None:
-    if (out.expanduser() / RUN).exists() and (aside := set_aside(out)):  # never somebody's photos
-        errors.print(f"the old {out} is now {aside}", soft_wrap=True)
+    if (place_of(out) / RUN).exists() and (aside := set_aside(out)):  # never somebody's photos
+        errors.print(f"the old {place_of(out)} is now {aside}", soft_wrap=True)
 
 
 def about_command(kind: str, init: Any, subject: Examples) -> dict[str, Any]:

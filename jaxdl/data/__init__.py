@@ -126,6 +126,11 @@ def load(
         return digits(_digit_classes(spec))
     if spec.startswith("tfds:"):
         return from_tfds(spec, split, *((table.text_column, table.target) if table else ()))
+    if ":/" in spec and not Path(spec).exists():
+        raise InputError(
+            f"'{printable(spec)}' is an address, and examples are read from this machine; copy them here first, as by "
+            "gcloud storage cp --recursive gs://BUCKET/FOLDER . and name what it made"
+        )
     if (tags := conll_spec(spec)) is not None:
         return conll(tags[0], tag=tags[1], labelled=labelled)
     if reads_text and not (table and table.text_column) and _is_lines(spec, like):

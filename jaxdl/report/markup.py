@@ -14,6 +14,7 @@ import numpy as np
 
 from jaxdl.errors import InputError
 from jaxdl.report.table import plain
+from jaxdl.weights.buckets import BucketPath, place_of
 from jaxdl.weights.files import check_free
 
 PICTURES = (".png", ".svg", ".pdf")  # endings of a figure's file
@@ -71,7 +72,9 @@ def check_place(path: str | Path) -> Path:
     Raises:
       InputError: if it is a folder, or its folder is missing or cannot be written to.
     """
-    path = Path(path).expanduser().absolute()
+    path = place_of(path).absolute()
+    if isinstance(path, BucketPath):
+        return path
     if path.is_dir():
         raise InputError(f"'{path}' is a folder; name the file to write in it, such as '{path / 'report.html'}'")
     if not path.parent.is_dir():

@@ -18,6 +18,7 @@ from jaxdl.training.transfer import hold_out
 from jaxdl.validation.held_out import HELD_OUT
 from jaxdl.validation.result import PART, RESULT, Result, load_result
 from jaxdl.validation.search.result import SEARCH
+from jaxdl.weights.buckets import place_of
 from jaxdl.weights.card import CARD
 from jaxdl.weights.checkpoint import Checkpoint, OwnModels, restore
 from jaxdl.weights.files import read_json
@@ -99,7 +100,7 @@ def load_run(path: str | Path, source: Source | None = None, models: OwnModels =
     Raises:
       InputError: if the folder holds no finished run, is damaged, or `source` is not what it was made on.
     """
-    path = Path(path).expanduser().absolute()
+    path = place_of(path).absolute()
     told = read_told(path)
     missing: dict[str, str] = {}
     result, networks = None, {}

@@ -46,6 +46,7 @@ from jaxdl.training.progress import without_prefix
 from jaxdl.validation.probes.result import PROBED
 from jaxdl.validation.result import Result
 from jaxdl.validation.search.result import SEARCH
+from jaxdl.weights.buckets import place_of
 from jaxdl.weights.card import CARD
 from jaxdl.weights.checkpoint import OwnModels
 from jaxdl.weights.files import read_json, write_text
@@ -85,7 +86,7 @@ def write_run_report(
     Raises:
       InputError: if there is no finished run, `source` is not what it was made on, or the file cannot be written.
     """
-    folder = Path(run).expanduser().absolute()
+    folder = place_of(run).absolute()
     study = read_study(folder, source)
     found = load_run(folder, source, models) if study is None else None
     path = check_place(folder / PAGE if out is None else out)

@@ -5,9 +5,12 @@ import socket
 from pathlib import Path
 
 from jaxdl.errors import InputError
+from jaxdl.training.lease import Lease
+from jaxdl.weights.buckets import BucketPath
 from jaxdl.weights.files import LOCK
 
-_held: dict[Path, int] = {}  # of this process: the open file of each folder's lock, which lasts while it is open
+# of this process: the open file of each folder's lock, which lasts while it is open; of one in a bucket its lease
+_held: dict[Path, int | Lease] = {}
 
 
 def lock(folder: Path) -> bool:
@@ -26,6 +29,11 @@ def lock(folder: Path) -> bool:
     folder = folder.resolve()
     if folder in _held:
         return False
+    if isinstance(folder, BucketPath):
+        if _lease_of(folder) is not None:  # of the run that this one is a part of
+            return False
+        _held[folder] = Lease(folder)
+        return True
     file = os.open(folder / LOCK, os.O_RDWR | os.O_CREAT, 0o666)
     try:
         fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -50,6 +58,18 @@ def lock(folder: Path) -> bool:
 def unlock(folder: Path) -> None:
     """Gives back what this process claimed; nothing happens if it has not."""
     folder = folder.resolve()
-    if (file := _held.pop(folder, None)) is not None:
+    if isinstance(file := _held.pop(folder, None), Lease):
+        file.release()
+    elif file is not None:
         (folder / LOCK).unlink(missing_ok=True)
         os.close(file)
+
+
+def check_held(folder: Path) -> None:
+    """Raises InputError if a folder in a bucket, or one that it lies in, was this process's and is another's now."""
+    if isinstance(folder, BucketPath) and (lease := _lease_of(folder)) is not None:
+        lease.check()
+
+
+def _lease_of(folder: BucketPath) -> Lease | None:
+    return next((_held[one] for one in (folder, *folder.parents) if one in _held), None)

@@ -3,6 +3,7 @@
 import contextlib
 import json
 import shutil
+import tempfile
 import warnings
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -10,12 +11,13 @@ from typing import Any, TypedDict
 
 from jaxdl.errors import InputError
 from jaxdl.parallel.hosts import check_seen, is_first, on_first
-from jaxdl.training.lock import lock, unlock
+from jaxdl.training.lock import check_held, lock, unlock
 from jaxdl.training.saves import RESTART, Saves
-from jaxdl.weights.files import LOCK, check_free, check_local, read_json, write_text, written_whole
+from jaxdl.weights.buckets import BucketPath, place_of
+from jaxdl.weights.files import LOCK, check_free, read_json, remove_folder, write_text, written_whole
 from jaxdl.weights.hints import RUN
 
-STATE, MADE = "state", ".made"
+STATE, MADE, SENT = "state", ".made", ".sent"
 DRAWS = "draws"  # of the settings: by what random numbers are drawn, where that is not once for a batch
 FORMAT = 1
 SAVE_EVERY = 60.0  # seconds: a save costs far less, and a minute's work is soon done again
@@ -63,8 +65,7 @@ class RunFolder:
         save_every: float = SAVE_EVERY,
         should_stop: Callable[[], bool] = lambda: False,
     ):
-        check_local(path)
-        path = Path(path).expanduser().absolute()
+        path = place_of(path).absolute()
         self.save_every, self.should_stop, self.about = save_every, should_stop, dict(about or {})
 
         def look() -> tuple[dict[str, Any] | None, bool]:
@@ -72,11 +73,12 @@ class RunFolder:
             # a process that was killed as it began leaves its lock alone
             begun = known is not None or (path.is_dir() and [one.name for one in path.iterdir()] == [LOCK])
             if not begun:
-                check_free(path)
+                check_free(path, bucket=True)
             return known, begun
 
         self.known, begun = on_first(look)
         self.path = path.resolve() if begun or path.is_symlink() else path
+        self._making: tempfile.TemporaryDirectory | None = None  # where results for a bucket are made
 
     @property
     def begun(self) -> bool:
@@ -117,7 +119,7 @@ class RunFolder:
             self._write(finished=False)
             return
         if not self.known["finished"] and not self._has_progress():  # nothing would be lost
-            shutil.rmtree(self.path / STATE, ignore_errors=True)
+            remove_folder(self.path / STATE)
             self.known |= {**self.about, "settings": settings, "environment": environment}
             self._write(finished=False)
             return
@@ -163,17 +165,32 @@ class RunFolder:
     def finished_part(self, name: str) -> Path | None:
         """The folder that `finish_part` wrote, or None."""
         folder = self.path / STATE / f"{name}.finished"
-        return folder if on_first(folder.is_dir) else None
+        whole = folder.with_suffix(SENT).is_file if isinstance(folder, BucketPath) else folder.is_dir
+        return folder if on_first(whole) else None
 
     @contextlib.contextmanager
     def finish_part(self, name: str) -> Iterator[Path]:
         """A folder for the results of the training called `name`; once it is written its state is not needed."""
-        with written_whole(self.path / STATE / f"{name}.finished") as work:
+        folder = self.path / STATE / f"{name}.finished"
+        check_held(folder)
+        if isinstance(folder, BucketPath):
+            folder.remove_all()  # a process may have been killed as it sent it
+        with written_whole(folder) as work:
             yield work
-        shutil.rmtree(self.path / STATE / name, ignore_errors=True)
+        if isinstance(folder, BucketPath):
+            folder.with_suffix(SENT).write_text("")
+        remove_folder(self.path / STATE / name)
 
     def place(self, made: Path, last: str) -> None:
         """Moves the files of the folder `made` to the run's own; `last` comes last: it says that all is there."""
+        check_held(self.path)
+        if isinstance(self.path, BucketPath):
+            for item in made.iterdir():
+                if item.is_dir():
+                    (self.path / item.name).remove_all()
+            self.path.send(made, last)
+            shutil.rmtree(made)
+            return
         for item in sorted(made.iterdir(), key=lambda p: p.name == last):
             target = self.path / item.name
             if target.is_dir() and not target.is_symlink():
@@ -182,21 +199,29 @@ class RunFolder:
         made.rmdir()
 
     def fresh(self, name: str) -> Path:
-        """A place for results in the making, below the folder; what was left there is removed."""
+        """A place for results in the making, below the folder; what was left there is removed. For a bucket: here."""
         place = self.path / STATE / f"{name}{MADE}"
+        if isinstance(self.path, BucketPath):
+            self._making = self._making or tempfile.TemporaryDirectory(prefix="jaxdl-")
+            place = Path(self._making.name) / name
         shutil.rmtree(place, ignore_errors=True)
         return place
 
     def place_folder(self, made: Path, name: str) -> None:
         """Moves the folder `made` to the run's own folder, as `name`."""
-        shutil.rmtree(self.path / name, ignore_errors=True)
-        made.replace(self.path / name)
+        check_held(self.path)
+        remove_folder(self.path / name)
+        if isinstance(self.path, BucketPath):
+            (self.path / name).send(made)
+            shutil.rmtree(made)
+        else:
+            made.replace(self.path / name)
 
     def finish(self, **facts: Any) -> None:
         """All results are there: the state is removed."""
         self.known |= facts
         self._write(finished=True)
-        shutil.rmtree(self.path / STATE, ignore_errors=True)
+        remove_folder(self.path / STATE)
         unlock(self.path)
 
     def abandon(self, *folders: str) -> None:
@@ -211,7 +236,7 @@ class RunFolder:
             if {path.name for path in self.path.iterdir()} - {RUN, STATE, LOCK, *folders}:
                 return  # results were being placed: the same command places them again
             for name in (STATE, *folders):
-                shutil.rmtree(self.path / name, ignore_errors=True)
+                remove_folder(self.path / name)
             (self.path / RUN).unlink(missing_ok=True)
             unlock(self.path)
             with contextlib.suppress(OSError):  # a link to a folder
@@ -223,6 +248,7 @@ class RunFolder:
         return any(any(path.iterdir()) for path in parts)
 
     def _write(self, *, finished: bool) -> None:
+        check_held(self.path)
         self.known["finished"] = finished
         write_text(self.path / RUN, json.dumps(self.known, indent=1) + "\n")
 
@@ -239,7 +265,7 @@ def set_aside(path: str | Path) -> Path | None:
     Raises:
       InputError: if another process is working there.
     """
-    path = Path(path).expanduser().absolute()
+    path = place_of(path).absolute()
     if not path.exists():
         return None
     if path.is_dir():

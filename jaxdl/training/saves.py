@@ -12,6 +12,7 @@ import numpy as np
 
 from jaxdl.errors import InputError
 from jaxdl.parallel.hosts import Agreement, on_first, this_process
+from jaxdl.training.lock import check_held
 from jaxdl.weights.files import check_regular, first_line, plain_path
 
 RESTART = "start again with --restart, which first moves the folder aside"  # where what is kept of a run is damaged
@@ -116,6 +117,7 @@ class Saves:
         """
         import orbax.checkpoint as ocp
 
+        check_held(self.folder)
         with self._explained():
             manager = self._open()
             if number not in manager.all_steps():

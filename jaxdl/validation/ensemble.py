@@ -33,6 +33,7 @@ from jaxdl.training.views import check_views, said_of_views
 from jaxdl.validation.conformal.held_out import HeldOut, held_out_of, prepare
 from jaxdl.validation.ensemble_predictions import EnsemblePredictions, check_held_out
 from jaxdl.validation.result import RESULT, Result, load_result
+from jaxdl.weights.buckets import place_of
 from jaxdl.weights.card import Card
 from jaxdl.weights.checkpoint import Checkpoint, OwnModels, restore
 
@@ -352,7 +353,7 @@ def _gather(
         folds = [fold["fold"] for fold in members.folds]
         return list(members.models), [f"fold {fold}" for fold in folds], held_out_of(members, folds)
     if isinstance(members, str | Path):
-        folder = Path(members).expanduser()
+        folder = place_of(members)
         places = [p for p in (folder / FOLDS).glob("*") if p.name.isdigit()]
         if not places:
             raise InputError(

@@ -17,6 +17,7 @@ from jaxdl.models.variables import nest
 from jaxdl.validation.conformal.held_out import HeldOut
 from jaxdl.validation.ensemble import EnsembleCheckpoint
 from jaxdl.validation.result import OutOfFold
+from jaxdl.weights.buckets import place_of
 from jaxdl.weights.card import ENSEMBLE, Card, lists_of, parse_card, plain_card
 from jaxdl.weights.checkpoint import OwnModels, environment, fingerprint, read_arrays, write_arrays
 from jaxdl.weights.files import check_free, from_plain, read_json, read_npz, reading, written_whole
@@ -40,7 +41,7 @@ def save_ensemble(ensemble: EnsembleCheckpoint, path: str | Path) -> Path:
     Raises:
       InputError: if something is there already, or it cannot be written.
     """
-    path = check_free(path)
+    path = check_free(path, bucket=True)
     name, arguments = describe(ensemble.model)
     variables = jax.tree.map(jax.numpy.asarray, ensemble.variables)
     listed = _pack_lists(ensemble.cards)
@@ -68,7 +69,7 @@ def save_ensemble(ensemble: EnsembleCheckpoint, path: str | Path) -> Path:
 
 def is_ensemble(path: str | Path) -> bool:
     """Whether the folder is one that `save_ensemble` wrote."""
-    return (Path(path).expanduser() / ENSEMBLE).is_file()
+    return (place_of(path) / ENSEMBLE).is_file()
 
 
 def load_ensemble(path: str | Path, *, models: OwnModels = None) -> EnsembleCheckpoint:
@@ -81,7 +82,7 @@ def load_ensemble(path: str | Path, *, models: OwnModels = None) -> EnsembleChec
     Raises:
       InputError: if it is not there, damaged, or of a newer jaxdl.
     """
-    path = Path(path).expanduser().absolute()
+    path = place_of(path).absolute()
     if not is_ensemble(path):
         torn = " (writing it was interrupted: it has arrays)" if (path / TRAINED_ON).is_file() else ""
         raise InputError(f"'{path}' is not an ensemble: it has no {ENSEMBLE}{torn}; jaxdl ensemble makes one")

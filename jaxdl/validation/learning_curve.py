@@ -30,6 +30,7 @@ from jaxdl.validation.splits import Split, Splitting, split_source
 from jaxdl.validation.statistics.intervals import interval
 from jaxdl.validation.told import DataTold, InitTold, PointTold, SplitTold
 from jaxdl.validation.training_sizes import nested_parts, resolve_sizes
+from jaxdl.weights.buckets import place_of
 from jaxdl.weights.checkpoint import environment
 from jaxdl.weights.files import from_plain, read_json, reading
 
@@ -123,7 +124,7 @@ def load_learning_curve(path: str | Path) -> LearningCurve:
     Raises:
       InputError: if it is not there or damaged.
     """
-    path = Path(path).expanduser()
+    path = place_of(path)
     if not (path / CURVE).is_file():
         raise InputError(f"'{path}' is not a learning curve: it has no {CURVE}")
     held = read_json(path / CURVE)

@@ -19,6 +19,7 @@ from jaxdl.validation.result import PART, Result, finite, read_result
 from jaxdl.validation.saving import Saved
 from jaxdl.validation.statistics.intervals import METHODS, Method, check_method
 from jaxdl.validation.statistics.summary import grouped
+from jaxdl.weights.buckets import place_of
 from jaxdl.weights.checkpoint import environment
 from jaxdl.weights.files import read_json, read_npz, reading
 from jaxdl.weights.hints import RESULT, RUN
@@ -152,7 +153,7 @@ def load_part(path: str | Path) -> Part:
     Raises:
       InputError: if it is not there, not finished, or damaged.
     """
-    path = Path(path)
+    path = place_of(path)
     if not (path / PART).is_file():
         raise InputError(_no_part(path))
     file, arrays = path / PART, nest(read_npz(path / BASELINES))

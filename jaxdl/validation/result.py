@@ -37,6 +37,7 @@ from jaxdl.validation.told import (
     check_plan,
     check_scores,
 )
+from jaxdl.weights.buckets import place_of
 from jaxdl.weights.checkpoint import Checkpoint
 from jaxdl.weights.files import from_plain, read_json, read_json_lines, read_npz, reading
 from jaxdl.weights.hints import RESULT
@@ -386,7 +387,7 @@ def load_result(path: str | Path) -> Result:
     Raises:
       InputError: if it is not there or damaged.
     """
-    path = Path(path)
+    path = place_of(path)
     if (path / PART).is_file():
         raise InputError(f"'{path}' holds a part of the folds alone; jaxdl gather joins all parts to a result")
     if not (path / RESULT).is_file():

@@ -9,12 +9,12 @@ class Saved:
     """A result that knows its files."""
 
     def save(self, path: str | Path) -> Path:
-        """Writes the files of `write_to` to a new folder, all or nothing.
+        """Writes the files of `write_to` to a new folder, also ``gs://BUCKET/FOLDER``, all or nothing.
 
         Raises:
           InputError: if something is there already.
         """
-        path = check_free(path)
+        path = check_free(path, bucket=True)
         with written_whole(path) as work:
             self.write_to(work)
         return path

@@ -29,6 +29,7 @@ from jaxdl.validation.splitters import (
     make_splitter,
     name_of_class,
 )
+from jaxdl.weights.buckets import place_of
 from jaxdl.weights.files import check_format, check_free, read_npz, reading, write_bytes
 
 __all__ = ["SPLITTERS", "Split", "Splitter", "Splitting", "load_split", "make_splitter", "split_source"]
@@ -218,7 +219,7 @@ def load_split(path: str | Path) -> Split:
     Raises:
       InputError: if it is not there, damaged, or of a newer jaxdl.
     """
-    path = Path(path).expanduser()
+    path = place_of(path)
     path = path / SPLIT if path.is_dir() else path
     if not path.is_file():
         raise InputError(f"there is no split '{path}'; jaxdl split and cross-validate write {SPLIT}")
@@ -276,11 +277,11 @@ def split_source(
       InputError: too few examples of a class, no groups or times where they are needed, folds that are empty, a split
         of other examples, or an option that does not go with the splitter.
     """
-    if isinstance(splitter, Splitting) and splitter.splitter not in SPLITTERS and Path(splitter.splitter).exists():
+    if isinstance(splitter, Splitting) and splitter.splitter not in SPLITTERS and place_of(splitter.splitter).exists():
         if dataclasses.replace(splitter, splitter="auto") != Splitting():
             raise InputError(f"options are for splitters by name; '{splitter.splitter}' holds folds that are made")
         splitter = splitter.splitter
-    if isinstance(splitter, str) and (splitter in SPLITTERS or not Path(splitter).exists()):
+    if isinstance(splitter, str) and (splitter in SPLITTERS or not place_of(splitter).exists()):
         splitter = Splitting(splitter)
     if isinstance(splitter, str | Path):
         splitter = load_split(splitter)

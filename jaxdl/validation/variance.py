@@ -33,6 +33,7 @@ from jaxdl.validation.splits import Split, Splitting, split_source
 from jaxdl.validation.splitters import TEST_SHARE
 from jaxdl.validation.strategy import STRATEGIES
 from jaxdl.validation.told import BaselineTold, DataTold, ModelTold, RepeatTold, SplitTold
+from jaxdl.weights.buckets import place_of
 from jaxdl.weights.checkpoint import Checkpoint, environment
 from jaxdl.weights.files import from_plain, read_json, reading
 
@@ -118,7 +119,7 @@ def load_variance(path: str | Path) -> Variance:
     Raises:
       InputError: if it is not there or damaged.
     """
-    file = Path(path).expanduser() / VARIANCE
+    file = place_of(path) / VARIANCE
     if not file.is_file():
         raise InputError(f"'{path}' is not a result of variance: it has no {VARIANCE}")
     held = read_json(file)

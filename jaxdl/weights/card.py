@@ -13,6 +13,7 @@ from jaxdl.errors import InputError
 from jaxdl.models.staged import Staged
 from jaxdl.tasks import Regression, Task, parse_task, task_of
 from jaxdl.tasks.classification import of_classes
+from jaxdl.weights.buckets import BucketPath
 from jaxdl.weights.files import check_regular, read_json, reading
 from jaxdl.weights.hints import CARD, why_no_checkpoint
 
@@ -124,7 +125,7 @@ def read_card(path: Path) -> tuple[Card, dict[str, Any]]:
     """
     if not path.is_dir():
         raise InputError(why_no_checkpoint(path))
-    for file in path.glob("*"):
+    for file in () if isinstance(path, BucketPath) else path.glob("*"):
         if not file.is_dir():
             check_regular(file)
     if (path / ENSEMBLE).is_file():

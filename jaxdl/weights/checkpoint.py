@@ -27,6 +27,7 @@ from jaxdl.parallel.devices import device_kinds, first_device
 from jaxdl.parallel.hosts import orbax_alone
 from jaxdl.shown import Shown
 from jaxdl.tasks import Task, task_of
+from jaxdl.weights.buckets import here, place_of
 from jaxdl.weights.card import CARD, FORMAT, LISTS, Card, lists_of, plain_card, read_card
 from jaxdl.weights.files import (
     AGAIN,
@@ -170,7 +171,7 @@ def save(checkpoint: Checkpoint, path: str | Path) -> Path:
 
     Args:
       checkpoint: what to write.
-      path: a folder that does not exist yet or is empty.
+      path: a folder that does not exist yet or is empty; also ``gs://BUCKET/FOLDER``.
 
     Returns:
       The absolute path.
@@ -179,7 +180,7 @@ def save(checkpoint: Checkpoint, path: str | Path) -> Path:
       InputError: if something is there already, the card's task has another number of outputs than the model, or
         it cannot be written.
     """
-    path = check_free(path)
+    path = check_free(path, bucket=True)
     name, arguments = describe(checkpoint.model)
     task, outputs = checkpoint.card.task, checkpoint.model.num_outputs
     if task is not None and task.num_outputs != outputs:
@@ -232,7 +233,7 @@ def restore(
     """Reads a checkpoint; strictly, so that no array is silently lost or left at its initial value.
 
     Args:
-      path: the folder that `save` wrote.
+      path: the folder that `save` wrote, also ``gs://BUCKET/FOLDER``.
       model: to restore into; by default the one that the card describes.
       models: of your own by the name on the card: ``{"MyNet": MyNet}`` of a subclass of `Staged`, or an instance, as of
         a wrapped module: ``{"MyCNN": jaxdl.wrap(MyCNN(), head="Dense_1")}``. Its num_outputs and dtype come from the
@@ -244,7 +245,7 @@ def restore(
     Raises:
       InputError: if it is no checkpoint or a damaged one, or listing every name and shape that does not match.
     """
-    path = Path(path).expanduser().absolute()
+    path = place_of(path).absolute()
     card, read = read_card(path)
     if model is None:
         try:
@@ -288,8 +289,8 @@ def read_arrays(
 
     check_regular(path / ARRAYS)
     try:
-        with ocp.StandardCheckpointer(**orbax_alone()) as checkpointer:
-            stored = checkpointer.metadata(path / ARRAYS).item_metadata
+        with here(path / ARRAYS) as lies, ocp.StandardCheckpointer(**orbax_alone()) as checkpointer:
+            stored = checkpointer.metadata(lies).item_metadata
             stored = stored.tree if hasattr(stored, "tree") else stored
             if not stored:  # Orbax only logs that it found nothing it can read
                 raise ValueError("Orbax found nothing that it can read")
@@ -298,7 +299,7 @@ def read_arrays(
             kept = _match(target, expected, f"the checkpoint '{path}'", drop, rename, advice)
             device = jax.sharding.SingleDeviceSharding(first_device())
             target = jax.tree.map(lambda s: jax.ShapeDtypeStruct(s.shape, s.dtype, sharding=device), target)
-            arrays = checkpointer.restore(path / ARRAYS, target)
+            arrays = checkpointer.restore(lies, target)
     except InputError:
         raise
     except Exception as error:  # Orbax and TensorStore raise many kinds for a damaged store, and say pages

@@ -10,7 +10,7 @@ import stat
 import tempfile
 import zipfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -18,29 +18,34 @@ import numpy as np
 
 from jaxdl.checks import check_fields, check_type
 from jaxdl.errors import InputError
+from jaxdl.weights.buckets import BucketPath, is_bucket, place_of
 
 T = TypeVar("T")
 LOCK = ".lock"  # in the folder of a run: held by the process that works in it; see `training.lock`
 AGAIN = "restore it from a copy, or make it again (with --restart, or in a new folder)"
 
 
-def check_local(path: str | Path) -> None:
-    """Raises InputError for an address, such as of a bucket: files are made whole by renaming, and locked."""
-    if re.match(r"[a-zA-Z][a-zA-Z0-9+.-]+:/", str(path)):
-        raise InputError(
-            f"'{path}' is an address, and results are written to folders of a file system; name one in --out (on "
-            "several hosts one that all reach), and copy it to the bucket when the run is finished"
-        )
-
-
-def check_free(path: str | Path, option: str = "--out") -> Path:
+def check_free(path: str | Path, option: str = "--out", *, bucket: bool = False) -> Path:
     """`path` as an absolute one that is free to be written to.
+
+    Args:
+      path: of a file or folder.
+      option: that names it.
+      bucket: whether it may be a folder in a bucket, see `buckets.place_of`.
 
     Raises:
       InputError: if something is there, or its folder cannot be written to.
     """
-    check_local(path)
-    path = Path(path).expanduser().absolute()
+    if is_bucket(path) and not bucket:
+        raise InputError(
+            f"'{path}' is in a bucket, to which runs, checkpoints and results go, and this is none of them; name a "
+            f"place on this machine in {option}"
+        )
+    path = place_of(path).absolute()
+    if isinstance(path, BucketPath):
+        if path.exists():
+            raise InputError(f"'{path}' is there already; it was left as it is. Name an {option} that is not")
+        return path
     if path.is_symlink():  # or all would be made before the link refused to be replaced
         path = path.resolve()
     if path.exists() and not (path.is_dir() and not any(path.iterdir())):
@@ -54,7 +59,20 @@ def check_free(path: str | Path, option: str = "--out") -> Path:
 
 @contextmanager
 def written_whole(path: Path) -> Iterator[Path]:
-    """A folder to write in that becomes `path` when all is written, and vanishes if something fails."""
+    """A folder to write in that becomes `path` when all is written, and vanishes if something fails.
+
+    One for a bucket is sent there, its JSON files last: a reader looks for these first.
+    """
+    if isinstance(path, BucketPath):
+        with tempfile.TemporaryDirectory(prefix="jaxdl-") as place:
+            yield (work := Path(place))
+            try:
+                path.send(work)
+            except BaseException:
+                with suppress(InputError):
+                    path.remove_all()
+                raise
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     work = _beside(path)
     work.mkdir()
@@ -98,6 +116,9 @@ def write_text(path: Path, text: str) -> None:
 
 def write_bytes(path: Path, content: bytes) -> None:
     """As `write_text`."""
+    if isinstance(path, BucketPath):
+        path.write_bytes(content)
+        return
     path.parent.mkdir(parents=True, exist_ok=True)
     work = _beside(path)
     try:
@@ -109,8 +130,26 @@ def write_bytes(path: Path, content: bytes) -> None:
         raise
 
 
+def remove_folder(path: Path) -> None:
+    """Removes a folder with all that is in it, if it is there."""
+    if isinstance(path, BucketPath):
+        path.remove_all()
+    else:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def copy_folder(path: Path, to: Path) -> None:
+    """Copies a folder with all that is in it to a new one of this machine."""
+    if isinstance(path, BucketPath):
+        path.fetch(to)
+    else:
+        shutil.copytree(path, to)
+
+
 def check_regular(path: Path) -> None:
     """Raises InputError for what is neither a file nor a folder: opening a pipe or a device may never end."""
+    if isinstance(path, BucketPath):
+        return
     for one in (path, *(path.rglob("*") if path.is_dir() else ())):
         if one.exists() and not one.is_file() and not one.is_dir():
             raise InputError(f"'{one}' is a pipe, a socket or a device; expected a file: it is not opened")
@@ -167,8 +206,8 @@ def read_npz(file: Path, advice: str = AGAIN) -> dict[str, np.ndarray]:
         with file.open("rb") as opened:  # of which numpy would say that they may be pickles
             if not zipfile.is_zipfile(opened):
                 raise ValueError("it is no whole .npz archive")
-        with np.load(file, allow_pickle=False) as held:
-            arrays = {name: held[name] for name in held.files}
+            with np.load(opened, allow_pickle=False) as held:
+                arrays = {name: held[name] for name in held.files}
         for name, array in arrays.items():
             if not isinstance(array, np.ndarray) or not all(type(size) is int for size in array.shape):
                 raise ValueError(f"'{name}' is no array")
@@ -214,15 +253,17 @@ def _as_damage() -> Iterator[None]:
 
 
 @contextmanager
-def plain_path(folder: Path) -> Iterator[Path]:
+def plain_path(folder: Path) -> Iterator[Path | str]:
     """Another name for `folder`, which exists, without brackets and stars: Orbax takes these for a pattern."""
-    if not set("[]*?") & set(str(folder)):
+    if isinstance(folder, BucketPath):  # which has none
+        yield str(folder)
+    elif not set("[]*?") & set(str(folder)):
         yield folder
-        return
-    with tempfile.TemporaryDirectory(prefix="jaxdl-") as place:
-        link = Path(place) / "link"
-        link.symlink_to(folder, target_is_directory=True)
-        yield link
+    else:
+        with tempfile.TemporaryDirectory(prefix="jaxdl-") as place:
+            link = Path(place) / "link"
+            link.symlink_to(folder, target_is_directory=True)
+            yield link
 
 
 def first_line(error: Exception) -> str:

@@ -154,9 +154,9 @@ def test_a_command_for_one_host_is_refused_by_name(tmp_path, option):
 def test_an_address_is_no_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for line in ("pretrain --model mlp --data digits:0-1 --epochs 1", "cross-validate --model mlp --data digits:0-1"):
-        said = refused(f"{line} --out gs://bucket/run")
-        assert "gs:/bucket/run" in said
-        assert "name one in --out" in said
+        said = refused(f"{line} --out s3://bucket/run")
+        assert "s3:/bucket/run" in said
+        assert "expected a path of this machine, such as one on a network file system" in said
     assert not list(tmp_path.iterdir())
     jaxdl_command("pretrain --model mlp --data digits:0-1 --epochs 1 --out run")  # as it says
 

@@ -14,6 +14,7 @@ from jaxdl.training.setup import Init
 from jaxdl.validation.result import NOT_NESTED, Result, load_result
 from jaxdl.validation.saving import Saved
 from jaxdl.validation.told import ConfigurationTold, RankedTold
+from jaxdl.weights.buckets import place_of
 from jaxdl.weights.files import from_plain, read_json, reading
 
 if TYPE_CHECKING:
@@ -135,7 +136,7 @@ def load_search(path: str | Path) -> SearchResult:
     Raises:
       InputError: if it is not there or damaged.
     """
-    path = Path(path).expanduser()
+    path = place_of(path)
     if not (path / SEARCH).is_file():
         raise InputError(f"'{path}' is not a result of search: it has no {SEARCH}")
     result = load_result(path)

@@ -1,0 +1,341 @@
+"""Folders in a bucket of Google Cloud Storage, by the methods that folders of a file system have.
+
+A bucket holds objects by name; a folder is only the beginning that names share. Each object is written whole or not at
+all, and is there for all at once, but several are not: no folder can be renamed, nothing appended, nothing locked. So
+what must be whole is made on this machine, and sent with the file that says so last (`BucketPath.send`), and an object
+that is renewed tells who works in a folder (`training.lease`).
+"""
+
+import contextlib
+import errno
+import fnmatch
+import functools
+import io
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path, PosixPath
+from typing import Any
+
+from jaxdl.errors import InputError
+
+SCHEME = "gs:"
+AT_ONCE = 8  # requests under way, where there are many
+
+
+def is_bucket(path: str | Path) -> bool:
+    """Whether a path is one in a bucket, also where it was made a `Path`, which has only one slash left."""
+    return re.match(r"gs:/", str(path)) is not None
+
+
+def place_of(path: str | Path) -> Path:
+    """The path of a file or folder: of this machine, or a `BucketPath` for ``gs://BUCKET/FOLDER``.
+
+    Raises:
+      InputError: for a bucket that is not there or cannot be reached, without the packages that it takes, or for
+        another address.
+    """
+    if isinstance(path, BucketPath):
+        return path
+    if not is_bucket(path):
+        if re.match(r"[a-zA-Z][\w+.-]+:/", str(path)) and not Path(path).exists():
+            raise InputError(
+                f"'{path}' is an address; expected a path of this machine, such as one on a network file system, or a "
+                "folder in a bucket of Google's, gs://BUCKET/FOLDER"
+            )
+        return Path(path).expanduser()
+    bucket, _, name = str(path).removeprefix(SCHEME).strip("/").partition("/")
+    if not name.strip("/") or set("[]*?#") & set(f"{bucket}{name}"):
+        raise InputError(
+            f"'{SCHEME}//{bucket}/{name}' cannot be used; expected gs://BUCKET/FOLDER, without any of [ ] * ? #"
+        )
+    _check_bucket(bucket)
+    return BucketPath(SCHEME, bucket, name)
+
+
+@functools.cache
+def _check_bucket(bucket: str) -> None:
+    """Raises InputError if the bucket is not there, or this account may not list it."""
+    with _explained(bucket):
+        next(iter(_client().list_blobs(bucket, max_results=1)), None)
+
+
+@functools.cache
+def _client() -> Any:
+    """Google's own, which is the one that Orbax asks, too."""
+    # TensorFlow's files, which Orbax would take where that is installed, know neither its versions nor an emulator
+    os.environ.setdefault("EPATH_USE_TF", "false")
+    try:
+        import fsspec.config
+        import gcsfs  # noqa: F401, for Orbax
+        from google.auth.exceptions import GoogleAuthError
+        from google.cloud.storage import Client
+    except ImportError as error:
+        raise InputError("paths that begin with gs:// need gcsfs: pip install gcsfs") from error
+    from etils.epath import gpath
+
+    if hasattr(gpath, "_is_tf_installed"):  # it remembers what it found before
+        gpath._is_tf_installed.cache_clear()
+    # TensorStore and other processes write there, too: what was listed a while ago is not what is there
+    fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
+    try:
+        return Client()
+    except (GoogleAuthError, OSError) as error:
+        raise InputError(
+            f"this machine has no access to Google Cloud Storage ({_first(error)}); log in by: gcloud auth "
+            "application-default login, and name a project in the environment variable GOOGLE_CLOUD_PROJECT"
+        ) from error
+
+
+@contextlib.contextmanager
+def _explained(bucket: str) -> Iterator[None]:
+    """What Google's client raises becomes one InputError, which names the bucket."""
+    from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, Unauthorized
+    from google.auth.exceptions import GoogleAuthError
+    from requests.exceptions import RequestException
+
+    try:
+        yield
+    except NotFound as error:
+        raise InputError(
+            f"there is no bucket 'gs://{bucket}'; make it by: gcloud storage buckets create gs://{bucket}, or name "
+            "another"
+        ) from error
+    except (Forbidden, Unauthorized) as error:
+        raise InputError(
+            f"this account may not do that in the bucket 'gs://{bucket}' ({_first(error)}); ask its owner for the role "
+            "Storage Admin there, or log in as another by: gcloud auth application-default login"
+        ) from error
+    except (GoogleAPIError, GoogleAuthError, RequestException) as error:
+        raise InputError(f"the bucket 'gs://{bucket}' cannot be reached ({_first(error)}); try again later") from error
+
+
+def _first(error: Exception) -> str:
+    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
+
+
+class BucketPath(PosixPath):
+    """The path ``gs://BUCKET/NAME`` of an object, or of all whose names go on with a slash; see `place_of`.
+
+    What a bucket does not have, such as links, modes and times, is refused.
+    """
+
+    def __str__(self) -> str:
+        return super().__str__().replace(f"{SCHEME}/", f"{SCHEME}//", 1)
+
+    def __fspath__(self) -> str:
+        return str(self)
+
+    @property
+    def bucket(self) -> str:
+        """Its name."""
+        return self.parts[1]
+
+    @property
+    def key(self) -> str:
+        """The name in the bucket."""
+        return "/".join(self.parts[2:])
+
+    def as_uri(self) -> str:
+        return str(self)
+
+    def absolute(self) -> "BucketPath":
+        return self
+
+    def resolve(self, strict: bool = False) -> "BucketPath":
+        return self
+
+    def expanduser(self) -> "BucketPath":
+        return self
+
+    def is_absolute(self) -> bool:
+        return True
+
+    def is_symlink(self) -> bool:
+        return False
+
+    def exists(self, **_: Any) -> bool:
+        return self.is_file() or self.is_dir()
+
+    def is_file(self, **_: Any) -> bool:
+        with _explained(self.bucket):
+            return bool(self.key) and self._blob().exists()
+
+    def is_dir(self, **_: Any) -> bool:
+        return next(self._names(max_results=1), None) is not None
+
+    def iterdir(self) -> Iterator["BucketPath"]:
+        with _explained(self.bucket):
+            listing = _client().list_blobs(self.bucket, prefix=self._inside, delimiter="/")
+            names = [blob.name for blob in listing if blob.name != self._inside]
+            names += listing.prefixes
+        return iter(sorted(map(self._named, names)))
+
+    def glob(self, pattern: str, **_: Any) -> Iterator["BucketPath"]:
+        wanted = Path(pattern).parts
+        for parts in sorted({tuple(name.split("/")[: len(wanted)]) for name in self.names()}):
+            if len(parts) == len(wanted) and all(map(fnmatch.fnmatchcase, parts, wanted)):
+                yield self.joinpath(*parts)
+
+    def names(self) -> list[str]:
+        """The names of all objects below this folder, from here on."""
+        return [name[len(self._inside) :] for name in self._names() if name != self._inside]
+
+    def read_bytes(self) -> bytes:
+        from google.api_core.exceptions import NotFound
+
+        with _explained(self.bucket):
+            try:
+                return self._blob().download_as_bytes(checksum="crc32c")
+            except NotFound as error:
+                raise FileNotFoundError(errno.ENOENT, "No such file", str(self)) from error
+
+    def read_text(self, encoding: str | None = None, errors: str | None = None, **_: Any) -> str:
+        return self.read_bytes().decode("utf-8", errors or "strict")
+
+    def write_bytes(self, data: bytes) -> int:
+        with _explained(self.bucket):
+            self._blob().upload_from_string(bytes(data), "application/octet-stream", checksum="crc32c")
+        return len(data)
+
+    def write_text(self, data: str, encoding: str | None = None, errors: str | None = None, **_: Any) -> int:
+        return self.write_bytes(data.encode())
+
+    def open(self, mode: str = "r", *_: Any, **__: Any) -> Any:
+        if mode not in ("r", "rb"):
+            raise NotImplementedError(f"'{self}' cannot be opened by mode {mode}: write_bytes writes it whole")
+        return io.BytesIO(self.read_bytes()) if mode == "rb" else io.StringIO(self.read_text())
+
+    def mkdir(self, *_: Any, **__: Any) -> None:
+        """Nothing: a folder is there once something is in it."""
+
+    def rmdir(self) -> None:
+        """Nothing: a folder is gone when nothing is in it."""
+
+    def unlink(self, missing_ok: bool = False) -> None:
+        from google.api_core.exceptions import NotFound
+
+        with _explained(self.bucket):
+            try:
+                self._blob().delete()
+            except NotFound as error:
+                if not missing_ok:
+                    raise FileNotFoundError(errno.ENOENT, "No such file", str(self)) from error
+
+    def generation(self) -> int | None:
+        """A number that every write of the object changes; None if it is not there."""
+        with _explained(self.bucket):
+            blob = _client().bucket(self.bucket).get_blob(self.key)
+            return None if blob is None else int(blob.generation)
+
+    def write_if(self, data: bytes, generation: int) -> int | None:
+        """Writes the object if it is of this generation, or not there for 0; its new one, None if it is of another."""
+        from google.api_core.exceptions import PreconditionFailed
+
+        blob = self._blob()
+        with _explained(self.bucket), contextlib.suppress(PreconditionFailed):
+            blob.upload_from_string(data, "text/plain", checksum="crc32c", if_generation_match=generation)
+            return int(blob.generation)
+        return None
+
+    def unlink_if(self, generation: int) -> None:
+        """Removes the object if it is of this generation."""
+        from google.api_core.exceptions import NotFound, PreconditionFailed
+
+        with _explained(self.bucket), contextlib.suppress(PreconditionFailed, NotFound):
+            self._blob().delete(if_generation_match=generation)
+
+    def remove_all(self) -> None:
+        """Removes all that is in the folder, the files that say what it is last."""
+        for names in _marks_last(self.names()):
+            _each(lambda name: (self / name).unlink(missing_ok=True), names)
+
+    def rename(self, target: str | Path) -> "BucketPath":
+        """Copies all that is in the folder to another of the same bucket, which is empty, then removes it here."""
+        target, bucket = BucketPath(target), _client().bucket(self.bucket)
+        for names in _marks_last(self.names()):
+            with _explained(self.bucket):
+                _each(lambda n: bucket.copy_blob((self / n)._blob(), bucket, f"{target._inside}{n}"), names)
+        self.remove_all()
+        return target
+
+    def send(self, folder: Path, last: str = "") -> None:
+        """Writes all that is in a folder of this machine into this one; those that say what it is last.
+
+        Args:
+          folder: with its folders; links are followed.
+          last: the file that says that all is there; the very last one.
+        """
+        names = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*")) if file.is_file()]
+        for some in _marks_last(names, last):
+            with _explained(self.bucket):
+                _each(lambda n: (self / n)._blob().upload_from_filename(str(folder / n), checksum="crc32c"), some)
+
+    def fetch(self, folder: Path) -> None:
+        """Writes all that is in this folder into one of this machine."""
+
+        def one(name: str) -> None:
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            (self / name)._blob().download_to_filename(str(folder / name), checksum="crc32c")
+
+        with _explained(self.bucket):
+            _each(one, self.names())
+
+    @property
+    def _inside(self) -> str:
+        return f"{self.key}/"
+
+    def _blob(self) -> Any:
+        return _client().bucket(self.bucket).blob(self.key)
+
+    def _named(self, name: str) -> "BucketPath":
+        return BucketPath(SCHEME, self.bucket, name)
+
+    def _names(self, **options: Any) -> Iterator[str]:
+        with _explained(self.bucket):
+            for blob in _client().list_blobs(self.bucket, prefix=self._inside, **options):
+                yield blob.name
+
+
+@contextlib.contextmanager
+def here(folder: Path) -> Iterator[Path]:
+    """A folder on this machine: itself, or a copy of one in a bucket, for as long as it is used."""
+    if not isinstance(folder, BucketPath):
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="jaxdl-") as place:
+        folder.fetch(copy := Path(place) / folder.name)
+        yield copy
+
+
+def _marks_last(names: Sequence[str], last: str = "") -> list[list[str]]:
+    """Groups of names, to be dealt with one after the other: the JSON files at the top say what a folder is."""
+    marks = sorted(name for name in names if "/" not in name and name.endswith(".json") and name != last)
+    others = [name for name in names if name not in marks and name != last]
+    return [others, marks, [last] if last in names else []]
+
+
+def _each(function: Callable[[str], Any], names: Sequence[str]) -> None:
+    """Calls a function with each name, several at once."""
+    with ThreadPoolExecutor(AT_ONCE) as pool:
+        for _ in pool.map(function, names):
+            pass
+
+
+def _refused(name: str) -> Callable[..., Any]:
+    def refuse(self: BucketPath, *_: Any, **__: Any) -> Any:
+        raise NotImplementedError(f"a bucket has no {name}: '{self}'")
+
+    return refuse
+
+
+# or they would look at this machine, for a file of such a name
+for _name in (
+    *("stat", "lstat", "chmod", "lchmod", "touch", "replace", "samefile", "owner", "group", "rglob", "walk"),
+    *("readlink", "symlink_to", "hardlink_to", "link_to", "copy", "copy_into", "move", "move_into"),
+    *("is_mount", "is_socket", "is_fifo", "is_block_device", "is_char_device", "is_junction"),
+):
+    if hasattr(PosixPath, _name):
+        setattr(BucketPath, _name, _refused(_name))
