@@ -334,7 +334,7 @@ def _refused(name: str) -> Callable[..., Any]:
 # or they would look at this machine, for a file of such a name
 for _name in (
     *("stat", "lstat", "chmod", "lchmod", "touch", "replace", "samefile", "owner", "group", "rglob", "walk"),
-    *("readlink", "symlink_to", "hardlink_to", "link_to", "copy", "copy_into", "move", "move_into"),
+    *("readlink", "symlink_to", "hardlink_to", "link_to", "copy", "copy_into", "move", "move_into", "info"),
     *("is_mount", "is_socket", "is_fifo", "is_block_device", "is_char_device", "is_junction"),
 ):
     if hasattr(PosixPath, _name):

@@ -211,7 +211,7 @@ def test_commands_read_and_write_a_bucket_as_a_folder(run, tmp_path, monkeypatch
     jaxdl_command(f"ensemble {run}-cv --out {run}-ens")
     jaxdl_command(f"predict --checkpoint {run}-ens --data digits:2-3 --out-of-fold --out q.csv")
     jaxdl_command(fold.replace("-cv", "-again").replace("--folds 2", f"--splitter {run}-cv"))
-    jaxdl_command(f"compare {run}-cv {run}-again")
+    jaxdl_command(f"compare {run}-cv {run}-again --test bootstrap")
     for part in range(2):
         jaxdl_command(f"{fold}-{part} --folds-of {part}/2")
     jaxdl_command(f"gather {run}-cv-0 {run}-cv-1 --out gathered")
@@ -220,8 +220,8 @@ def test_commands_read_and_write_a_bucket_as_a_folder(run, tmp_path, monkeypatch
 
 
 LINE = (
-    "pretrain --model cnn --model-arguments features=[4] hidden=[8] --data digits:0-2 --optimizer sgd --epochs 3 "
-    "--batch-size 13 --learning-rate 0.02 --validation-fraction 0.3 --save-every 0.1 --out"
+    "pretrain --model cnn --model-arguments features=[4] hidden=[8] --data digits:0-2 --optimizer sgd --epochs 5 "
+    "--batch-size 200 --learning-rate 0.02 --validation-fraction 0.3 --save-every 0 --out"
 )
 
 
