@@ -216,7 +216,7 @@ def test_commands_read_and_write_a_bucket_as_a_folder(run, tmp_path, monkeypatch
         jaxdl_command(f"{fold}-{part} --folds-of {part}/2")
     jaxdl_command(f"gather {run}-cv-0 {run}-cv-1 --out gathered")
     results = [jaxdl.load_result(place) for place in ("gathered", f"{run}-cv")]
-    np.testing.assert_array_equal(*(result.out_of_fold.kept for result in results))
+    np.testing.assert_allclose(*(result.out_of_fold.kept for result in results), atol=1e-6)
 
 
 LINE = (
@@ -232,11 +232,9 @@ def test_killed_processes_go_on_from_the_bucket(bucket, tmp_path, count):
     run = place_of(f"gs://{bucket}/run")
     alone = Started(tmp_path, f"{LINE} alone", devices=2)
     assert alone.wait()[0][0] == 0, alone.said()
-    step = 0
-    for _ in range(3 - count):
-        started = Started(tmp_path, f"{LINE} {run}", count, 2 // count)
-        step = started.wait_for_a_save(run, after=step)
-        started.kill()
+    started = Started(tmp_path, f"{LINE} {run}", count, 2 // count)
+    started.wait_for_a_save(run)
+    started.kill()
     last = Started(tmp_path, f"{LINE} {run}", count, 2 // count)
     told = last.wait()
     assert [code for code, *_ in told] == [0] * count, told
