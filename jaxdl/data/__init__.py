@@ -34,6 +34,7 @@ from jaxdl.data.table_file import SUFFIXES as TABLES
 from jaxdl.data.table_file import TableFile
 from jaxdl.data.table_roles import TableOptions
 from jaxdl.data.tagged import Tagged, tagged
+from jaxdl.data.tagged_lines import load_tagged, tagged_lines
 from jaxdl.data.text_file import opened
 from jaxdl.data.text_sources import text_folder, text_lines
 from jaxdl.data.texts import Texts, holds_texts, texts, with_tokenizer
@@ -79,6 +80,7 @@ __all__ = [
     "splits_of",
     "subset",
     "tagged",
+    "tagged_lines",
     "text_folder",
     "text_lines",
     "texts",
@@ -136,7 +138,10 @@ def load(
     if reads_text and not (table and table.text_column) and _is_lines(spec, like):
         return text_lines(spec)
     if (named := _table_spec(spec)) is not None:
-        return read_table(named[0], _with_target(*named, table or TableOptions()), task, labelled, like, split)
+        options = _with_target(*named, table or TableOptions())
+        if (sentences := load_tagged(named[0], options, labelled)) is not None:
+            return sentences
+        return read_table(named[0], options, task, labelled, like, split)
     if table is not None and table.plain():
         name, value = next(iter(table.plain().items()))
         raise InputError(f"{name} {value} is for tables, but {spec} is none; leave it out")
@@ -181,14 +186,19 @@ def as_source(given: Any, like: Any = None) -> Source:
         return given
     if isinstance(given, str | Path):
         return load(given, part_to_predict(given, like=like), labelled=False, like=like)
+    if isinstance(getattr(like, "preprocessing", None), WordsPreprocessing) and _are_lists(given):
+        return tagged(given)
     if like is not None and holds_texts(like) and (held := _texts_of(given)) is not None:
-        of_words = isinstance(like.preprocessing, WordsPreprocessing) and not all(isinstance(one, str) for one in held)
-        return tagged(held) if of_words else texts(held)
+        return texts(held)
     if isinstance(given, list | tuple) and given and all(isinstance(one, str | Path) for one in given):
         return images(given)
     if isinstance(given, np.ndarray | jax.Array | list):
         return arrays(given)
     return check_source(given)
+
+
+def _are_lists(given: Any) -> bool:
+    return isinstance(given, list | tuple) and any(not isinstance(one, str) for one in given)
 
 
 def _texts_of(given: Any) -> list[Any] | None:

@@ -2,13 +2,13 @@
 
 import dataclasses
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 
 from jaxdl.data.image_file import printable
 from jaxdl.data.tagged import Tagged, make_tagged
+from jaxdl.data.text_file import opened
 from jaxdl.errors import InputError
 from jaxdl.shown import counted
 
@@ -58,7 +58,7 @@ def conll(
         column that is not there, a word or tag that is empty, or a file without words.
     """
     path = Path(path)
-    lines = list(_read_lines(path))
+    lines = _read_lines(path)
     shown = printable(path)
     width = next((len(line.columns) for line in lines if _holds_word(line)), None)
     if width is None:
@@ -116,17 +116,9 @@ def conll_spec(spec: str) -> tuple[str, int | None] | None:
     return path, number - (number > 0)
 
 
-def _read_lines(path: Path) -> Iterator[_Line]:
-    shown = printable(path)
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise InputError(f"the file '{shown}' cannot be read ({error.strerror or error})") from error
-    for number, line in enumerate(content.removeprefix(b"\xef\xbb\xbf").split(b"\n"), start=1):
-        try:
-            yield _Line(number, line.decode("utf-8").strip("\r\n "))
-        except UnicodeDecodeError as error:
-            raise InputError(f"'{shown}', line {number} is no UTF-8 ({error.reason}); save the file as UTF-8") from None
+def _read_lines(path: Path) -> list[_Line]:
+    with opened(path) as file:
+        return [_Line(number, line.strip("\r\n ")) for number, line in enumerate(file, start=1)]
 
 
 def _holds_word(line: _Line) -> bool:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
-from jaxdl.data.preprocessing.tokenizer import read_tokenizer
-from jaxdl.data.preprocessing.words import WordsPreprocessing
+from jaxdl.data.preprocessing.text import preprocessing_by
 from jaxdl.data.source import PER_EXAMPLE, Source, check_weights, pick
 from jaxdl.data.table import groups_and_times
 from jaxdl.errors import InputError, check_choice
@@ -107,7 +106,7 @@ def tagged(
       times: when each was written.
       weights: how much each counts in training.
       tokenizer: a ``tokenizer.json``, or a folder that holds it, for a model that has none: a checkpoint brings its
-        own.
+        own. Or ``"train"``, see `texts`.
       length: number of tokens for that tokenizer.
 
     Raises:
@@ -123,7 +122,7 @@ def tagged(
     places = [f"the sentence at index {i}" for i in range(len(sentences))]
     source = make_tagged(sentences, tags, places, class_names)
     weights = None if weights is None else check_weights(weights, len(source), source.name)
-    preprocessing = None if tokenizer is None else WordsPreprocessing(read_tokenizer(tokenizer), length)
+    preprocessing = None if tokenizer is None else preprocessing_by(tokenizer, length).for_targets(source)
     return dataclasses.replace(source, weights=weights, preprocessing=preprocessing, **extra)
 
 

@@ -12,6 +12,7 @@ from jaxdl.data.preprocessing.text import BETWEEN, PAIR, TextPreprocessing, prep
 from jaxdl.data.preprocessing.tokenizer import Text, check_text
 from jaxdl.data.source import PER_EXAMPLE, Joined, Source, check_weights, pick
 from jaxdl.data.table import groups_and_times, to_labels
+from jaxdl.data.tagged import Tagged
 from jaxdl.errors import InputError
 
 LENGTH = 128  # tokens, where nothing says how many
@@ -133,16 +134,16 @@ def texts(
     return Texts(held, labels, names, weights=weights, preprocessing=preprocessing, **extra)
 
 
-def with_tokenizer(source: Source, tokenizer: str | Path, length: int = LENGTH) -> Texts:
-    """Texts whose tokens a model without weights reads: with a tokenizer that cuts them at `length` tokens.
+def with_tokenizer(source: Source, tokenizer: str | Path, length: int = LENGTH) -> "Texts | Tagged":
+    """Texts, or sentences of words, for a model without weights: with a tokenizer that cuts them at `length` tokens.
 
     Raises:
       InputError: for what are no texts, and as `texts`.
     """
-    if not isinstance(source, Texts):
+    if not isinstance(source, Texts | Tagged):
         held = source.describe_x() or "nothing"
         raise InputError(f"{source.name} holds {held}: a tokenizer is for texts; leave it out, or name --text-column")
-    return dataclasses.replace(source, preprocessing=preprocessing_by(tokenizer, length))
+    return dataclasses.replace(source, preprocessing=preprocessing_by(tokenizer, length).for_targets(source))
 
 
 def holds_texts(like: Any) -> bool:

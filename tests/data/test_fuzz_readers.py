@@ -310,6 +310,15 @@ def test_sentences_with_damaged_bytes(place, which, damage):
     )
 
 
+LINES = "".join(json.dumps({"tokens": ["a", f"w{i}"], "tags": ["O", "B-X"], "n": i}) + "\n" for i in range(6))
+
+
+@examples(0.1)
+@given(damage=DAMAGE)
+def test_lines_of_words_with_damaged_bytes(place, damage):
+    _read_columns(place, "t.jsonl", damaged(LINES.encode(), damage))
+
+
 @examples(0.02)
 @given(content=st.binary(max_size=300) | st.text("ab -#\t\n\r\0\xa0\u2028", max_size=60).map(str.encode))
 def test_sentences_of_any_bytes(place, content):

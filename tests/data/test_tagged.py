@@ -1,5 +1,6 @@
 """Sentences with a tag for each word: the source, files in columns, and the words' tokens."""
 
+import json
 import warnings
 
 import numpy as np
@@ -137,7 +138,7 @@ def test_words_alone_are_read_to_be_predicted(tmp_path):
         (b"-DOCSTART- O\n\n", "", "holds no words"),
         (b"a O\nb\n", "", r"f\.conll', line 2 has 1 column, and the line of the first word 2: 'b'"),
         (b"a O\nb c O\n", "", "line 2 has 3 columns, and the line of the first word 2"),
-        (b"a O\n\xff O\n", "", r"f\.conll', line 2 is no UTF-8|on line 2"),
+        (b"a O\n\xff O\n", "", r"f\.conll' is no UTF-8 text .*, on line 2"),
         (b"a\tO\n\tO\n", "", "line 2 has (1 column|no word)"),
         (b"a\tO\nb\t\tO\n", "", "line 2 has 3 columns"),
         (b"a O\n", ":3", r"the column of the tags of '.*f\.conll' is 2 \(from 0\); expected one of 2: 0 to 1"),
@@ -154,6 +155,60 @@ def test_damaged_files_in_columns_are_refused_by_line(tmp_path, content, spec, m
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(InputError, match=r"none\.conll' cannot be read \(No such file"):
         data.load(tmp_path / "none.conll")
+
+
+ROWS = [
+    {"tokens": ["EU", "said"], "ner_tags": ["B-ORG", "O"], "doc": "x"},
+    {"tokens": ["it"], "ner_tags": ["O"], "doc": "y"},
+]
+
+
+def write_lines(path, rows):
+    path.write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows))
+    return path
+
+
+def test_json_in_lines_is_read(tmp_path):
+    path = write_lines(tmp_path / "a.jsonl", ["", *ROWS])
+    source = data.load(path, table=data.TableOptions(group="doc"))
+    assert source.to_frame()["target"].tolist() == ["B-ORG O", "O"]
+    assert source.texts == ["EU said", "it"]
+    assert source.groups.tolist() == ["x", "y"]
+    assert source.names[0].endswith("a.jsonl:2")
+    assert source.notes == ("words are the field tokens, tags the field ner_tags", "groups are the field doc")
+    numbers = write_lines(tmp_path / "b.jsonl", [{"words": ["a", "b"], "x": [1, 0]}, {"words": ["c"], "x": [0]}])
+    assert data.load(f"{numbers}:x").class_names == ("0", "1")
+    named = data.tagged_lines(numbers, tags="x", class_names=("O", "B-X"))
+    assert named.to_frame()["target"].tolist() == ["B-X O", "O"]
+    alone = write_lines(tmp_path / "c.jsonl", [{"tokens": ["a"]}])
+    assert data.load(alone, labelled=False).targets() is None
+    texts = write_lines(tmp_path / "d.jsonl", [{"text": "a b", "label": "x"}, {"text": "c", "label": "y"}])
+    assert isinstance(data.load(texts, table=data.TableOptions(text_column=("text",))), data.Texts)
+
+
+@pytest.mark.parametrize(
+    ("rows", "options", "message"),
+    [
+        ([*ROWS, "{"], {}, r"line 3 of '.*f\.jsonl' is no JSON"),
+        ([ROWS[0], {"tokens": ["a", "b"], "ner_tags": ["O"]}], {}, r"f\.jsonl', line 2 has 2 words and 1 tags"),
+        ([ROWS[0], {"tokens": [], "ner_tags": []}], {}, r"f\.jsonl', line 2 has no words; leave it out"),
+        (
+            [ROWS[0], {"tokens": "a", "ner_tags": ["O"]}],
+            {},
+            r"f\.jsonl', line 2: the field tokens is a; expected",
+        ),
+        ([ROWS[0], {"tokens": ["a"]}], {}, "line 2: the field ner_tags is missing; expected a list of strings"),
+        ([ROWS[0], {"tokens": [["a"]], "ner_tags": ["O"]}], {}, "line 2: the field tokens is"),
+        ([{"tokens": ["a"]}], {}, r"has no field of tags, such as tags or ner_tags .*; it has: tokens\. Name it"),
+        (ROWS, {"target": ("tagz",)}, "field of .*'tagz'"),
+        (ROWS, {"group": "docs"}, "field of .*'docs'.*doc"),
+        (ROWS, {"time": "doc"}, "holds sentences of words, for which time says nothing; leave it out"),
+    ],
+)
+def test_damaged_lines_are_refused_by_line(tmp_path, rows, options, message):
+    path = write_lines(tmp_path / "f.jsonl", rows)
+    with pytest.raises(InputError, match=message):
+        data.load(path, table=data.TableOptions(**options))
 
 
 @pytest.fixture
@@ -214,5 +269,6 @@ def test_no_room_and_no_tokenizer_are_refused(tmp_path, content):
         WordsPreprocessing(content, 2).load(data.tagged(SENTENCES))
     with pytest.raises(InputError, match=r"data\.tagged\(sentences, tags, tokenizer='tokenizer\.json'\)"):
         choose_preprocessing(data.tagged(SENTENCES, TAGS), None, 32)
+    assert data.with_tokenizer(data.tagged(SENTENCES), tmp_path, 9).preprocessing == WordsPreprocessing(content, 9)
     source = data.tagged(SENTENCES, TAGS, tokenizer=tmp_path, length=9)
     assert choose_preprocessing(source, None, 32) == WordsPreprocessing(content, 9)

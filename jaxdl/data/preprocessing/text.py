@@ -178,7 +178,13 @@ class TrainedOnTexts(Preprocessing):
 
 @lru_cache(maxsize=2)
 def _trained(asked: TrainedOnTexts, source: Source) -> TextPreprocessing:
-    texts = [_checked(source[i]["x"], f"example {i} of {source.name}") for i in range(len(source))]
+    from jaxdl.data.preprocessing.words import words_of
+
+    held = (source[i]["x"] for i in range(len(source)))
+    texts = [
+        _checked(x, f"example {i} of {source.name}") if (words := words_of(x)) is None else " ".join(words)
+        for i, x in enumerate(held)
+    ]
     return TextPreprocessing(train_tokenizer(texts, asked.vocabulary, asked.kind), asked.length)
 
 

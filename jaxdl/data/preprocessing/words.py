@@ -45,7 +45,7 @@ class WordsPreprocessing(TextPreprocessing):
         """As of every preprocessing. Warns of words that are cut, in words that Python shows once."""
         made, lost = self._tokens([_checked(example["x"], what)])
         if lost[0]:
-            warnings.warn(f"sentences longer than {self.length} tokens are cut. {LOST}", stacklevel=2)
+            warnings.warn(f"sentences longer than {self.length} tokens are cut. {LOST} {self._longer}", stacklevel=2)
         return {**example, "x": jax.tree.map(lambda rows: rows[0], made)}
 
     def load(self, source: Source) -> dict[str, Any]:
@@ -58,7 +58,7 @@ class WordsPreprocessing(TextPreprocessing):
             warnings.warn(
                 f"{source.name}: {lost.sum():,} of {words} have no token: {np.count_nonzero(lost):,} of "
                 f"{counted(len(held), 'sentence')} are longer than {self.length} tokens and cut, or hold words of "
-                f"nothing but control characters. {LOST}",
+                f"nothing but control characters. {LOST} {self._longer}",
                 stacklevel=2,
             )
         return made
@@ -100,10 +100,7 @@ class WordsPreprocessing(TextPreprocessing):
         return {**told, "prepare": ["divide the text into words at spaces", *told["prepare"], words]}
 
 
-LOST = (
-    "They get no tag, and where their tag is known they count as missed. To read more of them, give data.tagged(…, "
-    "tokenizer=…, length=…) or, of published weights, jaxdl.convert(…, preprocessing={'length': …})"
-)
+LOST = "They get no tag, and where their tag is known they count as missed."
 
 
 def words_of(x: Any) -> list[str] | None:
