@@ -104,11 +104,12 @@ def check_seen(file: Path, option: str) -> None:
     end = time.monotonic() + SEEN
     while not (seen := file.exists()) and time.monotonic() < end and this_process().count > 1:
         time.sleep(0.1)  # a network file system may be late
-    blind = [str(place) for place, one in enumerate(gather_plain(seen)) if not one]
+    told = gather_plain([seen, str(file)])
+    blind = [str(place) for place, (one, _) in enumerate(told) if not one]
     if blind:
         raise InputError(
-            f"process {', '.join(blind)} does not see '{file}', which process 0 wrote: on several hosts {option} must "
-            "be one folder that all of them reach, such as one on a network file system"
+            f"process {', '.join(blind)} does not see '{told[0][1]}', which process 0 wrote: on several hosts {option} "
+            "must be one folder that all of them reach, such as one on a network file system"
         )
 
 

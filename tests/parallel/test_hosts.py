@@ -14,7 +14,7 @@ from several_hosts import Started, draw_photographs, free_port, saved
 import jaxdl
 from jaxdl.commands import hosts
 from jaxdl.errors import InputError
-from jaxdl.parallel.hosts import Process, fetch
+from jaxdl.parallel.hosts import Process, check_seen, fetch
 
 NET = "--model cnn --model-arguments features=[4] hidden=[8] --optimizer sgd --learning-rate 0.02 --batch-size 13"
 READ = "--data photos --image-size 8 --stream always --workers 0 --allow near-duplicates"
@@ -286,6 +286,33 @@ def test_processes_that_do_not_meet(home):
     assert code == 2
     assert "did not all come within 3 s" in err
     assert not (home / "never").exists()
+
+
+def test_a_folder_that_not_all_reach(tmp_path):
+    written = tmp_path / "run.json"
+    with pytest.raises(InputError, match=rf"process 0 does not see '{written}'.*--out must be one folder"):
+        check_seen(written, "--out")
+    written.touch()
+    check_seen(written, "--out")
+
+
+@pytest.mark.slow
+def test_processes_whose_folders_are_not_one(home):
+    """Which say what to give in its place; with that the other tests run."""
+    port, line = free_port(), f"pretrain {NET} {MEMORY} --epochs 1"
+    apart = Started(
+        home, line, 2, told=lambda index: f"--coordinator 127.0.0.1:{port} --process {index}/2 --out own-{index}"
+    )
+    for index, (code, out, err) in enumerate(apart.wait()):
+        print(code, out, err)
+        assert code == 2
+        assert not out or index == 0
+        (said,) = [one for one in err.splitlines() if "error" in one]
+        named = f"process 1 does not see '{home / 'own-0' / 'run.json'}', which process 0 wrote: on several hosts --out"
+        assert said.startswith(f"jaxdl, process {index} of 2: error: {named} must be one folder that all of them reach")
+        assert "Traceback" not in err
+    assert not (home / "own-0").exists()
+    assert not (home / "own-1").exists()
 
 
 @pytest.mark.slow
