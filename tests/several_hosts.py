@@ -1,6 +1,7 @@
 """A command on several processes that compute together, as on several hosts; they talk over loopback."""
 
 import collections
+import importlib
 import itertools
 import multiprocessing
 import os
@@ -13,7 +14,7 @@ import numpy as np
 
 from jaxdl.cli import main
 from jaxdl.data import stream
-from jaxdl.parallel import joining
+from jaxdl.parallel import joining, watchdog
 from jaxdl.training import lease
 
 # Processes of their own, but forked from one that has imported all: importing takes longer than these runs.
@@ -57,17 +58,21 @@ class Started:
       reach: seconds in which they must.
       told: how each is told of the others, by its number; by default rightly.
       hangs: the number of one that, once the file ``hang`` is there, reads no example any more.
+      within: where it hangs in place of that: a module, and the name of a function in it.
+      slow: times the limit of the watchdog for what may take long.
     """
 
-    def __init__(self, home, line, count=1, devices=2, reach=120, told=None, hangs=None):
+    def __init__(
+        self, home, line, count=1, devices=2, reach=120, told=None, hangs=None, within=None, slow=watchdog.SLOW
+    ):
         port, self.home, self.name = free_port(), home, f"said-{next(NUMBERS)}"
         told = told or (lambda index: f"--coordinator 127.0.0.1:{port} --process {index}/{count}")
         self.processes = []
         for index in range(count):
             arguments = f"{line} {told(index) if count > 1 else ''}".split()
             said = str(home / f"{self.name}-{index}")
-            given = str(home), arguments, said, devices, reach, index == hangs, dict(os.environ)
-            process = SERVER.Process(target=run, args=given)
+            how = (reach, index == hangs, within, slow)
+            process = SERVER.Process(target=run, args=(str(home), arguments, said, devices, how, dict(os.environ)))
             process.start()
             self.processes.append(process)
 
@@ -107,25 +112,35 @@ class Started:
         return [collections.Counter(file.read_text().splitlines() if file.exists() else ()) for file in files]
 
 
-def run(home, arguments, said, devices, reach, hangs, environment):
+def run(home, arguments, said, devices, how, environment):
+    reach, hangs, within, slow = how
     os.chdir(home)
     os.environ.update(environment)  # it may have changed since the process from which this one was forked began
     os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_force_host_platform_device_count={devices}"
     for number, kind in ((1, "out"), (2, "err")):
         os.dup2(os.open(f"{said}.{kind}", os.O_CREAT | os.O_WRONLY | os.O_APPEND), number)
-    joining.REACH = reach
+    joining.REACH, watchdog.SLOW = reach, slow
     lease.RENEW, lease.LOST = 0.5, 3.0  # in a bucket who is silent is soon gone
-    _note_what_is_decoded(f"{said}.decoded", hangs)
+    _note_what_is_decoded(f"{said}.decoded", hangs and within is None)
+    if hangs and within is not None:
+        module, name = importlib.import_module(within[0]), within[1]
+        function = getattr(module, name)
+        setattr(module, name, lambda *given, **named: _hang() or function(*given, **named))
     sys.argv = ["jaxdl", *arguments]
     main()
+
+
+def _hang():
+    while Path("hang").exists():  # as where a file server does not answer
+        time.sleep(0.1)
 
 
 def _note_what_is_decoded(file, hangs):
     original = stream._stored
 
     def stored(source, index, preprocessing):
-        while hangs and Path("hang").exists():  # as from a file server that does not answer
-            time.sleep(0.1)
+        if hangs:
+            _hang()
         with Path(file).open("a") as noted:
             noted.write(f"{index if source.names is None else source.names[index]}\n")
         return original(source, index, preprocessing)

@@ -101,7 +101,7 @@ def cross_validate_command(
                 interval=(interval, nested_repeats) if interval == "nested" else interval,
                 execution=execution.replace(keep_models=_keeps(keep_models, count)),
             )
-        on_first(lambda: _end(begun, result, split))
+        on_first(lambda: _end(begun, result, split), "writing the results")
 
 
 def _end(begun: Begun, result: Result, split: Split) -> None:

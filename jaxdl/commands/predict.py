@@ -22,7 +22,7 @@ from jaxdl.data.preprocessing import ImagePreprocessing
 from jaxdl.data.source import Source
 from jaxdl.data.texts import holds_texts
 from jaxdl.errors import InputError
-from jaxdl.parallel.hosts import on_first
+from jaxdl.parallel.hosts import beat, on_first
 from jaxdl.shown import shortened
 from jaxdl.tasks import Task
 from jaxdl.tasks.columns import PROBABILITY, as_cells, top_columns
@@ -145,6 +145,7 @@ def predict_command(
     top = _count_top(top, network.task)
     if network.task.DRAWS:
         on_first(lambda: str(check_free(_pictures_beside(out))))
+    beat("reading the data", slow=True)
     source = _read(network, data, out, masks, reading.text_column)
     say_notes(source)
     source, _ = without_broken(source, reading.skip_broken)
@@ -154,7 +155,7 @@ def predict_command(
         predictions = predict(network, source, batch_size=asking.batch_size, tta=asking.tta, execution=execution)
     if asking.temperature != 1:
         predictions = predictions.at_temperature(asking.temperature)
-    on_first(lambda: _end(predictions, network, source, top, covered, out))
+    on_first(lambda: _end(predictions, network, source, top, covered, out), "writing the table")
 
 
 def _end(predictions: Predictions, network: Any, source: Source, top: int, covered: Covering, out: Path) -> None:

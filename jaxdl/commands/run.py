@@ -20,7 +20,7 @@ from jaxdl.data import skip_broken
 from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing
 from jaxdl.data.source import Source, describe_sizes
 from jaxdl.errors import InputError, check_choice
-from jaxdl.parallel.hosts import is_first, on_first
+from jaxdl.parallel.hosts import beat, is_first, on_first
 from jaxdl.report.run_page import PAGE, write_run_report
 from jaxdl.tasks import Task, choose_task
 from jaxdl.tasks.examples import load_examples
@@ -265,6 +265,7 @@ def load_subject(kind: str, subject: Subject | Untrained) -> tuple[Source, list[
     source, broken = read_examples(subject)
     source = as_tokens(source, subject)
     task = choose_task(source, subject.task, subject.metric, purpose=kind)
+    beat("reading the network", slow=True)
     network = start_of(subject, task, source)
     say_size(choose_preprocessing(network, source, subject.resized_to), source)
     return source, broken, task, network
@@ -272,6 +273,7 @@ def load_subject(kind: str, subject: Subject | Untrained) -> tuple[Source, list[
 
 def read_examples(subject: Examples) -> tuple[Source, list[list[str]]]:
     """The examples that the options name, and those that were left out, with the reason; both are said."""
+    beat("reading the data", slow=True)
     source = load_examples(subject.data, subject.task, masks=subject.masks, table=subject.table)
     say_notes(source)
     source, broken = without_broken(source, subject.skip_broken)

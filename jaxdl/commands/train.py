@@ -25,7 +25,7 @@ from jaxdl.commands.console import console, say_notes, scores_said
 from jaxdl.commands.run import Begun, open_run, without_broken, without_contradictions
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
-from jaxdl.parallel.hosts import on_first
+from jaxdl.parallel.hosts import beat, on_first
 from jaxdl.report.kept import held_out_scores, kept_of
 from jaxdl.report.table import baseline_rows, left_out, uneven
 from jaxdl.report.uncertainty import interval_said
@@ -124,6 +124,7 @@ def _train(
                 "--adapter lora:8; leave it out"
             )
         source, validation = _divided(begun, *measured, plan.seed)
+        beat("looking for leaks", slow=True)
         if validation is not None:
             for leak in check_validation(begun.network, source, validation, allow=begun.execution.allow):
                 console.print(f"Caution: {leak.said}", soft_wrap=True, highlight=False)
@@ -138,7 +139,7 @@ def _train(
             best = None if trained.best is None else merge_adapter(trained.best)
             trained = Trained(merge_adapter(trained.checkpoint), best, trained.best_epoch)
         held_out = None if validation is None else held_out_result(begun.network, trained, source, validation)
-        on_first(lambda: _end(begun, trained, held_out, stops))
+        on_first(lambda: _end(begun, trained, held_out, stops), "writing the results")
 
 
 def _end(begun: Begun, trained: Trained, held_out: Result | None, stops: bool) -> None:

@@ -220,19 +220,37 @@ def _group_size(rest: str, devices: int) -> int:
 
 
 def _trips(loop: _Instruction, computations: dict) -> int | None:
-    """How often a loop runs: as the text says, or what its counter (from 0, by 1) is compared with."""
+    """How often a loop runs: as the text says, or by what its counter, from 0, is compared with and goes up."""
     if said := _TRIPS.search(loop.rest):
         return int(said[1])
     condition = computations.get(loop.called.get("condition", ""), [])
     for one in condition:
         if one.operation == "fusion":  # the comparison may be in a fusion of its own, its bound outside or inside
             condition = condition + computations.get(one.called.get("calls", ""), [])
-    bounds = {
-        int(one.rest[: _closing(one.rest)])
-        for one in condition
-        if one.operation == "constant" and one.shape.startswith("s32[]")
-    }
+    bounds = set(_constants(condition).values())
     compares = [one for one in condition if one.operation == "compare"]
-    if len(bounds) == 1 and len(compares) == 1 and "direction=LT" in compares[0].rest:
-        return bounds.pop()
-    return None
+    if len(bounds) != 1 or len(compares) != 1 or "direction=LT" not in compares[0].rest:
+        return None
+    places = {_place(one) for one in condition if one.operation == "get-tuple-element"}
+    steps = _steps(computations.get(loop.called.get("body", ""), []), places.pop()) if len(places) == 1 else {1}
+    return -(-bounds.pop() // max(steps)) if steps and min(steps) > 0 else None
+
+
+def _constants(instructions: list[_Instruction]) -> dict[str, int]:
+    """Whole numbers by name."""
+    found = [one for one in instructions if one.operation == "constant" and one.shape[:5] in ("s32[]", "u32[]")]
+    return {one.name: int(one.rest[: _closing(one.rest)]) for one in found}
+
+
+def _place(one: _Instruction) -> str:
+    return re.search(r"index=(\d+)", one.rest)[1]
+
+
+def _steps(body: list[_Instruction], place: str) -> set[int]:
+    """By what a loop's body adds to the element of its tuple at `place`; 1 where that is not to be seen."""
+    root = [re.findall(r"%?([\w.\-]+)", re.sub(r"/\*.*?\*/", "", one.rest)) for one in body if one.root]
+    added = {one.name: re.findall(r"%?([\w.\-]+)", one.rest)[:2] for one in body if one.operation == "add"}
+    counted = {one.name for one in body if one.operation == "get-tuple-element" and _place(one) == place}
+    numbers, last = _constants(body), root[0][int(place)] if root and len(root[0]) > int(place) else ""
+    both = added.get(last, ())
+    return {numbers[name] for name in both if name in numbers and counted & {*both}} or {1}

@@ -26,6 +26,7 @@ T = TypeVar("T")
 SEEN = 10.0  # seconds until a file that one process wrote is there for the others
 
 _alone: ContextVar[bool] = ContextVar("alone", default=False)
+_send: Callable[[str, bool], None] | None = None  # beats, to whoever watches over the processes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -91,6 +92,26 @@ def is_first() -> bool:
     return this_process().index == 0
 
 
+def beat(doing: str, *, slow: bool = False) -> None:
+    """Says that this process has come to a point that all reach, in the same order, and what it does next.
+
+    So that of one that hangs there others say it; see `watchdog`. Nothing where it computes alone, for then the others
+    do not come there.
+
+    Args:
+      doing: what it does, in words.
+      slow: whether that may take long.
+    """
+    if _send is not None and this_process().count > 1:
+        _send(doing, slow)
+
+
+def send_beats(send: Callable[[str, bool], None] | None) -> None:
+    """Has `beat` call `send`, or nothing any more."""
+    global _send
+    _send = send
+
+
 def check_seen(file: Path, option: str) -> None:
     """Whether all processes see what the first one wrote.
 
@@ -113,11 +134,12 @@ def check_seen(file: Path, option: str) -> None:
         )
 
 
-def on_first(function: Callable[[], T]) -> T:
+def on_first(function: Callable[[], T], doing: str = "doing what process 0 does alone") -> T:
     """What `function` gives on process 0, told to all; the others wait. It uses the devices of process 0 alone.
 
     Args:
       function: gives plain values, as JSON has them.
+      doing: what that is, in words.
 
     Raises:
       InputError: on all, of the kind and with the words that it had on process 0.
@@ -125,6 +147,7 @@ def on_first(function: Callable[[], T]) -> T:
     here, error, told = this_process(), None, None
     if here.count == 1:
         return function()
+    beat(doing, slow=True)
     if here.index == 0:
         with alone():
             try:
@@ -150,6 +173,7 @@ def gather_plain(value: Any) -> list[Any]:
     """The plain value of each process, in order; all must ask."""
     if this_process().count == 1:
         return [value]
+    beat("telling the others", slow=True)  # which wait here, where one of them does not come
     text = np.frombuffer(json.dumps(value).encode(), np.uint8)
     sizes = process_allgather(np.array([len(text)], np.int32)).reshape(-1)
     room = 1 << int(max(sizes) - 1).bit_length()  # of few sizes: each is compiled
@@ -194,6 +218,7 @@ def gather_rows(tree: Any, count: int) -> Any:
     if here.count == 1:
         return tree
     rows = here.rows(count)
+    beat("gathering what each has read", slow=True)
 
     def gather(array: Any) -> np.ndarray:
         array = np.ascontiguousarray(padded(array, rows.stop - rows.start))

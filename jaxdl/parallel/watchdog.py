@@ -15,6 +15,7 @@ import ctypes
 import dataclasses
 import json
 import os
+import re
 import signal
 import socket
 import sys
@@ -27,7 +28,7 @@ import jax
 from jax._src import distributed  # its store of keys and values is shown nowhere else
 
 from jaxdl.errors import InputError
-from jaxdl.parallel.hosts import has_others, this_process
+from jaxdl.parallel.hosts import has_others, send_beats
 from jaxdl.parallel.joining import knock
 
 LOST = 75  # exit code: "try again" by the convention of sysexits.h
@@ -36,6 +37,8 @@ SLOW = 20  # times the limit, for what may take long: compilation, saving, evalu
 BEGIN = 60.0  # seconds in which all begin to watch, once they are joined
 PACE = 1.0  # seconds between two looks at the others
 BEATS = "jaxdl/beats/"
+# what JAX's runtime says of a program that failed
+STATUS = re.compile(r"(UNKNOWN|INTERNAL|UNAVAILABLE|ABORTED|CANCELLED|DEADLINE_EXCEEDED|FAILED_PRECONDITION): ")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -151,8 +154,8 @@ class Watchdog:
             thread.start()
         return self
 
-    def beat(self, doing: str, *, slow: bool = False) -> None:
-        """Says that this process has come to a point that all reach, in the same order, and what it does next."""
+    def beat(self, doing: str, slow: bool = False) -> None:
+        """See `hosts.beat`."""
         with self._lock:
             self.mine = dataclasses.replace(self.mine, doing=doing, slow=slow, count=self.mine.count + 1)
 
@@ -271,12 +274,7 @@ def watch(hang_seconds: float = HANG_SECONDS) -> None:
         known = distributed.global_state
         here = jax.process_index(), jax.process_count()
         _watching = Watchdog(*here, hang_seconds, known.client, known.coordinator_address).start()
-
-
-def beat(doing: str, *, slow: bool = False) -> None:
-    """`Watchdog.beat` of this process; nothing where it computes alone, for then the others do not come there."""
-    if _watching is not None and this_process().count > 1:
-        _watching.beat(doing, slow=slow)
+        send_beats(_watching.beat)
 
 
 def wait_for_blame(error: BaseException) -> bool:
@@ -286,7 +284,8 @@ def wait_for_blame(error: BaseException) -> bool:
       Whether there are other processes at all; if one of them was lost, this one has ended by then.
     """
     while _watching is not None and error is not None:
-        if isinstance(error, jax.errors.JaxRuntimeError):  # such as a connection that another process closed as it died
+        failed = isinstance(error, ValueError) and STATUS.match(str(error))  # as where it is met at once
+        if failed or isinstance(error, jax.errors.JaxRuntimeError):  # such as of a connection that was closed
             _watching.wait_for_blame()
             break
         error = error.__cause__ or error.__context__
@@ -297,5 +296,6 @@ def stop_watching(error: BaseException | None = None) -> None:
     """Before this process ends; an error ends the others, too."""
     global _watching
     watchdog, _watching = _watching, None
+    send_beats(None)
     if watchdog is not None:
         watchdog.stop(None if error is None else f"{type(error).__name__}: {error}".splitlines()[0][:300].rstrip(": "))

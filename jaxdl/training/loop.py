@@ -12,8 +12,7 @@ import numpy as np
 
 from jaxdl.errors import InputError
 from jaxdl.parallel.executor import Executor
-from jaxdl.parallel.hosts import this_process
-from jaxdl.parallel.watchdog import beat
+from jaxdl.parallel.hosts import beat, this_process
 from jaxdl.training.progress import (
     KEPT,
     Diverged,
@@ -173,7 +172,7 @@ class _Running:
         return self.progress.stalled(selection.patience if selection else None)
 
     def beat(self, doing: str, *, slow: bool = False) -> None:
-        """Tells processes that compute together with this one what it does from here on; see `watchdog.beat`."""
+        """Tells processes that compute together with this one what it does from here on; see `hosts.beat`."""
         beat(f"{doing} in epoch {self.progress.epoch + 1}, step {self.progress.step + 1}", slow=slow)
 
     def took_steps(self, runner: Runner, state: State, count: int, metrics: Any) -> None:

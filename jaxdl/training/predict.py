@@ -18,9 +18,8 @@ from jaxdl.data.stream import EvaluationOrder
 from jaxdl.errors import InputError
 from jaxdl.models.staged import Staged
 from jaxdl.parallel.executor import Executor
-from jaxdl.parallel.hosts import Process, this_process
+from jaxdl.parallel.hosts import Process, beat, this_process
 from jaxdl.parallel.program import Program
-from jaxdl.parallel.watchdog import beat
 from jaxdl.shown import ROWS, Shown
 from jaxdl.tasks import Task
 from jaxdl.tasks.columns import Top, frame_columns
@@ -279,6 +278,7 @@ def predict(
         kept = checkpoint.task.read(kept, source, np.arange(len(source)))
     targets = match_targets(checkpoint.task, source)
     known = targets is not None and card.trained_on is not None
+    beat("comparing the examples with those of the training", slow=True)
     seen = np.isin(source.hashes(), card.seen) if known else None
     return Predictions(kept, checkpoint.task, targets, names_of(source), seen)
 

@@ -18,9 +18,8 @@ from jaxdl.models.initialise import check_memory, init_variables, variable_shape
 from jaxdl.models.staged import Staged, tied_paths
 from jaxdl.models.variables import Variables, join_variables, partition, split_variables
 from jaxdl.parallel import hosts
-from jaxdl.parallel.hosts import Process
+from jaxdl.parallel.hosts import Process, beat
 from jaxdl.parallel.layout import Layout
-from jaxdl.parallel.watchdog import beat
 from jaxdl.tasks import Task
 from jaxdl.training.division import check_division
 from jaxdl.training.execution import Execution
@@ -102,19 +101,20 @@ def prepare(
     if not elsewhere and may_be_large(preprocessing, plan):
         sizes = dict(trained=trained, start=stage, examples=max(map(len, parts)), kept=0 if streamed else len(source))
         check_footprint(model, preprocessing, plan, **sizes, execution=execution)
+    beat("reading the examples", slow=True)
     if not streamed:
         x = kept(execution.store, lambda: ("examples", *given()), own_examples)
 
     sums = None
     if not preprocessing.fitted:
         sums = stream.measure(mine, preprocessing, workers=execution.workers) if streamed else preprocessing.measure(x)
-        beat("preparing", slow=True)  # it has read its rows: the others are waited for from here on
         sums = hosts.gather_rows(sums, len(source))
     common = preprocessing.fitted or len(parts) == 1  # else each fold's frozen stages see other inputs
     cached = stage != names[0] and common and _may_cache(plan)
     if cached:
         cached = activation_bytes(model, prefix, stage, spec, len(source)) <= memory_limit()
     if cached:
+        beat("running the frozen stages", slow=True)
         constants = preprocessing.constants if sums is None else fit_inputs(preprocessing, sums, source, parts[0])
         size = plan.batch_size if execution.store is None else execution.store.batch_size
         if streamed:
@@ -133,6 +133,7 @@ def prepare(
             lambda: (fingerprint(prefix), key_of(model), stage, *given(), _bytes_of(constants)),
             features,
         )
+        beat("placing what the frozen stages made", slow=True)
         streamed = None  # the activations are in memory: the examples are not needed any more
     lies = jnp.asarray if own.count == 1 else np.asarray  # own rows wait on the host until they are placed
     shared = Shared(

@@ -76,7 +76,7 @@ class RunFolder:
                 check_free(path, bucket=True)
             return known, begun
 
-        self.known, begun = on_first(look)
+        self.known, begun = on_first(look, "looking into the folder of the run")
         self.path = path.resolve() if begun or path.is_symlink() else path
         self._making: tempfile.TemporaryDirectory | None = None  # where results for a bucket are made
 
@@ -109,7 +109,7 @@ class RunFolder:
                 raise
             return self.known
 
-        self.known = on_first(claimed)
+        self.known = on_first(claimed, "looking into the folder of the run")
         check_seen(self.path / RUN, "--out")
 
     def _claim(self, settings: dict[str, Any], environment: dict[str, Any]) -> None:

@@ -13,8 +13,8 @@ from jaxdl.identity import remembered
 from jaxdl.models.initialise import batch_of, variable_shapes
 from jaxdl.models.staged import Staged
 from jaxdl.parallel.executor import Executor
+from jaxdl.parallel.hosts import beat
 from jaxdl.parallel.program import Program, equations_of
-from jaxdl.parallel.watchdog import beat
 from jaxdl.training.step import Batch, Recipe, Shared, State, make_predict, make_step
 
 
@@ -71,7 +71,7 @@ class Runner:
     def predict_all(self, state: State, feed: "Feed", *, keep: bool, compiled: bool = False) -> dict[str, Any]:
         """``record`` of all rows of `feed`, those of padding included, and with `keep` ``kept``: ``[runs, rows, …]``.
 
-        What is not kept stays on the device. `compiled` says that the program has run before; see `watchdog.beat`.
+        What is not kept stays on the device. `compiled` says that the program has run before; see `hosts.beat`.
         """
         wanted = ("kept", "record") if keep else ("record",)
         made, lengths = [], set()

@@ -12,6 +12,7 @@ from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing
 from jaxdl.data.preprocessing.image import in_channels
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
+from jaxdl.parallel.hosts import beat
 from jaxdl.parallel.layout import Layout
 from jaxdl.training.finite import check_outputs
 from jaxdl.weights.checkpoint import Checkpoint
@@ -50,6 +51,7 @@ def predict_tiled(
     finish = jax.jit(lambda total: checkpoint.task.predict(jnp.log(total[..., :-1] / total[..., -1:])[None], constants))
     made, finite = [], []
     for i in range(len(source)):
+        beat(f"predicting image {i + 1}", slow=True)  # of any size
         image = np.asarray(source[i]["x"])
         if image.ndim != 3 or image.dtype != np.uint8:
             raise InputError(

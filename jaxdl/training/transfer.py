@@ -19,7 +19,7 @@ from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
 from jaxdl.models.staged import Staged
 from jaxdl.parallel.executor import Executor
-from jaxdl.parallel.hosts import on_first
+from jaxdl.parallel.hosts import beat, on_first
 from jaxdl.shown import Shown
 from jaxdl.tasks import Metrics, Task, choose_task
 from jaxdl.training.display import watched
@@ -120,6 +120,7 @@ def train(
     keep = keeps_head(init, asked, source, head)
     both, train_part, held_out = _with_validation(asked, source, validation)
     work = execution.work
+    beat("hashing the examples", slow=True)
     if work:
         call = {"call": "finetune", "head": head, "image_size": execution.image_size}
         work.claim(call | describe_run(init, both, plan, asked, execution) | {"held_out": len(held_out)}, environment())

@@ -12,6 +12,7 @@ from jaxdl.data.source import Source, arrange_columns, check_source
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models import describe
 from jaxdl.models.variables import walk_shapes
+from jaxdl.parallel.hosts import beat
 from jaxdl.tasks import Metrics, Task, choose_task
 from jaxdl.training.display import watched
 from jaxdl.training.execution import Execution
@@ -161,8 +162,10 @@ def train_folds(asked: Folds, execution: Execution) -> Result:
     for fold in checked:
         asked.task.check_test(len(split.test[fold]), "cross-validation")
     asked.task.check_parts(source.targets(), [split.train[fold] for fold in checked], "cross-validation")
+    beat("hashing the examples", slow=True)
     if execution.work:
         execution.work.claim(settings_of(asked, source, execution), environment())
+    beat("looking for leaks", slow=True)
     leaks = check_leaks(init, source, split, allow=allow, folds=checked, store=execution.store, task=asked.task)
     setup = prepare(
         init,

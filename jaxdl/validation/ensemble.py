@@ -20,6 +20,7 @@ from jaxdl.models.initialise import batch_of
 from jaxdl.models.staged import Staged
 from jaxdl.models.variables import Variables, walk_shapes
 from jaxdl.parallel.executor import Executor
+from jaxdl.parallel.hosts import beat
 from jaxdl.parallel.layout import Layout
 from jaxdl.shown import Shown
 from jaxdl.tasks import Task
@@ -241,7 +242,8 @@ class EnsembleCheckpoint(Shown):
         model = self.model if may_cut(self.model, self.task) else None
         feed = stored_batches(model, source, preprocessing, batch_size, execution)
         weights = weights if feed.order is None else weights[:, feed.order]
-        for x in feed.batches:
+        for place, x in enumerate(feed.batches):
+            beat(f"predicting batch {place + 1}", slow=place == 0)
             rows = len(jax.tree.leaves(x)[0])
             part = np.ones((len(self.cards), rows), np.float32)  # also for rows that only pad
             count = min(rows, len(source) - done)
@@ -253,6 +255,7 @@ class EnsembleCheckpoint(Shown):
             made.append(jax.tree.map(np.asarray, combine((), (kept, np.tile(part, (len(said), 1))))))
             if self.held_out is not None:
                 each.append(jax.tree.map(np.asarray, said[0][0]))
+            beat(f"reading batch {place + 2}")
         kept, finite = jax.tree.map(lambda *parts: np.concatenate(parts), *zip(made, finite, strict=True))
         kept, finite = feed.by_example((kept, finite), len(source))
         check_outputs(finite, source)

@@ -62,6 +62,44 @@ def test_a_loop_of_which_the_text_does_not_say_how_often_it_runs_counts_once_and
     assert unknown.unknown_loops == 1
 
 
+RING = """HloModule m
+
+%windowed_dot_general_body_rs (p: (f32[8,16], u32[])) -> (f32[8,16], u32[]) {
+  %p = (f32[8,16]{1,0}, u32[]{:T(128)}) parameter(0)
+  %two = u32[]{:T(128)} constant(2)
+  %one = u32[]{:T(128)} constant(1)
+  %turn = u32[]{:T(128)} get-tuple-element(%p), index=1
+  %part = f32[8,16]{1,0} get-tuple-element(%p), index=0
+  %send.1 = f32[8,16]{1,0} collective-permute(%part), channel_id=1, source_target_pairs={{0,1},{1,0}}
+  %odd = u32[]{:T(128)} add(%turn, %one)
+  %send.2 = f32[8,16]{1,0} collective-permute(%send.1), channel_id=2, source_target_pairs={{0,1},{1,0}}
+  %next = u32[]{:T(128)} add(%turn, %two)
+  ROOT %t = (f32[8,16]{1,0}, /*index=1*/u32[]{:T(128)}) tuple(%send.2, /*index=1*/%next)
+}
+
+%windowed_dot_general_cond_rs (p: (f32[8,16], u32[])) -> pred[] {
+  %bound = u32[]{:T(128)} constant(4)
+  %p = (f32[8,16]{1,0}, u32[]{:T(128)}) parameter(0)
+  %turn = u32[]{:T(128)} get-tuple-element(%p), index=1
+  ROOT %less = pred[]{:T(512)} compare(%turn, %bound), direction=LT
+}
+
+ENTRY %main (a: f32[8,16]) -> f32[8,16] {
+  %a = f32[8,16]{1,0} parameter(0)
+  %while.1 = (f32[8,16]{1,0}, u32[]) while(%a), condition=%windowed_dot_general_cond_rs, \
+body=%windowed_dot_general_body_rs
+  ROOT %out = f32[8,16]{1,0} get-tuple-element(%while.1), index=0
+}
+"""
+
+
+def test_a_loop_whose_counter_goes_up_by_two_runs_half_as_often():
+    """As the TPU compiler adds up a gradient in a ring, beside what makes it."""
+    found = holds(RING, 8)
+    assert found.collectives == {"collective-permute": Collective(4, 4 * 512, 4 * 512.0)}
+    assert found.unknown_loops == 0
+
+
 OPERATIONS = """HloModule m
 
 ENTRY %main (a: f32[8,128]) -> f32[8,128] {

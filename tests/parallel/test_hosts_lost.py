@@ -74,26 +74,32 @@ def test_one_that_is_lost_ends_the_others_which_go_on_later(home, how, lost):
     print(f"{how} of process {lost}: the other ended after {seconds:.1f} s; started again, saved more in {again:.1f} s")
 
 
+PREDICT = "predict --checkpoint whole --data photos --batch-size 6 --out"
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    ("line", "out"),
+    ("line", "out", "within", "doing"),
     [
-        ("predict --checkpoint whole --data photos --batch-size 6 --out predicted.csv", "predicted.csv"),
-        (f"{TRAIN} begun", "begun/card.json"),  # as it measures mean and std
+        (f"{PREDICT} one.csv", "one.csv", None, "reading the data"),
+        (f"{TRAIN} begun", "begun/card.json", None, "reading the examples"),  # as it measures mean and std
+        (f"{TRAIN} two", "two/card.json", ("jaxdl.commands.train", "check_validation"), "looking for leaks"),
+        (f"{TRAIN} three", "three/card.json", ("jaxdl.training.transfer", "describe_run"), "hashing the examples"),
     ],
 )
-def test_one_that_hangs_as_it_reads_its_first_examples_ends_all(home, line, out):
-    """What may take long, of which the limit is 20 times as long."""
+def test_one_that_hangs_before_the_first_step_ends_all(home, line, out, within, doing):
+    """What may take long, of which the limit is some times as long: here twice, else 20 times."""
     hang = home / "hang"
     hang.touch()
-    started = Started(home, line.replace(f"--hang-seconds {LIMIT}", "") + " --hang-seconds 1", 2, 1, hangs=1)
+    line = line.replace(f"--hang-seconds {LIMIT}", "") + f" --hang-seconds {LIMIT}"
+    started = Started(home, line, 2, 1, hangs=1, within=within, slow=2)
     started.processes[0].join(120)
     hang.unlink()
     code, said = started.processes[0].exitcode, started.said(0)[1]
     started.kill()
     assert code == LOST, said
     assert f"process 0 of 2: error: process 1 (number {started.processes[1].pid} " in said
-    assert " hangs: " in said
+    assert f", last seen {doing}) hangs: " in said
     assert not (home / out).exists()
 
 

@@ -75,6 +75,11 @@ def test_fsdp_scatters_the_gradients_and_holds_a_part_of_the_state(model):
     assert "reduce-scatter" not in data["collectives"]
     assert "reduce-scatter" in fsdp["collectives"]
     assert reduced["fsdp"] < reduced["data"] / 4  # of small arrays, and what batch normalisation adds up
+    # Of a convolution (or a large product) the compiler may scatter the gradient in a ring, beside what makes it: loops
+    # of collective permutes that it calls windowed_dot_general_body_rs. They send what a reduce-scatter would, and
+    # nothing lies otherwise for them; another axis to divide changes nothing.
+    ring = fsdp["collectives"].get("collective-permute", (0, 0))[1]
+    assert reduced["data"] < (ring + fsdp["collectives"]["reduce-scatter"][1]) * 1.3 + reduced["fsdp"]
     assert "all-to-all" not in fsdp["collectives"]
     assert fsdp["state"] < data["state"] / 2.5  # small arrays are whole
     # weights are cast before they are gathered: half of their bytes, and the pixels of a batch

@@ -7,14 +7,14 @@ import socket
 import subprocess
 import sys
 import time
-import types
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 
-from jaxdl.parallel import hosts, watchdog
+from jaxdl.parallel import hosts
 from jaxdl.parallel.watchdog import LOST, SLOW, Beat, Observed, Watchdog, stop_watching, watch
 
 LIMIT = 5
@@ -147,17 +147,41 @@ def test_alone_there_is_nothing_to_watch():
     stop_watching(ValueError("of no interest"))
 
 
-def test_what_one_process_does_alone_is_no_beat(monkeypatch):
-    """The others, which wait for it, do not come there."""
-    beats = []
-    monkeypatch.setattr(watchdog, "_watching", types.SimpleNamespace(beat=lambda doing, slow: beats.append(doing)))
+@pytest.fixture
+def sent(monkeypatch):
+    """Beats of process 0 of 2, and what it tells the other, which answers the same."""
+    events = []
+    monkeypatch.setattr(hosts, "_send", lambda doing, slow: events.append(doing))
     monkeypatch.setattr(jax.distributed, "is_initialized", lambda: True)
     monkeypatch.setattr(jax, "process_count", lambda: 2)
-    watchdog.beat("training")
+
+    def told(array, tiled=False):
+        events.append("all come together")
+        return np.concatenate([array, array]) if tiled else np.stack([array, array])
+
+    monkeypatch.setattr(hosts, "process_allgather", told)
+    return events
+
+
+def test_what_one_process_does_alone_is_no_beat(sent):
+    """The others, which wait for it, do not come there."""
+    hosts.beat("training")
     with hosts.alone():
-        watchdog.beat("drawing")
-    watchdog.beat("training on")
-    assert beats == ["training", "training on"]
+        hosts.beat("drawing")
+    hosts.beat("training on")
+    assert sent == ["training", "training on"]
+
+
+def test_whoever_waits_for_others_has_said_so(sent):
+    """It is then further than one that does not come, which is named."""
+    assert hosts.gather_plain({"a": 1}) == [{"a": 1}] * 2
+    assert sent == ["telling the others", "all come together", "all come together"]
+    sent.clear()
+    np.testing.assert_array_equal(hosts.gather_rows(np.arange(2.0), 4), [0, 1, 0, 1])
+    assert sent == ["gathering what each has read", "all come together"]
+    sent.clear()
+    assert hosts.on_first(lambda: sent.append("it works") or 3, "looking") == 3
+    assert sent == ["looking", "it works", "telling the others", "all come together", "all come together"]
 
 
 # Processes

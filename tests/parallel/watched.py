@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from jaxdl.parallel import watchdog
+from jaxdl.parallel import hosts, watchdog
 
 index, count, port, limit = (int(one) for one in sys.argv[1:5])
 jax.distributed.initialize(f"127.0.0.1:{port}", count, index)
@@ -23,9 +23,9 @@ try:
     for number in range(100_000):
         if number == 20 and sys.argv[5:] == ["hang"]:
             time.sleep(1e6)  # as a read from a file server that does not answer
-        watchdog.beat(f"step {number}")
+        hosts.beat(f"step {number}")
         x = jax.block_until_ready(step(x))
-        watchdog.beat(f"reading for step {number + 1}")
+        hosts.beat(f"reading for step {number + 1}")
         if number == 10:
             print("running", flush=True)
         if number == 20 and sys.argv[5:] == ["fail"]:
