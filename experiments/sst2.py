@@ -127,12 +127,16 @@ def plan_of(epochs: int, rate: float, **transfer: Any) -> jaxdl.Plan:
     )
 
 
-def tried(init: Any, parts: Parts, plans: dict[float, jaxdl.Plan], method: str) -> dict[str, Any]:
-    """Trains with each plan; the one whose best epoch is best on dev meets test. Seconds are those of one training."""
-    runs, dev = {}, {}
+def tried(init: Any, parts: Parts, plans: dict[float, jaxdl.Plan], out: Path) -> dict[str, Any]:
+    """Trains with each plan; the one whose best epoch is best on dev meets test. Seconds are those of one training.
+
+    A training that was interrupted goes on from what it left in a folder that begins with `out`.
+    """
+    runs, dev, method = {}, {}, out.name
     for rate, plan in plans.items():
         begin = time.perf_counter()
-        trained = jaxdl.train(init, parts.train, plan, validation=parts.dev, metrics="accuracy")
+        how = jaxdl.Execution(work=out.with_name(f"{method}-{rate:g}"))
+        trained = jaxdl.train(init, parts.train, plan, validation=parts.dev, metrics="accuracy", execution=how)
         runs[rate] = trained, time.perf_counter() - begin
         dev[rate] = [row["test_accuracy"] for row in trained.checkpoint.history]
         print(f"{method}, rate {rate}: dev {[round(one, 4) for one in dev[rate]]}, {runs[rate][1]:.0f} s", flush=True)
@@ -145,7 +149,7 @@ def tried(init: Any, parts: Parts, plans: dict[float, jaxdl.Plan], method: str) 
 def transferred(method: str, parent: jaxdl.Checkpoint, parts: Parts, options: argparse.Namespace) -> dict[str, Any]:
     transfer, rates = TRANSFER[method]
     plans = {rate: plan_of(options.epochs, rate, **transfer) for rate in rates}
-    return tried(fresh_head(parent), parts, plans, method)
+    return tried(fresh_head(parent), parts, plans, options.out / method)
 
 
 def fresh_head(parent: jaxdl.Checkpoint) -> jaxdl.Checkpoint:
@@ -157,7 +161,7 @@ def from_scratch(method: str, parent: jaxdl.Checkpoint, parts: Parts, options: a
     vocabulary = parts.train.preprocessing.vocabulary
     model = jaxdl.create(method, len(CLASSES), vocabulary=vocabulary)
     plans = {rate: plan_of(options.scratch_epochs, rate) for rate in SCRATCH[method]}
-    return tried(model, parts, plans, method)
+    return tried(model, parts, plans, options.out / method)
 
 
 def in_pytorch(parent: jaxdl.Checkpoint, parts: Parts, options: argparse.Namespace) -> dict[str, Any]:
