@@ -177,9 +177,9 @@ def test_options_reach_the_plan():
         "--freeze-through body --epochs 7 --batch-size 9 --optimizer lamb "
         "--learning-rate 3e-4 --schedule step --warmup-epochs 0.5 --weight-decay 0 --stage-lr head=10 stage3=1 "
         "--clip-norm 2 --label-smoothing 0.1 --precision bfloat16 --seed 5 --no-cache-features "
-        "--accumulate 3 --augment crop flip --ema 0.9 --class-weights rare=5 a=b=0.5 --unfreeze-every 2 "
-        "--early-stopping 4 --inner-fraction 0.3 --eval-every 6 --train biases --adapter lora:4:stage2,stage3/*/conv1 "
-        "--loss-function dice"
+        "--accumulate 3 --group-by-length --augment crop flip --ema 0.9 --class-weights rare=5 a=b=0.5 "
+        "--unfreeze-every 2 --early-stopping 4 --inner-fraction 0.3 --eval-every 6 --train biases "
+        "--adapter lora:4:stage2,stage3/*/conv1 --loss-function dice"
     )
     given = [tyro.cli(TrainingOptions, args=line.split(), registry=registry) for line in ("", options)]
     plans = [Plan(**vars(one)) for one in given]
@@ -200,6 +200,7 @@ def test_options_reach_the_plan():
         seed=5,
         cache_features=False,
         accumulate=3,
+        group_by_length=True,
         augment=("crop", "flip"),
         ema=0.9,
         class_weights={"rare": 5.0, "a=b": 0.5},

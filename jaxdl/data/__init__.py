@@ -25,10 +25,13 @@ from jaxdl.data.preprocessing import (
     RawPreprocessing,
     TablePreprocessing,
     TextPreprocessing,
+    WindowsPreprocessing,
     WordsPreprocessing,
 )
 from jaxdl.data.preprocessing.train_tokenizer import train_tokenizer
 from jaxdl.data.source import Arrays, Source, check_source, subset, with_groups, with_weights
+from jaxdl.data.squad import SUFFIXES as SQUAD
+from jaxdl.data.squad import Questions, squad
 from jaxdl.data.table import TASKS, arrays, npz, wants_masks
 from jaxdl.data.table_file import SUFFIXES as TABLES
 from jaxdl.data.table_file import TableFile
@@ -48,6 +51,7 @@ __all__ = [
     "ImagePreprocessing",
     "MaskOptions",
     "Preprocessing",
+    "Questions",
     "RawPreprocessing",
     "Source",
     "TableOptions",
@@ -55,6 +59,7 @@ __all__ = [
     "Tagged",
     "TextPreprocessing",
     "Texts",
+    "WindowsPreprocessing",
     "WordsPreprocessing",
     "arrays",
     "as_source",
@@ -78,6 +83,7 @@ __all__ = [
     "parts_of",
     "skip_broken",
     "splits_of",
+    "squad",
     "subset",
     "tagged",
     "tagged_lines",
@@ -108,7 +114,8 @@ def load(
         behind it where it has splits, of images or ``.txt``; an image file; a file ``.npz``; or a table ``.csv``,
         ``.tsv``, ``.data``, ``.txt``, ``.jsonl`` or ``.parquet``, with ``:COLUMN`` behind it for the target, or
         ``:A,B,C`` for the labels of a multi-label task; ``.conll`` or ``.conllu``, with ``:NUMBER`` behind it for the
-        column of the tags, see `conll`; or ``tfds:NAME``, see `from_tfds`.
+        column of the tags, see `conll`; ``.json`` or ``.json.gz`` of questions in SQuAD's form, see `squad`; or
+        ``tfds:NAME``, see `from_tfds`.
       split: taken where a folder or data set has it and the spec does not say one.
       labelled: see `folder` and `masks`.
       task: ``"auto"``, ``"classification"``, ``"multilabel"``, ``"regression"`` or ``"segmentation"``: what the labels
@@ -145,6 +152,8 @@ def load(
     if table is not None and table.plain():
         name, value = next(iter(table.plain().items()))
         raise InputError(f"{name} {value} is for tables, but {spec} is none; leave it out")
+    if spec.lower().endswith(SQUAD) and not Path(spec).is_dir():
+        return squad(spec, labelled=labelled)
     path, colon, said = spec.rpartition(":")
     if colon and said in ("all", *SPLIT_NAMES) and not Path(spec).exists():
         return _folder(path, (SPLIT_NAMES.get(said, said), None), labelled, task, masks)

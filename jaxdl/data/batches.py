@@ -36,6 +36,15 @@ def spread(examples: np.ndarray, steps: int, width: int) -> Batches:
     return Batches(indices, weights)
 
 
+TURN = 50  # batches that examples are sorted within: each still has others beside it in every epoch
+
+
+def sorted_in_turns(order: np.ndarray, lengths: np.ndarray, size: int) -> np.ndarray:
+    """`order` with every `size` examples of it sorted by their length."""
+    turns = [order[begin : begin + size] for begin in range(0, len(order), size)]
+    return np.concatenate([turn[np.argsort(lengths[turn], kind="stable")] for turn in turns])
+
+
 def training_batches(
     parts: list[np.ndarray],
     batch_size: int,
@@ -43,6 +52,7 @@ def training_batches(
     folds: list[int],
     epoch: int,
     sample_weights: np.ndarray | None = None,
+    lengths: np.ndarray | None = None,
 ) -> list[Batches]:
     """One epoch of each training part, shuffled from (seed, fold, epoch); all of one shape.
 
@@ -53,14 +63,21 @@ def training_batches(
       folds: for which of the parts to make batches.
       epoch: counted from 0.
       sample_weights: of all examples, above 0 in the parts; by default 1.
+      lengths: of all examples; those of about the same length share a batch. By default batches are drawn at random.
     """
     sizes = [len(part) for part in parts]
     steps = steps_per_epoch(sizes, batch_size)
     width = max(1, -(-max(sizes) // steps))
     made = []
     for fold in folds:
-        order = np.random.default_rng((seed, fold, epoch)).permutation(parts[fold])
-        batches = spread(order, steps, width)
+        rng = np.random.default_rng((seed, fold, epoch))
+        order = rng.permutation(parts[fold])
+        if lengths is None:
+            batches = spread(order, steps, width)
+        else:
+            batches = spread(sorted_in_turns(order, lengths, TURN * width), steps, width)
+            place = rng.permutation(steps)
+            batches = Batches(batches.indices[place], batches.weights[place])
         if sample_weights is not None:
             weighted = batches.weights * sample_weights[batches.indices].astype(np.float32)
             batches = dataclasses.replace(batches, weights=weighted)

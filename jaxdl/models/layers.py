@@ -12,6 +12,7 @@ import jax.numpy as jnp
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models.convolution import convolve
 from jaxdl.models.flax_layers import batch_statistics, check_several
+from jaxdl.models.sequence import SequenceDropout
 from jaxdl.models.staged import Mode
 
 # He et al. 2015 (arXiv:1502.01852): the variance that keeps signals alive through ReLUs, on the way back.
@@ -174,6 +175,9 @@ class Head(nn.Module):
         if not self.num_outputs:  # the features are the answer
             return x
         features = x if beside is None else x["features"]
-        features = nn.Dropout(self.dropout, deterministic=not mode.train)(features)
+        if features.ndim > 2:
+            features = SequenceDropout(self.dropout)(features, mode)
+        else:
+            features = nn.Dropout(self.dropout, deterministic=not mode.train)(features)
         dense = nn.Dense(self.num_outputs, dtype=self.dtype, param_dtype=self.param_dtype, name="dense")
         return dense(features) if beside is None else {"outputs": dense(features), **beside}

@@ -40,9 +40,9 @@ class StatePool(nn.Module):
 
     @nn.compact
     def __call__(self, x: Flow, mode: Mode) -> Any:
-        drop = nn.Dropout(self.dropout, deterministic=not mode.train)
         if self.pool == "none":
-            return of_tokens({**x, "hidden": drop(x["hidden"])})
+            return of_tokens({**x, "hidden": SequenceDropout(self.dropout)(x["hidden"], mode)})
+        drop = nn.Dropout(self.dropout, deterministic=not mode.train)
         if self.pool == "last":
             return drop(x["last"])
         return drop({"mean": masked_mean, "max": masked_max}[self.pool](x["hidden"], x["mask"]))

@@ -11,6 +11,7 @@ from jaxdl.tasks.metric import Metric
 from jaxdl.tasks.multilabel import MultiLabel
 from jaxdl.tasks.multitarget import MultiTarget
 from jaxdl.tasks.ordinal import Ordinal
+from jaxdl.tasks.question_answering import QuestionAnswering
 from jaxdl.tasks.regression import Regression
 from jaxdl.tasks.retrieval import Retrieval
 from jaxdl.tasks.segmentation import Segmentation
@@ -26,6 +27,7 @@ __all__ = [
     "MultiLabel",
     "MultiTarget",
     "Ordinal",
+    "QuestionAnswering",
     "Regression",
     "Retrieval",
     "Segmentation",
@@ -50,6 +52,7 @@ TASKS: dict[str, type[Task]] = {
         Segmentation,
         TokenClassification,
         Retrieval,
+        QuestionAnswering,
     )
 }
 

@@ -36,9 +36,10 @@ def side_by_side(batches: Sequence[Batches]) -> Batch:
 
 def epoch_batches(setup: Setup, runs: Sequence[BatchedRun], epoch: int) -> Batch:
     """Training batches of an epoch, ``[steps, runs, rows]``."""
-    draws, parts, weights = [(run.seed, run.fold) for run in runs], list(setup.parts), setup.sample_weights
+    draws, parts, size = [(run.seed, run.fold) for run in runs], list(setup.parts), setup.plan.batch_size
+    lengths = setup.lengths.each if setup.plan.group_by_length else None
     made = {
-        (seed, fold): training_batches(parts, setup.plan.batch_size, seed, [fold], epoch, weights)[0]
+        (seed, fold): training_batches(parts, size, seed, [fold], epoch, setup.sample_weights, lengths)[0]
         for seed, fold in dict.fromkeys(draws)  # runs that differ in their numbers alone see the same batches
     }
     return side_by_side([made[draw] for draw in draws])

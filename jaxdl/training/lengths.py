@@ -3,6 +3,9 @@
 Nothing that a network of sequences says depends on padding (`Staged.SEQUENCES`), nor what is drawn in training
 (`SequenceDropout`). So a batch may be cut behind its last real token, and the examples of a prediction may be sorted.
 Every length is another program to compile: only those of `ladder` are used.
+
+Of an example that is several windows ``[windows, length]``, those behind its last real one are left out: its length is
+counted in whole windows one after another.
 """
 
 import dataclasses
@@ -11,7 +14,7 @@ from typing import Any
 
 import jax
 import numpy as np
-from jaxtyping import Int
+from jaxtyping import Bool, Int
 
 from jaxdl.data.batches import evaluation_batches
 from jaxdl.models.staged import Staged
@@ -22,7 +25,7 @@ STEPS = 8  # of a training, or batches of a prediction, that a further program s
 
 
 def lengths_of(model: Staged, x: Any) -> Int[np.ndarray, " n"] | None:
-    """Of each example the number of places up to its last real token.
+    """Of each example the number of places up to its last real token; of more than one window all of their places.
 
     Args:
       model: that reads them.
@@ -35,7 +38,14 @@ def lengths_of(model: Staged, x: Any) -> Int[np.ndarray, " n"] | None:
     if not model.SEQUENCES or mask is None or mask.ndim < 2:
         return None
     mask = np.asarray(mask).astype(bool)
-    mask = mask.any(tuple(range(1, mask.ndim - 1)))  # parts of an example are cut alike
+    if mask.ndim == 2:
+        return _up_to_last(mask)
+    windows = _up_to_last(mask.any(2))
+    return np.where(windows > 1, windows * mask.shape[2], _up_to_last(mask.any(1)))
+
+
+def _up_to_last(mask: Bool[np.ndarray, "n places"]) -> Int[np.ndarray, " n"]:
+    """Number of places up to the last that is True."""
     return np.where(mask.any(1), mask.shape[1] - mask[:, ::-1].argmax(1), 0)
 
 
@@ -45,7 +55,7 @@ def may_cut(model: Staged, task: Task) -> bool:
 
 
 def shortened(x: Any, length: int | None) -> Any:
-    """What flows between stages, up to `length` tokens; as it is for None.
+    """What flows between stages, up to `length` tokens, or as many whole windows; as it is for None.
 
     Whole numbers that have the form of the mask belong to tokens, as does what has a further axis. Others, such as the
     last state of a recurrent layer, may have that form by chance.
@@ -53,10 +63,13 @@ def shortened(x: Any, length: int | None) -> Any:
     if length is None:
         return x
     shape = x["mask"].shape
+    kept = (
+        (slice(None), slice(length)) if len(shape) == 2 else (slice(None), slice(-(-length // shape[2])), slice(length))
+    )
 
     def cut(leaf: Any) -> Any:
         of_tokens = leaf.shape[: len(shape)] == shape and (leaf.ndim > len(shape) or leaf.dtype.kind in "iub")
-        return leaf[(slice(None),) * (len(shape) - 1) + (slice(length),)] if of_tokens else leaf
+        return leaf[kept] if of_tokens else leaf
 
     return jax.tree.map(cut, x)
 
@@ -65,10 +78,15 @@ def ladder(full: int, longest: int, most: int) -> tuple[int, ...]:
     """Lengths to compute at, ascending: the least that holds `longest`, and shorter ones, `most` in all.
 
     Each is about 0.7 of the one above it, counted from `full`, so that calls with other examples use the same ones.
+    What is longer than that is whole windows of it.
     """
     made = [full]
     while (below := -(-round(full * 2 ** (-len(made) / 2)) // 8) * 8) < made[-1] and below >= SHORTEST:
         made.append(below)
+    windows = [-(-longest // full)]
+    while windows[-1] > 1:
+        windows.append(min(windows[-1] - 1, round(0.7 * windows[-1])))
+    made = [full * count for count in windows[:-1]] + made
     holding = [length for length in made if length >= longest]
     return tuple(reversed(made[len(holding) - 1 :][: max(1, most)]))
 

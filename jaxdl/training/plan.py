@@ -13,7 +13,7 @@ from jaxdl.training.plan_parts import Optimisation, Regularisation, Transfer
 BODY = "body"  # for freeze_through: all stages but the head, whatever they are called
 # Fields of later releases, whose defaults are what earlier ones did. At these `as_dict` leaves them out, so that a
 # run begun by an earlier release goes on, and is not refused for other settings.
-LATER = ("train", "adapter", "loss_function")
+LATER = ("train", "adapter", "loss_function", "group_by_length")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

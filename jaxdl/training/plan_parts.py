@@ -91,6 +91,8 @@ class Optimisation(Part):
       batch_size: largest number of examples in a step; the steps of an epoch are made as even as possible.
       accumulate: number of parts that a batch is computed in, one after the other, to save memory; the gradient is that
         of the whole batch, but batch normalisation sees the parts.
+      group_by_length: make batches of sequences that are about equally long, and take them in random order, so that
+        less padding is computed; for sequences in memory. Else each batch is as long as the longest in it.
       optimizer: method of the updates; sgd has a momentum of 0.9.
       learning_rate: peak of the learning rate.
       schedule: course of the learning rate after warm-up: falling to zero (cosine, linear), constant, divided by 10
@@ -110,6 +112,7 @@ class Optimisation(Part):
     epochs: int = 20
     batch_size: int = 32
     accumulate: int = 1
+    group_by_length: bool = False
     optimizer: Optimizer = "adamw"
     learning_rate: float = 1e-3
     schedule: Schedule = "cosine"

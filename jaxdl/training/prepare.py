@@ -141,6 +141,11 @@ def prepare(
         y=None if streamed else jax.tree.map(lies, own_rows(task.device_targets(mine.targets()), len(source), own)),
         frozen=join_variables(rest, _tied(model, prefix, stage)) if cached else frozen,
     )
+    lengths = None if streamed else _lengths(model, task, x, source, parts, plan)
+    if plan.group_by_length and lengths is None:
+        raise InputError(
+            "group_by_length is for sequences that are in memory and reach the stages that are trained: leave it out"
+        )
     return Setup(
         model=model,
         task=task,
@@ -160,7 +165,7 @@ def prepare(
         adapter=begun.adapter,
         sums=sums,
         kept_targets=init.card.target_constants() if restored and keep_head else None,
-        lengths=None if streamed else _lengths(model, task, x, source, parts, plan),
+        lengths=lengths,
         layout=execution.layout,
         remat=execution.remat,
     )

@@ -23,6 +23,7 @@ ASKED = {
         "regression": "regression",
     },
     "BertForTokenClassification": {"": "token-classification"},
+    "BertForQuestionAnswering": {"": "question-answering"},
 }
 SENTENCES = {"mean": "pooling_mode_mean_tokens", "token": "pooling_mode_cls_token"}
 OTHER_WAYS = ("pooling_mode_max_tokens", "pooling_mode_mean_sqrt_len_tokens", "pooling_mode_weightedmean_tokens")

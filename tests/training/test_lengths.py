@@ -1,5 +1,7 @@
 """Sequences of uneven length are computed at few lengths, and nothing that comes out depends on it."""
 
+import dataclasses
+
 import jax
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 
 import jaxdl
 from jaxdl import data
+from jaxdl.data.batches import training_batches
 from jaxdl.data.preprocessing.raw import RawPreprocessing
 from jaxdl.models import create
 from jaxdl.training import lengths, runners
@@ -205,3 +208,48 @@ def test_members_of_an_ensemble_weigh_the_examples_that_they_saw():
     found = members.predict(sentences(40, seed=2), batch_size=4).outputs
     again = members.predict(sentences(40, seed=2), batch_size=40).outputs
     np.testing.assert_allclose(found, again, atol=1e-6)
+
+
+def test_of_windows_those_behind_the_last_real_one_are_left_out():
+    """A text of one window is cut within it, one of several to whole windows; what is cut is padding alone."""
+    mask = np.zeros((3, 4, 8), bool)
+    mask[0, 0, :5], mask[1, :2], mask[2, 0] = True, True, True
+    mask[1, 1, 3:] = False
+    model = made("bert")
+    assert lengths_of(model, {"mask": mask}).tolist() == [5, 16, 8]
+    x = {"mask": mask, "tokens": np.zeros((3, 4, 8), np.int32), "carried": {"places": np.zeros((3, 4, 8, 2), np.int32)}}
+    for length, shape in ((5, (1, 5)), (8, (1, 8)), (16, (2, 8)), (24, (3, 8))):
+        cut = shortened(x, length)
+        assert cut["mask"].shape == cut["tokens"].shape == (3, *shape)
+        assert cut["carried"]["places"].shape == (3, *shape, 2)
+    assert ladder(256, 4 * 256, 8) == (64, 96, 128, 184, 256, 512, 768, 1024)
+    assert ladder(256, 20 * 256, 20)[-8:] == (512, 768, 1024, 1280, 1792, 2560, 3584, 5120)
+
+
+def test_batches_of_like_lengths_hold_each_example_once_and_differ_from_epoch_to_epoch():
+    rng = np.random.default_rng(0)
+    each, parts = rng.permutation(200), [np.arange(0, 200, 2)]
+    drawn, again, later = (training_batches(parts, 8, 0, [0], epoch, None, each)[0] for epoch in (0, 0, 1))
+    plain = training_batches(parts, 8, 0, [0], 0)[0]
+
+    def spans(batches):
+        held = [each[row[weight > 0]] for row, weight in zip(batches.indices, batches.weights, strict=True)]
+        return np.mean([np.ptp(one) for one in held])
+
+    assert sorted(drawn.indices[drawn.weights > 0]) == parts[0].tolist()
+    assert spans(drawn) < spans(plain) / 4
+    np.testing.assert_array_equal(drawn.indices, again.indices)
+    assert (drawn.indices != later.indices).any()
+    firsts = [each[row[0]] for row in drawn.indices]
+    assert firsts != sorted(firsts)
+
+
+def test_groups_by_length_compute_less_and_are_refused_where_there_are_no_lengths(computed):
+    plan = jaxdl.Plan(epochs=1, batch_size=2)
+    for grouped in (False, True):
+        jaxdl.pretrain(made("lstm"), sentences(120), dataclasses.replace(plan, group_by_length=grouped))
+    half = len(computed) // 2
+    assert sum(computed[half:]) < sum(computed[:half])
+    images = data.arrays(np.zeros((8, 4), np.float32), [0, 1] * 4)
+    with pytest.raises(jaxdl.InputError, match="group_by_length is for sequences"):
+        jaxdl.pretrain(create("mlp", 2), images, dataclasses.replace(plan, group_by_length=True))

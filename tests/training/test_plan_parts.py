@@ -53,6 +53,7 @@ REFUSED = [
     (dict(batch_size=-1), "batch_size is -1"),
     (dict(accumulate=64), "accumulate is 64; expected at most 32"),
     (dict(accumulate=0), "accumulate is 0"),
+    (dict(group_by_length="yes"), "group_by_length is 'yes'"),
     (dict(optimizer="adamx"), "Did you mean 'adam"),
     (dict(learning_rate=math.nan), "learning_rate is nan"),
     (dict(schedule="cosin"), "Did you mean 'cosine'"),

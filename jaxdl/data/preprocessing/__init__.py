@@ -14,6 +14,7 @@ from jaxdl.data.preprocessing.pairs import PairsPreprocessing
 from jaxdl.data.preprocessing.raw import RawPreprocessing
 from jaxdl.data.preprocessing.table import TablePreprocessing
 from jaxdl.data.preprocessing.text import TextPreprocessing, text_of
+from jaxdl.data.preprocessing.windows import WindowsPreprocessing, asks
 from jaxdl.data.preprocessing.words import WordsPreprocessing, words_of
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError, check_choice
@@ -29,6 +30,7 @@ __all__ = [
     "RawPreprocessing",
     "TablePreprocessing",
     "TextPreprocessing",
+    "WindowsPreprocessing",
     "WordsPreprocessing",
     "choose_preprocessing",
     "nbytes",
@@ -46,6 +48,7 @@ PREPROCESSINGS: dict[str, type[Preprocessing]] = {
         TextPreprocessing,
         WordsPreprocessing,
         PairsPreprocessing,
+        WindowsPreprocessing,
         RawPreprocessing,
     )
 }
@@ -78,6 +81,7 @@ def _chosen(source: Source, default_size: int) -> Preprocessing:
     first = source[0]["x"]
     if (is_text := text_of(first) is not None) or words_of(first) is not None:
         made = "data.texts(texts, labels" if is_text else "data.tagged(sentences, tags"
+        made = "data.squad(file" if asks(source) else made
         raise InputError(
             f"{source.name} holds text, and nothing here says how it becomes tokens: start from a checkpoint that has "
             f"a tokenizer, or give one: {made}, tokenizer='tokenizer.json')"

@@ -134,12 +134,15 @@ class TextPreprocessing(Preprocessing):
         return encode(self.tokenizer, texts, self.length)
 
     def for_targets(self, source: Source) -> Preprocessing:
-        """For sentences that are words, one that keeps track of them; for queries, one that reads documents apart."""
+        """By the examples one that keeps track of words, reads queries and documents apart, or makes windows."""
         from jaxdl.data.preprocessing.pairs import PairsPreprocessing, are_queries  # which are made of this
+        from jaxdl.data.preprocessing.windows import windows_for
         from jaxdl.data.preprocessing.words import WordsPreprocessing, words_of
 
         if are_queries(source):
             return PairsPreprocessing(self.tokenizer, self.length, self.types)
+        if (made := windows_for(self, source)) is not None:
+            return made
         if len(source) and text_of(x := source[0]["x"]) is None and words_of(x) is not None:
             return WordsPreprocessing(self.tokenizer, self.length, self.types)
         return self
