@@ -234,3 +234,18 @@ def test_real_sentences_are_told_apart_by_a_real_encoder(tmp_path, real_data, mo
     assert jaxdl.load_result("heads/ridge").mean > 0.62
     new = jaxdl.predict(jaxdl.restore("best"), data.csv("dev.tsv.gz", "2", text_column="1", header=False))
     assert new.accuracy > 0.62
+
+
+@pytest.mark.slow
+def test_a_transformer_from_scratch_and_a_tokenizer_made_of_the_texts(tmp_path):
+    given = "--data r.csv:label --text-column text --group doc_id --model transformer --length 16 --tokenizer"
+    small = "--model-arguments width=4 num_heads=2 depth=1"
+    jaxdl_command(f"pretrain {given} train:60:words {small} positions=rotary {FEW} --out {tmp_path / 'net'}")
+    network = jaxdl.restore(tmp_path / "net")
+    assert network.model.vocabulary == 60
+    texts = [row["text"] for row in _rows(24)]
+    assert network.card.preprocessing.tokenizer == data.train_tokenizer(texts, 60, "words")
+    said = jaxdl_command(f"cross-validate {given} train:60 {small} --folds 2 {FEW} --out {tmp_path / 'run'}")
+    assert "tokenizer is made of all texts, those that a fold tests included, without their labels" in said
+    _, _, err = call(f"pretrain {given} train:9 {small} {FEW} --out {tmp_path / 'none'}")
+    assert "the vocabulary is 9; expected a number of tokens of at least 10" in err

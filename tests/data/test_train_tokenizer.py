@@ -118,6 +118,19 @@ def test_a_kind_that_is_not_known_is_refused():
             data.texts(TEXTS, tokenizer=asked)
 
 
+@pytest.mark.parametrize("positions", ["learned", "rotary", "relative", "sinusoidal"])
+def test_a_text_is_as_long_as_a_network_has_places(positions):
+    own = choose_preprocessing(data.texts(TEXTS, tokenizer=made("words"), length=30), None, 32)
+    model = jaxdl.create("transformer", 2, vocabulary=300, longest=20, positions=positions)
+    if positions == "learned":
+        with pytest.raises(InputError, match="up to 30 tokens, and the network knows 20 positions"):
+            own.check_model(model)
+    else:
+        own.check_model(model)
+    with pytest.raises(InputError, match=f"knows {own.vocabulary} tokens, and the network has vectors for 7"):
+        own.check_model(model.clone(vocabulary=7))
+
+
 def test_a_source_says_how_its_tokenizer_is_made():
     source = data.texts(TEXTS, tokenizer="train:60:words", length=12)
     chosen = choose_preprocessing(source, None, 32)

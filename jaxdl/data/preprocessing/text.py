@@ -81,13 +81,14 @@ class TextPreprocessing(Preprocessing):
     def check_model(self, model: Any) -> None:
         """Raises InputError where the tokenizer knows tokens, or a text has places, that the network has not."""
         known, longest = getattr(model, "vocabulary", self.vocabulary), getattr(model, "longest", self.length)
+        limited = getattr(model, "positions", "learned") == "learned"  # of the other ways each place is computed
         if self.vocabulary > known:
             raise InputError(
                 f"the tokenizer knows {self.vocabulary:,} tokens, and the network has vectors for {known:,}: it is "
                 "another network's. Take both from one place; a new model is told by vocabulary="
                 f"{self.vocabulary}"
             )
-        if self.length > longest:
+        if limited and self.length > longest:
             raise InputError(
                 f"texts are of up to {self.length:,} tokens, and the network knows {longest:,} positions; give a "
                 f"length of {longest} at most"
