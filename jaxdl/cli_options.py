@@ -175,6 +175,25 @@ class Examples:
         return None if self.masks else self.image_size
 
 
+@dataclasses.dataclass(frozen=True)
+class Reading:
+    """How the examples of a command that trains nothing are read.
+
+    Attributes:
+      text_column: of a table: column of the texts, or two, if they are called otherwise than in training.
+      skip_broken: leave out image files that cannot be read; they are listed.
+    """
+
+    text_column: Annotated[tuple[str, ...], option("COLUMN [COLUMN]")] = ()
+    skip_broken: Flag = False
+
+    def table(self, spec: str) -> TableOptions | None:
+        """What the columns of a table are for, if that is said. Raises InputError for what has none."""
+        if self.text_column and not (is_table(spec) or names_features(spec)):
+            raise InputError(f"--text-column is for tables, but {spec} is none; leave it out")
+        return TableOptions(text_column=self.text_column) if self.text_column else None
+
+
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ExamplesAsTokens(Examples):
     """As `Examples`.
@@ -393,6 +412,7 @@ class Dividing(Division):
     folds: int = 5
 
 
+ReadingOptions = tyro.conf.OmitArgPrefixes[Reading]
 ExamplesOptions = tyro.conf.OmitArgPrefixes[Examples]
 UntrainedOptions = tyro.conf.OmitArgPrefixes[Untrained]
 StartOptions = tyro.conf.OmitArgPrefixes[Start]

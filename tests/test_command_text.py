@@ -159,6 +159,18 @@ def test_what_cannot_be_is_refused(line, said):
     assert said in refused(line)
 
 
+def test_vectors_of_texts_are_those_of_their_column(home, tmp_path):
+    _write(tmp_path / "other.csv", [{"review": row["text"], "n": i} for i, row in enumerate(_rows(4))])
+    line = f"embed --checkpoint net --data {tmp_path}/other.csv --out {tmp_path}/v.npz"
+    assert "--text-column COLUMN" in refused(line)
+    jaxdl_command(f"{line} --text-column review")
+    (tmp_path / "l.txt").write_text("".join(f"{row['text']}\n" for row in _rows(4)))
+    jaxdl_command(f"embed --checkpoint net --data {tmp_path}/l.txt --out {tmp_path}/w.npz")
+    one, two = (np.load(tmp_path / f"{name}.npz") for name in "vw")
+    assert one["texts"].tolist() == two["texts"].tolist() == [row["text"] for row in _rows(4)]
+    np.testing.assert_array_equal(one["x"], two["x"])
+
+
 def test_labels_that_are_new_are_said(tmp_path):
     _write(tmp_path / "odd.csv", [row | {"label": "odd" if i == 3 else row["label"]} for i, row in enumerate(_rows(8))])
     out = jaxdl_command(f"predict --checkpoint net --data {tmp_path}/odd.csv --out {tmp_path}/p.csv")

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from jaxdl.cli_options import Debug, Flag, option
+from jaxdl.cli_options import Debug, Reading, ReadingOptions, option
 from jaxdl.commands.console import check_outside, console, say_notes
 from jaxdl.commands.run import without_broken
 from jaxdl.data import part_to_predict
@@ -29,19 +29,19 @@ def embed_command(
     normalise: Literal["auto", "yes", "no"] = "auto",
     stage: Annotated[str | None, option("STAGE")] = None,
     batch_size: int = 32,
-    skip_broken: Flag = False,
+    reading: ReadingOptions = Reading(),  # noqa: B008
     debug: Debug = False,
 ) -> None:
     """Write a vector for each example, for search or other models.
 
     Args:
       checkpoint: folder of a checkpoint, or hf:OWNER/NAME of published weights; its head does not matter.
-      data: a folder (of splits its val/), FILE.npz, a table such as FILE.csv, or tfds:NAME.
+      data: a folder (of splits its val/), FILE.npz, a table such as FILE.csv, of texts FILE.txt, or tfds:NAME.
       out: file for the vectors x and what is known of the examples; --data of other commands reads it.
       normalise: bring each vector to unit length; auto does as the weights were published.
       stage: take what flows out of this stage instead of what flows into the head.
       batch_size: examples at a time.
-      skip_broken: leave out image files that cannot be read; they are listed.
+      reading: how the examples are read.
       debug: show the traceback of an error.
     """
     out = check_free(out)
@@ -49,9 +49,10 @@ def embed_command(
         raise InputError(f"'{out}' does not end in .npz; expected a name such as vectors.npz")
     check_outside(out, data)
     network = load_pretrained(checkpoint)
-    source = load_examples(data, labelled=False, split=part_to_predict(data), like=network.card)
+    split = part_to_predict(data, like=network.card)
+    source = load_examples(data, labelled=False, split=split, table=reading.table(data), like=network.card)
     say_notes(source)
-    source, _ = without_broken(source, skip_broken)
+    source, _ = without_broken(source, reading.skip_broken)
     vectors = embed(network, source, normalise=LENGTH[normalise], stage=stage, batch_size=batch_size)
     content = io.BytesIO()
     np.savez(content, x=vectors, **_about(source))

@@ -14,6 +14,7 @@ HELP = ("-h", "--help", ALL)
 
 # What an option is for, and a value as an example.
 DATA = {"--data": ("photos", "the examples: a folder with a folder per class, FILE.csv:TARGET, FILE.npz, or digits")}
+TEXT = {"--text-column": ("review", "learn from the texts in this column of the table")}
 INIT = {"--init": ("hf:timm/resnet50.a1_in1k", "pretrained network to start from: published weights or a checkpoint")}
 MODEL = {"--model": ("cnn", "train this model from scratch, instead of --init (jaxdl models lists all)")}
 RUN = {"--out": ("run", "folder for the results; the same command goes on with a run that was stopped")}
@@ -36,12 +37,13 @@ FIRST: Mapping[str, Mapping[str, tuple[str, str]]] = {
     | AUGMENT
     | {"--validation-fraction": ("0.2", "share of the examples to hold out and measure on")},
     "finetune": DATA
+    | TEXT
     | INIT
     | CHECKPOINT
     | TRAINING
     | AUGMENT
     | {"--validation-fraction": ("0.2", "share of the examples to hold out and measure on")},
-    "cross-validate": DATA | INIT | MODEL | RUN | FOLDS | TRAINING,
+    "cross-validate": DATA | TEXT | INIT | MODEL | RUN | FOLDS | TRAINING,
     "split": DATA
     | FOLDS
     | {
@@ -90,6 +92,7 @@ FIRST: Mapping[str, Mapping[str, tuple[str, str]]] = {
     | FREEZE
     | EPOCHS,
     "probe": DATA
+    | TEXT
     | INIT
     | {"--out": ("heads", "folder for the results")}
     | {"--heads": ("ridge logistic knn", "which heads to fit; by default all but mlp")}

@@ -12,11 +12,20 @@ import numpy as np
 import tyro
 
 from jaxdl import data as sources
-from jaxdl.cli_options import Debug, DevicesOnHosts, DevicesOnHostsOptions, Flag, option, parse_void
+from jaxdl.cli_options import (
+    Debug,
+    DevicesOnHosts,
+    DevicesOnHostsOptions,
+    Flag,
+    Reading,
+    ReadingOptions,
+    option,
+    parse_void,
+)
 from jaxdl.commands.console import check_outside, console, inert, listed, say_notes, scores_said
 from jaxdl.commands.hosts import join_hosts
 from jaxdl.commands.run import without_broken
-from jaxdl.data import MaskOptions, TableOptions
+from jaxdl.data import MaskOptions
 from jaxdl.data.masks_classes import CLASS_FILE
 from jaxdl.data.preprocessing import ImagePreprocessing
 from jaxdl.data.source import Source
@@ -37,19 +46,6 @@ from jaxdl.weights.pretrained import load_pretrained
 
 MANY, TOP = 50, 5  # with more classes than that, a table has the most probable ones alone
 FIRST, ANSWERS = 5, 3  # examples that are also printed, and how many classes of each
-
-
-@dataclasses.dataclass(frozen=True)
-class Reading:
-    """How the examples are read.
-
-    Attributes:
-      text_column: of a table: column of the texts, or two, if they are called otherwise than in training.
-      skip_broken: leave out image files that cannot be read; they are listed.
-    """
-
-    text_column: Annotated[tuple[str, ...], option("COLUMN [COLUMN]")] = ()
-    skip_broken: Flag = False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -114,7 +110,7 @@ def predict_command(
     out: Annotated[Path, tyro.conf.arg(metavar="FILE.csv")],
     top: Annotated[int | None, option("INT")] = None,
     masks: tyro.conf.OmitArgPrefixes[TrueMasks] = TrueMasks(),
-    reading: tyro.conf.OmitArgPrefixes[Reading] = Reading(),
+    reading: ReadingOptions = Reading(),  # noqa: B008
     asking: tyro.conf.OmitArgPrefixes[Asking] = Asking(),
     covered: tyro.conf.OmitArgPrefixes[Covering] = Covering(),
     devices: DevicesOnHostsOptions = DevicesOnHosts(),  # noqa: B008
@@ -146,7 +142,7 @@ def predict_command(
     if network.task.DRAWS:
         on_first(lambda: str(check_free(_pictures_beside(out))))
     beat("reading the data", slow=True)
-    source = _read(network, data, out, masks, reading.text_column)
+    source = _read(network, data, out, masks, reading)
     say_notes(source)
     source, _ = without_broken(source, reading.skip_broken)
     if several:
@@ -203,7 +199,7 @@ def _check_coverage(network: Any, covered: Covering, asking: Asking) -> None:
     network.check_coverage(*vars(covered).values())
 
 
-def _read(network: Any, data: Sequence[str], out: Path, given: TrueMasks, learned: tuple[str, ...]) -> Source:
+def _read(network: Any, data: Sequence[str], out: Path, given: TrueMasks, reading: Reading) -> Source:
     """What is predicted: a spec, or several image files."""
     for spec in data:
         check_outside(out, spec)
@@ -222,10 +218,8 @@ def _read(network: Any, data: Sequence[str], out: Path, given: TrueMasks, learne
         return sources.images(data)
     (spec,), task = data, network.task.name
     split, masks = sources.part_to_predict(spec, task, like=card), _masks(network, spec, given)
-    if learned and not (sources.is_table(spec) or sources.names_features(spec)):
-        raise InputError(f"--text-column is for tables, but {spec} is none; leave it out")
-    table = TableOptions(text_column=learned) if learned else None
-    return load_examples(spec, task, labelled=False, split=split, masks=masks, table=table, like=card)
+    how = {"masks": masks, "table": reading.table(spec)}
+    return load_examples(spec, task, labelled=False, split=split, like=card, **how)
 
 
 def _masks(network: Any, spec: str, masks: TrueMasks) -> MaskOptions | None:

@@ -182,6 +182,8 @@ class TableFile:
         if column.dtype.kind in "mM":
             return None
         texts = self.texts(name)
+        if not texts.values:
+            return np.full(len(self), np.nan)
         values = self.as_numbers(texts.values)
         known = np.array([value.lower() not in MISSING for value in texts.values], bool)
         if np.isnan(values[known]).any() or not known.any():

@@ -30,13 +30,14 @@ def opened(path: Path, newline: str | None = None, advice: str = "save it in UTF
       InputError: while it is read, naming the line of what is not UTF-8; for a file that cannot be read or unpacked.
     """
     try:
-        with _open(path, mode="rt", encoding="utf-8-sig", newline=newline) as file:
-            yield file
-    except UnicodeDecodeError as error:
-        place, line = _where(path, error)
-        raise InputError(
-            f"'{path}' is no UTF-8 text ({place.reason} at byte {place.start}, on line {line}); {advice}"
-        ) from error
+        try:
+            with _open(path, mode="rt", encoding="utf-8-sig", newline=newline) as file:
+                yield file
+        except UnicodeDecodeError as error:
+            place, line = _where(path, error)  # which may find that the file is damaged further on
+            raise InputError(
+                f"'{path}' is no UTF-8 text ({place.reason} at byte {place.start}, on line {line}); {advice}"
+            ) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise InputError(f"'{path}' cannot be unpacked ({error}); is it a whole file of gzip?") from error
     except OSError as error:

@@ -14,6 +14,7 @@ from jaxdl.data.image_file import formats_of, to_pixels
 from jaxdl.data.prepared import Spec, how_to_prepare, import_tfds, missing, prepared_folder
 from jaxdl.data.source import Source
 from jaxdl.data.table import few_enough
+from jaxdl.data.texts import Texts
 from jaxdl.errors import InputError, nearest
 
 TOGETHER = 256  # records that are read at a time where all are
@@ -105,20 +106,32 @@ def _read(records: Any, indices: Sequence[int], feature: str, name: str) -> Sequ
     return found
 
 
-def from_tfds(spec: str, split: str | None = None) -> TfdsSource:
+def _all(records: Any, feature: str, name: str) -> list[Any]:
+    """One feature of all examples."""
+    found: list[Any] = []
+    for first in range(0, len(records), TOGETHER):
+        found += _read(records, range(first, min(first + TOGETHER, len(records))), feature, name)
+    return found
+
+
+def from_tfds(
+    spec: str, split: str | None = None, text: Sequence[str] = (), target: Sequence[str] | None = None
+) -> TfdsSource | Texts:
     """A source from a data set that TensorFlow Datasets has prepared as array_record.
 
     It is looked for in the folder that the environment's TFDS_DATA_DIR names, or ``~/tensorflow_datasets``. What the
     data set calls its supervised keys are the examples and their labels: classes (whole numbers without names are
     classes if they take at most 20 values and fewer than half as many as there are examples), or numbers to regress on.
     The labels are found by reading the split once, without decoding its images. Where all labels are negative, which
-    is how a hidden test set is written, there are none.
+    is how a hidden test set is written, there are none. Where the examples are texts, all of them are read.
 
     Args:
       spec: ``tfds:NAME[/CONFIG][:VERSION][:SPLIT]``. The config may be left out if one alone is prepared; of several
         versions the latest is taken. The split is as TFDS writes it: ``train``, ``train[:80%]``, ``train+test`` or
         ``all``.
       split: taken where the data set has it and `spec` does not say one. If neither says one, there must be one alone.
+      text: feature that is a text, or two whose texts are compared, instead of the first of the supervised keys.
+      target: feature of the labels, instead of the second.
 
     Raises:
       InputError: if the data set is unknown, not prepared, or prepared in another format (with the commands that
@@ -139,13 +152,16 @@ def from_tfds(spec: str, split: str | None = None) -> TfdsSource:
             + how_to_prepare(said, folder.parents[said.dataset.count("/") + 1])
         )
     split = _choose_split(said, split, builder)
-    features, (x, y) = builder.info.features, _supervised_keys(said, builder)
+    features, (x, y) = builder.info.features, _keys(said, builder, tuple(text), target, tensorflow_datasets)
     decoders = _images_undecoded(features, tensorflow_datasets)
     records = _open(builder, split, decoders, said, spec)
     name = f"tfds:{said.dataset}:{folder.name}:{split}"
-    image_shape = _image_shape(x, features, said, tensorflow_datasets)
+    of_texts = isinstance(features[x[0]], tensorflow_datasets.features.Text)
+    image_shape = None if of_texts else _image_shape(x[0], features, said, tensorflow_datasets)
     labels, class_names = _labels(records, y, features, said, tensorflow_datasets)
-    return TfdsSource(records, x, image_shape, labels, class_names, name)
+    if of_texts:
+        return _texts(records, x, labels, class_names, name)
+    return TfdsSource(records, x[0], image_shape, labels, class_names, name)
 
 
 def _open(builder: Any, split: str, decoders: dict[str, Any], said: Spec, spec: str) -> Any:
@@ -178,13 +194,55 @@ def _choose_split(said: Spec, asked: str | None, builder: Any) -> str:
     )
 
 
+def _texts(
+    records: Any, columns: tuple[str, ...], labels: np.ndarray | None, class_names: tuple[str, ...], name: str
+) -> Texts:
+    """Texts of one feature, or pairs of two."""
+    held = [[_as_text(one) for one in _all(records, column, name)] for column in columns]
+    texts = held[0] if len(held) == 1 else list(zip(*held, strict=True))
+    names = [str(i) for i in range(len(texts))]
+    return Texts(texts, labels, class_names, names=names, name=name, notes=(f"texts: {', '.join(columns)}",))
+
+
+def _as_text(value: Any) -> str:
+    return value.decode("utf-8", "backslashreplace") if isinstance(value, bytes) else str(value)
+
+
+def _keys(
+    said: Spec, builder: Any, text: tuple[str, ...], target: Sequence[str] | None, tensorflow_datasets: Any
+) -> tuple[tuple[str, ...], str]:
+    """The features that are learned from, and that of the labels.
+
+    Raises:
+      InputError: for features that are not there or no texts, and what does not say which they are.
+    """
+    features = builder.info.features
+    if len(text) == 1 and text[0] not in features:
+        text = tuple(name.strip() for name in text[0].split(","))
+    for name in (*text, *(target or ())):
+        if name not in features:
+            raise InputError(
+                f"'{said.full_name}' has no feature '{name}'; it has: {', '.join(sorted(features))}."
+                + nearest(name, features)
+            )
+    if len(text) > 2 or len(target or ("",)) > 1:
+        raise InputError(f"'{said.full_name}': expected one or two features of texts, and one of labels")
+    if odd := [name for name in text if not isinstance(features[name], tensorflow_datasets.features.Text)]:
+        raise InputError(f"the feature '{odd[0]}' of '{said.full_name}' holds {features[odd[0]]!r:.60}, no texts")
+    if text and target:
+        return text, target[0]
+    x, y = _supervised_keys(said, builder)
+    return text or (x,), target[0] if target else y
+
+
 def _supervised_keys(said: Spec, builder: Any) -> tuple[str, str]:
     keys, features = builder.info.supervised_keys, builder.info.features
     if keys is None or not all(isinstance(key, str) for key in keys[:2]):
         listed = "; ".join(f"{name}: {feature!r}" for name, feature in sorted(features.items()))
         raise InputError(
             f"'{said.full_name}' does not say which feature is the example and which its label (supervised keys: "
-            f"{keys}). Its features: {' '.join(listed.split())}. Save those you want as .npz or as class folders"
+            f"{keys}). Its features: {' '.join(listed.split())}. Of texts say which, by --text-column and --target "
+            "(from Python text=[…], target=[…]); save others as .npz or as class folders"
         )
     return keys[:2]
 
@@ -212,7 +270,7 @@ def _image_shape(
     if not numbers or isinstance(feature, tensorflow_datasets.features.Image):
         raise InputError(
             f"the examples of '{said.full_name}' are {' '.join(repr(feature).split())}; expected images of 8 or 16 "
-            "bits, or numbers of one shape"
+            "bits, texts, or numbers of one shape"
         )
     return None
 
@@ -226,10 +284,7 @@ def _labels(
             f"the labels of '{said.full_name}' are {' '.join(repr(feature).split())}; expected one class or number for "
             "each example"
         )
-    found = []
-    for first in range(0, len(records), TOGETHER):
-        some = range(first, min(first + TOGETHER, len(records)))
-        found += _read(records, some, y, said.full_name)
+    found = _all(records, y, said.full_name)
     if isinstance(feature, tensorflow_datasets.features.ClassLabel) and feature.num_classes:
         labels = np.array(found, np.int32)
         if len(labels) and (labels < 0).all():
@@ -242,6 +297,5 @@ def _labels(
         if not few_enough(len(values), len(found)):
             return np.array(found, np.float32), ()
         return labels.astype(np.int32), tuple(map(str, values.tolist()))
-    texts = [text.decode("utf-8", "backslashreplace") if isinstance(text, bytes) else str(text) for text in found]
-    values, labels = np.unique(np.array(texts), return_inverse=True)
+    values, labels = np.unique(np.array(list(map(_as_text, found))), return_inverse=True)
     return labels.astype(np.int32), tuple(values.tolist())

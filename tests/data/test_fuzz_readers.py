@@ -6,6 +6,7 @@ became of them.
 
 import contextlib
 import dataclasses
+import gzip
 import io
 import json
 import os
@@ -276,6 +277,65 @@ def test_tables_of_any_fields(place, names, rows, delimiter, fill, options):
 @given(content=st.binary(max_size=300))
 def test_tables_of_any_bytes(place, content):
     _read_table(place, content)
+
+
+# Texts
+
+LINES = "".join(
+    json.dumps({"text": f"a \u05e9 {i}\n", "label": "uvw"[i % 3], "n": i / 2, "of": None if i % 2 else f"d{i}"}) + "\n"
+    for i in range(9)
+)
+WORDS = "text;label;n\n" + "".join(f'"a ""{i}"" \u05e9\n";{"uvw"[i % 3]};{i}\n' for i in range(9))
+JSON_VALUE = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=5) | st.just("\ud83d"),
+    lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=3,
+)
+
+
+def _read_texts(place, name, content, **options):
+    (place / name).write_bytes(content)
+
+    def read():
+        source = data.csv(place / name, labelled=False, **{"text_column": "text"} | options)
+        for i in range(len(source)):
+            assert source[i]["x"] == source.texts[i] == str(source.texts[i].encode(), "utf-8")
+        assert len(source.fingerprint()) == 64
+        return source
+
+    survives("texts", read)
+
+
+@examples(0.1)
+@given(which=st.booleans(), packed=st.booleans(), damage=DAMAGE)
+def test_texts_with_damaged_bytes(place, which, packed, damage):
+    content, name = ((WORDS, "t.csv"), (LINES, "t.jsonl"))[which]
+    if packed:
+        _read_texts(place, f"{name}.gz", damaged(gzip.compress(content.encode(), mtime=0), damage))
+    else:
+        _read_texts(place, name, damaged(content.encode(), damage))
+
+
+@examples(0.05)
+@given(
+    rows=st.lists(st.dictionaries(st.sampled_from(["text", "label", "n", "", "a,b"]), JSON_VALUE), max_size=4),
+    target=st.sampled_from([None, "label", "n", "a,b"]),
+)
+def test_json_lines_of_any_values(place, rows, target):
+    content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+    _read_texts(place, "t.jsonl", content, target=target)
+    survives("json lines, features", lambda: data.csv(place / "t.jsonl", target))
+
+
+@examples(0.02)
+@given(content=st.binary(max_size=100) | st.text(max_size=60).map(lambda text: text.encode("utf-8", "surrogatepass")))
+def test_lines_and_files_of_any_bytes(place, content):
+    (place / "l.txt").write_bytes(content)
+    survives("a text in each line", lambda: data.text_lines(place / "l.txt"))
+    (place / "texts").mkdir(exist_ok=True)
+    (place / "texts" / "1.txt").write_bytes(content)
+    survives("folder of texts", lambda: data.text_folder(place / "texts", labelled=False))
+    _read_texts(place, "t.jsonl.gz", content)
 
 
 # Sentences in columns

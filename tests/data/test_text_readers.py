@@ -185,6 +185,8 @@ def test_json_in_lines_is_a_table_of_features_too(tmp_path):
     path = _write(tmp_path / "r.jsonl", [{k: v for k, v in row.items() if (k, v) != ("a", 0.5)} for row in rows])
     with pytest.raises(InputError, match=r"the column 'd' .* which is a list or an object, on line 1; leave it out"):
         data.csv(path, "y")
+    with pytest.raises(InputError, match=r"the column 'e' of .* has no value at all; --drop e"):
+        data.csv(_write(tmp_path / "e.jsonl", [{"a": i / 2, "e": None, "y": i % 2} for i in range(12)]), "y")
     source = data.csv(path, "y", drop="d")
     assert source.columns == ("a", "b", "c")
     assert np.isnan(source.x[1, 0])

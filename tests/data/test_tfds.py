@@ -108,7 +108,12 @@ PREPARE = """
     one = {"x": np.float32, "y": label}
     prepare("Scalar", one, ("x", "y"), some, lambda i: {"x": digits.data[i].mean(), "y": int(digits.target[i])})
     text = {"x": features.Text(), "y": label}
-    prepare("Texts", text, ("x", "y"), some, lambda i: {"x": "words", "y": int(digits.target[i])})
+    prepare("Texts", text, ("x", "y"), some, lambda i: {"x": f"wörter {i}", "y": int(digits.target[i])})
+    two = {"one": features.Text(), "two": features.Text(), "alike": np.int64, "image": image}
+    prepare(
+        "Pairs", two, None, {"train": range(8)},
+        lambda i: {"one": f"a {i}", "two": f"b {i}", "alike": i % 2, "image": images[i]},
+    )
     boxes = {"image": image, "box": features.BBoxFeature()}
     corner = features.BBox(0.0, 0.0, 0.5, 0.5)
     prepare("Boxes", boxes, ("image", "box"), some, lambda i: {"image": images[i], "box": corner})
@@ -249,6 +254,39 @@ def test_images_of_any_size_in_memory_and_streamed():
             np.testing.assert_array_equal(batch["y"], source.labels[rows])
 
 
+def test_texts():
+    source = data.load("tfds:texts")
+    check_contract(source)
+    rows = {f"wörter {i}": int(DIGITS.target[i]) for i in range(60)}
+    assert {text: int(label) for text, label in zip(source.texts, source.targets(), strict=True)} == rows
+    assert source.class_names[3] == "digit 3"
+    for named in (("one", "two"), ("one,two",)):
+        pairs = data.load("tfds:pairs", table=data.TableOptions(text_column=named, target=("alike",)))
+        assert sorted(pairs.held) == [(f"a {i}", f"b {i}") for i in range(8)]
+        labels = [int(pairs.class_names[label]) for label in pairs.targets()]
+        assert labels == [int(first[2:]) % 2 for first, _ in pairs.held]
+    alone = data.from_tfds("tfds:pairs", text=["two"], target=["alike"])
+    assert sorted(alone.texts) == [f"b {i}" for i in range(8)]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"text": ["on"], "target": ["alike"]},
+            r"has no feature 'on'; it has: alike, .*\. Did you mean 'one'",
+        ),
+        ({"text": ["one"], "target": ["alik"]}, "Did you mean 'alike'"),
+        ({"text": ["alike"], "target": ["one"]}, "the feature 'alike' of 'pairs' holds .*, no texts"),
+        ({"text": ["one", "two", "one"], "target": ["alike"]}, "expected one or two features of texts"),
+        ({"text": ["one"]}, "does not say which .* by --text-column and --target"),
+    ],
+)
+def test_features_that_cannot_be_are_refused(options, message):
+    with pytest.raises(InputError, match=message):
+        data.from_tfds("tfds:pairs", **options)
+
+
 def test_numbers():
     rows = {row.tobytes(): i for i, row in enumerate(DIGITS.data[:60].astype(np.float32))}
     for name, dtype, classes, value in (
@@ -294,7 +332,6 @@ def test_hidden_labels_are_none():
             "tfds:digits_apart",
             r"\(supervised keys: None\). Its features: extra: Tensor.*; image: Image.*; label: ClassL",
         ),
-        ("tfds:texts", r"the examples of 'texts' are Text\(.*"),
         ("tfds:boxes", "the labels of 'boxes' are BBoxFeature.*"),
         ("tfds:", r"'tfds:' names no data set; expected tfds:NAME\[/CONFIG\]\[:VERSION\]\[:SPLIT\]"),
         ("tfds:a/b/c", "'tfds:a/b/c'"),
