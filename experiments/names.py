@@ -10,8 +10,9 @@ capital says nothing, is left out, and so are sentences with `<unk>`. Nobody pub
 benchmark, but it can be learned with certainty, chance is low (the most frequent tag finds no entity), and its answers
 are known for real text.
 
-A method that lies in DIR is not run again. Folds are of whole articles, 5 of them; the intervals are over articles. `frozen` trains a linear head on the features
-of each word's first token, `lstm` a bidirectional LSTM from scratch on the same tokens.
+Folds are of whole articles, 5 of them; the intervals are over articles. `frozen` trains a linear head on the features
+of each word's first token, `lstm` a bidirectional LSTM from scratch on the same tokens. A method that lies in DIR is
+not run again.
 """
 
 import argparse

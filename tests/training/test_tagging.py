@@ -2,10 +2,13 @@
 
 import dataclasses
 import re
+from pathlib import Path
+from runpy import run_path
 
 import jax
 import numpy as np
 import pytest
+from libraries import real_minilm
 from word_pieces import PIECES, word_pieces
 
 import jaxdl
@@ -13,6 +16,7 @@ from jaxdl import data
 from jaxdl.errors import InputError
 from jaxdl.models.variables import walk_shapes
 from jaxdl.report.tags import show_kinds, show_wrong_tags
+from jaxdl.tasks.token_classification import aligned
 from jaxdl.training.execution import Execution
 
 WORDS = ("a", "good", "day", "days", "bad", "dias", ",", "dio")
@@ -198,3 +202,27 @@ def test_ensembles_of_folds_tag_together(results, new):
     np.testing.assert_array_equal(together.outputs["tags"][clear], best[clear])
     assert clear.any()
     assert jax.tree.structure(together.outputs) == jax.tree.structure(each[0])
+
+
+@pytest.mark.slow
+def test_names_and_numbers_of_real_sentences_are_found_without_their_capitals(real_data):
+    """By a linear head on the real MiniLM; the score is seqeval's of the out-of-fold tags."""
+    seqeval = pytest.importorskip("seqeval.metrics", reason="the reference needs seqeval: see .ci/run")
+    names = run_path(str(Path(__file__).parents[2] / "experiments" / "names.py"))
+    weights = real_minilm()
+    source = names["read"](real_data / "wikitext2_valid.txt.gz", weights, 200)
+    result = names["validated"]("frozen", source, weights)
+    held = result.out_of_fold
+    groups = source.groups[held.index]
+    assert all(len(set(held.fold[groups == one].tolist())) == 1 for one in set(groups.tolist()))
+    said = aligned(held.kept, held.target)
+    words = held.target >= 0
+    true, predicted = (
+        [[result.asked.names[tag] for tag in row[real]] for row, real in zip(tags, words, strict=True)]
+        for tags in (held.target, np.where(said >= 0, said, source.class_names.index("O")))
+    )
+    pooled = result.metrics["pooled"]
+    assert pooled["f1"] == pytest.approx(seqeval.f1_score(true, predicted))
+    assert pooled["f1"] > 0.4
+    assert result.baseline["f1"] == 0
+    assert result.sample(result.asked.metrics["f1:NUMBER"]).pooled_score > 0.6
