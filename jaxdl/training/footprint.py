@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 import jax
+from jax.extend.core import jaxprs_in_params
 
 from jaxdl.data.preprocessing import ImagePreprocessing, Preprocessing, nbytes
 from jaxdl.errors import InputError
@@ -14,7 +15,6 @@ from jaxdl.models.staged import Staged
 from jaxdl.parallel.devices import device_memory
 from jaxdl.parallel.executor import DATA, FOLD
 from jaxdl.parallel.memory import bytes_of, free_memory, in_words
-from jaxdl.parallel.program import equations_of
 from jaxdl.training.execution import Execution
 from jaxdl.training.plan import Plan
 
@@ -61,10 +61,20 @@ def product_bytes(model: Staged, spec: Any, start: str | None = None, *, remat: 
     for (first, *_), stop in pieces:
         run = partial(model.apply, start=first, stop=stop)
         program = jax.make_jaxpr(run)(shapes, x)
-        made = [one.aval for e in equations_of(program.jaxpr) if e.primitive.name in PRODUCTS for one in e.outvars]
-        largest, flowing = max(largest, bytes_of(made)), flowing + bytes_of(x)
+        largest, flowing = max(largest, _made(program.jaxpr)), flowing + bytes_of(x)
         x = jax.eval_shape(run, shapes, x)
     return largest + (int(flowing / PER_PRODUCT) if remat else 0)
+
+
+def _made(program: Any) -> int:
+    """Bytes that the products of a program (a jaxpr) give; those of a loop's body of all turns, which are all kept."""
+    total = 0
+    for equation in program.eqns:
+        if equation.primitive.name in PRODUCTS:
+            total += bytes_of([one.aval for one in equation.outvars])
+        turns = equation.params["length"] if equation.primitive.name == "scan" else 1
+        total += turns * sum(_made(inner) for inner in jaxprs_in_params(equation.params))
+    return total
 
 
 def footprint(

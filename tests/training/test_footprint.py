@@ -45,6 +45,24 @@ def test_the_estimate_is_what_the_compiler_says(name):
     assert found.activations == pytest.approx(measured, rel=0.3)
 
 
+@pytest.mark.parametrize("name", ["lstm", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gru", "rnn"))])
+@pytest.mark.parametrize("length", [32, pytest.param(256, marks=pytest.mark.slow)])
+def test_of_a_recurrent_network_all_turns_of_its_loop_are_counted(name, length):
+    """Against the compiler's account: it takes 2.1 (lstm) to 3.1 times (rnn) what the products give; 3 are told."""
+    model, rows = jaxdl.create(name, 4), 8
+    spec = {name: jax.ShapeDtypeStruct((length,), dtype) for name, dtype in (("tokens", "int32"), ("mask", "bool"))}
+    variables = variable_shapes(model, spec)
+    x = {name: jax.ShapeDtypeStruct((rows, length), one.dtype) for name, one in spec.items()}
+
+    def loss(params, x):
+        made = model.apply({**variables, "params": params}, x, train=True, rngs={"dropout": jax.random.key(0)})
+        return (made**2).sum()
+
+    compiled = jax.jit(jax.grad(loss)).lower(variables["params"], x).compile()
+    measured = compiled.memory_analysis().temp_size_in_bytes
+    assert 0.9 < told.PER_PRODUCT * rows * told.product_bytes(model, spec) / measured < 1.5
+
+
 def test_it_grows_as_the_batch_and_the_pixels_do():
     model, preprocessing, plan, variables = pieces()
     params = variables["params"]
