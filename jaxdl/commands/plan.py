@@ -32,7 +32,7 @@ from jaxdl.errors import InputError, check_choice
 from jaxdl.parallel.chips import parse_slice
 from jaxdl.parallel.memory import in_words
 from jaxdl.parallel.topology import ENVIRONMENT, prepared
-from jaxdl.report.planned import CALIBRATION, NOT_COUNTED, duration, money, plan_as_dict, plan_lines
+from jaxdl.report.planned import CALIBRATION, NOT_COUNTED, duration, money, of_peak, plan_as_dict, plan_lines
 from jaxdl.shown import counted
 from jaxdl.training.plan import Plan
 from jaxdl.training.transfer import hold_out, keeps_head
@@ -200,7 +200,7 @@ def _table(planned: list[Planned], prices: list[float | None]) -> Table:
         if one.best.step.times is not None:
             cost = "–" if told["cost"] is None else money(told["cost"])
             step = f"{told['step_seconds'] * 1e3:.3g} ms"
-            numbers = (step, f"{told['of_peak']:.0%}", told["bound"], duration(one.seconds), cost)
+            numbers = (step, of_peak(told["of_peak"]), told["bound"], duration(one.seconds), cost)
         largest = one.largest and one.largest.fits
         needs = "–" if told["needs_bytes_per_device"] is None else in_words(told["needs_bytes_per_device"])
         fits = "yes" if told["fits"] else "no"

@@ -115,7 +115,7 @@ def _step_said(step: Step, times: Times) -> list[str]:
     computing, sending = _ms(times.busy), _ms(times.interconnect)
     return [
         f"step: {_ms(times.step)}{apart}: computing {computing} {by}, sending {sending}; {_BOUND[times.bound]}",
-        f"operations: {step.flops:.3g} in products and convolutions, {percent(times.compute / times.step)} of the peak",
+        f"operations: {step.flops:.3g} in products and convolutions, {of_peak(times.compute / times.step)} of the peak",
         f"sent between chips: {sent or 'nothing'}",
     ]
 
@@ -129,6 +129,13 @@ def _large(collectives: Mapping[str, Collective]) -> list[tuple[str, Collective]
 
 def _ms(seconds: float) -> str:
     return f"{seconds * 1e3:.3g} ms" if seconds < 1 else f"{seconds:.3g} s"
+
+
+def of_peak(share: float) -> str:
+    """A share in percent; of less than one of them its first digit, since steps of toys are far below."""
+    if share >= 0.01:
+        return percent(share)
+    return f"{100 * share:.1g} %" if share >= 1e-5 else "less than 0.001 %"
 
 
 def money(amount: float) -> str:

@@ -13,7 +13,7 @@ from command_line import jaxdl_command, refused
 
 from jaxdl import cli
 from jaxdl.commands.help import options_of
-from jaxdl.report.planned import money
+from jaxdl.report.planned import money, of_peak
 from jaxdl.validation.planning import elsewhere
 
 KEYS = {"fits", "bytes_per_chip", "flops", "collectives", "step_seconds", "hours", "cost", "largest_batch", "folds"}
@@ -54,6 +54,7 @@ def test_gpus_are_told_by_a_roofline(tmp_path):
         assert told["cost"] == pytest.approx(told["hours"] * chips * price)
         assert "roofline" in told["basis"]
     assert "Not counted" in said
+    assert not re.search(r"[ (]0(\.0)? ?%", said)  # a toy's share of the peak, too, has a digit
     assert not (tmp_path / "run").exists()
 
 
@@ -215,6 +216,17 @@ def test_small_amounts_and_times_are_told_in_digits_that_mean_something(tmp_path
         (0, "0.00"),
     ]
     assert [money(amount) for amount, _ in written] == [words for _, words in written]
+
+
+def test_shares_of_the_peak_are_never_nothing():
+    written = (
+        (0.512, "51.2 %"),
+        (0.01, "1.0 %"),
+        (0.00449, "0.4 %"),
+        (0.00003, "0.003 %"),
+        (1e-7, "less than 0.001 %"),
+    )
+    assert [of_peak(share) for share, _ in written] == [words for _, words in written]
 
 
 @pytest.mark.parametrize(
