@@ -17,6 +17,8 @@ from jaxdl.data.preprocessing.text import preprocessing_by
 from jaxdl.data.preprocessing.tokenizer import encode, load_tokenizer, read_tokenizer, vocabulary_of
 from jaxdl.data.preprocessing.train_tokenizer import KINDS, MARKS
 from jaxdl.errors import InputError
+from jaxdl.tasks import choose_task
+from jaxdl.training.transfer import describe_run
 from jaxdl.validation.leakage import check_leaks, check_validation
 from jaxdl.validation.splits import split_source
 
@@ -164,6 +166,20 @@ def test_that_folds_share_a_tokenizer_is_said():
             assert "all texts, those that a fold tests included, without their labels" in leak.said
     new = data.texts(["quite other words here"], ["yes"])
     assert "tokenizer" not in {leak.name for leak in check_validation(MODEL, source, new)}
+
+
+def test_a_run_that_is_resumed_has_the_same_tokenizer():
+    texts, labels = _labelled()
+
+    def settings(tokenizer):
+        source = data.texts(texts, labels, tokenizer=tokenizer, length=24)
+        return describe_run(
+            MODEL, source, jaxdl.Plan(epochs=1), choose_task(source, purpose="training"), jaxdl.Execution()
+        )
+
+    one, again, other = (settings(f"train:{vocabulary}") for vocabulary in (200, 200, 60))
+    assert one == again
+    assert [key for key in one if one[key] != other[key]] == ["preprocessing"]
 
 
 @pytest.mark.slow
