@@ -1,6 +1,7 @@
 """The program ``jaxdl``: which command, and how it ends."""
 
 import os
+import re
 import signal
 import sys
 import traceback
@@ -172,9 +173,19 @@ def _in_words(error: Exception) -> str:
     return str(error)
 
 
-def say_warning(message: Warning | str, *_: Any) -> None:
-    """What is shown of a warning: what it says, without the line of code that gave it."""
-    errors.print(f"jaxdl: note: {message}", highlight=False, soft_wrap=True)
+def warnings_as_notes() -> Callable[..., None]:
+    """Shows of a warning what it says, without the line of code that gave it; once, also where numbers differ.
+
+    (A text that is cut is so in each part of the examples that is read.)
+    """
+    known = set()
+
+    def say(message: Warning | str, *_: Any) -> None:
+        if (said := re.sub(r"\d[\d,.]*", "#", str(message))) not in known:
+            known.add(said)
+            errors.print(f"jaxdl: note: {message}", highlight=False, soft_wrap=True)
+
+    return say
 
 
 def _leave(code: int, is_program: bool) -> None:
@@ -204,7 +215,7 @@ def _prepare_process(debug: bool) -> None:
         if hasattr(stream, "reconfigure"):  # not where output is captured
             stream.reconfigure(errors="replace")  # a file's name may not be text, a terminal may not know Unicode
     if not debug:  # of a damaged checkpoint our message is enough, without the log and late callbacks of Orbax
-        warnings.showwarning = say_warning
+        warnings.showwarning = warnings_as_notes()
         logging.set_verbosity(logging.FATAL)
         getLogger("asyncio").setLevel("CRITICAL")
         sys.unraisablehook = lambda _: None

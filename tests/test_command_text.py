@@ -12,7 +12,7 @@ from libraries import real_minilm
 from word_pieces import PIECES, word_pieces
 
 import jaxdl
-from jaxdl import data
+from jaxdl import cli, data
 
 FILL = [word for word in PIECES[5:] if word[0].isalpha() and word not in ("good", "bad")]
 SMALL = "--model textcnn --model-arguments width=4 features=2 --tokenizer tokens --length 10"
@@ -157,6 +157,14 @@ def test_what_cannot_be_is_refused(line, said):
     if "vocabulary=5" in line:
         line = line.replace("features=2", "features=2 vocabulary=5").replace("10 vocabulary=5", "10")
     assert said in refused(line)
+
+
+def test_texts_that_are_cut_are_said_once(capsys):
+    say = cli.warnings_as_notes()
+    for said in ("a.csv: cut: 3 of 1,200 texts.", "a.csv: cut: 1 of 20 texts.", "b.csv: cut: 1 of 20 texts."):
+        say(UserWarning(said), UserWarning, "file.py", 3)
+    shown = capsys.readouterr().err.splitlines()
+    assert shown == [f"jaxdl: note: {said}" for said in ("a.csv: cut: 3 of 1,200 texts.", "b.csv: cut: 1 of 20 texts.")]
 
 
 def test_vectors_of_texts_are_those_of_their_column(home, tmp_path):
