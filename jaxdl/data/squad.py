@@ -55,7 +55,7 @@ class _Read:
     def add(self, article: Any, paragraph: Any, asked: Any) -> None:
         """A question. Raises InputError, naming it, for what cannot be."""
         text, question = self.string(paragraph, "context"), self.string(asked, "question")
-        name = str(asked.get("id", f"question {len(self.ids) + 1}"))
+        name = self.string({"id": f"question {len(self.ids) + 1}", **asked}, "id")
         if name in self.ids:
             raise InputError(f"{self.shown}: the id '{name}' is that of two questions")
         if asked.get("is_impossible"):
@@ -67,7 +67,7 @@ class _Read:
         spans = [self.span(name, text, one) for one in known]
         self.ids[name] = None
         self.pairs.append((question, text))
-        self.titles.append(str(article.get("title", len(self.titles))))
+        self.titles.append(self.string(article, "title"))
         if not spans:
             self.unanswered.append(name)
             return
@@ -90,6 +90,13 @@ class _Read:
     def string(self, held: Any, key: str) -> str:
         if not isinstance(held, Mapping) or not isinstance(held.get(key), str):
             raise InputError(f"{self.shown} has no text for a '{key}'; {FORM}")
+        try:
+            held[key].encode()
+        except UnicodeEncodeError as error:
+            raise InputError(
+                f"{self.shown}: a '{key}' holds half of a character, {held[key][error.start]!r}: it was cut, or read "
+                "in a wrong encoding"
+            ) from error
         return held[key]
 
     def items(self, held: Any, key: str) -> list[Any]:
@@ -127,7 +134,8 @@ def squad(
     held = _read_json(path, read.shown)
     if not isinstance(held, Mapping) or "data" not in held:
         raise InputError(f"{read.shown} has no 'data'; {FORM}")
-    for article in read.items(held["data"], "data"):
+    for number, given in enumerate(read.items(held["data"], "data")):
+        article = {"title": f"article {number + 1}", **given}
         for paragraph in read.items(article.get("paragraphs"), "paragraphs"):
             for asked in read.items(paragraph.get("qas"), "qas"):
                 read.add(article, paragraph, asked)
@@ -183,6 +191,8 @@ def _read_json(path: Path, shown: str) -> Any:
         raise InputError(f"{shown} is no UTF-8 (byte {error.start}); save the file as UTF-8") from error
     except RecursionError as error:
         raise InputError(f"{shown} is nested too deeply; {FORM}") from error
+    except ValueError as error:  # such as a number of thousands of digits
+        raise InputError(f"{shown} is no JSON that can be read ({error}); {FORM}") from error
     except (EOFError, zlib.error) as error:
         raise InputError(f"{shown} is damaged ({error}); fetch it again") from error
     except OSError as error:  # also of gzip, for what is none

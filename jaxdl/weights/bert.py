@@ -126,6 +126,12 @@ def asked_by(config: Mapping[str, Any], outputs: int) -> str | None:
     return kinds.get(problem, next(iter(kinds.values()), None))
 
 
+def named_for(tensors: Mapping[str, Any], asked: str) -> dict[str, Any]:
+    """The tensors as transformers names them where the head answers the task of this name."""
+    head = "qa_outputs." if asked in ASKED["BertForQuestionAnswering"].values() else "classifier."
+    return {name.replace("classifier.", head): tensor for name, tensor in tensors.items()}
+
+
 def to_config(
     model: Bert, class_names: tuple[str, ...], normalise: bool = False, asked: str = ""
 ) -> dict[str, str | dict[str, Any]]:
@@ -134,9 +140,10 @@ def to_config(
     For `normalise` see `normalises`; `asked` is the name of the task.
     """
     unnamed = [f"LABEL_{i}" for i in range(len(class_names), model.num_outputs)]
-    architecture = {"pooler": "BertForSequenceClassification", "none": "BertForTokenClassification"}
+    usual = {"pooler": "BertForSequenceClassification", "none": "BertForTokenClassification"}
+    fitting = (name for name, kinds in ASKED.items() if asked in kinds.values() and TAKING[name] == model.pool)
     config = {
-        "architectures": [architecture.get(model.pool, "BertModel")],
+        "architectures": [next(fitting, usual.get(model.pool, "BertModel"))],
         "model_type": "bert",
         "vocab_size": model.vocabulary,
         "hidden_size": model.width,

@@ -15,7 +15,7 @@ from jaxdl.models.bert import Bert
 from jaxdl.models.staged import HEAD, Staged
 from jaxdl.models.variables import Variables
 from jaxdl.weights.adapt import has_adapter, merge_adapter
-from jaxdl.weights.bert import to_config
+from jaxdl.weights.bert import named_for, to_config
 from jaxdl.weights.checkpoint import Checkpoint
 from jaxdl.weights.families import keys_of
 from jaxdl.weights.files import check_free, written_whole
@@ -71,6 +71,8 @@ def _export_weights(checkpoint: Checkpoint, out: str | Path, layout: str | None,
     check_choice(f"layout of '{name}'", layout, keys.layouts)
     _check_layout(network, layout, keys)
     tensors = dict(to_tensors(_as_it_is(checkpoint), keys.layouts[layout](network)))
+    if isinstance(network, Bert):
+        tensors = named_for(tensors, _asked(checkpoint))
     out = check_free(out)
     with written_whole(out) as work:
         if file_format == "safetensors":
@@ -104,11 +106,15 @@ def _configs(checkpoint: Checkpoint, layout: str) -> dict[str, str]:
         return {CONFIG: to_timm(network, checkpoint.card.preprocessing, names)}
     if isinstance(network, Bert):
         own, normalise = checkpoint.card.preprocessing, checkpoint.card.normalise
-        asked = "" if checkpoint.card.task is None else checkpoint.card.task.name
-        made = to_config(network, names, normalise, asked)
+        made = to_config(network, names, normalise, _asked(checkpoint))
         files = {file: json.dumps(held, indent=1) for file, held in made.items()}
         return files | ({TOKENIZER: own.tokenizer} if isinstance(own, TextPreprocessing) else {})
     return {}
+
+
+def _asked(checkpoint: Checkpoint) -> str:
+    """Name of the task; empty for one that is not known."""
+    return "" if checkpoint.card.task is None else checkpoint.card.task.name
 
 
 def _check_layout(network: Staged, layout: str, keys: Keys) -> None:

@@ -385,6 +385,69 @@ def test_sentences_of_any_bytes(place, content):
     _read_columns(place, "t.conll", content)
 
 
+def _read_questions(place, content):
+    """What is read is asked everything that a training asks."""
+    file = place / "q.json"
+    file.write_bytes(content)
+
+    def read():
+        source = data.squad(file)
+        for i in range(len(source)):
+            example = source[i]
+            text, y = str(example["x"]["second"]), example["y"]
+            assert text[y["start"] : y["end"]].strip() == json.loads(str(y["answers"]))[0].strip()
+        assert len(source.fingerprint()) == 64
+        return source
+
+    survives("questions", read)
+
+
+ASKED = {
+    "data": [
+        {
+            "title": f"t{i}",
+            "paragraphs": [
+                {
+                    "context": f"It is w{i}.",
+                    "qas": [{"id": f"q{i}", "question": "Who?", "answers": [{"text": f"w{i}", "answer_start": 6}]}],
+                }
+            ],
+        }
+        for i in range(3)
+    ]
+}
+
+
+@examples(0.1)
+@given(damage=DAMAGE)
+def test_questions_with_damaged_bytes(place, damage):
+    _read_questions(place, damaged(json.dumps(ASKED).encode(), damage))
+
+
+OF_A_QUESTION = [("data", 1), ("data", 1, "title")]
+OF_A_QUESTION += [("data", 1, "paragraphs", 0, *rest) for rest in ((), ("context",), ("qas",), ("qas", 0))]
+OF_A_QUESTION += [("data", 1, "paragraphs", 0, "qas", 0, key) for key in ("id", "question", "answers", "is_impossible")]
+OF_A_QUESTION += [
+    ("data", 1, "paragraphs", 0, "qas", 0, "answers", 0, *rest) for rest in ((), ("text",), ("answer_start",))
+]
+
+
+@examples(0.05)
+@given(path=st.sampled_from(OF_A_QUESTION), value=st.data())
+def test_questions_of_any_values(place, path, value):
+    asked = json.loads(json.dumps(ASKED))
+    at = asked
+    for key in path[:-1]:
+        at = at[key]
+    at[path[-1]] = value.draw(VALUES)
+    _read_questions(place, json.dumps(asked).encode())
+
+
+@pytest.mark.parametrize("content", [b"[" * 100_000, b'{"data":' * 100_000, b"9" * 10_000, b"\x00" * 1000])
+def test_deep_and_long_questions(place, content):
+    _read_questions(place, content)
+
+
 # Images
 
 

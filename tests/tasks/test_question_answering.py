@@ -1,12 +1,15 @@
 """Extractive question answering: windows, loss, prediction and scores against what defines them; and whole runs."""
 
+import csv
 import dataclasses
 import json
 
 import jax
 import numpy as np
 import pytest
+from command_line import jaxdl_command, refused
 from libraries import library
+from safetensors.numpy import save_file
 from word_pieces import word_pieces
 
 import jaxdl
@@ -14,9 +17,14 @@ from jaxdl import data
 from jaxdl.data.preprocessing import TextPreprocessing, WindowsPreprocessing
 from jaxdl.data.preprocessing.windows import NONE, windows_for
 from jaxdl.errors import InputError
+from jaxdl.models import create
+from jaxdl.models.initialise import init_variables
+from jaxdl.models.sequence import token_spec
 from jaxdl.tasks import QuestionAnswering
 from jaxdl.tasks.question_answering import LONGEST
 from jaxdl.tasks.spans import exact_match, normalised, word_f1
+from jaxdl.weights.bert import KEYS, to_config
+from jaxdl.weights.keys import to_tensors
 
 TASK = QuestionAnswering()
 LETTERS = ("a", "good", "day", "bad", ",")
@@ -160,6 +168,7 @@ ANSWERS = [
 ]
 
 
+@pytest.mark.slow
 def test_scores_are_those_of_torchmetrics():
     squad = library("torchmetrics").functional.text.squad
     for answer, known in ANSWERS:
@@ -286,7 +295,8 @@ def test_streamed_examples_train_as_those_in_memory(parts, model):
 @pytest.mark.slow
 def test_a_search_tells_exact_match(parts, model):
     space = {"learning_rate": [1e-3, 1e-2]}
-    found = jaxdl.search(model, parts[0], PLAN, space, metrics="exact_match", folds=2)
+    how = jaxdl.Execution(allow=("duplicates", "near-duplicates"))
+    found = jaxdl.search(model, parts[0], PLAN, space, metrics="exact_match", folds=2, execution=how)
     assert np.isfinite(found.result.mean)
 
 
@@ -298,7 +308,82 @@ def test_other_networks_and_examples_are_refused(parts):
         jaxdl.pretrain(jaxdl.create("lstm", 1, **ARGUMENTS), texts, PLAN, task="question-answering")
 
 
+@pytest.mark.slow
 def test_an_ensemble_is_refused(parts, model):
     result = folds(model, parts[0], "loop")
     with pytest.raises(InputError, match="question-answering cannot be averaged"):
         jaxdl.ensemble(result).predict(parts[1])
+
+
+@pytest.mark.slow
+def test_transformers_network_answers_alike_and_comes_back_as_it_was(tmp_path):
+    """`BertForQuestionAnswering` with drawn weights: its logits token by token, and the best part by these."""
+    torch, transformers = library("torch"), library("transformers")
+    torch.manual_seed(0)
+    config = dict(vocab_size=20, hidden_size=24, num_hidden_layers=2, num_attention_heads=3, intermediate_size=48)
+    theirs = transformers.BertForQuestionAnswering(transformers.BertConfig(**config, max_position_embeddings=32)).eval()
+    with torch.no_grad():
+        for name, parameter in theirs.named_parameters():
+            noise = torch.randn_like(parameter)
+            if parameter.ndim == 1:
+                parameter.add_(0.3 * noise)
+            else:
+                parameter.copy_(noise if "embeddings" in name else 2 * noise / parameter.shape[1] ** 0.5)
+    theirs.save_pretrained(tmp_path / "hf")
+    word_pieces(tmp_path / "hf")
+    checkpoint = jaxdl.convert(tmp_path / "hf").checkpoint
+    assert checkpoint.card.task == TASK
+    pairs = [("good?", "a good day , bad days"), ("a day?", "bad bad a days"), ("?", "days , a good bad day a , day")]
+    x = checkpoint.card.preprocessing.load(data.texts(pairs))
+    given = {"input_ids": x["tokens"][:, 0], "attention_mask": x["mask"][:, 0], "token_type_ids": x["types"][:, 0]}
+    with torch.no_grad():
+        out = theirs(**{name: torch.tensor(value).long() for name, value in given.items()})
+    logits = torch.stack([out.start_logits, out.end_logits], -1).numpy()
+    found = jax.jit(checkpoint.model.apply)(checkpoint.variables, x)
+    real = x["mask"][:, 0]
+    assert logits[real].std(0).min() > 0.3
+    np.testing.assert_allclose(found["outputs"][:, 0][real], logits[real], atol=1e-4)
+    said = jaxdl.predict(checkpoint, pairs)
+    for row, (_, text) in enumerate(pairs):
+        places = x["carried"]["places"][row]
+        _, (_, start, end) = by_hand(logits[row][None], places, 0, 1)
+        assert said.predicted[row] == text[start:end]
+    file = jaxdl.export(checkpoint, tmp_path / "out")
+    again = transformers.AutoModelForQuestionAnswering.from_pretrained(file.parent).state_dict()
+    for name, tensor in theirs.state_dict().items():
+        np.testing.assert_array_equal(again[name].numpy(), tensor.numpy(), err_msg=name)
+    assert jaxdl.convert(file.parent).checkpoint.card.task == TASK
+
+
+@pytest.mark.slow
+def test_commands_train_measure_and_answer_in_words(tmp_path):
+    """From a BERT's folder to a table of answers; a page of the held-out ones."""
+    folder = tmp_path / "bert"
+    folder.mkdir()
+    small = create("bert_tiny", 2, vocabulary=20, width=12, num_heads=3, depth=1, longest=40)
+    variables = init_variables(small, jax.random.key(0), token_spec(4))
+    save_file(dict(to_tensors(variables, KEYS.layouts["huggingface"](small))), folder / "model.safetensors")
+    config = to_config(small, ())["config.json"] | {"architectures": ["BertModel"]}
+    (folder / "config.json").write_text(json.dumps(config))
+    word_pieces(folder)
+    files = [squad_file(tmp_path / f"{count}.json", count, seed=count) for count in (12, 3)]
+    jaxdl_command(f"convert --from {folder} --out {tmp_path / 'begin'} --without-head")
+    said = jaxdl_command(
+        f"cross-validate --init {tmp_path / 'begin'} --data {files[0]} --epochs 1 --folds 2 --batch-size 8 "
+        f"--group-by-length --allow near-duplicates --out {tmp_path / 'run'}"
+    )
+    assert "exact_match" in said
+    assert "6 articles: the questions about one stay together in every division" in said
+    page = (tmp_path / "run" / "report.html").read_text()
+    assert "Largest losses" in page
+    jaxdl_command(f"finetune --init {tmp_path / 'begin'} --data {files[0]} --epochs 1 --out {tmp_path / 'made'}")
+    said = jaxdl_command(f"predict --checkpoint {tmp_path / 'made'} --data {files[1]} --out {tmp_path / 'p.csv'}")
+    assert "exact_match" in said
+    with open(tmp_path / "p.csv", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    assert [row["example"] for row in rows] == ["q0", "q1", "q2"]
+    source = data.squad(files[1])
+    for row, (_, text) in zip(rows, source.held, strict=True):
+        assert row["answer"] == text[int(row["start"]) : int(row["end"])]
+        assert row["label"] == "bad days"
+    refused(f"finetune --init {tmp_path / 'begin'} --data {tmp_path / 'none.json'} --out {tmp_path / 'x'}")
