@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from command_line import jaxdl_command, refused
 from libraries import library
+from questions import squad_file
 from safetensors.numpy import save_file
 from word_pieces import word_pieces
 
@@ -28,24 +29,6 @@ from jaxdl.weights.keys import to_tensors
 
 TASK = QuestionAnswering()
 LETTERS = ("a", "good", "day", "bad", ",")
-
-
-def squad_file(path, count=12, answers=1, seed=0):
-    """Questions "good?" about texts, in which the answer follows after the word of the question."""
-    rng = np.random.default_rng(seed)
-    articles = []
-    for i in range(count):
-        words = list(rng.choice(["a", "day", ","], rng.integers(8, 60)))
-        place = int(rng.integers(0, len(words) - 1))
-        words[place] = "good"
-        words[place + 1] = "bad days"
-        text = " ".join(words)
-        start = text.index("bad")
-        known = [{"text": "bad days", "answer_start": start}, {"text": "bad", "answer_start": start}][:answers]
-        asked = {"id": f"q{i}", "question": "good?", "answers": known}
-        articles.append({"title": f"t{i // 2}", "paragraphs": [{"context": text, "qas": [asked]}]})
-    path.write_text(json.dumps({"version": "1.1", "data": articles}))
-    return path
 
 
 @pytest.fixture(scope="module")
@@ -370,13 +353,17 @@ def test_commands_train_measure_and_answer_in_words(tmp_path):
     jaxdl_command(f"convert --from {folder} --out {tmp_path / 'begin'} --without-head")
     said = jaxdl_command(
         f"cross-validate --init {tmp_path / 'begin'} --data {files[0]} --epochs 1 --folds 2 --batch-size 8 "
-        f"--group-by-length --allow near-duplicates --out {tmp_path / 'run'}"
+        f"--group-by-length --length 24 --allow near-duplicates --out {tmp_path / 'run'}"
     )
     assert "exact_match" in said
     assert "6 articles: the questions about one stay together in every division" in said
     page = (tmp_path / "run" / "report.html").read_text()
     assert "Largest losses" in page
     jaxdl_command(f"finetune --init {tmp_path / 'begin'} --data {files[0]} --epochs 1 --out {tmp_path / 'made'}")
+    jaxdl_command(
+        f"pretrain --model lstm --tokenizer {folder} --length 30 --data {files[0]} --epochs 1 --out {tmp_path / 'lstm'}"
+    )
+    assert jaxdl.restore(tmp_path / "lstm").card.preprocessing.length == 30
     said = jaxdl_command(f"predict --checkpoint {tmp_path / 'made'} --data {files[1]} --out {tmp_path / 'p.csv'}")
     assert "exact_match" in said
     with open(tmp_path / "p.csv", encoding="utf-8") as file:

@@ -5,12 +5,16 @@
 """
 
 import functools
+import tempfile
+from pathlib import Path
 
 import flax.linen as nn
 import jax
 import numpy as np
 import pytest
 from own_tokens import VOCABULARY, Counting, NextToken
+from questions import squad_file
+from word_pieces import word_pieces
 
 import jaxdl
 from jaxdl import Layout, data
@@ -18,7 +22,7 @@ from jaxdl.models.attention import Attention
 from jaxdl.models.staged import Staged
 from jaxdl.parallel import fsdp
 from jaxdl.parallel.executor import on_one_device
-from jaxdl.tasks import Classification, Segmentation
+from jaxdl.tasks import Classification, QuestionAnswering, Segmentation
 from jaxdl.training.execution import Execution
 from jaxdl.training.feeds import epoch_batches
 from jaxdl.training.prepare import prepare
@@ -81,7 +85,16 @@ def masks():
     return data.arrays(pixels, np.digitize(pixels[..., 0], [4, 12]).astype(np.uint8), task="segmentation")
 
 
+@functools.cache
+def questions():
+    """About texts of several windows."""
+    with tempfile.TemporaryDirectory() as folder:
+        word_pieces(Path(folder))
+        return data.squad(squad_file(Path(folder) / "q.json", EXAMPLES), tokenizer=folder, length=24)
+
+
 UNET = dict(depth=1, width=8)
+BERT = dict(vocabulary=20, width=16, num_heads=4, depth=2, longest=24, dropout=0.0)
 CLASSES, VIT = Classification(("0", "1", "2", "3")), dict(width=16, depth=2, num_heads=4, patch_size=2)
 MODELS = {  # model, examples, task and what else the plan says
     "mlp": lambda: (jaxdl.create("mlp", 4, hidden=(32, 16)), digits(), CLASSES, {}),
@@ -90,9 +103,10 @@ MODELS = {  # model, examples, task and what else the plan says
     "vit with lora": lambda: (jaxdl.create("vit", 4, **VIT), digits(), CLASSES, {"adapter": "lora:2"}),
     "unet": lambda: (jaxdl.create("unet", 3, **UNET), masks(), Segmentation(masks().class_names), {"seed": 3}),
     "tokens": lambda: (Tokens(VOCABULARY), Counting(EXAMPLES), NextToken(Counting.class_names), {}),
+    "bert on questions": lambda: (jaxdl.create("bert_tiny", 2, **BERT), questions(), QuestionAnswering(), {}),
 }
 # In some million values one is 0 but for rounding, and its ReLU then goes either way: not with this seed of the U-Net.
-DIVIDED = ("mlp", "vit", "vit with lora", "tokens")  # of which rules divide parameters
+DIVIDED = ("mlp", "vit", "vit with lora", "tokens", "bert on questions")  # of which rules divide parameters
 
 
 @pytest.fixture(autouse=True, scope="module")
