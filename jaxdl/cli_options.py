@@ -92,10 +92,10 @@ class Examples:
     Attributes:
       data: digits[:5-9], a folder of class folders (of images, or .txt), or of images/ and masks/ (of splits its
         train/), FILE.npz, a table FILE.csv, .tsv, .data, .txt, .jsonl or .parquet[:TARGET] (or :A,B,C for several
-        labels), tfds:NAME.
+        labels), words with tags FILE.conll[:COLUMN] or .jsonl[:FIELD], tfds:NAME.
       image_size: side in pixels that images are resized to; by default the checkpoint's, or the images' own.
       task: one class for each example, any number of labels, a number, or a class for each pixel (segmentation: a
-        folder of images/ and masks/, or FILE.npz); auto looks at the targets.
+        folder of images/ and masks/, or FILE.npz), or a tag for each word; auto looks at the targets.
       classes: of masks: text file with the name of a class in each line, and its colour (R G B) where masks have
         colours; by default classes.txt in the folder, or else their numbers.
       void: of masks: number, colour R,G,B or class of the pixels that nobody knows; none for none, 255 by default.

@@ -1,11 +1,13 @@
 """Networks that tag words, from training to the page: the rule is simple, and all that is said of it can be checked."""
 
 import dataclasses
+import json
 import re
 from pathlib import Path
 from runpy import run_path
 
 import jax
+import jax.export
 import numpy as np
 import pytest
 from libraries import real_minilm
@@ -167,6 +169,17 @@ def test_a_frozen_body_is_cached_and_gives_the_same(trained, source):
     ]
     for name, leaf in walk_shapes(made[0].variables):
         np.testing.assert_allclose(leaf, dict(walk_shapes(made[1].variables))[name], atol=1e-5, err_msg=name)
+
+
+@pytest.mark.slow
+def test_a_program_tags_as_the_checkpoint_does(trained, new, tmp_path):
+    file = jaxdl.export(trained, tmp_path / "program", file_format="stablehlo")
+    program = jax.export.deserialize(bytearray(file.read_bytes()))
+    made = program.call(trained.card.preprocessing.load(new))
+    np.testing.assert_array_equal(made["tags"], jaxdl.predict(trained, new).outputs["tags"])
+    told = json.loads((file.parent / "model.json").read_text())
+    assert "divide the text into words at spaces" in told["prepare"]
+    assert "tokens, mask, each [examples, 17]" in told["prepare"][2]
 
 
 @pytest.mark.slow

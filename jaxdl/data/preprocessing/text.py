@@ -24,7 +24,7 @@ from jaxdl.data.preprocessing.tokenizer import (
 from jaxdl.data.preprocessing.train_tokenizer import KINDS, VOCABULARY, train_tokenizer
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError, check_choice
-from jaxdl.models.sequence import token_spec
+from jaxdl.models.sequence import CARRIED, token_spec
 from jaxdl.shown import counted
 
 TRAIN = "train:8000:wordpiece"
@@ -149,7 +149,7 @@ class TextPreprocessing(Preprocessing):
         return self
 
     def instructions(self) -> dict[str, list[str]]:
-        made = ", ".join(self.spec())
+        made = ", ".join(name for name in self.spec() if name != CARRIED)
         return {
             "prepare": [
                 f"tokenise the text by the tokenizer.json of the checkpoint's card, into {self.length} tokens at most",
