@@ -16,7 +16,7 @@ SOURCES = {"Arrays", "ImageFiles", "Joined", "Subset"}
 EXCEPTIONS = {
     "data/table.py": "makes targets of what a user gave: the kind of targets is what it is asked for",
     "data/table_targets.py": "likewise, of the fields of a table",
-    "data/folder.py": "a folder without class folders is refused",
+    "data/class_folders.py": "a folder without class folders is refused",
     "weights/checkpoint.py": "class names that are given with a model, and no task, are those of classes",
     "weights/hub_config.py": "a card of the hub lists names where there are any",
 }
