@@ -10,6 +10,7 @@ from jaxtyping import UInt32
 
 from jaxdl.data.content import content_hash
 from jaxdl.data.preprocessing.pairs import DOCUMENT
+from jaxdl.data.source import Source
 from jaxdl.data.texts import Texts, texts
 from jaxdl.errors import InputError
 
@@ -47,15 +48,29 @@ def pairs(
         raise InputError(f"there are {len(queries)} queries and {len(documents)} documents; expected one for each")
     how = dict(times=times, weights=weights, tokenizer=tokenizer, length=length)
     made = texts(list(zip(queries, documents, strict=True)), groups=groups, **how)
-    for index, pair in enumerate(made.held):
+    return queries_of(dataclasses.replace(made, name="pairs"))
+
+
+def queries_of(source: Source) -> Texts:
+    """Pairs of texts as queries with their documents; labels that they have are left out.
+
+    Raises:
+      InputError: for what are no pairs of texts, or one without letters.
+    """
+    if not isinstance(source, Texts) or source.describe_x() != "pairs of texts":
+        raise InputError(
+            f"{source.name} holds {source.describe_x() or 'nothing'}; expected queries with their documents: of tables "
+            "--text-column QUERY DOCUMENT, from Python data.pairs(queries, documents)"
+        )
+    for index, pair in enumerate(source.held):
         if not all(text.strip() for text in pair):
-            raise InputError(f"the query or the document at index {index} is empty; leave the pair out")
-    labels = document_ids([second for _, second in made.held])
-    if groups is None:
+            raise InputError(f"{source.name}: the query or the document at index {index} is empty; leave the pair out")
+    labels = document_ids([second for _, second in source.held])
+    if source.groups is None:
         words = labels.view(np.uint64)[:, 0]
-        named = [f"{second:.{BEGIN}} [{word:x}]" for (_, second), word in zip(made.held, words, strict=True)]
-        made = made.with_groups(np.array(named))
-    return dataclasses.replace(made, labels={DOCUMENT: labels}, name="pairs")
+        named = [f"{second:.{BEGIN}} [{word:x}]" for (_, second), word in zip(source.held, words, strict=True)]
+        source = source.with_groups(np.array(named))
+    return dataclasses.replace(source, labels={DOCUMENT: labels}, class_names=(), target=None)
 
 
 def document_ids(documents: Sequence[str]) -> UInt32[np.ndarray, "n 2"]:

@@ -53,7 +53,7 @@ def create(name: str, num_outputs: int, **arguments: Any) -> Staged:
 
     Args:
       name: one of `MODELS`.
-      num_outputs: size of the logits: the number of classes.
+      num_outputs: size of the logits: the number of classes. A model of text may have 0: its features are its outputs.
       **arguments: fields of the family, such as ``activation="tanh"`` or ``depth=6``; they win over the name's.
 
     Raises:
@@ -81,7 +81,8 @@ def create(name: str, num_outputs: int, **arguments: Any) -> Staged:
             raise InputError(f"dropout of model '{name}' is {value!r}; expected a share of at least 0 and less than 1")
     for dtype in ("dtype", "param_dtype"):
         check_choice(dtype, arguments.get(dtype, "float32"), ("float32", "bfloat16", "float16"))
-    if not isinstance(num_outputs, int) or num_outputs < 1:
+    least = 0 if entry.family.SEQUENCES else 1
+    if not isinstance(num_outputs, int) or num_outputs < least:
         raise InputError(f"num_outputs is {num_outputs!r}; expected a positive whole number")
     given = {k: tuple(v) if isinstance(v, list) else v for k, v in arguments.items()}
     model = entry.family(num_outputs=num_outputs, **{**entry.arguments, **given})
@@ -169,8 +170,7 @@ def rebuild(
     if (entry := MODELS[name]).own:
         known = create(name, num_outputs)
         return rebuild_own(name, num_outputs, arguments, known if isinstance(known, Wrapped) else entry.family)
-    made = create(name, num_outputs or 1, **arguments)
-    return made if num_outputs else made.clone(num_outputs=0)  # of a task that takes the features
+    return create(name, num_outputs, **arguments)
 
 
 def changeable(model: Staged) -> list[str]:

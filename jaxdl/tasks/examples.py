@@ -28,7 +28,10 @@ def load_examples(
     """
     check_choice("task", task, ("auto", *TASKS))
     how = task if task in READ_AS else "auto"  # a user's own task takes the targets as they are
-    return data.load(spec, split=split, labelled=labelled, task=how, masks=masks, table=table, like=like)
+    kind = TASKS.get(task)
+    labelled = labelled and not (kind and kind.MAKES_TARGETS)
+    source = data.load(spec, split=split, labelled=labelled, task=how, masks=masks, table=table, like=like)
+    return kind.examples(source) if kind else source
 
 
 def load_validation(

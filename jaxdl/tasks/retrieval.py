@@ -14,6 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from jaxdl.data.pairs import queries_of
 from jaxdl.data.preprocessing.pairs import DOCUMENT
 from jaxdl.data.preprocessing.text import PAIR
 from jaxdl.errors import InputError
@@ -100,6 +101,7 @@ class Retrieval(Task):
     FUNCTIONS = False
     ANSWERS_WHOLE = True
     ON_HOST = True
+    MAKES_TARGETS = True
     SEES_BATCH = True
     UNIT = True
     PREDICTS = "vectors of unit length, of the query and of the document"
@@ -114,6 +116,11 @@ class Retrieval(Task):
     @classmethod
     def fits(cls, targets: Any, names: Sequence[str]) -> bool:
         return isinstance(targets, Mapping) and set(targets) == {DOCUMENT}
+
+    @classmethod
+    def examples(cls, source: "Source") -> "Source":
+        """Pairs of texts as queries with their documents."""
+        return queries_of(source)
 
     @property
     def num_outputs(self) -> int:

@@ -55,6 +55,7 @@ class Task:
         and its outputs are ``{"outputs": [batch, length, num_outputs], **carried}``. Empty for any other task.
       ANY_LENGTH: whether what is kept of answers for each token has one form, however long sequences of a batch are.
       ON_HOST: whether `record` is made on the host alone, of what was kept and `read`: where it is made of strings.
+      MAKES_TARGETS: whether its targets are made of the examples, see `examples`.
       SEES_BATCH: whether the loss of an example depends on the others of its batch, see `batch_loss`. Then no batch is
         divided into parts that do not see one another.
       UNIT: whether features are compared by their cosine, so that `embed` gives vectors of unit length.
@@ -90,6 +91,7 @@ class Task:
     CARRIES: ClassVar[tuple[str, ...]] = ()
     ANY_LENGTH: ClassVar[bool] = False
     ON_HOST: ClassVar[bool] = False
+    MAKES_TARGETS: ClassVar[bool] = False
     SEES_BATCH: ClassVar[bool] = False
     UNIT: ClassVar[bool] = False
     PREDICTS: ClassVar[str] = "what the task makes of the network's outputs"
@@ -116,6 +118,14 @@ class Task:
     def of(cls, targets: Tree, names: Sequence[str]) -> Self:
         """The task for these targets."""
         return cls(tuple(names))
+
+    @classmethod
+    def examples(cls, source: "Source") -> "Source":
+        """The source where this task was asked for by name: with targets that are made of what it holds.
+
+        A task that makes them `MAKES_TARGETS`.
+        """
+        return source
 
     @property
     def num_outputs(self) -> int:

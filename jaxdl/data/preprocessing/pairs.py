@@ -53,7 +53,9 @@ class PairsPreprocessing(TextPreprocessing):
         return Encoded(**{**by_pair, "cut": by_pair["cut"].any(1)})
 
     def for_targets(self, source: Source) -> Preprocessing:
-        """For what are no queries with their documents the plain one, or one of words."""
+        """For single texts, and pairs that have a label, the plain one; or one of words."""
+        if len(source) and isinstance(text_of(source[0]["x"]), tuple) and source.targets() is None:
+            return self
         return TextPreprocessing(self.tokenizer, self.length, self.types).for_targets(source)
 
     def instructions(self) -> dict[str, list[str]]:
