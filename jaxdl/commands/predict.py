@@ -120,7 +120,7 @@ def predict_command(
 
     Args:
       checkpoint: folder of a trained checkpoint or of an ensemble, or hf:OWNER/NAME of published weights.
-      data: images, a folder (of classes, images, .txt, images/ and masks/; of splits val/), FILE.npz, .csv, .conll, …
+      data: images, a folder (of classes, images, .txt, images/ and masks/; of splits val/), FILE.npz, .csv or .conll.
       out: file for the table; must not exist yet.
       top: write so many of the most probable classes, or 0 for all; by default all of up to 50, else 5.
       masks: to compare with.
