@@ -13,6 +13,7 @@ import json
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -37,6 +38,7 @@ class Store:
       refuse: ``(method, name) -> status`` of an error to answer, or None.
       uploads: those that come in pieces.
       generations: numbers for what is written next.
+      delay: seconds before each answer.
       lock: of all this.
     """
 
@@ -46,6 +48,7 @@ class Store:
     refuse: Callable[[str, str], int | None] = lambda method, name: None
     uploads: dict[str, dict[str, Any]] = field(default_factory=dict)
     generations: Iterator[int] = field(default_factory=lambda: itertools.count(1_700_000_000_000_000))
+    delay: float = 0.0
     lock: threading.RLock = field(default_factory=threading.RLock)
 
     def names(self, bucket: str, prefix: str = "") -> list[str]:
@@ -186,6 +189,7 @@ class Handler(BaseHTTPRequestHandler):
         address = urlsplit(self.path)
         asked = {name: values[0] for name, values in parse_qs(address.query, keep_blank_values=True).items()}
         self.store.requests.append(f"{method} {unquote(self.path)}")
+        time.sleep(self.store.delay)
         try:
             status, told, headers = self._found(method, address.path, asked, body)
         except Exception as error:  # a bug of this file must not look like a server that is slow

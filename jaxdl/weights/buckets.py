@@ -9,9 +9,7 @@ that is renewed tells who works in a folder (`training.lease`).
 import contextlib
 import errno
 import fnmatch
-import functools
 import io
-import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
@@ -20,6 +18,7 @@ from pathlib import Path, PosixPath
 from typing import Any
 
 from jaxdl.errors import InputError
+from jaxdl.weights.google_storage import check_bucket, client, explained
 
 SCHEME = "gs:"
 AT_ONCE = 8  # requests under way, where there are many
@@ -51,69 +50,8 @@ def place_of(path: str | Path) -> Path:
         raise InputError(
             f"'{SCHEME}//{bucket}/{name}' cannot be used; expected gs://BUCKET/FOLDER, without any of [ ] * ? #"
         )
-    _check_bucket(bucket)
+    check_bucket(bucket)
     return BucketPath(SCHEME, bucket, name)
-
-
-@functools.cache
-def _check_bucket(bucket: str) -> None:
-    """Raises InputError if the bucket is not there, or this account may not list it."""
-    with _explained(bucket):
-        next(iter(_client().list_blobs(bucket, max_results=1)), None)
-
-
-@functools.cache
-def _client() -> Any:
-    """Google's own, which is the one that Orbax asks, too."""
-    # TensorFlow's files, which Orbax would take where that is installed, know neither its versions nor an emulator
-    os.environ.setdefault("EPATH_USE_TF", "false")
-    try:
-        import fsspec.config
-        import gcsfs  # noqa: F401, for Orbax
-        from google.auth.exceptions import GoogleAuthError
-        from google.cloud.storage import Client
-    except ImportError as error:
-        raise InputError("paths that begin with gs:// need gcsfs: pip install gcsfs") from error
-    from etils.epath import gpath
-
-    if hasattr(gpath, "_is_tf_installed"):  # it remembers what it found before
-        gpath._is_tf_installed.cache_clear()
-    # TensorStore and other processes write there, too: what was listed a while ago is not what is there
-    fsspec.config.conf.setdefault("gcs", {}).setdefault("use_listings_cache", False)
-    try:
-        return Client()
-    except (GoogleAuthError, OSError) as error:
-        raise InputError(
-            f"this machine has no access to Google Cloud Storage ({_first(error)}); log in by: gcloud auth "
-            "application-default login, and name a project in the environment variable GOOGLE_CLOUD_PROJECT"
-        ) from error
-
-
-@contextlib.contextmanager
-def _explained(bucket: str) -> Iterator[None]:
-    """What Google's client raises becomes one InputError, which names the bucket."""
-    from google.api_core.exceptions import Forbidden, GoogleAPIError, NotFound, Unauthorized
-    from google.auth.exceptions import GoogleAuthError
-    from requests.exceptions import RequestException
-
-    try:
-        yield
-    except NotFound as error:
-        raise InputError(
-            f"there is no bucket 'gs://{bucket}'; make it by: gcloud storage buckets create gs://{bucket}, or name "
-            "another"
-        ) from error
-    except (Forbidden, Unauthorized) as error:
-        raise InputError(
-            f"this account may not do that in the bucket 'gs://{bucket}' ({_first(error)}); ask its owner for the role "
-            "Storage Admin there, or log in as another by: gcloud auth application-default login"
-        ) from error
-    except (GoogleAPIError, GoogleAuthError, RequestException) as error:
-        raise InputError(f"the bucket 'gs://{bucket}' cannot be reached ({_first(error)}); try again later") from error
-
-
-def _first(error: Exception) -> str:
-    return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0][:300]}"
 
 
 class BucketPath(PosixPath):
@@ -160,15 +98,15 @@ class BucketPath(PosixPath):
         return self.is_file() or self.is_dir()
 
     def is_file(self, **_: Any) -> bool:
-        with _explained(self.bucket):
+        with explained(self.bucket):
             return bool(self.key) and self._blob().exists()
 
     def is_dir(self, **_: Any) -> bool:
-        return next(self._names(max_results=1), None) is not None
+        return next(self._keys(max_results=1), None) is not None
 
     def iterdir(self) -> Iterator["BucketPath"]:
-        with _explained(self.bucket):
-            listing = _client().list_blobs(self.bucket, prefix=self._inside, delimiter="/")
+        with explained(self.bucket):
+            listing = client().list_blobs(self.bucket, prefix=self._inside, delimiter="/")
             names = [blob.name for blob in listing if blob.name != self._inside]
             names += listing.prefixes
         return iter(sorted(map(self._named, names)))
@@ -180,13 +118,13 @@ class BucketPath(PosixPath):
                 yield self.joinpath(*parts)
 
     def names(self) -> list[str]:
-        """The names of all objects below this folder, from here on."""
-        return [name[len(self._inside) :] for name in self._names() if name != self._inside]
+        """The names of all objects below this folder, from here on; not what stands for an empty folder."""
+        return [name[len(self._inside) :] for name in self._keys() if not name.endswith("/")]
 
     def read_bytes(self) -> bytes:
         from google.api_core.exceptions import NotFound
 
-        with _explained(self.bucket):
+        with explained(self.bucket):
             try:
                 return self._blob().download_as_bytes(checksum="crc32c")
             except NotFound as error:
@@ -196,7 +134,7 @@ class BucketPath(PosixPath):
         return self.read_bytes().decode("utf-8", errors or "strict")
 
     def write_bytes(self, data: bytes) -> int:
-        with _explained(self.bucket):
+        with explained(self.bucket):
             self._blob().upload_from_string(bytes(data), "application/octet-stream", checksum="crc32c")
         return len(data)
 
@@ -215,19 +153,14 @@ class BucketPath(PosixPath):
         """Nothing: a folder is gone when nothing is in it."""
 
     def unlink(self, missing_ok: bool = False) -> None:
-        from google.api_core.exceptions import NotFound
-
-        with _explained(self.bucket):
-            try:
-                self._blob().delete()
-            except NotFound as error:
-                if not missing_ok:
-                    raise FileNotFoundError(errno.ENOENT, "No such file", str(self)) from error
+        with explained(self.bucket):
+            if not _remove(self._blob()) and not missing_ok:
+                raise FileNotFoundError(errno.ENOENT, "No such file", str(self))
 
     def generation(self) -> int | None:
         """A number that every write of the object changes; None if it is not there."""
-        with _explained(self.bucket):
-            blob = _client().bucket(self.bucket).get_blob(self.key)
+        with explained(self.bucket):
+            blob = client().bucket(self.bucket).get_blob(self.key)
             return None if blob is None else int(blob.generation)
 
     def write_if(self, data: bytes, generation: int) -> int | None:
@@ -235,7 +168,7 @@ class BucketPath(PosixPath):
         from google.api_core.exceptions import PreconditionFailed
 
         blob = self._blob()
-        with _explained(self.bucket), contextlib.suppress(PreconditionFailed):
+        with explained(self.bucket), contextlib.suppress(PreconditionFailed):
             blob.upload_from_string(data, "text/plain", checksum="crc32c", if_generation_match=generation)
             return int(blob.generation)
         return None
@@ -244,20 +177,19 @@ class BucketPath(PosixPath):
         """Removes the object if it is of this generation."""
         from google.api_core.exceptions import NotFound, PreconditionFailed
 
-        with _explained(self.bucket), contextlib.suppress(PreconditionFailed, NotFound):
+        with explained(self.bucket), contextlib.suppress(PreconditionFailed, NotFound):
             self._blob().delete(if_generation_match=generation)
 
     def remove_all(self) -> None:
         """Removes all that is in the folder, the files that say what it is last."""
-        for names in _marks_last(self.names()):
-            _each(lambda name: (self / name).unlink(missing_ok=True), names)
+        for names in _marks_last([key[len(self._inside) :] for key in self._keys()]):
+            _each(lambda name: _remove(self._blob(name)), names, self.bucket)
 
-    def rename(self, target: str | Path) -> "BucketPath":
+    def rename(self, target: "BucketPath") -> "BucketPath":
         """Copies all that is in the folder to another of the same bucket, which is empty, then removes it here."""
-        target, bucket = BucketPath(target), _client().bucket(self.bucket)
+        bucket = client().bucket(self.bucket)
         for names in _marks_last(self.names()):
-            with _explained(self.bucket):
-                _each(lambda n: bucket.copy_blob((self / n)._blob(), bucket, f"{target._inside}{n}"), names)
+            _each(lambda n: bucket.copy_blob(self._blob(n), bucket, f"{target._inside}{n}"), names, self.bucket)
         self.remove_all()
         return target
 
@@ -270,32 +202,35 @@ class BucketPath(PosixPath):
         """
         names = [str(file.relative_to(folder)) for file in sorted(folder.rglob("*")) if file.is_file()]
         for some in _marks_last(names, last):
-            with _explained(self.bucket):
-                _each(lambda n: (self / n)._blob().upload_from_filename(str(folder / n), checksum="crc32c"), some)
+            _each(lambda n: self._blob(n).upload_from_filename(str(folder / n), checksum="crc32c"), some, self.bucket)
 
     def fetch(self, folder: Path) -> None:
-        """Writes all that is in this folder into one of this machine."""
+        """Writes all that is in this folder into one of this machine, which does not exist yet.
 
-        def one(name: str) -> None:
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
-            (self / name)._blob().download_to_filename(str(folder / name), checksum="crc32c")
-
-        with _explained(self.bucket):
-            _each(one, self.names())
+        Raises:
+          InputError: for an object whose name would be a place outside of it.
+        """
+        names = self.names()
+        if strange := [name for name in names if {"", ".", ".."} & set(name.split("/"))]:
+            raise InputError(f"'{self}' holds an object whose name is no file's: {strange[0]!r}; remove it there")
+        for parent in {(folder / name).parent for name in names}:
+            parent.mkdir(parents=True, exist_ok=True)
+        _each(lambda n: self._blob(n).download_to_filename(str(folder / n), checksum="crc32c"), names, self.bucket)
 
     @property
     def _inside(self) -> str:
         return f"{self.key}/"
 
-    def _blob(self) -> Any:
-        return _client().bucket(self.bucket).blob(self.key)
+    def _blob(self, name: str | None = None) -> Any:
+        """The object, or one of this name below it: as it is, where a path would make ``a/b`` of ``a//b``."""
+        return client().bucket(self.bucket).blob(self.key if name is None else f"{self._inside}{name}")
 
     def _named(self, name: str) -> "BucketPath":
         return BucketPath(SCHEME, self.bucket, name)
 
-    def _names(self, **options: Any) -> Iterator[str]:
-        with _explained(self.bucket):
-            for blob in _client().list_blobs(self.bucket, prefix=self._inside, **options):
+    def _keys(self, **options: Any) -> Iterator[str]:
+        with explained(self.bucket):
+            for blob in client().list_blobs(self.bucket, prefix=self._inside, **options):
                 yield blob.name
 
 
@@ -317,11 +252,22 @@ def _marks_last(names: Sequence[str], last: str = "") -> list[list[str]]:
     return [others, marks, [last] if last in names else []]
 
 
-def _each(function: Callable[[str], Any], names: Sequence[str]) -> None:
+def _each(function: Callable[[str], Any], names: Sequence[str], bucket: str) -> None:
     """Calls a function with each name, several at once."""
-    with ThreadPoolExecutor(AT_ONCE) as pool:
+    with explained(bucket), ThreadPoolExecutor(AT_ONCE) as pool:
         for _ in pool.map(function, names):
             pass
+
+
+def _remove(blob: Any) -> bool:
+    """Whether it was there."""
+    from google.api_core.exceptions import NotFound
+
+    try:
+        blob.delete()
+    except NotFound:
+        return False
+    return True
 
 
 def _refused(name: str) -> Callable[..., Any]:

@@ -168,6 +168,24 @@ def test_a_run_is_moved_aside(run):
     assert set_aside(run) is None
 
 
+@pytest.mark.slow
+def test_a_training_does_not_wait_for_a_save_to_arrive(run, cloud_storage, monkeypatch):
+    """Each of its many requests takes 50 ms here; the first save also waits until it is known who is there."""
+    monkeypatch.setattr(cloud_storage, "delay", 0.05)
+    saves, waits, whole = RunFolder(run).part("training"), [], []
+    for number in range(4):
+        before = time.perf_counter(), len(cloud_storage.requests)
+        saves.save(number, {f"array{i}": np.full((1000, 10), i) for i in range(30)}, {})
+        waits.append(time.perf_counter() - before[0])
+        saves._manager.wait_until_finished()
+        whole.append(time.perf_counter() - before[0])
+    requests = len(cloud_storage.requests) - before[1]
+    saves.close()
+    print(f"{requests} requests; the training waits for {waits} of {whole} seconds")
+    assert np.median(waits[1:]) < np.median(whole[1:]) / 5
+    assert requests < 250
+
+
 @pytest.mark.parametrize(
     ("line", "said"),
     [

@@ -9,7 +9,7 @@ from checkpoints import assert_same, made
 
 import jaxdl
 from jaxdl.errors import InputError
-from jaxdl.weights import buckets
+from jaxdl.weights import google_storage
 from jaxdl.weights.buckets import BucketPath, place_of
 from jaxdl.weights.files import check_free, read_json, read_npz, written_whole
 
@@ -126,6 +126,40 @@ def test_of_a_checkpoint_that_was_not_sent_whole_nothing_is_left(place, cloud_st
         jaxdl.restore(place)
 
 
+def test_what_vanishes_between_two_requests_is_no_missing_bucket(place, tmp_path, monkeypatch):
+    monkeypatch.setattr(BucketPath, "names", lambda _: ["gone"])
+    with pytest.raises(FileNotFoundError, match=f"vanished meanwhile: 'gs://{place.bucket}'"):
+        place.fetch(tmp_path / "copy")
+
+
+@pytest.mark.parametrize("name", ["../../outside", "/etc/outside", "a/../../../outside", "a//b"])
+def test_no_object_is_written_outside_of_the_copy(place, tmp_path, cloud_storage, name):
+    """A bucket takes any name, and may be somebody else's."""
+    jaxdl.save(made(), place)
+    cloud_storage.buckets[place.bucket][f"{place.key}/variables/{name}"] = (1, b"outside")
+    with pytest.raises(InputError, match=r"holds an object whose name is no file's: '.*(outside|a//b)'"):
+        jaxdl.restore(place)
+    with pytest.raises(InputError, match="no file's"):
+        place.fetch(tmp_path / "below" / "copy")
+    assert not list(tmp_path.rglob("*"))
+    place.remove_all()  # by their own names
+    assert not cloud_storage.buckets[place.bucket]
+
+
+def test_what_stands_for_an_empty_folder_is_no_file(place, tmp_path, cloud_storage):
+    """Google's console and other programs make such objects."""
+    fill(place)
+    for name in ("", "a/", "empty/"):
+        cloud_storage.buckets[place.bucket][f"{place.key}/{name}"] = (1, b"")
+    assert sorted(place.names()) == sorted(FILES)
+    assert [p.name for p in place.iterdir()] == ["a", "a-b", "empty", "new", "run.json"]
+    place.fetch(tmp_path / "copy")
+    copied = [p for p in (tmp_path / "copy").rglob("*") if p.is_file()]
+    assert sorted(str(p.relative_to(tmp_path / "copy")) for p in copied) == sorted(FILES)
+    place.rename(place.with_name("moved"))
+    assert not place.exists()
+
+
 def test_damage_is_named(place):
     jaxdl.save(made(), place)
     with pytest.raises(InputError, match=f"'{place}/other.json' cannot be read"):
@@ -166,10 +200,16 @@ def test_only_what_is_written_whole_goes_to_a_bucket(place):
         jaxdl.data.load("gs://some/photos")
 
 
+def test_a_storage_that_does_not_answer_is_given_up_soon(cloud_storage, monkeypatch):
+    monkeypatch.setattr(cloud_storage, "refuse", lambda *_: 503)
+    monkeypatch.setattr(google_storage, "PATIENCE", 0.5)
+    with pytest.raises(InputError, match=r"the bucket 'gs://some-other' cannot be reached .*try again later"):
+        jaxdl.restore("gs://some-other/run")
+
+
 @pytest.mark.parametrize("package", ["gcsfs", "google.cloud.storage"])
 def test_without_the_packages_it_says_which(monkeypatch, package):
     monkeypatch.setitem(sys.modules, package, None)  # importing it then fails
-    monkeypatch.setattr(buckets, "_client", buckets._client.__wrapped__)
-    monkeypatch.setattr(buckets, "_check_bucket", buckets._check_bucket.__wrapped__)
+    monkeypatch.setattr(google_storage, "client", google_storage.client.__wrapped__)
     with pytest.raises(InputError, match="pip install gcsfs"):
-        jaxdl.restore("gs://some-bucket/run")
+        jaxdl.restore(f"gs://without-{package}/run")
