@@ -20,6 +20,7 @@ from jaxdl.validation.search.search import Searching
 from jaxdl.validation.search.selection import Criterion, Selection
 from jaxdl.validation.splitters import Splitter, Splitting
 from jaxdl.validation.strategy import FoldStrategy
+from jaxdl.weights.buckets import as_named
 
 
 def option(metavar: str | None = None) -> Any:
@@ -543,3 +544,17 @@ def parse_arguments(given: Sequence[str]) -> dict[str, Any]:
         except ValueError:
             arguments[name] = value
     return arguments
+
+
+@registry.primitive_rule
+def _path(info: tyro.constructors.PrimitiveTypeInfo) -> tyro.constructors.PrimitiveConstructorSpec | None:
+    """A folder in a bucket keeps the two slashes of its name, of which a plain path leaves one."""
+    if info.type is not Path:
+        return None
+    return tyro.constructors.PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="PATH",
+        instance_from_str=lambda given: as_named(given[0]),
+        is_instance=lambda value: isinstance(value, Path),
+        str_from_instance=lambda value: [str(value)],
+    )

@@ -29,6 +29,11 @@ def is_bucket(path: str | Path) -> bool:
     return re.match(r"gs:/", str(path)) is not None
 
 
+def as_named(path: str | Path) -> Path:
+    """A path as somebody wrote it; whether it can be is for `place_of` to say."""
+    return BucketPath(SCHEME, str(path).removeprefix(SCHEME).strip("/")) if is_bucket(path) else Path(path)
+
+
 def place_of(path: str | Path) -> Path:
     """The path of a file or folder: of this machine, or a `BucketPath` for ``gs://BUCKET/FOLDER``.
 
@@ -36,22 +41,17 @@ def place_of(path: str | Path) -> Path:
       InputError: for a bucket that is not there or cannot be reached, without the packages that it takes, or for
         another address.
     """
-    if isinstance(path, BucketPath):
-        return path
-    if not is_bucket(path):
-        if re.match(r"[a-zA-Z][\w+.-]+:/", str(path)) and not Path(path).exists():
-            raise InputError(
-                f"'{path}' is an address; expected a path of this machine, such as one on a network file system, or a "
-                "folder in a bucket of Google's, gs://BUCKET/FOLDER"
-            )
-        return Path(path).expanduser()
-    bucket, _, name = str(path).removeprefix(SCHEME).strip("/").partition("/")
-    if not name.strip("/") or set("[]*?#") & set(f"{bucket}{name}"):
+    named = as_named(path)
+    if isinstance(named, BucketPath):
+        if len(named.parts) < 3 or set("[]*?#") & set(str(named)):
+            raise InputError(f"'{named}' cannot be used; expected gs://BUCKET/FOLDER, without any of [ ] * ? #")
+        check_bucket(named.bucket)
+    elif re.match(r"[a-zA-Z][\w+.-]+:/", str(path)) and not named.exists():
         raise InputError(
-            f"'{SCHEME}//{bucket}/{name}' cannot be used; expected gs://BUCKET/FOLDER, without any of [ ] * ? #"
+            f"'{path}' is an address; expected a path of this machine, such as one on a network file system, or a "
+            "folder in a bucket of Google's, gs://BUCKET/FOLDER"
         )
-    check_bucket(bucket)
-    return BucketPath(SCHEME, bucket, name)
+    return named.expanduser()
 
 
 class BucketPath(PosixPath):

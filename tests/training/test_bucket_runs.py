@@ -226,6 +226,7 @@ def test_commands_read_and_write_a_bucket_as_a_folder(run, tmp_path, monkeypatch
 
     fold = f"cross-validate --init {run} --data digits:2-3 --folds 2 --epochs 1 --keep-models always --out {run}-cv"
     jaxdl_command(fold)
+    assert json.loads((run.with_name("run-cv") / "run.json").read_text())["init"] == str(run)
     jaxdl_command(f"ensemble {run}-cv --out {run}-ens")
     jaxdl_command(f"predict --checkpoint {run}-ens --data digits:2-3 --out-of-fold --out q.csv")
     jaxdl_command(fold.replace("-cv", "-again").replace("--folds 2", f"--splitter {run}-cv"))

@@ -10,7 +10,7 @@ from checkpoints import assert_same, made
 import jaxdl
 from jaxdl.errors import InputError
 from jaxdl.weights import google_storage
-from jaxdl.weights.buckets import BucketPath, place_of
+from jaxdl.weights.buckets import BucketPath, as_named, place_of
 from jaxdl.weights.files import check_free, read_json, read_npz, written_whole
 
 
@@ -58,6 +58,7 @@ def test_a_folder_in_a_bucket_is_like_one_of_a_file_system(place, like):
     assert place.parent.name == "some"
     assert str(place / "a") == f"gs://{place.bucket}/some/run/a" == (place / "a").as_uri()
     assert place_of(pathlib.Path(str(place))) == place  # which a Path would write with one slash
+    assert str(as_named(str(place))) == str(place)
 
 
 def test_nothing_looks_at_this_machine_by_mistake(place):
