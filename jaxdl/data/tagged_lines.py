@@ -35,7 +35,7 @@ def tagged_lines(
       words: field of the words; by default ``tokens`` or ``words``.
       tags: field of the tags, strings, or numbers that are names; by default ``tags``, ``ner_tags``, ``pos_tags`` or
         ``labels``.
-      group: field of what belongs together, such as the document.
+      group: field of what belongs together, such as the document; by default one called ``group``.
       class_names: as of `tagged`; where tags are whole numbers the names of 0, 1, 2, …
       labelled: if False, a file without tags is taken without.
 
@@ -57,6 +57,7 @@ def tagged_lines(
     source = make_tagged(sentences, given, places, class_names)
     notes = [f"words are the field {words}" + ("" if given is None else f", tags the field {tags}")]
     groups = None
+    group = "group" if group is None and "group" in held.names else group
     if group is not None:
         check_choice(f"field of '{shown}'", group, held.names)
         groups = np.array([row.get(group, "") for row in held.rows])

@@ -180,7 +180,8 @@ def test_json_in_lines_is_read(tmp_path):
     assert data.load(f"{numbers}:x").class_names == ("0", "1")
     named = data.tagged_lines(numbers, tags="x", class_names=("O", "B-X"))
     assert named.to_frame()["target"].tolist() == ["B-X O", "O"]
-    alone = write_lines(tmp_path / "c.jsonl", [{"tokens": ["a"]}])
+    alone = write_lines(tmp_path / "c.jsonl", [{"tokens": ["a"], "group": 3}])
+    assert data.load(alone, labelled=False).groups.tolist() == ["3"]
     assert data.load(alone, labelled=False).targets() is None
     texts = write_lines(tmp_path / "d.jsonl", [{"text": "a b", "label": "x"}, {"text": "c", "label": "y"}])
     assert isinstance(data.load(texts, table=data.TableOptions(text_column=("text",))), data.Texts)

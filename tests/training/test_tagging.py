@@ -117,36 +117,33 @@ def test_tags_that_nobody_taught_count_as_missed(trained):
     assert other == {"f1": 0.5, "token_accuracy": 0.75}
 
 
-@pytest.fixture(scope="module")
-def results(model, source):
-    """Folds one after another and in one program, by SGD: what Adam makes of rounding would hide what they share."""
+def validated(model, source, way):
+    """By SGD: what Adam makes of rounding would hide what the ways share."""
     plan = dataclasses.replace(PLAN, epochs=2, optimizer="sgd", learning_rate=1.0, weight_decay=0.0)
-    return [
-        jaxdl.cross_validate(
-            model,
-            source,
-            plan,
-            folds=3,
-            execution=Execution(keep_models=True, fold_strategy=way, allow=("duplicates", "near-duplicates")),
-        )
-        for way in ("loop", "vmap")
-    ]
+    how = Execution(keep_models=True, fold_strategy=way, allow=("duplicates", "near-duplicates"))
+    return jaxdl.cross_validate(model, source, plan, folds=3, execution=how)
 
 
-def test_folds_in_one_program_are_those_of_the_loop(results):
-    one, two = results
+@pytest.fixture(scope="module")
+def result(model, source):
+    """Of folds one after another."""
+    return validated(model, source, "loop")
+
+
+@pytest.mark.slow
+def test_folds_in_one_program_are_those_of_the_loop(model, source, result):
+    one, two = result, validated(model, source, "vmap")
     for a, b in zip(one.models, two.models, strict=True):
         ours, theirs = dict(walk_shapes(a.variables)), dict(walk_shapes(b.variables))
         for name, leaf in ours.items():
             np.testing.assert_allclose(leaf, theirs[name], atol=2e-6, err_msg=name)
     np.testing.assert_array_equal(one.out_of_fold.kept["tags"], two.out_of_fold.kept["tags"])
     assert one.metrics["pooled"] == pytest.approx(two.metrics["pooled"], rel=1e-5)
-    assert one.interval["low"] < one.mean < one.interval["high"]
-    assert one.baseline["f1"] == 0
 
 
-def test_the_page_says_what_the_records_say(results, source):
-    result = results[0]
+def test_the_page_says_what_the_records_say(result, source):
+    assert result.interval["low"] < result.mean < result.interval["high"]
+    assert result.baseline["f1"] == 0
     cells = re.findall(r"<t[dh][^>]*>(.*?)</t[dh]>", show_kinds(result).body)
     found, there, said = np.sum(result.record["entities"], 0)
     for i, kind in enumerate("XY"):
@@ -199,9 +196,9 @@ def test_a_network_without_an_answer_for_each_token_is_refused(source):
 
 
 @pytest.mark.slow
-def test_ensembles_of_folds_tag_together(results, new):
-    together = jaxdl.ensemble(results[0]).predict(new)
-    each = [jaxdl.predict(network, new).outputs for network in results[0].models]
+def test_ensembles_of_folds_tag_together(result, new):
+    together = jaxdl.ensemble(result).predict(new)
+    each = [jaxdl.predict(network, new).outputs for network in result.models]
     votes = np.zeros((*each[0]["tags"].shape, 5))
     for outputs in each:
         np.put_along_axis(

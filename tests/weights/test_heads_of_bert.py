@@ -121,6 +121,7 @@ def test_words_are_given_to_a_converted_network_as_lists(tmp_path):
     assert list(again.predicted) == list(found.predicted)
 
 
+@pytest.mark.slow
 def test_tags_without_names_are_no_task(tmp_path):
     published(tmp_path, "BertForTokenClassification", num_labels=3)
     converted = convert(tmp_path).checkpoint
