@@ -47,6 +47,9 @@ def test_every_token_of_a_text_stands_in_a_window_at_its_place(tokenizer, source
     x = made.load(source)
     assert made.windows == x["tokens"].shape[1] > 2
     assert jax.tree.map(lambda leaf: leaf.shape[1:], x) == jax.tree.map(lambda leaf: leaf.shape, made.spec())
+    for row in range(3):
+        alone = made.stored(source[row])["x"]
+        jax.tree.map(lambda one, every, row=row: np.testing.assert_array_equal(one, every[row]), alone, x)
     whole = TextPreprocessing(tokenizer, 100)
     for row, (question, text) in enumerate(source.held):
         alone = {name: one[0] for name, one in whole.load(data.texts([text])).items()}
@@ -286,6 +289,8 @@ def test_a_search_tells_exact_match(parts, model):
 def test_other_networks_and_examples_are_refused(parts):
     with pytest.raises(InputError, match="gives no answer for each token"):
         jaxdl.pretrain(jaxdl.create("textcnn", 1, vocabulary=20), parts[0], PLAN)
+    with pytest.raises(InputError, match="question answering needs places of each token"):
+        TASK.fit_model(jaxdl.create("lstm", 1, **ARGUMENTS), token_spec(8))
     texts = data.texts(["a", "b"], ["x", "y"], tokenizer=None)
     with pytest.raises(InputError, match="the labels of texts are no answers"):
         jaxdl.pretrain(jaxdl.create("lstm", 1, **ARGUMENTS), texts, PLAN, task="question-answering")
