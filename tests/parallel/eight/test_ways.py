@@ -107,9 +107,9 @@ MODELS = {  # model, examples, task and what else the plan says
 }
 # In some million values one is 0 but for rounding, and its ReLU then goes either way: not with this seed of the U-Net.
 # With seed 1, parameters of fold 2 under folds × data are 2e-7 from those of one device up to step 9, 3e-6 at step 10,
-# and 5e-5 at step 20 (seed 0: fold 1, from step 8). That is rounding at a kink, no wrong sum: one device alone makes the
-# same jump at the same step in 4 of 6 cases where its first weights are changed by an ulp; and in float64, begun from
-# the same weights, folds × data are 3e-10 from one device at all 20 steps (the loss is computed in float32).
+# and 5e-5 at step 20 (seed 0: fold 1, from step 8). That is rounding at a kink, no wrong sum: one device alone makes
+# the same jump at the same step in 4 of 6 cases where its first weights are changed by an ulp; and in float64, begun
+# from the same weights, folds × data are 3e-10 from one device at all 20 steps (the loss is computed in float32).
 DIVIDED = ("mlp", "vit", "vit with lora", "tokens", "bert on questions")  # of which rules divide parameters
 
 
