@@ -44,6 +44,8 @@ def home(tmp_path_factory):
     (home / "tokens").mkdir()
     word_pieces(home / "tokens")
     rows = _rows(24)
+    for row in rows[::5]:
+        row["text"] += " \u202eשלום\x1b[31m"
     for name in ("r.csv", "r.jsonl"):
         _write(home / name, rows)
     _write(home / "new.csv", [{"text": row["text"]} for row in _rows(4, 1)])
@@ -167,6 +169,17 @@ def test_texts_that_are_cut_are_said_once(capsys):
     assert shown == [f"jaxdl: note: {said}" for said in ("a.csv: cut: 3 of 1,200 texts.", "b.csv: cut: 1 of 20 texts.")]
 
 
+@pytest.mark.slow
+def test_a_run_of_another_length_is_another_run(tmp_path):
+    line = f"finetune --init net --data r.csv:label --text-column text {FEW} --out {tmp_path}/tuned"
+    assert "checkpoint in" in jaxdl_command(f"{line} --length 8")
+    assert jaxdl.restore(tmp_path / "tuned").card.preprocessing.length == 8
+    code, _, err = call(f"{line} --length 9")
+    assert code == 2
+    assert "length: 8 then, 9 now" in err
+    assert "checkpoint in" in jaxdl_command(f"{line} --length 8")
+
+
 def test_vectors_of_texts_are_those_of_their_column(home, tmp_path):
     _write(tmp_path / "other.csv", [{"review": row["text"], "n": i} for i, row in enumerate(_rows(4))])
     line = f"embed --checkpoint net --data {tmp_path}/other.csv --out {tmp_path}/v.npz"
@@ -191,13 +204,14 @@ def test_labels_that_are_new_are_said(tmp_path):
 @pytest.mark.parametrize(
     "data", ["folder:all", pytest.param("r.csv:label --text-column text --group doc_id", marks=pytest.mark.slow)]
 )
-def test_cross_validation_and_its_page_take_texts(tmp_path, data):
+def test_cross_validation_and_its_page_take_texts(home, tmp_path, data):
     line = f"cross-validate --data {data} {SMALL} --epochs 1 --folds 2 --out {tmp_path}/cv"
     assert "results and report.html" in jaxdl_command(line)
     page = (tmp_path / "cv" / "report.html").read_text()
     assert "cannot be shown" not in page
     jaxdl_command(f"report {tmp_path}/cv --out {tmp_path}/again.html")
     assert "cannot be shown" not in (tmp_path / "again.html").read_text()
+    assert not set(page) & {"\x1b", "\u202e"}  # of the texts
 
 
 def test_copies_of_a_text_in_two_folds_are_refused_and_groups_help(tmp_path):

@@ -253,9 +253,15 @@ def describe_run(init: Init, source: Source, plan: Plan, task: Task, execution: 
     }
 
 
-def _prepared_by(init: Init, source: Source) -> dict[str, str]:
-    """Of a model without weights, what the source brings that is not in its content, such as a tokenizer, as a hash."""
-    if isinstance(init, Checkpoint) or source.preprocessing is None:
+def _prepared_by(init: Init, source: Source) -> dict[str, Any]:
+    """Of a model without weights, what the source brings that is not in its content, such as a tokenizer, as a hash.
+
+    Of a checkpoint the number of tokens that it reads, which may have been changed.
+    """
+    if isinstance(init, Checkpoint):
+        length = getattr(init.card.preprocessing, "length", None)
+        return {} if length is None else {"length": length}
+    if source.preprocessing is None:
         return {}
     plain = json.dumps(choose_preprocessing(init, source).plain(), sort_keys=True, default=str)
     return {"preprocessing": hashlib.sha256(plain.encode()).hexdigest()}
