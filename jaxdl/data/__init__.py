@@ -200,6 +200,11 @@ def as_source(given: Any, like: Any = None) -> Source:
     if like is not None and holds_texts(like) and (held := _texts_of(given)) is not None:
         return texts(held)
     if isinstance(given, list | tuple) and given and all(isinstance(one, str | Path) for one in given):
+        if like is not None and not Path(given[0]).suffix and not Path(given[0]).exists():
+            raise InputError(
+                f"'{printable(str(given[0])[:60])}' is no file, and the network takes {like.preprocessing.describe()}, no "
+                "texts; expected paths of images"
+            )
         return images(given)
     if isinstance(given, np.ndarray | jax.Array | list):
         return arrays(given)

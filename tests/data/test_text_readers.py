@@ -318,6 +318,8 @@ def test_an_image_network_says_that_it_reads_no_texts(tmp_path):
     network = jaxdl.pretrain(model, data.digits([0, 1]), jaxdl.Plan(epochs=1))
     with pytest.raises(InputError, match="texts holds text; the network was made for uint8 images"):
         jaxdl.predict(network, data.texts(TEXTS))
+    with pytest.raises(InputError, match="'A good day' is no file, and the network takes .*, no texts; expected paths"):
+        jaxdl.predict(network, TEXTS)
 
 
 # Learning
