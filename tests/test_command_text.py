@@ -146,7 +146,7 @@ def test_advice_helps(home, tmp_path, line, advice, followed):
         ("predict --checkpoint net --data folder --text-column text --out x.csv", "--text-column is for tables"),
         ("predict --checkpoint net --data digits --out x.csv", "uint8[8, 8, 1]; the network takes text of up to 10"),
         ("predict --checkpoint net --data a.txt b.txt --out x.csv", "the network reads texts: name one file"),
-        ("predict --checkpoint net --data 'a good day' --out x.csv", "a file .txt with a text in each line"),
+        (f"predict --checkpoint net --data '{'a good day ' * 60}' --out x.csv", "a file .txt with a text in each line"),
         (f"pretrain --data digits --tokenizer tokens --model mlp {FEW} --out x", "a tokenizer is for texts"),
         (f"pretrain --data digits --length 8 --model mlp {FEW} --out x", "digits holds no texts"),
         (f"pretrain --data digits --text-column a --model mlp {FEW} --out x", "--text-column is for tables"),

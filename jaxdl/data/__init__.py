@@ -1,6 +1,7 @@
 """What a model learns from."""
 
 import dataclasses
+import os
 import re
 from pathlib import Path
 from typing import Any
@@ -135,7 +136,7 @@ def load(
         return digits(_digit_classes(spec))
     if spec.startswith("tfds:"):
         return from_tfds(spec, split, *((table.text_column, table.target) if table else ()))
-    if ":/" in spec and not Path(spec).exists():
+    if ":/" in spec and not os.path.exists(spec):
         raise InputError(
             f"'{printable(spec)}' is an address, and examples are read from this machine; copy them here first, as by "
             "gcloud storage cp --recursive gs://BUCKET/FOLDER . and name what it made"
@@ -152,16 +153,16 @@ def load(
     if table is not None and table.plain():
         name, value = next(iter(table.plain().items()))
         raise InputError(f"{name} {value} is for tables, but {spec} is none; leave it out")
-    if spec.lower().endswith(SQUAD) and not Path(spec).is_dir():
+    if spec.lower().endswith(SQUAD) and not os.path.isdir(spec):
         return squad(spec, labelled=labelled)
     path, colon, said = spec.rpartition(":")
-    if colon and said in ("all", *SPLIT_NAMES) and not Path(spec).exists():
+    if colon and said in ("all", *SPLIT_NAMES) and not os.path.exists(spec):
         return _folder(path, (SPLIT_NAMES.get(said, said), None), labelled, task, masks)
-    if Path(spec).is_dir():
+    if os.path.isdir(spec):
         return _folder(spec, (None, split), labelled, task, masks)
     if spec.endswith(".npz"):
         return _npz(spec, task, masks)
-    if (Path(spec).suffix.lower() in SUFFIXES and Path(spec).exists()) or begins_as_image(Path(spec)):
+    if (Path(spec).suffix.lower() in SUFFIXES and os.path.exists(spec)) or begins_as_image(Path(spec)):
         return images([spec])
     shown = printable(spec)
     if reads_text:
@@ -169,7 +170,7 @@ def load(
             f"there is no '{shown}'; expected a table such as FILE.csv, a folder of .txt, or a file .txt with a text "
             "in each line. (From Python texts themselves are given as a list: [text])"
         )
-    if Path(spec).exists():
+    if os.path.exists(spec):
         raise InputError(
             f"'{shown}' is neither a folder of class folders, nor an image, nor a file .npz or {', '.join(TABLES)}"
         )
@@ -200,10 +201,10 @@ def as_source(given: Any, like: Any = None) -> Source:
     if like is not None and holds_texts(like) and (held := _texts_of(given)) is not None:
         return texts(held)
     if isinstance(given, list | tuple) and given and all(isinstance(one, str | Path) for one in given):
-        if like is not None and not Path(given[0]).suffix and not Path(given[0]).exists():
+        if like is not None and not Path(given[0]).suffix and not os.path.exists(given[0]):
+            takes = like.preprocessing.describe()
             raise InputError(
-                f"'{printable(str(given[0])[:60])}' is no file, and the network takes {like.preprocessing.describe()}, no "
-                "texts; expected paths of images"
+                f"{str(given[0])[:60]!r} is no file, and the network takes {takes}, no texts; expected paths of images"
             )
         return images(given)
     if isinstance(given, np.ndarray | jax.Array | list):
@@ -220,13 +221,13 @@ def _texts_of(given: Any) -> list[Any] | None:
     if not isinstance(given, list | tuple):
         return given.tolist() if getattr(getattr(given, "dtype", None), "kind", "") in ("O", "U", "T") else None
     first = given[0] if given else ""
-    is_image = isinstance(first, str) and first.lower().endswith(SUFFIXES) and Path(first).is_file()
+    is_image = isinstance(first, str) and first.lower().endswith(SUFFIXES) and os.path.isfile(first)
     return None if is_image or isinstance(first, Path) else list(given)
 
 
 def _is_lines(spec: str, like: Any) -> bool:
     """Whether a file holds a text in each line: it is ``.txt``, and no table with the columns that `like` has."""
-    if not spec.lower().endswith((".txt", ".txt.gz")) or not Path(spec).is_file():
+    if not spec.lower().endswith((".txt", ".txt.gz")) or not os.path.isfile(spec):
         return False
     if not spec.lower().endswith(TABLES):
         return True
@@ -250,7 +251,7 @@ def names_features(spec: str | Path) -> bool:
 def options_of_before(spec: str | Path) -> TableOptions | None:
     """How a table is read whose run says nothing of its columns: ``group`` and ``time`` by name; None of no table."""
     named = _table_spec(str(spec))
-    if named is None or not Path(named[0]).is_file():
+    if named is None or not os.path.isfile(named[0]):
         return None
     names = TableFile(named[0]).names
     group, time = (next((name for name in names if name.lower() == role), None) for role in ("group", "time"))
@@ -259,10 +260,10 @@ def options_of_before(spec: str | Path) -> TableOptions | None:
 
 def _table_spec(spec: str) -> tuple[str, str | None] | None:
     """The file of a table and the target behind it; None where a spec names no table."""
-    if spec.lower().endswith(TABLES) and not Path(spec).is_dir():
+    if spec.lower().endswith(TABLES) and not os.path.isdir(spec):
         return spec, None
     ends = [f"{suffix}:" for suffix in TABLES if f"{suffix}:" in spec]
-    if not ends or Path(spec).exists():
+    if not ends or os.path.exists(spec):
         return None
     cut = min(spec.index(end) + len(end) for end in ends)
     return spec[: cut - 1], spec[cut:] or None
@@ -279,7 +280,7 @@ def _with_target(path: str, target: str | None, options: TableOptions) -> TableO
 def has_masks(spec: str | Path, task: str) -> bool:
     """Whether `load` reads masks of a spec."""
     spec = str(spec)
-    folder = spec if Path(spec).is_dir() else spec.rpartition(":")[0]
+    folder = spec if os.path.isdir(spec) else spec.rpartition(":")[0]
     return wants_masks(task) or (task == "auto" and mask_splits(folder or spec) is not None)
 
 
@@ -292,7 +293,7 @@ def parts_of(
     """
     if (named := _table_spec(str(spec))) is not None:
         return table_splits(named[0], _with_target(*named, table or TableOptions()))
-    if not Path(spec).is_dir():
+    if not os.path.isdir(spec):
         return ()
     if has_masks(spec, task):
         return mask_splits(spec) or ()
@@ -302,7 +303,7 @@ def parts_of(
 def folder_of(spec: str | Path) -> Path | None:
     """The folder that a spec names, with or without a split; None if it names no folder."""
     places = [Path(spec), Path(str(spec).rpartition(":")[0] or spec)]
-    return next((place for place in places if place.is_dir()), None)
+    return next((place for place in places if os.path.isdir(place)), None)
 
 
 def part_to_predict(spec: str | Path, task: str = "auto", *, like: Any = None) -> str | None:
@@ -322,7 +323,7 @@ def _folder(
     """A folder of classes, or of images with masks; of its split `said`, or else of the second one if it has that."""
     splits = mask_splits(path) if wants_masks(task) or task == "auto" else None
     if not wants_masks(task) and splits is None:
-        if Path(path).is_dir() and kind_of(Path(path)) is TEXTS:
+        if os.path.isdir(path) and kind_of(Path(path)) is TEXTS:
             return text_folder(path, said[0], labelled=labelled, default=said[1])
         return folder(path, said[0], labelled=labelled, default=said[1])
     split = said[0] or (said[1] if said[1] in (splits or ()) else None)

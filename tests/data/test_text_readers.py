@@ -309,6 +309,8 @@ def test_what_a_network_of_text_is_given_from_python(tmp_path):
     assert data.as_source(pairs, card).held == pairs
     with pytest.raises(InputError, match=r"there is no 'a good day'; .* texts themselves are given as a list"):
         data.as_source("a good day", card)
+    with pytest.raises(InputError, match=r"there is no 'a long day a long day"):
+        data.as_source("a long day " * 40, card)
     with pytest.raises(InputError, match="the text at index 1 holds half of a character"):
         data.texts(["a", "\ud83d"])
 
@@ -318,7 +320,9 @@ def test_an_image_network_says_that_it_reads_no_texts(tmp_path):
     network = jaxdl.pretrain(model, data.digits([0, 1]), jaxdl.Plan(epochs=1))
     with pytest.raises(InputError, match="texts holds text; the network was made for uint8 images"):
         jaxdl.predict(network, data.texts(TEXTS))
-    with pytest.raises(InputError, match="'A good day' is no file, and the network takes .*, no texts; expected paths"):
+    with pytest.raises(
+        InputError, match=r"'A good day' is no file, and the network takes .*, no texts; expected paths"
+    ):
         jaxdl.predict(network, TEXTS)
 
 
