@@ -250,7 +250,7 @@ MISTAKES = [
     # folders
     ("pretrain --model mlp --data empty", "empty/CLASS/IMAGE.jpg"),
     ("pretrain --model mlp --data loose", "loose", "3 images"),
-    ("pretrain --model mlp --data 'notes only'", "notes only", "no images"),
+    ("pretrain --model mlp --data 'notes only'", "notes only", "CLASS/TEXT.txt, but it holds 1 text directly"),
     ("predict --checkpoint cnn --data 'notes only'", "notes only"),
     ("pretrain --model mlp --data notes.txt", "notes.txt"),
     ("pretrain --model mlp --data photos:val", "'photos'", "'val'"),

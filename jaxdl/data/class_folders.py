@@ -128,7 +128,7 @@ def _without_classes(path: Path, kind: Kind, name: str, *, labelled: bool) -> Cl
         )
     advice = "it is empty"
     if found.files:
-        advice = f"it holds {len(found.files)} {kind.many} directly: sort them into a folder per class"
+        advice = f"it holds {counted(len(found.files), kind.one)} directly: sort them into a folder per class"
     elif found.left:
         advice = f"it holds no {kind.many}{_why(found)}"
     raise InputError(f"'{shown}' has no class folders; expected {shown}/CLASS/{kind.example}, but {advice}")
