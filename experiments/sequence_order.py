@@ -50,6 +50,7 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "lstm": ("lstm", RECURRENT),
     **{f"attention, {kind}": ("transformer", {**BLOCKS, "positions": kind}) for kind in ATTENTION},
 }
+TOGETHER = 8
 TASKS = ("copy", "reverse", "recall", "pairs")
 
 Accuracy = dict[int, float]  # by distance in words
@@ -102,7 +103,10 @@ def recall(rng: np.random.Generator, count: int, length: int) -> Asked:
 
 
 def pairs(rng: np.random.Generator, count: int, length: int) -> Asked:
-    """To say at the end whether a or b came first. Every second sentence is the twin of the one before it."""
+    """To say at the end whether a or b came first. Every second sentence is the twin of the one before it.
+
+    Distances are put together by `TOGETHER`: of each one there are few sentences.
+    """
     words = rng.choice(SYMBOLS[2:], (count // 2, length))
     places = np.sort(np.stack([rng.choice(length, 2, replace=False) for _ in words]), 1)
     rows = np.arange(len(words))
@@ -112,7 +116,7 @@ def pairs(rng: np.random.Generator, count: int, length: int) -> Asked:
     both = np.stack([one, two], 1).reshape(-1, length)
     tags, far = np.full((len(both), length + 1), NOTHING), np.zeros((len(both), length + 1), int)
     tags[:, -1] = np.tile(["a", "b"], len(words))
-    far[:, -1] = np.repeat(places[:, 1] - places[:, 0], 2)
+    far[:, -1] = np.repeat(-(-(places[:, 1] - places[:, 0]) // TOGETHER) * TOGETHER, 2)
     return Asked(np.concatenate([both, np.full((len(both), 1), ASK)], 1), tags, far)
 
 

@@ -22,7 +22,7 @@ DISTANCE = {
     "copy": "words from a symbol to its copy (a network for each)",
     "reverse": "words from a symbol to its answer",
     "recall": "words since the first one",
-    "pairs": "words from a to b",
+    "pairs": "words from a to b, up to",
 }
 ALONE = "the words alone, without order"
 MARKS = 6  # along a line, at places that differ between lines: those that lie on each other are seen
@@ -68,7 +68,8 @@ def draw_times(times: Mapping[str, Mapping[int, float]], out: Path) -> Figure:
 
 def _line(axes: Axes, name: str, place: int, values: Mapping[int, float]) -> None:
     apart = max(1, len(values) // MARKS)
-    style = {"markersize": 6, "linewidth": 1.5, "markerfacecolor": "none", **STYLES[name]}
+    size = 11 - 0.9 * list(STYLES).index(name)  # smaller ones within larger ones where they meet
+    style = {"markersize": size, "linewidth": 1.5, "markerfacecolor": "none", **STYLES[name]}
     axes.plot(list(values), list(values.values()), label=name, markevery=(place % apart, apart), **style)
 
 

@@ -49,14 +49,15 @@ def test_the_first_word_is_asked_for_at_every_later_one(lesson, rng):
 
 
 def test_pairs_are_twins_of_the_same_words(lesson, rng):
-    asked = lesson.pairs(rng, 60, 8)
+    asked = lesson.pairs(rng, 60, 20)
     for one, two in zip(asked.words[::2], asked.words[1::2], strict=True):
         assert sorted(one) == sorted(two)
         assert (one != two).sum() == 2
     for words, tags, far in zip(asked.words, asked.tags, asked.distance, strict=True):
         a, b = (int(np.flatnonzero(words == sign)[0]) for sign in "ab")
         assert tags[-1] == ("a" if a < b else "b")
-        assert far[-1] == abs(a - b)
+        assert far[-1] - lesson.TOGETHER < abs(a - b) <= far[-1]
+        assert far[-1] % lesson.TOGETHER == 0
         assert set(tags[:-1]) == {lesson.NOTHING}
         assert words[-1] == lesson.ASK
 
@@ -102,7 +103,7 @@ def test_the_pictures_show_every_model(lesson, tmp_path):
 @pytest.mark.slow
 def test_without_positions_exactly_one_of_two_twins_is_right(lesson, rng):
     """Their words are the same, and all of them have one distance."""
-    assert lesson.learn("attention, none", lesson.pairs(rng, 140, 2), 100, 20) == {1: 0.5}
+    assert lesson.learn("attention, none", lesson.pairs(rng, 140, 2), 100, 20) == {lesson.TOGETHER: 0.5}
 
 
 @pytest.mark.slow
