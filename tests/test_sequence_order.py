@@ -75,12 +75,16 @@ def test_what_is_said_follows_from_the_numbers(lesson):
         "blind": {1: 0.13, 5: 0.12},
         "forgets": {1: 0.9, 5: 0.4},
         "half": {1: 0.6, 5: 0.62},
+        "far": {1: 0.5, 5: 0.8},
+        "dips": {1: 1.0, 3: 0.4, 5: 1.0},
     }
-    assert lesson.in_words("copy", found, {1: 0.2, 5: 0.1}) == [
+    assert lesson.in_words("copy", found, {1: 0.2, 3: 0.2, 5: 0.1}) == [
         "copy: right at every distance: good",
         "copy: no better than by the words alone, without their order: blind",
         "copy: worse with distance: forgets (90 % at 1 words, 40 % at 5)",
         "copy: in between at every distance: half (60 % at 1 words, 62 % at 5)",
+        "copy: better with distance: far (50 % at 1 words, 80 % at 5)",
+        "copy: worse in the middle: dips (100 % at 1 words, 100 % at 5, 40 % at 3)",
     ]
     assert lesson.table({"copy": found})[1].split() == ["good", "1.00", "0.97"]
 
