@@ -135,7 +135,11 @@ def main() -> None:
         table.add_row(name, f"{row['candidates']:.0f}", *cells)
     console = Console(width=140)
     console.print(table)
-    console.print(compared)
+    (pair,) = compared.pairs
+    console.print(
+        f"recall at 1, {pair.first} less {pair.second}: {100 * pair.difference:+.1f} points "
+        f"({100 * pair.low:+.1f} to {100 * pair.high:+.1f})"
+    )
     console.print(f"chance in folds: {100 * result.baseline['recall_at_1']:.1f} %; {time.perf_counter() - begin:.0f} s")
 
 
