@@ -51,9 +51,22 @@ def _pearson(record: Record, weights: np.ndarray) -> np.ndarray:
     return correlate(*_pair(record), weights)
 
 
+def _pearson_influence(record: Record) -> np.ndarray:
+    """Of standard scores a of predictions and b of targets (a·b − r · (a² + b²) / 2) / n: Devlin et al. 1975."""
+    pair = _pair(record)
+    n, r = len(pair[0]), correlate(*pair, np.ones(len(pair[0])))
+    if np.isnan(r) or (r == 0 and not pair[0].std() > ALIKE * np.sqrt(np.square(pair[0]).mean())):
+        return np.full(n, r)  # not defined, or 0 whatever rows there are
+    a, b = (values / values.std() for values in pair)
+    return (a * b - r * (a**2 + b**2) / 2) / np.sqrt(n * (n - 1))
+
+
 def _spearman(record: Record, weights: np.ndarray) -> np.ndarray:
     return correlate(*(ranks_of(values, weights) for values in _pair(record)), weights)
 
 
 OF = dict(bounds=(-1.0, 1.0), scale="share", undefined=UNDEFINED, reads=("target", "predicted"))
-CORRELATIONS = (Ranks("pearson", rank=_pearson, **OF), Ranks("spearman", rank=_spearman, **OF))
+CORRELATIONS = (
+    Ranks("pearson", rank=_pearson, influence=_pearson_influence, **OF),
+    Ranks("spearman", rank=_spearman, **OF),
+)

@@ -68,6 +68,7 @@ def test_a_run_that_is_cut_off_anywhere_goes_on_from_there(run, cloud_storage, m
     assert all(map(same_bits, result.models, whole.models))
 
 
+@pytest.mark.slow
 def test_results_that_were_being_placed_are_placed_again(run, tmp_path, cloud_storage, monkeypatch):
     """After each write: the file that says that all is there comes last, and until then the state is kept."""
     work, writes = RunFolder(run), itertools.count(1)

@@ -244,6 +244,7 @@ def test_batches_of_like_lengths_hold_each_example_once_and_differ_from_epoch_to
     assert firsts != sorted(firsts)
 
 
+@pytest.mark.slow
 def test_groups_by_length_compute_less_and_are_refused_where_there_are_no_lengths(computed):
     plan = jaxdl.Plan(epochs=1, batch_size=2)
     for grouped in (False, True):

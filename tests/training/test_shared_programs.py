@@ -69,8 +69,8 @@ def written(setup):
 
 
 def test_every_field_has_another_value_here():
-    of_masks = {"loss_function"}  # which this task does not have
-    assert OTHERS.keys() == {field.name for field in dataclasses.fields(jaxdl.Plan)} - of_masks
+    elsewhere = {"loss_function", "group_by_length"}  # of masks, and of sequences
+    assert OTHERS.keys() == {field.name for field in dataclasses.fields(jaxdl.Plan)} - elsewhere
 
 
 FEW = ("learning_rate", "stage_lr", "epochs", "adapter", "ema", "augment")

@@ -61,7 +61,8 @@ def test_deviations_agree_with_the_jackknife_and_the_bootstrap(metric, groups):
         with pytest.raises(InputError, match=metric.name):
             _ = sample.deviations
         return
-    assert sample.deviations.sum() == pytest.approx(0, abs=1e-8)
+    if not (isinstance(metric, Ranks) and metric.influence is None):  # whose units are left out in blocks
+        assert sample.deviations.sum() == pytest.approx(0, abs=1e-8)
     error = np.sqrt(sample.variance)
     jackknife = dataclasses.replace(sample)._left_out()
     assert error == pytest.approx(np.sqrt(np.square(sample.by_unit(jackknife)).sum()), rel=0.12)
