@@ -246,7 +246,7 @@ def test_other_commands_take_texts(tmp_path, line):
     name, _, options = line.partition(" ")
     out = f"{tmp_path}/out{'.png' if name == 'find-lr' else ''}"
     few = "" if name in ("find-lr",) else "--epochs 1 --folds 2" if name != "variance" else "--epochs 1"
-    start = "--init net" if name in ("recommend",) else SMALL
+    start = "--init net --allow parent" if name == "recommend" else SMALL
     jaxdl_command(f"{name} --data r.csv:label --text-column text --group doc_id {start} {options} {few} --out {out}")
 
 
@@ -277,7 +277,8 @@ def test_a_transformer_from_scratch_and_a_tokenizer_made_of_the_texts(tmp_path):
     jaxdl_command(f"pretrain {given} train:60:words {small} positions=rotary {FEW} --out {tmp_path / 'net'}")
     network = jaxdl.restore(tmp_path / "net")
     assert network.model.vocabulary == 60
-    texts = [row["text"] for row in _rows(24)]
+    with open("r.csv", newline="", encoding="utf-8") as file:
+        texts = [row["text"] for row in csv.DictReader(file)]
     assert network.card.preprocessing.tokenizer == data.train_tokenizer(texts, 60, "words")
     said = jaxdl_command(f"cross-validate {given} train:60 {small} --folds 2 {FEW} --out {tmp_path / 'run'}")
     assert "tokenizer is made of all texts, those that a fold tests included, without their labels" in said
