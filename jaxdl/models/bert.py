@@ -5,7 +5,7 @@ Reimers and Gurevych's sentence-transformers (arXiv:1908.10084).
 """
 
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -15,8 +15,17 @@ from jaxdl.models.attention import Attention, check_heads
 from jaxdl.models.layers import Head
 from jaxdl.models.masks import Mask
 from jaxdl.models.positions import LearnedPositions
-from jaxdl.models.sequence import Flow, SequenceDropout, by_sequence, carried_by, check_tokens, masked_mean, of_tokens
-from jaxdl.models.staged import Mode, Stage, Staged
+from jaxdl.models.sequence import (
+    Flow,
+    Pooled,
+    SequenceDropout,
+    by_sequence,
+    carried_by,
+    check_tokens,
+    masked_mean,
+    of_tokens,
+)
+from jaxdl.models.staged import Mode, Stage
 
 POOLS = ("pooler", "token", "mean", "none")
 
@@ -93,7 +102,7 @@ class Pool(nn.Module):
         return nn.tanh(nn.Dense(hidden.shape[-1], dtype=self.dtype, param_dtype=self.param_dtype, name="dense")(first))
 
 
-class Bert(Staged):
+class Bert(Pooled):
     """Stages ``embed, block1, …, block<depth>, pool, head``. Each block offers the tap ``block<i>/attention``.
 
     It is fed with tokens and their mask, see `sequence`, and if there are several sentences with ``types int32[batch,
@@ -115,8 +124,6 @@ class Bert(Staged):
         attention weights is left out: the fast ways do not store them.)
     """
 
-    SEQUENCES = True
-
     vocabulary: int = 30522
     width: int = 768
     depth: int = 12
@@ -127,15 +134,6 @@ class Bert(Staged):
     pool: str = "pooler"
     epsilon: float = 1e-12
     dropout: float = 0.1
-
-    @property
-    def ANSWERS(self) -> str:
-        """See `Staged`."""
-        return "tokens" if self.pool == "none" else "classification"
-
-    @nn.nowrap
-    def for_each_token(self) -> Self:
-        return self.clone(pool="none")
 
     def stages(self) -> tuple[Stage, ...]:
         self._check()

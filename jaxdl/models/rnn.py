@@ -1,15 +1,24 @@
 """Recurrent classifiers of text: an embedding, recurrent layers, the state after the last token."""
 
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import flax.linen as nn
 
 from jaxdl.errors import InputError, check_choice
 from jaxdl.models.layers import Head
 from jaxdl.models.recurrent import CELLS, Recurrent, hidden_of
-from jaxdl.models.sequence import EmbedTokens, Flow, SequenceDropout, by_sequence, masked_max, masked_mean, of_tokens
-from jaxdl.models.staged import Mode, Stage, Staged
+from jaxdl.models.sequence import (
+    EmbedTokens,
+    Flow,
+    Pooled,
+    SequenceDropout,
+    by_sequence,
+    masked_max,
+    masked_mean,
+    of_tokens,
+)
+from jaxdl.models.staged import Mode, Stage
 
 
 class RecurrentLayer(nn.Module):
@@ -48,7 +57,7 @@ class StatePool(nn.Module):
         return drop({"mean": masked_mean, "max": masked_max}[self.pool](x["hidden"], x["mask"]))
 
 
-class RNN(Staged):
+class RNN(Pooled):
     """Stages ``embed, layer1, …, layer<depth>, pool, head``.
 
     Attributes:
@@ -63,8 +72,6 @@ class RNN(Staged):
       dropout: in training, after the embedding, between layers and before the head.
     """
 
-    SEQUENCES = True
-
     kind: str = "lstm"
     vocabulary: int = 30522
     width: int = 128
@@ -73,15 +80,6 @@ class RNN(Staged):
     both_ways: bool = True
     pool: str = "last"
     dropout: float = 0.2
-
-    @property
-    def ANSWERS(self) -> str:
-        """See `Staged`."""
-        return "tokens" if self.pool == "none" else "classification"
-
-    @nn.nowrap
-    def for_each_token(self) -> Self:
-        return self.clone(pool="none")
 
     def stages(self) -> tuple[Stage, ...]:
         check_choice("kind", self.kind, CELLS)

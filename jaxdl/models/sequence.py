@@ -10,7 +10,7 @@ each token gives it back with its answers: ``{"outputs": [batch, length, num_out
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Self
 
 import flax.linen as nn
 import jax
@@ -18,7 +18,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from jaxdl.errors import InputError
-from jaxdl.models.staged import Mode
+from jaxdl.models.staged import Mode, Staged
 
 Flow = Mapping[str, Any]
 CARRIED = "carried"
@@ -52,6 +52,21 @@ def check_tokens(x: Any, kind: str) -> None:
         f"a {kind} reads a dict of tokens int32[batch, length] and mask bool[batch, length], False for padding (a bert "
         f"types int32[batch, length], too; windows are a further axis, [batch, windows, length]), got {got}"
     )
+
+
+class Pooled(Staged):
+    """Base of models of tokens whose field ``pool`` says what their features are: ``"none"`` for every token's own."""
+
+    SEQUENCES = True
+
+    @property
+    def ANSWERS(self) -> str:
+        """See `Staged`."""
+        return "tokens" if self.pool == "none" else "classification"
+
+    @nn.nowrap
+    def for_each_token(self) -> Self:
+        return self.clone(pool="none")
 
 
 class SequenceDropout(nn.Module):

@@ -5,7 +5,7 @@ warm-up. For published encoders see `bert`.
 """
 
 from functools import partial
-from typing import Any, Self
+from typing import Any
 
 import flax.linen as nn
 import jax.numpy as jnp
@@ -17,6 +17,7 @@ from jaxdl.models.masks import Mask
 from jaxdl.models.positions import LearnedPositions, RelativeBias, sinusoidal
 from jaxdl.models.sequence import (
     Flow,
+    Pooled,
     SequenceDropout,
     by_sequence,
     carried_by,
@@ -26,7 +27,7 @@ from jaxdl.models.sequence import (
     masked_mean,
     of_tokens,
 )
-from jaxdl.models.staged import Mode, Stage, Staged
+from jaxdl.models.staged import Mode, Stage
 
 POSITIONS = ("none", "learned", "sinusoidal", "rotary", "relative")
 POOLS = {"mean": masked_mean, "max": masked_max, "last": masked_last}
@@ -103,7 +104,7 @@ class Pool(nn.Module):
         return of_tokens({**x, "hidden": hidden}) if self.pool == "none" else POOLS[self.pool](hidden, x["mask"])
 
 
-class Transformer(Staged):
+class Transformer(Pooled):
     """Stages ``embed, block1, …, block<depth>, pool, head``. Each block offers the tap ``block<i>/attention``.
 
     Attributes:
@@ -124,8 +125,6 @@ class Transformer(Staged):
       dropout: in training, after embedding, attention and each block's last linear map, and before the head.
     """
 
-    SEQUENCES = True
-
     vocabulary: int = 30522
     width: int = 128
     depth: int = 2
@@ -137,15 +136,6 @@ class Transformer(Staged):
     causal: bool = False
     pool: str = "mean"
     dropout: float = 0.1
-
-    @property
-    def ANSWERS(self) -> str:
-        """See `Staged`."""
-        return "tokens" if self.pool == "none" else "classification"
-
-    @nn.nowrap
-    def for_each_token(self) -> Self:
-        return self.clone(pool="none")
 
     def stages(self) -> tuple[Stage, ...]:
         self._check()

@@ -14,7 +14,7 @@ from jaxtyping import Array, Float, Int
 from jaxdl.errors import InputError, check_choice
 from jaxdl.identity import remembered
 from jaxdl.models.compiled import compiled
-from jaxdl.models.sequence import masked_mean
+from jaxdl.models.sequence import masked_last, masked_mean
 from jaxdl.models.staged import Staged
 from jaxdl.models.variables import Variables
 from jaxdl.models.vit import ViT
@@ -211,7 +211,7 @@ def rolls_out(model: Staged) -> bool:
 
 
 def attention_to_tokens(model: Staged, variables: Variables, x: Any) -> Float[Array, "batch length"]:
-    """Attention roll-out from the tokens to the features: of the first token, or the mean of all where they are that.
+    """Attention roll-out from the tokens to the features: of the first or the last token, else the mean of all.
 
     Arguments as of `gradient_times_input`, and see `rolls_out`.
     """
@@ -223,5 +223,8 @@ def _attention_to_tokens(variables: Variables, x: Any, *, model: Staged) -> jax.
     _, tapped = model.apply(variables, x, taps=taps)
     rolled = attention_rollout([tapped[tap].astype(jnp.float32) for tap in taps])
     mask = x["mask"].astype(bool)
-    share = rolled[:, 0] if model.pool in ("pooler", "token") else masked_mean(rolled, mask)
+    if model.pool in ("pooler", "token"):
+        share = rolled[:, 0]
+    else:
+        share = (masked_last if model.pool == "last" else masked_mean)(rolled, mask)
     return jnp.where(mask, share, 0)

@@ -53,14 +53,14 @@ def test_a_token_scores_what_a_longer_vector_of_it_would_do_to_the_logit(name, a
     assert not found[~x["mask"]].any()
 
 
-@pytest.mark.parametrize("pool", ["mean", "token"])
-def test_attention_reaches_the_features_as_roll_out_says(pool):
-    model, variables, x = drawn("bert_tiny", pool=pool, **BERT)
+@pytest.mark.parametrize(("name", "pool"), [("bert_tiny", "mean"), ("bert_tiny", "token"), ("transformer", "last")])
+def test_attention_reaches_the_features_as_roll_out_says(name, pool):
+    model, variables, x = drawn(name, pool=pool, **BERT)
     found = np.asarray(attention_to_tokens(model, variables, x))
     _, taps = model.apply(variables, x, taps=("block1/attention",))
     weights = 0.5 * np.asarray(taps["block1/attention"]).mean(1) + 0.5 * np.eye(LENGTH)
     for row, mask in enumerate(x["mask"]):
-        read = weights[row, mask].mean(0) if pool == "mean" else weights[row, 0]
+        read = weights[row, mask].mean(0) if pool == "mean" else weights[row, mask.sum() - 1 if pool == "last" else 0]
         np.testing.assert_allclose(found[row], np.where(mask, read, 0), atol=1e-6)
     np.testing.assert_allclose(found.sum(1), 1, atol=1e-5)
 
