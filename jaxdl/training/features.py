@@ -7,7 +7,6 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from jaxdl.data.preprocessing import Constants, Preprocessing
 from jaxdl.identity import remembered
@@ -112,16 +111,12 @@ def compute_features(
     executor = layout.executor()
     program = _program(executor, model, stop, preprocessing)
     variables = executor.place_variables({**variables, CONSTANTS: constants})
-    made, width = [], 0
+    made, left = [], count
     for part in parts.batches:
-        # of one shape, so that one program serves all; the first part is among the largest
+        out = program(variables, part)
         rows = len(jax.tree.leaves(part)[0])
-        width = max(width, rows)
-        short = width - rows
-        padded = (
-            jax.tree.map(lambda a, n=short: np.concatenate([a, np.repeat(a[-1:], n, axis=0)]), part) if short else part
-        )
-        out = program(variables, padded)
-        out = jax.tree.map(partial(_head, count=rows), out) if short else out
+        if left < rows:  # before all are put together, which takes the most memory
+            out = jax.tree.map(partial(_head, count=left), out)
+        left -= rows
         made.append(lengthened(out, made[0]) if made else out)
     return parts.by_example(jax.tree.map(lambda *parts: jnp.concatenate(parts), *made), count)

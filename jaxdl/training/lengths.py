@@ -128,8 +128,11 @@ class Stored:
 
     def by_example(self, made: Any, count: int, axis: int = 0) -> Any:
         """Arrays with a row for each of `count` examples, of those with a row for each that came."""
-        back = np.arange(count) if self.order is None else np.argsort(self.order)
-        return jax.tree.map(lambda rows: rows.take(back, axis), made)
+        if self.order is not None:
+            back = np.argsort(self.order)
+            return jax.tree.map(lambda rows: rows.take(back, axis), made)
+        first = (*(slice(None),) * axis, slice(count))
+        return jax.tree.map(lambda rows: rows if rows.shape[axis] == count else rows[first], made)
 
 
 def stored(model: Staged | None, x: Any, size: int) -> Stored:
