@@ -12,6 +12,7 @@ import jaxdl
 from jaxdl import data
 from jaxdl.errors import InputError
 from jaxdl.validation.leakage import check_leaks, check_validation, duplicate_groups, find_near_duplicate_texts
+from jaxdl.validation.leakage.duplicates import are_telling
 from jaxdl.validation.leakage.near_duplicate_texts import LEAST, LONG, letters
 from jaxdl.validation.splits import split_source
 
@@ -261,3 +262,11 @@ def test_short_texts_of_pairs_are_the_same_by_chance_and_queries_are_looked_at_t
     apart = data.pairs([f"{one} query {k}" for k, one in enumerate(reversed(held))], held)  # by document
     said = [leak.said for leak in check_leaks(MLP, apart, split_source(apart, "group", 3, 0), allow=NEAR)]
     assert not any("second text" in one for one in said)
+
+
+def test_the_list_of_texts_is_made_once_not_for_each_of_them(monkeypatch):
+    made = []
+    monkeypatch.setattr(data.Texts, "texts", property(lambda self: made.append(len(self)) or list(self.held)))
+    source = data.texts([*SENTENCES, "no"], [0, 1, 0, 1, 0, 1, 0])
+    assert are_telling(source, np.arange(7)).tolist() == [True] * 6 + [False]
+    assert made == [7]

@@ -61,8 +61,8 @@ def are_telling(source: Source, indices: np.ndarray) -> np.ndarray:
     """
     if not len(indices):
         return np.zeros(0, bool)
-    if source.texts is not None:
-        return np.array([long_enough(source.texts[i]) for i in indices])
+    if (texts := source.texts) is not None:  # once: some sources make the list each time
+        return np.array([long_enough(texts[i]) for i in indices])
     if holds_pictures(source):
         return np.array([_has_contrast(source[int(i)]["x"]) for i in indices])
     if len(getattr(source.spec()["x"], "shape", ())) != 1:
