@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from jaxtyping import Int
 
+from jaxdl.data.listed import Listed
 from jaxdl.data.preprocessing.text import preprocessing_by
-from jaxdl.data.source import PER_EXAMPLE, Source, check_weights, pick
+from jaxdl.data.source import check_weights
 from jaxdl.data.table import groups_and_times
 from jaxdl.errors import InputError, check_choice
 
@@ -20,7 +21,7 @@ NO_WORD = -1  # in targets, beyond the end of a sentence
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Tagged(Source):
+class Tagged(Listed):
     """Sentences with a tag for each word; attributes as in `Source`.
 
     ``x`` of an example are its words, an array of strings ``[words]``; ``y`` the numbers of their tags, ``int32[longest
@@ -42,13 +43,6 @@ class Tagged(Source):
     def texts(self) -> Sequence[str]:  # among which copies are looked for
         return [" ".join(words) for words in self.held]
 
-    @property
-    def in_memory(self) -> bool:
-        return True
-
-    def targets(self) -> np.ndarray | None:
-        return self.labels
-
     def describe_x(self) -> str:
         lengths = [len(words) for words in self.held]
         return f"sentences of {min(lengths)} to {max(lengths)} words, {sum(lengths):,} in all" if lengths else ""
@@ -63,26 +57,9 @@ class Tagged(Source):
     def _plain_frame(self) -> "pd.DataFrame":
         return super().to_frame()
 
-    def _facts(self) -> dict[str, Any]:
-        return super()._facts() | {"of": self.describe_x()}
-
-    def __len__(self) -> int:
-        return len(self.held)
-
     def __getitem__(self, index: int) -> dict[str, Any]:
         x = np.array(self.held[index], str)
         return {"x": x} if self.labels is None else {"x": x, "y": self.labels[index]}
-
-    def take(self, indices: np.ndarray) -> "Tagged":
-        chosen = {name: pick(getattr(self, name), indices) for name in PER_EXAMPLE if name != "texts"}
-        labels = None if self.labels is None else self.labels[indices]
-        return dataclasses.replace(self, held=[self.held[i] for i in indices], labels=labels, **chosen)
-
-    def with_groups(self, groups: np.ndarray) -> "Tagged":
-        return dataclasses.replace(self, groups=groups)
-
-    def with_weights(self, weights: np.ndarray) -> "Tagged":
-        return dataclasses.replace(self, weights=weights)
 
 
 def tagged(

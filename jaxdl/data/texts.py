@@ -3,11 +3,12 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import jax
 import numpy as np
 
+from jaxdl.data.listed import Listed
 from jaxdl.data.preprocessing.text import BETWEEN, PAIR, TextPreprocessing, preprocessing_by
 from jaxdl.data.preprocessing.tokenizer import Text, check_text
 from jaxdl.data.source import PER_EXAMPLE, Joined, Source, check_weights, pick
@@ -19,7 +20,7 @@ LENGTH = 128  # tokens, where nothing says how many
 
 
 @dataclasses.dataclass(frozen=True, eq=False, repr=False)
-class Texts(Source):
+class Texts(Listed):
     """Texts, or pairs of them; attributes as in `Source`.
 
     ``x`` of an example is the text, of a pair ``{"first": …, "second": …}``.
@@ -50,32 +51,16 @@ class Texts(Source):
         """All of them: nobody asks whether a text is an identity."""
         return frozenset(self.columns or ())
 
-    @property
-    def in_memory(self) -> bool:
-        return True
-
-    def targets(self) -> Any:
-        return self.labels
-
     def describe_x(self) -> str:
         return "texts" if not self.held or isinstance(self.held[0], str) else "pairs of texts"
-
-    def _facts(self) -> dict[str, Any]:
-        return super()._facts() | {"of": self.describe_x()}
-
-    def __len__(self) -> int:
-        return len(self.held)
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         text = self.held[index]
         x: Any = np.str_(text) if isinstance(text, str) else dict(zip(PAIR, map(np.str_, text), strict=True))
         return {"x": x} if self.labels is None else {"x": x, "y": jax.tree.map(lambda array: array[index], self.labels)}
 
-    def take(self, indices: np.ndarray) -> "Texts":
-        chosen = {name: pick(getattr(self, name), indices) for name in PER_EXAMPLE if name != "texts"}
-        chosen["folds"] = pick(self.folds, indices)
-        labels = jax.tree.map(lambda array: array[indices], self.labels)
-        return dataclasses.replace(self, held=[self.held[i] for i in indices], labels=labels, **chosen)
+    def take(self, indices: np.ndarray) -> Self:
+        return dataclasses.replace(super().take(indices), folds=pick(self.folds, indices))
 
     def join(self, other: Source, targets: Any) -> Source:
         both = Joined(self, other, targets)
@@ -83,12 +68,6 @@ class Texts(Source):
             return both
         kept = {name: getattr(both, name) for name in (*PER_EXAMPLE, "notes") if name != "texts"}
         return dataclasses.replace(self, held=[*self.held, *other.held], labels=targets, folds=None, **kept)
-
-    def with_groups(self, groups: np.ndarray) -> "Texts":
-        return dataclasses.replace(self, groups=groups)
-
-    def with_weights(self, weights: np.ndarray) -> "Texts":
-        return dataclasses.replace(self, weights=weights)
 
 
 def texts(
@@ -147,5 +126,5 @@ def with_tokenizer(source: Source, tokenizer: str | Path, length: int = LENGTH) 
 
 
 def holds_texts(like: Any) -> bool:
-    """Whether a source holds texts, or the network of a card reads them."""
-    return isinstance(like, Texts) or isinstance(like.preprocessing, TextPreprocessing)
+    """Whether a source holds texts, or the network of a card reads them; None does not."""
+    return isinstance(like, Texts) or isinstance(getattr(like, "preprocessing", None), TextPreprocessing)
