@@ -1,9 +1,7 @@
 """Questions with answers that are parts of a text: files in the form of SQuAD (Rajpurkar et al., arXiv:1606.05250)."""
 
 import dataclasses
-import gzip
 import json
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +10,7 @@ import numpy as np
 
 from jaxdl.data.image_file import printable
 from jaxdl.data.preprocessing.text import preprocessing_by
+from jaxdl.data.text_file import half_character, opened
 from jaxdl.data.texts import Texts
 from jaxdl.errors import InputError
 from jaxdl.shown import counted
@@ -90,13 +89,10 @@ class _Read:
     def string(self, held: Any, key: str) -> str:
         if not isinstance(held, Mapping) or not isinstance(held.get(key), str):
             raise InputError(f"{self.shown} has no text for a '{key}'; {FORM}")
-        try:
-            held[key].encode()
-        except UnicodeEncodeError as error:
+        if half := half_character(held[key]):
             raise InputError(
-                f"{self.shown}: a '{key}' holds half of a character, {held[key][error.start]!r}: it was cut, or read "
-                "in a wrong encoding"
-            ) from error
+                f"{self.shown}: a '{key}' holds half of a character, {half!r}: it was cut, or read in a wrong encoding"
+            )
         return held[key]
 
     def items(self, held: Any, key: str) -> list[Any]:
@@ -181,19 +177,13 @@ def _notes(read: _Read, groups: str | None) -> tuple[str, ...]:
 
 
 def _read_json(path: Path, shown: str) -> Any:
+    with opened(path, newline="") as file:
+        content = file.read()
     try:
-        content = path.read_bytes()
-        content = gzip.decompress(content) if path.name.lower().endswith(".gz") else content
-        return json.loads(content.decode("utf-8-sig"))
+        return json.loads(content)
     except json.JSONDecodeError as error:
         raise InputError(f"{shown} is no JSON: {error.msg} in line {error.lineno}, column {error.colno}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{shown} is no UTF-8 (byte {error.start}); save the file as UTF-8") from error
     except RecursionError as error:
         raise InputError(f"{shown} is nested too deeply; {FORM}") from error
     except ValueError as error:  # such as a number of thousands of digits
         raise InputError(f"{shown} is no JSON that can be read ({error}); {FORM}") from error
-    except (EOFError, zlib.error) as error:
-        raise InputError(f"{shown} is damaged ({error}); fetch it again") from error
-    except OSError as error:  # also of gzip, for what is none
-        raise InputError(f"{shown} cannot be read ({error.strerror or error})") from error

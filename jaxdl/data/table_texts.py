@@ -9,6 +9,7 @@ from jaxdl.data.column_names import IDENTITIES, named
 from jaxdl.data.preprocessing.tokenizer import Text
 from jaxdl.data.table_file import TableFile
 from jaxdl.data.table_roles import Roles, TableOptions, listed, quoted
+from jaxdl.data.text_file import half_character
 from jaxdl.errors import InputError
 
 
@@ -42,7 +43,7 @@ def read_texts(table: TableFile, roles: Roles, *, labelled: bool) -> list[Text]:
             if labelled and not text:
                 said = f"the column '{name}' of '{table.path}' has no text {table.place_of(row)}"
                 raise InputError(f"{said}; write one or remove the row: there is nothing to learn from")
-            if any("\ud800" <= c <= "\udfff" for c in text):  # which no encoding can write
+            if half_character(text):
                 said = f"the column '{name}' of '{table.path}' holds half of a character {table.place_of(row)}"
                 raise InputError(f"{said}: it was cut, or written in a wrong encoding; correct it or remove the row")
     return columns[0] if len(columns) == 1 else list(zip(*columns, strict=True))

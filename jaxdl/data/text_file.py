@@ -8,6 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any, NamedTuple
 
+from jaxdl.data.image_file import printable
 from jaxdl.errors import InputError
 
 PACKED = ".gz"
@@ -29,6 +30,7 @@ def opened(path: Path, newline: str | None = None, advice: str = "save it in UTF
     Raises:
       InputError: while it is read, naming the line of what is not UTF-8; for a file that cannot be read or unpacked.
     """
+    shown = printable(path)
     try:
         try:
             with _open(path, mode="rt", encoding="utf-8-sig", newline=newline) as file:
@@ -36,12 +38,12 @@ def opened(path: Path, newline: str | None = None, advice: str = "save it in UTF
         except UnicodeDecodeError as error:
             place, line = _where(path, error)  # which may find that the file is damaged further on
             raise InputError(
-                f"'{path}' is no UTF-8 text ({place.reason} at byte {place.start}, on line {line}); {advice}"
+                f"'{shown}' is no UTF-8 text ({place.reason} at byte {place.start}, on line {line}); {advice}"
             ) from error
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
-        raise InputError(f"'{path}' cannot be unpacked ({error}); is it a whole file of gzip?") from error
+        raise InputError(f"'{shown}' cannot be unpacked ({error}); is it a whole file of gzip?") from error
     except OSError as error:
-        raise InputError(f"'{path}' cannot be read ({error.strerror or error})") from error
+        raise InputError(f"'{shown}' cannot be read ({error.strerror or error})") from error
 
 
 def _where(path: Path, error: UnicodeDecodeError) -> tuple[UnicodeDecodeError, int]:
@@ -53,6 +55,15 @@ def _where(path: Path, error: UnicodeDecodeError) -> tuple[UnicodeDecodeError, i
     except UnicodeDecodeError as whole:
         return whole, content.count(b"\n", 0, whole.start) + 1
     return error, 1
+
+
+def half_character(text: str) -> str | None:
+    """The first place of a text that holds half of a character (a surrogate), which cannot be written; else None."""
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        return text[error.start]
+    return None
 
 
 class JsonLines(NamedTuple):

@@ -97,7 +97,7 @@ def test_to_predict_answers_need_not_be_known(tmp_path):
 QAS = ("data", 0, "paragraphs", 0, "qas")
 BAD = [
     (b'{"data": [\n{"title"}]}', r"no JSON: .* in line 2, column"),
-    (b"\xff\xfe{}", r"no UTF-8 \(byte 0\)"),
+    (b"\xff\xfe{}", r"no UTF-8 text \(.* at byte 0, on line 1\)"),
     (b"[" * 100_000, "nested too deeply|no JSON"),
     ({"version": "1.1"}, "has no 'data'"),
     ([], "has no 'data'"),

@@ -14,10 +14,11 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Bool, Int
 
-from jaxdl.data.preprocessing.sentence_pieces import FILES, read_sentencepiece
+from jaxdl.data.preprocessing.sentence_pieces import FILES, SETTINGS, read_sentencepiece
+from jaxdl.data.text_file import half_character
 from jaxdl.errors import InputError
 
-TOKENIZER, VOCABULARY, SETTINGS = "tokenizer.json", "vocab.txt", "tokenizer_config.json"
+TOKENIZER, VOCABULARY = "tokenizer.json", "vocab.txt"
 Text = str | tuple[str, str]  # a text, or two that are compared
 
 
@@ -43,13 +44,10 @@ def check_text(one: Any, index: int) -> Text:
     both = (one,) if isinstance(one, str) else tuple(one) if isinstance(one, (tuple, list)) and len(one) == 2 else ()
     if not both or not all(isinstance(part, str) for part in both):
         raise InputError(f"the text at index {index} is {one!r:.50}; expected a string, or a tuple of two")
-    try:
-        "".join(both).encode()
-    except UnicodeEncodeError as error:
+    if half := half_character("".join(both)):
         raise InputError(
-            f"the text at index {index} holds half of a character, {error.object[error.start]!r}: it was cut, or read "
-            "in a wrong encoding"
-        ) from error
+            f"the text at index {index} holds half of a character, {half!r}: it was cut, or read in a wrong encoding"
+        )
     return str(one) if isinstance(one, str) else (str(both[0]), str(both[1]))
 
 
