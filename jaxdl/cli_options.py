@@ -74,7 +74,7 @@ def _options(kind: type, **types: Any) -> type:
     return made
 
 
-HEADERS = {"auto": None, "yes": True, "no": False}
+AS_BOOL = {"auto": None, "yes": True, "no": False}
 Spec = Annotated[str, tyro.conf.arg(metavar="SPEC")]
 NewRun = Annotated[Path, tyro.conf.arg(metavar="RUN")]
 NewCheckpoint = Annotated[Path, tyro.conf.arg(metavar="CKPT")]
@@ -140,14 +140,14 @@ class Examples:
         Raises:
           InputError: for an option that is of tables alone.
         """
-        check_choice("header", self.header, HEADERS)
+        check_choice("header", self.header, AS_BOOL)
         given = {name: getattr(self, name) for name in ("target", "text_column", "time", "weight", "drop", "feature")}
         if is_table(self.data):
-            header = HEADERS[self.header]
+            header = AS_BOOL[self.header]
             return TableOptions(**given | {"target": self.target or None}, group=self.group, header=header)
         names = ("target", "text_column") if names_features(self.data) else ()
         features = {name: given.pop(name) for name in names}
-        for name, value in (given | {"header": HEADERS[self.header]}).items():
+        for name, value in (given | {"header": AS_BOOL[self.header]}).items():
             if value not in (None, ()):
                 option = f"--{name.replace('_', '-')}"
                 raise InputError(f"{option} is for tables, but {self.data} is none; leave it out")
@@ -181,7 +181,7 @@ class Reading:
     """How the examples of a command that trains nothing are read.
 
     Attributes:
-      text_column: of a table: column of the texts, or two, if they are called otherwise than in training.
+      text_column: of a table: column of the texts, or two, if their names differ from those in training.
       skip_broken: leave out image files that cannot be read; they are listed.
     """
 

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import tyro
 
-from jaxdl.cli_options import Debug, Reading, ReadingOptions, option
+from jaxdl.cli_options import AS_BOOL, Debug, Reading, ReadingOptions, option
 from jaxdl.commands.console import check_outside, console, say_notes
 from jaxdl.commands.run import without_broken
 from jaxdl.data import part_to_predict
@@ -17,8 +17,6 @@ from jaxdl.tasks.examples import load_examples
 from jaxdl.validation.probes.embed import embed
 from jaxdl.weights.files import check_free, write_bytes
 from jaxdl.weights.pretrained import load_pretrained
-
-LENGTH = {"auto": None, "yes": True, "no": False}
 
 
 def embed_command(
@@ -53,7 +51,7 @@ def embed_command(
     source = load_examples(data, labelled=False, split=split, table=reading.table(data), like=network.card)
     say_notes(source)
     source, _ = without_broken(source, reading.skip_broken)
-    vectors = embed(network, source, normalise=LENGTH[normalise], stage=stage, batch_size=batch_size)
+    vectors = embed(network, source, normalise=AS_BOOL[normalise], stage=stage, batch_size=batch_size)
     content = io.BytesIO()
     np.savez(content, x=vectors, **_about(source))
     write_bytes(out, content.getvalue())

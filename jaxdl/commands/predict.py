@@ -279,10 +279,8 @@ def _count_top(asked: int | None, task: Task) -> int:
 
 def _print_first(predictions: Predictions, source: Source) -> None:
     """A line for each of the first files, or texts."""
-    task, names = (
-        predictions.task,
-        predictions.names or [shortened(text) or "(no text)" for text in (source.texts or ())[:FIRST]],
-    )
+    task = predictions.task
+    names = predictions.names or [shortened(text) or "(no text)" for text in (source.texts or ())[:FIRST]]
     first = jax.tree.map(lambda kept: kept[:FIRST], predictions.outputs)
     if task.RANKED:
         top = task.top(first, min(ANSWERS, len(task.names)))

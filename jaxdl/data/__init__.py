@@ -131,7 +131,7 @@ def load(
       InputError: if there is no such thing, or its labels do not fit the task.
     """
     check_choice("task", task, TASKS)
-    spec, reads_text = str(spec), like is not None and holds_texts(like)
+    spec, reads_text = str(spec), holds_texts(like)
     if spec == "digits" or spec.startswith("digits:"):
         return digits(_digit_classes(spec))
     if spec.startswith("tfds:"):
@@ -185,8 +185,8 @@ def as_source(given: Any, like: Any = None) -> Source:
 
     Args:
       given: a `Source`; an array ``[n, …]``, as `arrays` takes it; paths of images, or for a network that reads text a
-        list of texts, as `texts` takes it, or of lists of words for one that tags these; or a path or spec as `load`
-        takes it, of whose splits `part_to_predict` is taken.
+        list of texts, as `texts` takes it; for one that tags words a list of lists of words; or a path or spec, as
+        `load` takes it, of whose splits `part_to_predict` is taken.
       like: the card of the checkpoint that predicts; see `csv`.
 
     Raises:
@@ -198,7 +198,7 @@ def as_source(given: Any, like: Any = None) -> Source:
         return load(given, part_to_predict(given, like=like), labelled=False, like=like)
     if isinstance(getattr(like, "preprocessing", None), WordsPreprocessing) and _are_lists(given):
         return tagged(given)
-    if like is not None and holds_texts(like) and (held := _texts_of(given)) is not None:
+    if holds_texts(like) and (held := _texts_of(given)) is not None:
         return texts(held)
     if isinstance(given, list | tuple) and given and all(isinstance(one, str | Path) for one in given):
         if like is not None and not Path(given[0]).suffix and not os.path.exists(given[0]):
@@ -244,7 +244,7 @@ def is_table(spec: str | Path) -> bool:
 
 
 def names_features(spec: str | Path) -> bool:
-    """Whether a spec is of a data set of which may be said what is learned from, and what is to be learned."""
+    """Whether a spec is of a data set whose features have names: `load` can be told which to learn from."""
     return str(spec).startswith("tfds:")
 
 
@@ -311,7 +311,7 @@ def part_to_predict(spec: str | Path, task: str = "auto", *, like: Any = None) -
 
     Arguments as of `load`.
     """
-    if like is not None and holds_texts(like) and _is_lines(str(spec), like):
+    if holds_texts(like) and _is_lines(str(spec), like):
         return None
     here = parts_of(spec, task, labelled=False)
     return next((split for split in ("val", "test", "train") if split in here), None)

@@ -13,7 +13,7 @@ from jaxdl.errors import InputError
 from jaxdl.shown import counted
 
 SUFFIXES = (".conll", ".conllu")
-UNIVERSAL = ".conllu"  # of Universal Dependencies: ten columns, of which the second is the word, the fourth its part
+UNIVERSAL = ".conllu"  # of Universal Dependencies: ten columns; the second is the word, the fourth its part of speech
 DOCUMENT = "-DOCSTART-"
 NEW_DOCUMENT = re.compile(r"#\s*newdoc\b")
 NO_WORD_LINE = re.compile(r"\d+[-.]\d+")  # number of a line in .conllu that is several words, or one left out
@@ -44,7 +44,8 @@ def conll(
     """Sentences of a file in columns, UTF-8: a line for each word, a blank line between sentences.
 
     Columns are divided by tabs, else by spaces. A line ``-DOCSTART-`` (or, of Universal Dependencies, ``# newdoc``)
-    begins a document; lines that begin with ``#`` and have not the columns of the others are comments.
+    begins a document; lines that begin with ``#`` and have another number of columns than the others are
+    comments.
 
     Args:
       path: the file.

@@ -125,7 +125,7 @@ def read_table(
     check_choice("task of a table", task, LABELS)
     path = Path(path)
     table = TableFile(path, options.header)
-    if like is not None and holds_texts(like):
+    if holds_texts(like):
         options, like = options_like(table, options, like), None
     columns = getattr(like, "columns", None)
     if columns is None:

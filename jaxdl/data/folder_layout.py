@@ -78,7 +78,7 @@ class Found:
 
 
 def _other(path: Path, entry: os.DirEntry[str], kind: Kind) -> str | None:
-    """What a file is that is none of the kind to be read; None for one."""
+    """What a file is if it is not of the kind to be read; None if it is."""
     suffix = path.suffix.lower()
     if not entry.is_file():
         if not entry.is_symlink() or path.exists():

@@ -11,7 +11,7 @@ from jaxtyping import UInt32
 from jaxdl.data.content import content_hash
 from jaxdl.data.preprocessing.pairs import DOCUMENT
 from jaxdl.data.source import Source
-from jaxdl.data.texts import Texts, texts
+from jaxdl.data.texts import LENGTH, Texts, texts
 from jaxdl.errors import InputError
 
 BEGIN = 30  # letters of a document that name its group
@@ -25,7 +25,7 @@ def pairs(
     times: Any = None,
     weights: Any = None,
     tokenizer: str | Path | None = None,
-    length: int = 128,
+    length: int = LENGTH,
 ) -> Texts:
     """A source of queries, each with the document that answers it: for the task retrieval.
 

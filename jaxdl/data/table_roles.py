@@ -230,6 +230,13 @@ def listed(names: Sequence[str], most: int = 20) -> str:
     return ", ".join(names[:most]) + (f", … ({len(names)} in all)" if len(names) > most else "")
 
 
+def divided(named: Sequence[str], known: Collection[str]) -> tuple[str, ...]:
+    """Names of columns; a single one that is not known is several with commas between them, as in ``"A,B"``."""
+    if len(named) == 1 and named[0] not in known:
+        return tuple(name.strip() for name in named[0].split(","))
+    return tuple(named)
+
+
 def no_column(table: TableFile, name: str) -> InputError:
     """The error for a column that is not there."""
     said = f"'{table.path}' has no column '{name}'; it has: {listed([one[:NAME] for one in table.names])}."
@@ -243,9 +250,7 @@ def no_column(table: TableFile, name: str) -> InputError:
 
 def _text_columns(table: TableFile, options: TableOptions) -> tuple[str, ...]:
     """The columns of texts that were named; raises InputError for more than two, and for features beside them."""
-    named = options.text_column
-    if len(named) == 1 and named[0] not in table.names and "," in named[0]:
-        named = tuple(name.strip() for name in named[0].split(","))
+    named = divided(options.text_column, table.names)
     if len(named) > 2 or len(set(named)) < len(named):
         raise InputError(
             f"text_column names {listed(named)} of '{table.path}'; expected one column, or two whose texts are compared"
@@ -285,8 +290,7 @@ def _targets(
                 f"in {path}:COLUMN. It has: {listed(names)}"
             )
         return tuple(found)
-    if len(target) == 1 and target[0] not in names:
-        target = [name.strip() for name in target[0].split(",")]
+    target = divided(target, names)
     if "" in target:
         kept = ",".join(name for name in target if name) or names[-1]
         raise InputError(
@@ -298,7 +302,7 @@ def _targets(
             raise no_column(table, name)
     if not target or len(set(target)) < len(target):
         raise InputError(f"target names {', '.join(target) or 'no column'} of '{path}'; expected each column once")
-    return tuple(target)
+    return target
 
 
 def _file_column(table: TableFile, free: Sequence[str]) -> str | None:

@@ -14,6 +14,7 @@ from jaxdl.data.image_file import formats_of, to_pixels
 from jaxdl.data.prepared import Spec, how_to_prepare, import_tfds, missing, prepared_folder
 from jaxdl.data.source import Source
 from jaxdl.data.table import few_enough
+from jaxdl.data.table_roles import divided
 from jaxdl.data.texts import Texts
 from jaxdl.errors import InputError, nearest
 
@@ -152,7 +153,7 @@ def from_tfds(
             + how_to_prepare(said, folder.parents[said.dataset.count("/") + 1])
         )
     split = _choose_split(said, split, builder)
-    features, (x, y) = builder.info.features, _keys(said, builder, tuple(text), target, tensorflow_datasets)
+    features, (x, y) = builder.info.features, _keys(said, builder, text, target, tensorflow_datasets)
     decoders = _images_undecoded(features, tensorflow_datasets)
     records = _open(builder, split, decoders, said, spec)
     name = f"tfds:{said.dataset}:{folder.name}:{split}"
@@ -209,7 +210,7 @@ def _as_text(value: Any) -> str:
 
 
 def _keys(
-    said: Spec, builder: Any, text: tuple[str, ...], target: Sequence[str] | None, tensorflow_datasets: Any
+    said: Spec, builder: Any, text: Sequence[str], target: Sequence[str] | None, tensorflow_datasets: Any
 ) -> tuple[tuple[str, ...], str]:
     """The features that are learned from, and that of the labels.
 
@@ -217,8 +218,7 @@ def _keys(
       InputError: for features that are not there or no texts, and what does not say which they are.
     """
     features = builder.info.features
-    if len(text) == 1 and text[0] not in features:
-        text = tuple(name.strip() for name in text[0].split(","))
+    text = divided(text, features)
     for name in (*text, *(target or ())):
         if name not in features:
             raise InputError(

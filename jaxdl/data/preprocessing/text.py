@@ -79,7 +79,7 @@ class TextPreprocessing(Preprocessing):
             raise InputError(f"{source.name} holds {kind_of(source)}; the network takes {self.describe()}")
 
     def check_model(self, model: Any) -> None:
-        """Raises InputError where the tokenizer knows tokens, or a text has places, that the network has not."""
+        """Raises InputError where the tokenizer knows more tokens, or a text has more places, than the network."""
         known, longest = getattr(model, "vocabulary", self.vocabulary), getattr(model, "longest", self.length)
         limited = getattr(model, "positions", "learned") == "learned"  # of the other ways each place is computed
         if self.vocabulary > known:
