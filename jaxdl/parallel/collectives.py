@@ -220,7 +220,7 @@ def _group_size(rest: str, devices: int) -> int:
 
 
 def _trips(loop: _Instruction, computations: dict) -> int | None:
-    """How often a loop runs: as the text says, or by what its counter, from 0, is compared with and goes up."""
+    """How often a loop runs: as the text says, or from its counter: what it is compared with, and its step from 0."""
     if said := _TRIPS.search(loop.rest):
         return int(said[1])
     condition = computations.get(loop.called.get("condition", ""), [])
@@ -247,7 +247,7 @@ def _place(one: _Instruction) -> str:
 
 
 def _steps(body: list[_Instruction], place: str) -> set[int]:
-    """By what a loop's body adds to the element of its tuple at `place`; 1 where that is not to be seen."""
+    """By what a loop's body adds to the element of its tuple at `place`; 1 where this cannot be seen."""
     root = [re.findall(r"%?([\w.\-]+)", re.sub(r"/\*.*?\*/", "", one.rest)) for one in body if one.root]
     added = {one.name: re.findall(r"%?([\w.\-]+)", one.rest)[:2] for one in body if one.operation == "add"}
     counted = {one.name for one in body if one.operation == "get-tuple-element" and _place(one) == place}

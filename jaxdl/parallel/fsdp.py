@@ -3,8 +3,7 @@
 Fully sharded data parallel, as in Rajbhandari et al., "ZeRO: Memory Optimizations Toward Training Trillion Parameter
 Models" (arXiv:1910.02054), stage 3. An array lies divided along its largest axis that the number of devices divides.
 It is made whole where it is used, in the type that it is computed with, and its gradient is added up into the same
-parts. Arrays that are small, or have no
-such axis, lie whole on every device.
+parts. Arrays that are small, or have no such axis, lie whole on every device.
 """
 
 import math

@@ -119,4 +119,6 @@ def compute_features(
             out = jax.tree.map(partial(_head, count=left), out)
         left -= rows
         made.append(lengthened(out, made[0]) if made else out)
-    return parts.by_example(jax.tree.map(lambda *parts: jnp.concatenate(parts), *made), count)
+    joined = jax.tree.map(lambda *parts: jnp.concatenate(parts), *made)
+    del made, out  # or they would be there a third time while the rows are ordered
+    return parts.by_example(joined, count)

@@ -1,6 +1,6 @@
 """One process at a time works in the folder of a run, also where it lies in a bucket, which knows no locks.
 
-An object names the process and is written anew every `RENEW` seconds, each time only if nobody else wrote it in the
+An object names the process and is written again every `RENEW` seconds, each time only if nobody else wrote it in the
 meantime: a bucket does that in one step (preconditions on the object's generation). Where it is not renewed for `LOST`
 seconds, its process is gone, and the next one takes it over. No clock is compared with that of another machine.
 """
@@ -100,7 +100,7 @@ class Lease:
                 return
             new = self._file.write_if(self._mine, self._generation)
             if new is None and (there := self._file.generation()) is not None:
-                # an answer may have been lost on its way: then what is there is ours all the same
+                # the bucket's answer may have been lost: then what is there is still ours
                 new = there if self._read() == self._mine else None
             self._lost = new is None
             self._generation = self._generation if new is None else new

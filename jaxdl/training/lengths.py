@@ -1,10 +1,10 @@
 """Sequences of uneven length: a batch is computed at the length of the longest in it, of which there are few.
 
 Nothing that a network of sequences says depends on padding (`Staged.SEQUENCES`), nor what is drawn in training
-(`SequenceDropout`). So a batch may be cut behind its last real token, and the examples of a prediction may be sorted.
+(`SequenceDropout`). So a batch may be cut after its last real token, and the examples of a prediction may be sorted.
 Every length is another program to compile: only those of `ladder` are used.
 
-Of an example that is several windows ``[windows, length]``, those behind its last real one are left out: its length is
+Of an example that is several windows ``[windows, length]``, those after its last real one are left out: its length is
 counted in whole windows one after another.
 """
 
@@ -17,7 +17,11 @@ import numpy as np
 from jaxtyping import Bool, Int
 
 from jaxdl.data.batches import evaluation_batches
+from jaxdl.data.preprocessing import Preprocessing
+from jaxdl.data.source import Source
+from jaxdl.data.stream import EvaluationOrder, stream
 from jaxdl.models.staged import Staged
+from jaxdl.parallel.hosts import Process
 from jaxdl.tasks import Task
 
 SHORTEST = 16  # below it little is saved
@@ -146,12 +150,30 @@ def stored(model: Staged | None, x: Any, size: int) -> Stored:
       size: number of rows.
     """
     count = len(jax.tree.leaves(x)[0])
-    rows = evaluation_batches([np.arange(count)], size, [0])[0].indices
+    batches = evaluation_batches([np.arange(count)], size, [0])[0]
     each = None if model is None else lengths_of(model, x)
     if each is None:
-        return Stored(_rows(x, some) for some in rows)
-    order, lengths = np.argsort(-each, kind="stable"), Lengths.of(each, x, len(rows))
-    return Stored((shortened(_rows(x, order[some]), lengths.at(order[some])) for some in rows), order)
+        return Stored(_rows(x, some) for some in batches.indices)
+    order = np.argsort(-each, kind="stable")
+    indices, lengths = order[batches.indices], Lengths.of(each, x, len(batches.indices))
+    pairs = zip(indices, batches.weights, strict=True)
+    return Stored((shortened(_rows(x, some), lengths.at(some, weights)) for some, weights in pairs), order)
+
+
+def streamed_batches(
+    source: Source,
+    preprocessing: Preprocessing,
+    size: int,
+    workers: int,
+    process: Process = Process(),  # noqa: B008
+) -> Stored:
+    """All examples in batches as `stored` gives them, in their order and read from `source` as they are asked for.
+
+    Of several processes each gets its own rows; for `workers` see `stream.stream`.
+    """
+    order = EvaluationOrder((np.arange(len(source)),), size)
+    batches = stream(source, preprocessing, order, range(1), workers=workers, process=process, labelled=False)
+    return Stored(batch["x"] for batch in batches)
 
 
 def _rows(x: Any, indices: np.ndarray) -> Any:

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from jaxdl.checks import check_type
-from jaxdl.data import as_source, stream
+from jaxdl.data import as_source
 from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.source import Source, arrange_columns
 from jaxdl.data.stream import EvaluationOrder
@@ -26,7 +26,7 @@ from jaxdl.tasks.columns import Top, frame_columns
 from jaxdl.training.division import check_division
 from jaxdl.training.execution import Execution
 from jaxdl.training.finite import check_outputs, finite_rows
-from jaxdl.training.lengths import Stored, may_cut, stored
+from jaxdl.training.lengths import Stored, may_cut, stored, streamed_batches
 from jaxdl.training.tiles import needs_tiles, predict_tiled
 from jaxdl.training.views import check_views, over_views
 from jaxdl.weights.checkpoint import Checkpoint
@@ -267,7 +267,7 @@ def predict(
         variables = executor.place_variables(checkpoint.variables)  # there once
         model = checkpoint.model if may_cut(checkpoint.model, checkpoint.task) else None
         feed = stored_batches(model, source, preprocessing, batch_size, execution, this_process())
-        _, width = _in_order(source, batch_size)(0).indices.shape
+        _, width = EvaluationOrder((np.arange(len(source)),), batch_size)(0).indices.shape
         made = []
         for place, x in enumerate(feed.batches):
             beat(f"predicting batch {place + 1}", slow=place == 0)
@@ -306,16 +306,10 @@ def stored_batches(
     process: Process = Process(),  # noqa: B008
 ) -> Stored:
     """Every example as stored, of several processes own rows; for `model` see `lengths.stored`."""
-    source, order = preprocessing.align(source), _in_order(source, batch_size)
+    source = preprocessing.align(source)
     if process.count > 1 or execution.why_streamed(source, preprocessing):
-        how = {"workers": execution.workers, "labelled": False}
-        batches = stream.stream(source, preprocessing, order, range(1), process=process, **how)
-        return Stored(batch["x"] for batch in batches)
+        return streamed_batches(source, preprocessing, batch_size, execution.workers, process)
     return stored(model, preprocessing.load(source), batch_size)
-
-
-def _in_order(source: Source, batch_size: int) -> EvaluationOrder:
-    return EvaluationOrder((np.arange(len(source)),), batch_size)
 
 
 def match_targets(task: Task, source: Source) -> Any:

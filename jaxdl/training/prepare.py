@@ -27,7 +27,7 @@ from jaxdl.training.features import activation_bytes, compute_features, kept, me
 from jaxdl.training.footprint import check_footprint, may_be_large
 from jaxdl.training.inner import divide_inner
 from jaxdl.training.labels import label_parameters
-from jaxdl.training.lengths import Lengths, Stored, lengths_of, may_cut, stored
+from jaxdl.training.lengths import Lengths, lengths_of, may_cut, stored, streamed_batches
 from jaxdl.training.plan import Plan
 from jaxdl.training.setup import Init, Setup, choose_preprocessing, fit_inputs, weighed
 from jaxdl.training.step import Shared
@@ -118,7 +118,7 @@ def prepare(
         constants = preprocessing.constants if sums is None else fit_inputs(preprocessing, sums, source, parts[0])
         size = plan.batch_size if execution.store is None else execution.store.batch_size
         if streamed:
-            parts_of = partial(_in_parts, mine, preprocessing, size, execution.workers)
+            parts_of = partial(streamed_batches, mine, preprocessing, size, execution.workers)
         else:  # what each of several processes makes of its rows has the same form
             parts_of = partial(stored, model if own.count == 1 else None, x, size)
 
@@ -252,10 +252,3 @@ def _may_cache(plan: Plan) -> bool:
 
 def _bytes_of(constants: Constants) -> tuple[Any, ...]:
     return tuple((name, np.asarray(constants[name]).tobytes()) for name in sorted(constants))
-
-
-def _in_parts(source: Source, preprocessing: Preprocessing, size: int, workers: int) -> Stored:
-    """All examples as they are read, `size` at a time."""
-    order = stream.EvaluationOrder((np.arange(len(source)),), size)
-    batches = stream.stream(source, preprocessing, order, range(1), workers=workers, labelled=False)
-    return Stored(batch["x"] for batch in batches)

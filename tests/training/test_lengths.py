@@ -149,6 +149,14 @@ def test_batches_come_from_long_to_short_and_go_back():
     )
 
 
+def test_a_last_batch_that_is_padded_is_as_short_as_its_examples():
+    source = sentences(37)
+    sizes = [batch["tokens"].shape[1] for batch in stored(made("bert"), source.x, 4).batches]
+    assert len(sizes) == 10  # of 4 rows: 3 only pad
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < sizes[0]
+
+
 @EACH
 def test_a_training_is_that_of_whole_sequences(name, whole, computed, monkeypatch):
     """Dropout and all."""
