@@ -160,6 +160,7 @@ class RunFolder:
     def note(self, name: str, value: Any) -> None:
         """Keeps a plain value until the run is finished."""
         if is_first():
+            check_held(self.path)
             write_text(self.path / STATE / f"{name}.json", json.dumps(value))
 
     def finished_part(self, name: str) -> Path | None:
@@ -231,6 +232,7 @@ class RunFolder:
         if self.known is not None and not self.known["finished"] and not self._has_progress():
             try:
                 lock(self.path)
+                check_held(self.path)
             except InputError:  # it is the run of another process, which has not come as far yet
                 return
             if {path.name for path in self.path.iterdir()} - {RUN, STATE, LOCK, *folders}:

@@ -148,11 +148,13 @@ def test_what_a_run_writes_it_writes_only_while_it_holds_the_folder(run, monkeyp
     time.sleep(0.2)
     for write in (
         lambda: work.finish(),
+        lambda: work.note("kept", [1, 2]),
         lambda: work.place_folder(run, "best"),
         lambda: work.part("training").save(1, {"a": np.ones(2)}, {}),
     ):
         with pytest.raises(InputError, match="process 7 on another machine has taken over"):
             write()
+    work.abandon()  # what is there is the other's
     assert held != (run / ".lock").read_bytes()
     assert json.loads((run / "run.json").read_text())["finished"] is False
     unlock(run)
