@@ -200,8 +200,8 @@ class ExamplesAsTokens(Examples):
     """As `Examples`.
 
     Attributes:
-      tokenizer: of texts, for a --model: a tokenizer.json or a sentencepiece .model, or a folder that holds such a file
-        or a vocab.txt; train:8000 makes one of the texts themselves, of so many tokens at most.
+      tokenizer: of texts, for a --model: a tokenizer.json or a sentencepiece .model, a folder that holds such a file
+        or a vocab.txt, or a checkpoint; train:8000 makes one of the texts themselves, of so many tokens at most.
       length: of texts: number of tokens at which longer ones are cut; by default the checkpoint's, or the model's.
     """
 

@@ -14,7 +14,7 @@ from word_pieces import PIECES, word_pieces
 
 import jaxdl
 from jaxdl import data
-from jaxdl.data.preprocessing import TextPreprocessing, choose_preprocessing
+from jaxdl.data.preprocessing import TablePreprocessing, TextPreprocessing, choose_preprocessing
 from jaxdl.data.preprocessing.tokenizer import encode, read_tokenizer, vocabulary_of
 from jaxdl.errors import InputError
 
@@ -127,6 +127,20 @@ def test_a_tokenizer_that_is_not_there_is_refused(tmp_path):
         read_tokenizer(tmp_path / "none")
     with pytest.raises(InputError, match="the tokenizer' is damaged"):
         TextPreprocessing("{}")
+
+
+def test_a_checkpoint_lends_its_tokenizer(tmp_path, content):
+    model = jaxdl.create("textcnn", 2, vocabulary=14, width=4, features=2)
+    jaxdl.save(jaxdl.from_model(model, TextPreprocessing(content, 8), ["a", "b"]), tmp_path / "net")
+    assert read_tokenizer(tmp_path / "net") == content
+    table = jaxdl.from_model(jaxdl.create("mlp", 2), TablePreprocessing((3,)), ["a", "b"])
+    jaxdl.save(table, tmp_path / "table")
+    with pytest.raises(InputError, match="table' holds no tokenizer"):
+        read_tokenizer(tmp_path / "table")
+    for held in ("{", "[]", "{}"):
+        (tmp_path / "net" / "card.json").write_text(held)
+        with pytest.raises(InputError, match=r"card\.json' cannot be read"):
+            read_tokenizer(tmp_path / "net")
 
 
 @pytest.mark.parametrize("length", [0, 2.0, True])

@@ -19,6 +19,7 @@ from jaxdl.data.text_file import half_character
 from jaxdl.errors import InputError
 
 TOKENIZER, VOCABULARY = "tokenizer.json", "vocab.txt"
+CARD = "card.json"  # of a checkpoint
 Text = str | tuple[str, str]  # a text, or two that are compared
 
 
@@ -70,8 +71,8 @@ def read_tokenizer(path: str | Path) -> str:
     """The content of a ``tokenizer.json``.
 
     Args:
-      path: that file, a ``.model`` of sentencepiece, a folder that holds either or a BERT's ``vocab.txt``, or such a
-        content itself, as `train_tokenizer` makes it.
+      path: that file, a ``.model`` of sentencepiece, a folder that holds either or a BERT's ``vocab.txt``, a checkpoint
+        of a network that reads text, or such a content itself, as `train_tokenizer` makes it.
 
     Raises:
       InputError: if there is none, or it cannot be read.
@@ -87,6 +88,8 @@ def read_tokenizer(path: str | Path) -> str:
             return _of_vocabulary(path)
         if found := next((path / name for name in FILES if (path / name).is_file()), None):
             return read_sentencepiece(found)
+        if (path / CARD).is_file():
+            return _of_card(path / CARD)
         listed = ", ".join(FILES)
         raise InputError(f"the folder '{path}' holds no tokenizer: neither {TOKENIZER} nor {VOCABULARY}, nor {listed}")
     if not path.is_file():
@@ -101,6 +104,18 @@ def read_tokenizer(path: str | Path) -> str:
     except (OSError, ValueError) as error:
         raise InputError(f"the tokenizer '{path}' cannot be read ({error}); fetch it again") from error
     load_tokenizer(content, str(path))
+    return content
+
+
+def _of_card(card: Path) -> str:
+    """That of a checkpoint, which is on its card."""
+    try:
+        content = json.loads(card.read_text(encoding="utf-8"))["preprocessing"].get("tokenizer")
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise InputError(f"the card '{card}' cannot be read ({error}); fetch the checkpoint again") from error
+    if not isinstance(content, str):
+        raise InputError(f"the checkpoint '{card.parent}' holds no tokenizer: its network reads no text")
+    load_tokenizer(content, str(card))
     return content
 
 
