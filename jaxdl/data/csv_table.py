@@ -55,7 +55,7 @@ def csv(
     A column ``split`` of train, val and test divides the rows as folders of these names do (`load` takes one of them);
     one called ``fold`` says which rows a cross-validation tests together.
 
-    With `text_column` it is a source of texts, from which alone is learned; see `texts.texts`.
+    With `text_column` it is a source of texts, and only these are learned from; see `texts.texts`.
 
     Otherwise it is a table of features: each column that is nothing else, in the order of the file. ``True`` and
     ``False`` are 1 and 0; texts are categories; what is missing is filled in by what the training part holds, see

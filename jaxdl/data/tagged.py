@@ -10,7 +10,7 @@ from jaxtyping import Int
 
 from jaxdl.data.listed import Listed
 from jaxdl.data.preprocessing.text import preprocessing_by
-from jaxdl.data.source import check_weights
+from jaxdl.data.source import Source, check_weights
 from jaxdl.data.table import groups_and_times
 from jaxdl.errors import InputError, check_choice
 
@@ -49,13 +49,10 @@ class Tagged(Listed):
 
     def to_frame(self) -> "pd.DataFrame":
         """A row for each sentence: its words in ``text``, its tags in ``target``, divided by spaces; as in `Source`."""
-        frame = dataclasses.replace(self, labels=None)._plain_frame()
+        frame = Source.to_frame(dataclasses.replace(self, labels=None))
         if self.labels is not None:
             frame.insert(0, "target", tag_words(self.labels, self.class_names))
         return frame
-
-    def _plain_frame(self) -> "pd.DataFrame":
-        return super().to_frame()
 
     def __getitem__(self, index: int) -> dict[str, Any]:
         x = np.array(self.held[index], str)

@@ -1,4 +1,4 @@
-"""Files of text in UTF-8, also packed by gzip, and JSON in lines."""
+"""Files of text in UTF-8, also compressed by gzip, and JSON in lines."""
 
 import gzip
 import json
@@ -20,7 +20,7 @@ def _open(path: Path, **options: Any) -> Any:
 
 @contextmanager
 def opened(path: Path, newline: str | None = None, advice: str = "save it in UTF-8") -> Iterator[IO[str]]:
-    """The file at `path`, without the mark that may stand before UTF-8.
+    """The file at `path`, without the byte order mark that it may begin with.
 
     Args:
       path: of the file; one that ends in ``.gz`` is unpacked.
