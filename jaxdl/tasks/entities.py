@@ -28,7 +28,7 @@ EVERY = "BIOESLU"
 
 @dataclasses.dataclass(frozen=True)
 class Scheme:
-    """The pairs of neighbouring tags at which an entity begins, goes on, and has ended rightly before the second."""
+    """The pairs of neighbouring tags at which an entity begins, goes on, and may end before the second."""
 
     prefixes: str
     begins: tuple[Pattern, ...]
@@ -158,8 +158,8 @@ class Entities:
         was_open = xp.concatenate([xp.zeros_like(is_open[:, :1]), is_open[:, :-1]], 1)
         start = start & ~(was_open & inside)
         stops = _next(xp, xp.where(inside, here.shape[1], place))[:, 1:]
-        rightly = xp.take_along_axis(ends[before, here], stops, 1)
-        return start[:, :-1] & rightly, xp.asarray(self._kind)[rows], stops
+        ended = xp.take_along_axis(ends[before, here], stops, 1)
+        return start[:, :-1] & ended, xp.asarray(self._kind)[rows], stops
 
     def count(self, said: Any, targets: Any) -> Any:
         """Of each sentence entities that are found, that there are, and that are predicted: ``int32[n, 3, kinds + 1]``.

@@ -306,7 +306,7 @@ class TokenClassification(ClassWeights):
           targets: ``int32[n, words]``.
 
         Returns:
-          ``right``, ``words`` and ``seen``: words that are tagged rightly, that there are, and that have a tag of the
+          ``right``, ``words`` and ``seen``: words with the right tag, all words, and those that have a tag of the
           network's, ``[n]``; ``entities``: see `Entities.count`; ``nats`` where `kept` has it.
         """
         said, there = aligned(kept, targets), targets != NO_WORD
