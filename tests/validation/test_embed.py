@@ -1,6 +1,7 @@
 """Examples as vectors: `jaxdl.embed`, and ``jaxdl embed``."""
 
 import json
+import re
 import shutil
 import warnings
 
@@ -13,6 +14,7 @@ from word_pieces import PIECES, word_pieces
 import jaxdl
 from jaxdl import data
 from jaxdl.data.preprocessing import TextPreprocessing
+from jaxdl.data.preprocessing.words import WordsPreprocessing
 from jaxdl.errors import InputError
 from jaxdl.weights.checkpoint import from_model
 
@@ -96,6 +98,19 @@ def test_the_command_writes_a_file_that_other_commands_read(seer, tmp_path, monk
     assert "it was left as it is" in refused(f"embed --checkpoint {seer.path} --data digits --out vectors.npz")
     assert "does not end in .npz" in refused(f"embed --checkpoint {seer.path} --data digits --out vectors.csv")
     assert "is the head itself" in refused(f"embed --checkpoint {seer.path} --data digits --stage head --out a.npz")
+
+
+def test_a_stage_of_several_arrays_is_refused_and_those_of_one_are_named(tmp_path):
+    content, arguments = word_pieces(tmp_path), {"vocabulary": 14, "width": 4, "features": 2}
+    reader = from_model(jaxdl.create("lstm", 2, **arguments), TextPreprocessing(content, 8), ["a", "b"])
+    with pytest.raises(InputError, match="'layer1'; expected one, as of pool: name") as refusal:
+        jaxdl.embed(reader, ["good day"], stage="layer1")
+    (named,) = re.findall(r"as of (\w+):", str(refusal.value))
+    assert jaxdl.embed(reader, ["good day"], stage=named).shape == (1, 4)
+    model = jaxdl.create("lstm", 2, pool="none", **arguments)
+    tagger = from_model(model, WordsPreprocessing(content, 8), ["O", "B-X"])
+    with pytest.raises(InputError, match="'pool'; expected one, which no stage here gives"):
+        jaxdl.embed(tagger, [["good", "day"]])
 
 
 @pytest.mark.slow

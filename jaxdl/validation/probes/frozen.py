@@ -10,12 +10,14 @@ import numpy as np
 
 from jaxdl.checks import check_arguments
 from jaxdl.data.content import hash_indices
+from jaxdl.data.preprocessing import Preprocessing
 from jaxdl.data.source import Source, arrange_columns, check_source, subset
 from jaxdl.errors import InputError
 from jaxdl.models import describe, is_own
 from jaxdl.models.initialise import batch_of
+from jaxdl.models.staged import Staged
 from jaxdl.models.unet import without_skips
-from jaxdl.models.variables import join_variables, split_variables
+from jaxdl.models.variables import Variables, join_variables, split_variables
 from jaxdl.tasks import Metrics, Task, choose_task
 from jaxdl.training.display import watched
 from jaxdl.training.execution import Execution
@@ -89,7 +91,8 @@ def _flowing(
             f"what flows out of '{stage}' is not known: it is a part of a module that runs as a whole; expected one of "
             f"{', '.join(model.outlets[:-1])}"
         )
-    frozen, _ = split_variables(variables_for(checkpoint, preprocessing), names[: place + 1])
+    variables = variables_for(checkpoint, preprocessing)
+    frozen, _ = split_variables(variables, names[: place + 1])
     parts = stored_batches(model, source, preprocessing, batch_size, execution)
     frozen = jax.tree.map(jnp.asarray, frozen)
     made = compute_features(
@@ -104,10 +107,17 @@ def _flowing(
     )
     leaves = jax.tree.leaves(without_skips(made))
     if len(leaves) != 1:
-        raise InputError(
-            f"{len(leaves)} arrays flow out of the stage '{names[place]}'; expected one: name another stage"
-        )
+        suited = _single(model, variables, preprocessing)
+        expected = f"one, as of {', '.join(suited)}: name such a stage" if suited else "one, which no stage here gives"
+        raise InputError(f"{len(leaves)} arrays flow out of the stage '{names[place]}'; expected {expected}")
     return leaves[0]
+
+
+def _single(model: Staged, variables: Variables, preprocessing: Preprocessing) -> list[str]:
+    """The stages before the head out of which a single array flows."""
+    names = model.outlets[:-1]
+    tapped = jax.eval_shape(lambda v, x: model.apply(v, x, taps=names)[1], variables, batch_of(preprocessing.spec()))
+    return [name for name in names if len(jax.tree.leaves(without_skips(tapped[name]))) == 1]
 
 
 def _finite(features: np.ndarray, source: Source) -> np.ndarray:
