@@ -12,8 +12,6 @@ utilisation: products and sums of the forward pass, three times that for a step)
 """
 
 import argparse
-import statistics
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 
@@ -22,6 +20,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
+from beside_torch import machine, medians
 
 if find_spec("torchvision_cpu"):  # a shim for PyTorch's CPU build
     import torchvision_cpu  # noqa: F401
@@ -33,7 +32,6 @@ from jaxdl.parallel.compiler import compiler_options
 
 TIMM = {"vit_s_16": "vit_small_patch16_224"}  # what torchvision has not
 NAMES = ("resnet50", "vgg16", "inception_v3", "mobilenet_v2", "vit_s_16")
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bfloat16, by the makers' data sheets
 OUTPUTS = 1000
 
 
@@ -112,12 +110,6 @@ def theirs(name: str, x: np.ndarray, labels: np.ndarray, device: str, channels_l
     return forward, step
 
 
-def seconds(function: Callable) -> float:
-    begin = time.perf_counter()
-    function()
-    return time.perf_counter() - begin
-
-
 def measure(name: str, batch: int, repeats: int, device: str) -> list[tuple[str, float, float, float]]:
     """Rows of what was run, our and their images a second, and FLOP a second of ours."""
     side = MODELS[name].image_size
@@ -131,10 +123,7 @@ def measure(name: str, batch: int, repeats: int, device: str) -> list[tuple[str,
     rows = []
     for place, what in enumerate(("forward", "step")):
         runs = [mine[place], *(other[place] for other in others)]
-        for run in runs:  # compiles, and warms up
-            run()
-        times = [[seconds(run) for run in runs] for _ in range(repeats)]
-        our_time, *their_times = (statistics.median(column) for column in zip(*times, strict=True))
+        our_time, *their_times = medians(runs, repeats)
         work = flops * (3 if what == "step" else 1)
         rows.append((what, batch / our_time, batch / min(their_times), work / our_time))
     return rows
@@ -149,9 +138,7 @@ def main() -> None:
     options = parser.parse_args()
     if options.threads:
         torch.set_num_threads(options.threads)
-    device = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
-    kind = jax.devices()[0].device_kind
-    peak = next((value for part, value in PEAKS.items() if part in kind), None)
+    device, kind, peak = machine()
     print(f"{kind}, jax {jax.__version__}, torch {torch.__version__}, batch {options.batch}, images a second")
     print(f"{'model':14}{'':10}{'jaxdl':>9}{'torch':>9}{'ratio':>8}{'MFU':>8}")
     for name in options.models:

