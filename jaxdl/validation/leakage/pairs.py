@@ -5,7 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from jaxdl.data.preprocessing.text import PAIR, text_of
+from jaxdl.data.preprocessing.text import text_of
 from jaxdl.data.source import Source
 from jaxdl.shown import counted
 from jaxdl.validation.leakage.near_duplicate_texts import LEAST, letters
@@ -27,12 +27,13 @@ def find_halves(source: Source) -> Halves | None:
     """The texts of both sides; None where the examples are no pairs of texts."""
     if not len(source) or not isinstance(text_of(source[0]["x"]), tuple):
         return None
-    texts = [[letters(str(source[i]["x"][name])) for i in range(len(source))] for name in PAIR]
-    return Halves(*map(_numbered, texts))
+    pairs = (map(letters, text_of(source[i]["x"])) for i in range(len(source)))
+    return Halves(*map(_numbered, zip(*pairs, strict=True)))
 
 
 def _numbered(texts: Sequence[str]) -> np.ndarray:
-    numbers = np.unique(np.array(texts, str), return_inverse=True)[1]
+    # objects: strings of one array would all take as much memory as the longest
+    numbers = np.unique(np.array(texts, object), return_inverse=True)[1]
     return np.where([len(text) >= LEAST for text in texts], numbers, -1)
 
 
