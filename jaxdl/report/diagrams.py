@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from jaxdl.report.markup import in_scroll
 from jaxdl.report.predictions import Reliability
 from jaxdl.report.svg import HELD_OUT, INK, TRAIN, drawing, epoch_axis, new_figure, percent_axis, shortened, to_svg
 from jaxdl.report.units import percent
@@ -80,10 +81,17 @@ def draw_regression(target: np.ndarray, predicted: np.ndarray) -> tuple[str, str
         return scatter, to_svg(figure, "residuals", said)
 
 
-def draw_intervals(
-    what: str, names: Sequence[str], scores: Sequence[float], ends: Sequence[tuple[float, float] | None]
-) -> str:
-    """A dot for each score of `names`, from 0 to 1, and a line for its interval where there is one."""
+def draw_intervals(what: str, each: str, rows: Sequence[tuple[str, float, tuple[float, float] | None]]) -> str:
+    """A dot for the score of each row, from 0 to 1, and a line for its interval where there is one.
+
+    Args:
+      what: the score.
+      each: what a row is, such as ``label``.
+      rows: name, score, and the ends of its interval; without any there is no picture.
+    """
+    if not rows:
+        return ""
+    names, scores, ends = zip(*rows, strict=True)
     with drawing():
         figure, axes = new_figure(560, 60 + 26 * len(names))
         places = np.arange(len(names))[::-1]
@@ -98,7 +106,8 @@ def draw_intervals(
         axes.grid(axis="x")
         lowest, highest = int(np.argmin(scores)), int(np.argmax(scores))
         said = f"lowest {percent(scores[lowest])} for {names[lowest]}, highest {percent(scores[highest])}"
-        return to_svg(figure, "labels", f"{what} of each label with its 95 % interval: {said} for {names[highest]}")
+        svg = to_svg(figure, "labels", f"{what} of each label with its 95 % interval: {said} for {names[highest]}")
+    return in_scroll(svg, f"Picture of the {what} of each {each}")
 
 
 def draw_gradients(norms: Mapping[str, np.ndarray], stages: tuple[str, ...]) -> str:

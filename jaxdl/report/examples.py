@@ -83,8 +83,12 @@ def short_name(name: object) -> str:
     return "/".join(Path(str(name)).parts[-2:])
 
 
+def name_of(index: int, names: Sequence[str] | None) -> str:
+    """How a caption calls an example: by its index, and by the short name where there is one."""
+    return f"index {index}" + ("" if names is None else f", {short_name(names[index])}")
+
+
 def _captioned(row: Mapping[str, Any], names: Sequence[str] | None, said: str, more: str, uri: str, kind: str) -> str:
-    name = f"index {row['index']}" + ("" if names is None else f", {short_name(names[row['index']])}")
-    said, more, name = escaped(said), escaped(more), escaped(name)
+    said, more, name = escaped(said), escaped(more), escaped(name_of(row["index"], names))
     image = f'<img class="{kind}" src="{uri}" alt="Example {name}: {said} {more}">'
     return f"<figure>{image}<figcaption>{said} <span>{more}</span><small>{name}</small></figcaption></figure>"

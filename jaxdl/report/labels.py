@@ -83,12 +83,12 @@ def show_labels(result: Result) -> Section:
         shown = [rows[i] for i in order[:WORST]]
         folded = f"<details><summary>All labels</summary>{every}</details>"
         table = f"<p>The labels with the lowest F1:</p>{in_scroll(_table(shown), TITLE)}{folded}"
-    drawn = [row for row in shown if np.isfinite(row.f1)]
-    picture = ""
-    if drawn:
-        ends = [row.f1_interval and (row.f1_interval.low, row.f1_interval.high) for row in drawn]
-        picture = draw_intervals("F1", [row.name for row in drawn], [row.f1 for row in drawn], ends)
-        picture = in_scroll(picture, "Picture of the F1 of each label")
+    drawn = [
+        (row.name, row.f1, row.f1_interval and (row.f1_interval.low, row.f1_interval.high))
+        for row in shown
+        if np.isfinite(row.f1)
+    ]
+    picture = draw_intervals("F1", "label", drawn)
     return Section(TITLE, f"{picture}{table}{_unsure(rows)}{note(said)}")
 
 

@@ -8,9 +8,9 @@ from jaxdl.data.masks import VOID
 from jaxdl.data.source import Source
 from jaxdl.errors import InputError
 from jaxdl.report.diagrams import draw_intervals
-from jaxdl.report.examples import short_name
+from jaxdl.report.examples import name_of
 from jaxdl.report.markup import Section, escaped, in_scroll, is_picture, legend, make_table, note, picture_uri
-from jaxdl.report.predictions import first_places
+from jaxdl.report.predictions import first_places, most_confused
 from jaxdl.report.units import measure, percent
 from jaxdl.tasks.metric import SHARE, Metric
 from jaxdl.tasks.segmentation import of_class, palette
@@ -56,8 +56,7 @@ def show_pixel_classes(result: Result) -> Section:
         )
         if np.isfinite(score):
             drawn.append((name, score, ends and (ends.low, ends.high)))
-    picture = draw_intervals("IoU", *map(list, zip(*drawn, strict=True))) if drawn else ""
-    picture = in_scroll(picture, "Picture of the IoU of each class") if drawn else ""
+    picture = draw_intervals("IoU", "class", drawn)
     heads = ["class", "of all pixels", "in examples", "IoU", "95 % interval", "Dice", "precision", "recall"]
     table = in_scroll(make_table(heads, lines, "numbers"), TITLE)
     absent = [name for name, count in zip(names, true, strict=True) if not count]
@@ -81,13 +80,11 @@ def _share(value: float) -> str:
 
 def _confused(names: Sequence[str], counts: np.ndarray) -> str:
     """The pairs of classes with the most pixels taken for the other, in a sentence."""
-    wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSED]
-    pairs = [divmod(int(place), len(counts)) for place in order if wrong.flat[place]]
+    pairs = most_confused(counts, CONFUSED)
     if not pairs:
         return ""
     said = "; ".join(
-        f"{names[row]} for {names[column]} ({percent(wrong[row, column] / counts[row].sum())} of its pixels)"
+        f"{names[row]} for {names[column]} ({percent(counts[row, column] / counts[row].sum())} of its pixels)"
         for row, column in pairs
     )
     return f"<p>{escaped(f'Most pixels are lost by taking {said}.')}</p>"
@@ -131,7 +128,7 @@ def _figure(result: Result, source: Source, place: int, error: float, colours: n
         "predicted": _blended(image, colours[said], np.ones(said.shape, bool)),
         "wrong": _blended(image, WRONG, wrong),
     }
-    name = f"index {index}" + ("" if source.names is None else f", {short_name(source.names[index])}")
+    name = name_of(index, source.names)
     caption = f"{percent(error)} of the pixels wrong, mean confidence {percent(sure)}"
     cells = ""
     for what, picture in pictures.items():

@@ -148,6 +148,13 @@ def first_places(held: OutOfFold, order: np.ndarray, wanted: np.ndarray, limit: 
     return places[np.sort(first)][:limit]
 
 
+def most_confused(counts: np.ndarray, limit: int) -> list[tuple[int, int]]:
+    """The pairs (true, predicted) of different classes with the largest ``counts[classes, classes]``, none of 0."""
+    wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
+    order = np.argsort(-wrong, axis=None, kind="stable")[:limit]
+    return [divmod(int(place), len(counts)) for place in order if wrong.flat[place]]
+
+
 def _first(held: OutOfFold, task: Task, order: np.ndarray, wanted: np.ndarray, limit: int) -> list[dict[str, Any]]:
     p, predicted = _confidence(held, task), task.predicted(held.kept)
     return [

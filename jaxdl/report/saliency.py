@@ -2,8 +2,8 @@
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -12,7 +12,7 @@ import numpy as np
 from jaxdl.data.source import Source, subset
 from jaxdl.errors import InputError
 from jaxdl.models import describe
-from jaxdl.report.examples import short_name
+from jaxdl.report.examples import name_of
 from jaxdl.report.explain import Method, explain, explains_with
 from jaxdl.report.markup import Section, escaped, is_picture
 from jaxdl.report.network import SAMPLE, SAMPLE_NUMBERS, input_size, spread
@@ -35,8 +35,10 @@ CAUTION = (
     "Bright is much, dark little; each map has its own scale. A map shows where evidence came from, not what it was, "
     "and not that the network is right for the right reason."
 )
-# row of an example, the picture as the network sees it, the map for the predicted class, and for the true one
-Explained = tuple[Mapping[str, Any], np.ndarray, np.ndarray, np.ndarray | None]
+Row = Mapping[str, Any]  # of an example, as of `most_wrong`
+# the picture as the network sees it, the map for the predicted class, and for the true one
+Explained = tuple[np.ndarray, np.ndarray, np.ndarray | None]
+T = TypeVar("T")
 
 
 def show_explained(run: Run) -> Section:
@@ -46,12 +48,17 @@ def show_explained(run: Run) -> Section:
       InputError: if networks, examples or a method that suits them are not there.
     """
     _, network = run.network()
-    source = run.fresh or run.source
-    if source is None:
-        raise InputError(run.missing["source"])
+    source = explained_source(run)
     method = _method(network)
+
+    def explained(network: Checkpoint, rows: Sequence[Row]) -> list[Explained]:
+        return _explain(network, source, rows, method)
+
     shown = {
-        kind: "".join(_figure(run, source, *each) for each in _explain(run, source, chosen, method))
+        kind: "".join(
+            _figure(run, source, row, *made)
+            for row, made in zip(chosen, by_its_network(run, chosen, explained), strict=True)
+        )
         for kind, chosen in choose_examples(run, source).items()
         if chosen
     }
@@ -59,10 +66,43 @@ def show_explained(run: Run) -> Section:
     blocks = "".join(
         f'<h3>{kind}</h3><div class="maps{wide.get(kind, "")}">{body}</div>' for kind, body in shown.items()
     )
-    who = "by the network of the fold that did not train on it" if run.result else "by this network"
-    seen = "" if run.result or run.fresh else " It may have been trained on it."
-    said = f"Each example is explained {who}.{seen} {PAPERS[method]}"
+    said = f"Each example is explained {by_whom(run)} {PAPERS[method]}"
     return Section("Where it looked", f"<p>{escaped(said)}</p>{blocks}<p class='note'>{CAUTION}</p>")
+
+
+def explained_source(run: Run) -> Source:
+    """The examples that are explained. Raises InputError if they are not there."""
+    source = run.fresh or run.source
+    if source is None:
+        raise InputError(run.missing["source"])
+    return source
+
+
+def by_whom(run: Run) -> str:
+    """The end of a sentence on which network explains an example, and whether it may know it."""
+    if run.result:
+        return "by the network of the fold that did not train on it."
+    return "by this network." + ("" if run.fresh else " It may have been trained on it.")
+
+
+def caption_of(run: Run, source: Source, row: Row) -> str:
+    """HTML that says whether an example is right, how sure the network is of its answer, and which example it is."""
+    label, predicted = (run.task.names[row[key]] for key in ("label", "predicted"))
+    right = row["label"] == row["predicted"]
+    verdict = f"predicted {label}, which is right" if right else f"true {label}, predicted {predicted}"
+    name = name_of(row["index"], source.names) + (f", fold {row['fold']}" if run.result else "")
+    return f"{escaped(verdict)} <span>(p = {row['probability']:.2f})</span><small>{escaped(name)}</small>"
+
+
+def by_its_network(
+    run: Run, rows: Sequence[Row], explained: Callable[[Checkpoint, Sequence[Row]], Sequence[T]]
+) -> list[T]:
+    """What `explained` makes of each of `rows` by the network of its fold, in their order."""
+    made: dict[int, T] = {}
+    for fold in sorted({row["fold"] for row in rows}):
+        places = [place for place, row in enumerate(rows) if row["fold"] == fold]
+        made |= zip(places, explained(run.networks[fold], [rows[place] for place in places]), strict=True)
+    return [made[place] for place in range(len(rows))]
 
 
 def _method(network: Checkpoint) -> Method:
@@ -98,20 +138,15 @@ def _predicted(network: Checkpoint, task: Task, source: Source) -> tuple[OutOfFo
     return OutOfFold(index, np.zeros(len(index), int), found.targets, found.outputs), task.known(found.targets)
 
 
-def _explain(run: Run, source: Source, rows: Sequence[Mapping[str, Any]], method: Method) -> list[Explained]:
-    """Each of `rows` by the network of its fold, in their order."""
-    made: dict[int, Explained] = {}
+def _explain(network: Checkpoint, source: Source, rows: Sequence[Row], method: Method) -> list[Explained]:
     by_class = method == "Grad-CAM"
-    for fold in sorted({row["fold"] for row in rows}):
-        places = [place for place, row in enumerate(rows) if row["fold"] == fold]
-        mine = [rows[place] for place in places]
-        network = run.networks[fold]
-        x = network.card.preprocessing.load(subset(source, [row["index"] for row in mine]))
-        said = _maps(network, x, [row["predicted"] for row in mine])
-        true = _maps(network, x, [row["label"] for row in mine]) if by_class else said
-        for place, row, image, one, other in zip(places, mine, x, said, true, strict=True):
-            made[place] = (row, image, one, other if by_class and row["label"] != row["predicted"] else None)
-    return [made[place] for place in range(len(rows))]
+    x = network.card.preprocessing.load(subset(source, [row["index"] for row in rows]))
+    said = _maps(network, x, [row["predicted"] for row in rows])
+    true = _maps(network, x, [row["label"] for row in rows]) if by_class else said
+    return [
+        (image, one, other if by_class and row["label"] != row["predicted"] else None)
+        for row, image, one, other in zip(rows, x, said, true, strict=True)
+    ]
 
 
 def _maps(network: Checkpoint, x: np.ndarray, classes: Sequence[int]) -> np.ndarray:
@@ -122,9 +157,8 @@ def _maps(network: Checkpoint, x: np.ndarray, classes: Sequence[int]) -> np.ndar
     return np.asarray(explain(network.model, variables, inputs, np.asarray(classes)[filled]))[: len(x)]
 
 
-def _figure(run: Run, source: Source, row: Mapping[str, Any], image: np.ndarray, said: Any, true: Any) -> str:
-    name = f"index {row['index']}"
-    name += f", {short_name(source.names[row['index']])}" if source.names is not None else ""
+def _figure(run: Run, source: Source, row: Row, image: np.ndarray, said: Any, true: Any) -> str:
+    name = name_of(row["index"], source.names)
     label, predicted = (run.task.names[row[key]] for key in ("label", "predicted"))
     pictures = [
         (image_uri(image), f"Example {name}", "input"),
@@ -141,10 +175,7 @@ def _figure(run: Run, source: Source, row: Mapping[str, Any], image: np.ndarray,
         f'<div><img src="{uri}" alt="{escaped(alt)}"><small>{escaped(below)}</small></div>'
         for uri, alt, below in pictures
     )
-    fold = f", fold {row['fold']}" if run.result else ""
-    right = row["label"] == row["predicted"]
-    verdict = f"predicted {label}, which is right" if right else f"true {label}, predicted {predicted}"
-    caption = f"{escaped(verdict)} <span>(p = {row['probability']:.2f})</span><small>{escaped(name + fold)}</small>"
+    caption = caption_of(run, source, row)
     return f'<figure><div class="row">{parts}</div><figcaption>{caption}</figcaption></figure>'
 
 

@@ -30,6 +30,7 @@ from jaxdl.report.trust import (
     show_wrong,
 )
 from jaxdl.report.units import loss_word
+from jaxdl.report.words import TITLE as WORDS
 from jaxdl.report.words import show_words
 from jaxdl.tasks.metric import Mean
 from jaxdl.validation.result import DECISION_VALUES
@@ -99,7 +100,7 @@ def saliency(shown: Shown) -> list[Section]:
         return []
     networks = list(run.networks.values())
     if networks and isinstance(networks[0].card.preprocessing, TextPreprocessing):
-        return [section("Which words counted", lambda: show_words(run))]
+        return [section(WORDS, lambda: show_words(run))]
     return [section("Where it looked", lambda: show_explained(run))]
 
 

@@ -10,7 +10,7 @@ from jaxdl.errors import InputError
 from jaxdl.report.diagrams import draw_intervals
 from jaxdl.report.examples import short_name
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
-from jaxdl.report.predictions import first_places
+from jaxdl.report.predictions import first_places, most_confused
 from jaxdl.report.units import measure, percent
 from jaxdl.tasks.metric import SHARE, Metric
 from jaxdl.tasks.token_classification import NO_TAG, aligned, of_kind
@@ -48,8 +48,7 @@ def show_kinds(result: Result) -> Section:
         )
         if np.isfinite(score):
             drawn.append((name, score, ends and (ends.low, ends.high)))
-    picture = draw_intervals("F1", *map(list, zip(*drawn, strict=True))) if drawn else ""
-    picture = in_scroll(picture, "Picture of the F1 of each kind") if drawn else ""
+    picture = draw_intervals("F1", "kind", drawn)
     heads = ["kind", "true", "predicted", "found", "precision", "recall", "F1", "95 % interval"]
     told = (
         f"{SCHEMES.get(entities.scheme, f'Entities are read of the tags in the scheme {entities.scheme}, strictly.')} "
@@ -72,13 +71,11 @@ def _confused(result: Result) -> str:
     pairs = targets[known] * (len(names) + 1) + said[known] + 1
     counts = np.bincount(pairs, minlength=len(names) * (len(names) + 1)).reshape(len(names), -1)[:, 1:]
     words = np.bincount(targets[known], minlength=len(names))
-    wrong = np.where(np.eye(len(names), dtype=bool), 0, counts)
-    order = np.argsort(-wrong, axis=None, kind="stable")[:CONFUSED]
-    most = [divmod(int(place), len(names)) for place in order if wrong.flat[place]]
+    most = most_confused(counts, CONFUSED)
     if not most:
         return ""
     listed = "; ".join(
-        f"{names[row]} for {names[column]} ({wrong[row, column]:,} words, {percent(wrong[row, column] / words[row])} "
+        f"{names[row]} for {names[column]} ({counts[row, column]:,} words, {percent(counts[row, column] / words[row])} "
         "of its own)"
         for row, column in most
     )
@@ -116,8 +113,8 @@ def show_wrong_tags(method: str, result: Result, source: Source | None) -> Secti
         marked = _marked(words, held.target[place], said[place], result.asked.names)
         rows.append([escaped(name), f"{wrong[place]} of {record['words'][place]}", marked])
     intro = (
-        f"Held-out predictions of “{escaped(method)}”. A marked word is wrong; behind it stand its true tag and the "
-        f"one that it got, {NO_TAG} for none."
+        f"Held-out predictions of “{escaped(method)}”. A marked word is wrong; its true tag and the one that it "
+        f"got, {NO_TAG} for none, stand behind it."
     )
     table = make_table(["sentence", "wrong", "words"], rows, "examples")
     return Section(WRONG, f"<p>{intro}</p>{in_scroll(table, WRONG)}")

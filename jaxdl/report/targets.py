@@ -14,7 +14,7 @@ TITLE = "Number by number"
 
 def show_targets(result: Result) -> Section:
     """R² and mean absolute error of each number, with their 95 % intervals."""
-    lines, drawn, ends = [], [], []
+    lines, drawn = [], []
     targets = np.asarray(result.out_of_fold.target, np.float64)
     for place, name in enumerate(result.asked.names):
         row = [escaped(name), f"{targets[:, place].mean():.4g} ± {targets[:, place].std():.2g}"]
@@ -24,15 +24,11 @@ def show_targets(result: Result) -> Section:
             span = "–" if found is None else f"{measure(metric, found.low)} to {measure(metric, found.high)}"
             row += [value, span]
             if metric.higher_is_better and np.isfinite(score):
-                drawn.append((name, float(score)))
-                ends.append(found and (found.low, found.high))
+                drawn.append((name, float(score), found and (found.low, found.high)))
         lines.append(row)
     headers = ["number", "true values", "R²", "95 % interval", "mean absolute error", "95 % interval"]
     table = in_scroll(make_table(headers, lines, "numbers"), TITLE)
-    picture = ""
-    if drawn:
-        names, scores = map(list, zip(*drawn, strict=True))
-        picture = in_scroll(draw_intervals("R²", names, scores, ends), "Picture of the R² of each number")
+    picture = draw_intervals("R²", "number", drawn)
     said = (
         "Over all held-out predictions together, each number in its own units; true values are mean ± standard "
         "deviation. The 95 % intervals are made in the same way as that of the score."

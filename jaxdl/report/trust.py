@@ -9,13 +9,22 @@ from jaxdl.report.diagrams import draw_reliability
 from jaxdl.report.examples import EXAMPLES, list_classified
 from jaxdl.report.markup import Section, escaped, in_scroll, make_table, note
 from jaxdl.report.plots import MOST_COUNTS, draw_confusion
-from jaxdl.report.predictions import ClassScores, check_classes, class_scores, least_certain, most_wrong, reliability
+from jaxdl.report.predictions import (
+    ClassScores,
+    check_classes,
+    class_scores,
+    least_certain,
+    most_confused,
+    most_wrong,
+    reliability,
+)
 from jaxdl.report.units import percent
 from jaxdl.validation.result import Result
 from jaxdl.validation.statistics.metrics import NO_PROBABILITIES
 
 LISTED = 30  # classes; of more, those with the lowest F1 are shown and the others folded away
 WORST = 10
+CONFUSED = 10  # pairs of classes that are named
 NOT_SORTED = "The outputs are decision values: there are no probabilities to sort by."
 CONFIDENCE = "confidence"  # of the record: the probability of the predicted class, where there are probabilities
 
@@ -29,11 +38,8 @@ def show_confusion(method: str, result: Result) -> Section:
     said = f"Held-out predictions of “{escaped(method)}”{together}: blue are right, orange wrong."
     picture = in_scroll(draw_confusion(method, result), "Picture of the confusion matrix")
     pairs_table = ""
-    wrong = np.where(np.eye(len(counts), dtype=bool), 0, counts)
-    if len(counts) > MOST_COUNTS and wrong.any():
-        order = np.argsort(-wrong, axis=None, kind="stable")[:10]
-        pairs = [divmod(int(place), len(counts)) for place in order if wrong.flat[place]]
-        lines = [[names[row], names[column], str(wrong[row, column]), str(counts[row].sum())] for row, column in pairs]
+    if len(counts) > MOST_COUNTS and (pairs := most_confused(counts, CONFUSED)):
+        lines = [[names[row], names[column], str(counts[row, column]), str(counts[row].sum())] for row, column in pairs]
         listed = make_table(["true class", "predicted class", "times", "of held-out"], lines, "examples")
         pairs_table = "<h3>Most often confused</h3>" + in_scroll(listed, "Most often confused")
     return Section("Which classes are confused", f"<p>{said}</p>{picture}{pairs_table}")

@@ -11,13 +11,13 @@ from jaxdl.data.preprocessing.text import TextPreprocessing, text_of
 from jaxdl.data.preprocessing.tokenizer import Text, Word
 from jaxdl.data.source import Source, subset
 from jaxdl.errors import InputError
-from jaxdl.report.examples import short_name
 from jaxdl.report.explain import attention_to_tokens, gradient_times_input, reads_tokens, rolls_out
 from jaxdl.report.markup import Section, escaped, legend
 from jaxdl.report.run import Run
-from jaxdl.report.saliency import EACH, choose_examples
+from jaxdl.report.saliency import EACH, Row, by_its_network, by_whom, caption_of, choose_examples, explained_source
 from jaxdl.weights.checkpoint import Checkpoint
 
+TITLE = "Which words counted"
 FOR, AGAINST = (0, 114, 178), (213, 94, 0)  # two colours that all readers can tell apart; see style.css
 GRADIENT = (
     "Gradient × input (Shrikumar et al. 2016, arXiv:1605.01713): the vector of each token times the gradient of the "
@@ -40,40 +40,36 @@ def show_words(run: Run) -> Section:
     Raises:
       InputError: if networks or examples are not there, or the network reads no tokens.
     """
-    title = "Which words counted"
     _, network = run.network()
-    source = run.fresh or run.source
-    if source is None:
-        raise InputError(run.missing["source"])
+    source = explained_source(run)
     if not reads_tokens(network.model):
         raise InputError(f"The model {type(network.model).__name__} has no vectors of tokens to take gradients by.")
+
+    def explained(network: Checkpoint, rows: Sequence[Row]) -> list[str]:
+        return _explained(run, source, network, rows)
+
     shown = {
-        kind: "".join(_explained(run, source, rows)) for kind, rows in choose_examples(run, source).items() if rows
+        kind: "".join(by_its_network(run, rows, explained))
+        for kind, rows in choose_examples(run, source).items()
+        if rows
     }
     blocks = "".join(f'<h3>{kind}</h3><div class="said">{body}</div>' for kind, body in shown.items())
-    who = "by the network of the fold that did not train on it" if run.result else "by this network"
-    seen = "" if run.result or run.fresh else " It may have been trained on it."
-    said = f"Each text is explained {who}.{seen} {GRADIENT}" + (f" {ATTENTION}" if rolls_out(network.model) else "")
+    said = f"Each text is explained {by_whom(run)} {GRADIENT}" + (f" {ATTENTION}" if rolls_out(network.model) else "")
     keys = legend(("■", _colour(FOR, 1), "for the class"), ("■", _colour(AGAINST, 1), "against it"))
-    return Section(title, f"<p>{escaped(said)}</p>{keys}{blocks}<p class='note'>{CAUTION}</p>")
+    return Section(TITLE, f"<p>{escaped(said)}</p>{keys}{blocks}<p class='note'>{CAUTION}</p>")
 
 
-def _explained(run: Run, source: Source, rows: Sequence[Mapping[str, Any]]) -> list[str]:
-    """A figure for each of `rows`, by the network of its fold."""
-    made: dict[int, str] = {}
-    for fold in sorted({row["fold"] for row in rows}):
-        places = [place for place, row in enumerate(rows) if row["fold"] == fold]
-        mine, network = [rows[place] for place in places], run.networks[fold]
-        examples = subset(source, [row["index"] for row in mine])
-        x = network.card.preprocessing.load(examples)
-        scores = _scores(network, x, mine)
-        for i, place in enumerate(places):
-            lines = {name: values[i] for name, values in scores.items() if values[i] is not None}
-            made[place] = _figure(run, source, mine[i], text_of(examples[i]["x"]), network, lines)
-    return [made[place] for place in range(len(rows))]
+def _explained(run: Run, source: Source, network: Checkpoint, rows: Sequence[Row]) -> list[str]:
+    """A figure for each of `rows`."""
+    examples, made = subset(source, [row["index"] for row in rows]), []
+    scores = _scores(network, network.card.preprocessing.load(examples), rows)
+    for i, row in enumerate(rows):
+        lines = {name: values[i] for name, values in scores.items() if values[i] is not None}
+        made.append(_figure(run, source, row, text_of(examples[i]["x"]), network, lines))
+    return made
 
 
-def _scores(network: Checkpoint, x: Any, rows: Sequence[Mapping[str, Any]]) -> dict[str, list[np.ndarray | None]]:
+def _scores(network: Checkpoint, x: Any, rows: Sequence[Row]) -> dict[str, list[np.ndarray | None]]:
     """By what a line says, the score of each token of each row; None where the line would say the same again.
 
     Computed for `EACH` texts at a time, so that one program serves all folds.
@@ -81,25 +77,24 @@ def _scores(network: Checkpoint, x: Any, rows: Sequence[Mapping[str, Any]]) -> d
     filled = np.resize(np.arange(len(rows)), EACH)
     variables = jax.tree.map(jnp.asarray, network.variables)
     inputs = network.card.preprocessing.network_input(jax.tree.map(lambda array: array[filled], x))
-    classes = {kind: np.array([row[kind] for row in rows])[filled] for kind in ("predicted", "label")}
-    found = {
-        kind: np.asarray(gradient_times_input(network.model, variables, inputs, of)) for kind, of in classes.items()
-    }
+
+    def speak_for(which: str) -> np.ndarray:
+        classes = np.array([row[which] for row in rows])[filled]
+        return np.asarray(gradient_times_input(network.model, variables, inputs, classes))[: len(rows)]
+
     wrong = [row["predicted"] != row["label"] for row in rows]
-    lines: dict[str, list[np.ndarray | None]] = {
-        "predicted": [found["predicted"][i] for i in range(len(rows))],
-        "label": [found["label"][i] if bad else None for i, bad in enumerate(wrong)],
-    }
+    lines: dict[str, list[np.ndarray | None]] = {"predicted": list(speak_for("predicted"))}
+    if any(wrong):
+        lines["label"] = [scores if bad else None for scores, bad in zip(speak_for("label"), wrong, strict=True)]
     if rolls_out(network.model):
-        rolled = np.asarray(attention_to_tokens(network.model, variables, inputs))
-        lines["attention"] = [rolled[i] for i in range(len(rows))]
+        lines["attention"] = list(np.asarray(attention_to_tokens(network.model, variables, inputs))[: len(rows)])
     return lines
 
 
 def _figure(
     run: Run,
     source: Source,
-    row: Mapping[str, Any],
+    row: Row,
     text: Text,
     network: Checkpoint,
     lines: Mapping[str, np.ndarray],
@@ -113,12 +108,7 @@ def _figure(
         f"{marked(text, words, scores)}</div>"
         for name, scores in lines.items()
     )
-    name = f"index {row['index']}" + ("" if source.names is None else f", {short_name(source.names[row['index']])}")
-    fold = f", fold {row['fold']}" if run.result else ""
-    right = row["label"] == row["predicted"]
-    verdict = f"predicted {label}, which is right" if right else f"true {label}, predicted {predicted}"
-    caption = f"{escaped(verdict)} <span>(p = {row['probability']:.2f})</span><small>{escaped(name + fold)}</small>"
-    return f"<figure><figcaption>{caption}</figcaption>{body}</figure>"
+    return f"<figure><figcaption>{caption_of(run, source, row)}</figcaption>{body}</figure>"
 
 
 def of_words(words: Sequence[Word], scores: np.ndarray) -> np.ndarray:
@@ -127,7 +117,7 @@ def of_words(words: Sequence[Word], scores: np.ndarray) -> np.ndarray:
 
 
 def strongest(text: Text, words: Sequence[Word], scores: np.ndarray, count: int = 3) -> str:
-    """The words with the largest scores, for who does not see colours."""
+    """The words with the largest scores, for readers who do not see colours."""
     each = of_words(words, scores)
     order = [place for place in np.argsort(-np.abs(each), kind="stable")[:count] if each[place]]
     named = [f"“{word_of(text, words[place])}”{'' if each[place] > 0 else ' (against)'}" for place in order]
