@@ -10,7 +10,7 @@ from jaxtyping import Float
 
 from jaxdl.tasks.metric import Ranks, Record
 
-ALIKE = 1e-12  # a variance below this share of the mean square is rounding
+ALIKE = 1e-12  # a standard deviation below this share of the root mean square is rounding
 UNDEFINED = "a fold tests examples with a single target, with which nothing can correlate"
 
 

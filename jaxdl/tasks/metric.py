@@ -67,6 +67,8 @@ class Metric:
 
 
 SHARE = dict(bounds=(0.0, 1.0), scale="share")  # of a metric that is a share
+# of one that says how far an answer is off: 0 at best, without a largest value
+ERROR = dict(higher_is_better=False, best=0.0, bounds=(0.0, np.inf), scale="distance")
 
 
 def _counted(weights: np.ndarray | None, n: int) -> np.ndarray:

@@ -11,7 +11,7 @@ from jaxtyping import Array, Float, Int
 
 from jaxdl.errors import InputError
 from jaxdl.tasks.columns import probability_columns, with_counts
-from jaxdl.tasks.metric import SHARE, Mean, Metric, Record, Sums, mean_of_defined
+from jaxdl.tasks.metric import ERROR, SHARE, Mean, Metric, Record, Sums, mean_of_defined
 from jaxdl.tasks.ranking import Question, mean_auc
 from jaxdl.tasks.task import Constants, Task
 
@@ -83,7 +83,7 @@ METRICS: Mapping[str, Metric] = {
         # the share of examples of which every label is right
         Mean("subset_accuracy", value=lambda record: _right(record).min(1), reads=COUNTS["reads"], **SHARE),
         mean_auc("mean_auc", _labels, "a fold tests no label that some of its examples have and others have not"),
-        Mean("log_loss", value="nats", higher_is_better=False, best=0.0, scale="distance", bounds=(0.0, np.inf)),
+        Mean("log_loss", value="nats", **ERROR),
     )
 }
 

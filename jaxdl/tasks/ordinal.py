@@ -14,7 +14,7 @@ from jaxdl.errors import InputError
 from jaxdl.tasks.classification import CONFORMAL as OF_LOGITS
 from jaxdl.tasks.classification import METRICS as OF_CLASSES
 from jaxdl.tasks.classification import Classification
-from jaxdl.tasks.metric import Mean, Metric, Record, Sums
+from jaxdl.tasks.metric import ERROR, Mean, Metric, Record, Sums
 from jaxdl.tasks.task import Constants
 
 READS = ("target", "predicted")
@@ -53,11 +53,8 @@ METRICS: Mapping[str, Metric] = {
         Mean(
             "rank_mae",
             value=lambda record: np.abs(np.subtract(*_ranks(record))),
-            higher_is_better=False,
-            best=0.0,
-            bounds=(0.0, np.inf),
-            scale="distance",
             reads=READS,
+            **ERROR,
         ),
     )
 } | dict(OF_CLASSES)

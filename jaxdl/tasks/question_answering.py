@@ -13,7 +13,7 @@ from jaxtyping import Array, Float
 
 from jaxdl.errors import InputError
 from jaxdl.tasks.columns import CONFIDENCE, as_cells
-from jaxdl.tasks.metric import SHARE, Mean, Metric
+from jaxdl.tasks.metric import ERROR, SHARE, Mean, Metric
 from jaxdl.tasks.spans import exact_match, word_f1
 from jaxdl.tasks.task import Constants, Task
 
@@ -29,14 +29,7 @@ METRICS: Mapping[str, Metric] = {
     for metric in (
         Mean("exact_match", value="exact", **SHARE),
         Mean("f1", value="overlap", **SHARE),
-        Mean(
-            "cross_entropy",
-            value="nats",
-            higher_is_better=False,
-            bounds=(0.0, np.inf),
-            best=0.0,
-            scale="distance",
-        ),
+        Mean("cross_entropy", value="nats", **ERROR),
     )
 }
 

@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from jaxdl.errors import InputError
 from jaxdl.tasks.conformal import IntervalScore
 from jaxdl.tasks.correlation import CORRELATIONS
-from jaxdl.tasks.metric import Mean, Metric, Record, Sums
+from jaxdl.tasks.metric import ERROR, Mean, Metric, Record, Sums
 from jaxdl.tasks.task import Constants, Task
 
 
@@ -39,7 +39,7 @@ def r2_of(sums: np.ndarray) -> np.ndarray:
     return np.where(spread > 1e-12 * square, 1 - error / spread, np.nan)
 
 
-LOSS = dict(higher_is_better=False, best=0.0, bounds=(0.0, np.inf), scale="distance", reads=("target", "predicted"))
+LOSS = dict(**ERROR, reads=("target", "predicted"))
 R2 = dict(bounds=(-np.inf, 1.0), scale="distance", reads=LOSS["reads"])
 METRICS: Mapping[str, Metric] = {
     metric.name: metric

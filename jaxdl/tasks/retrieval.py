@@ -19,7 +19,7 @@ from jaxdl.data.preprocessing.pairs import DOCUMENT
 from jaxdl.data.preprocessing.text import PAIR
 from jaxdl.errors import InputError
 from jaxdl.models.staged import Staged
-from jaxdl.tasks.metric import SHARE, Mean, Metric, NoInterval, Record
+from jaxdl.tasks.metric import ERROR, SHARE, Mean, Metric, NoInterval, Record
 from jaxdl.tasks.task import Constants, Task
 
 if TYPE_CHECKING:
@@ -61,14 +61,13 @@ def mean_candidates(record: Record, weights: np.ndarray) -> float:
     return float(np.average(record["candidates"], weights=weights)) if weights.any() else float("nan")
 
 
-LOSS = dict(higher_is_better=False, best=0.0, bounds=(0.0, np.inf), scale="distance")
 METRICS: Mapping[str, Metric] = {
     metric.name: metric
     for metric in (
         recall_at(1),
         recall_at(10),
         Mean("mean_reciprocal_rank", value=reciprocal_rank, reads=("better", "tied"), **SHARE),
-        Mean("log_loss", value="nats", **LOSS),
+        Mean("log_loss", value="nats", **ERROR),
         NoInterval(
             "candidates",
             measure=mean_candidates,
@@ -172,7 +171,7 @@ class Retrieval(Task):
     ) -> tuple[Float[Array, " batch"], Float[Array, " batch"]]:
         """The cross-entropy of each query's document among those of the batch, and 1.
 
-        A document that occurs several times in a batch is nobody's wrong answer but for other documents' queries.
+        A document that occurs several times in a batch is a wrong answer only to the queries of other documents.
         """
         vectors, document = unit(outputs), targets[DOCUMENT]
         cosines = jnp.matmul(vectors[:, 0], vectors[:, 1].T, precision="highest") / self.temperature
@@ -193,8 +192,9 @@ class Retrieval(Task):
           (itself included), ``candidates int32[n]``, ``nats float32[n]`` and ``nearest int64[n]``, the first example
           of the document that is nearest.
         """
+        # objects: strings of one array would all take as much memory as the longest
         texts = np.array([str(source[int(i)]["x"][PAIR[1]]) for i in indices], object)
-        _, first, own = np.unique(texts.astype(str), return_index=True, return_inverse=True)
+        _, first, own = np.unique(texts, return_index=True, return_inverse=True)
         queries, documents = (np.asarray(kept[name]) for name in PAIR)
         parts = [
             self._ranked(queries[begin : begin + AT_ONCE] @ documents[first].T, own[begin : begin + AT_ONCE])

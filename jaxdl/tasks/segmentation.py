@@ -16,7 +16,7 @@ from jaxdl.tasks.boundaries import boundary_counts
 from jaxdl.tasks.class_weights import ClassWeights
 from jaxdl.tasks.classification import Classification
 from jaxdl.tasks.columns import SHARES, as_cells
-from jaxdl.tasks.metric import SHARE, Metric, Record, Sums, mean_of_defined
+from jaxdl.tasks.metric import ERROR, SHARE, Metric, Record, Sums, mean_of_defined
 from jaxdl.tasks.task import Constants
 
 CERTAIN = 255  # what a confidence of 1 is stored as
@@ -100,11 +100,8 @@ METRICS: Mapping[str, Metric] = {
             "cross_entropy",
             columns=lambda record: np.stack([record["nats"], record["pixels"]], 1).astype(np.float64),
             combine=lambda sums: sums[..., 0] / sums[..., 1],
-            higher_is_better=False,
-            bounds=(0.0, np.inf),
-            best=0.0,
-            scale="distance",
             reads=("nats", "pixels"),
+            **ERROR,
         ),
     )
 }

@@ -16,7 +16,7 @@ from jaxdl.errors import InputError
 from jaxdl.tasks.class_weights import ClassWeights
 from jaxdl.tasks.columns import MOST_COUNTED, as_cells
 from jaxdl.tasks.entities import UNKNOWN, UNKNOWN_ON, Entities, check_scheme, scheme_of, split_tag
-from jaxdl.tasks.metric import SHARE, Mean, Metric, Record, Sums, mean_of_defined
+from jaxdl.tasks.metric import ERROR, SHARE, Mean, Metric, Record, Sums, mean_of_defined
 from jaxdl.tasks.task import Constants
 
 CERTAIN = 255  # what a confidence of 1 is stored as
@@ -88,11 +88,8 @@ METRICS: Mapping[str, Metric] = {
         Mean("exact_match", value=lambda r: np.asarray(r["right"]) == r["words"], reads=("right", "words"), **SHARE),
         Sums(
             "log_loss",
-            higher_is_better=False,
-            bounds=(0.0, np.inf),
-            best=0.0,
-            scale="distance",
             note="In nats for each word; of the words that the network sees: those beyond its length have none.",
+            **ERROR,
             **_share_of("nats", "seen"),
         ),
     )
@@ -169,7 +166,7 @@ class TokenClassification(ClassWeights):
         return f"{len(self.names)} tags of words ({self.first_names()})"
 
     def tally(self, targets: np.ndarray) -> str:
-        words = np.bincount(targets[targets >= 0], minlength=len(self.names))
+        words = self._words(targets)
         counted = " ".join(f"{name} {count:,}" for name, count in self._most(self.names, words))
         said = f"{len(self.names)} tags of {words.sum():,} words ({counted})"
         if self.scheme == "none":
@@ -205,9 +202,9 @@ class TokenClassification(ClassWeights):
             )
 
     def match(self, targets: np.ndarray, names: Sequence[str]) -> np.ndarray:
-        """Tags that are none of the task's own become `UNKNOWN`, or `UNKNOWN_ON` where they go on with an entity.
+        """Tags that the task does not have become `UNKNOWN`, or `UNKNOWN_ON` where they go on with an entity.
 
-        They count as wrong, and entities of kinds that nobody taught as missed.
+        They count as wrong, and entities of kinds that were not in the training part as missed.
         """
         known = {name: place for place, name in enumerate(self.names)}
         goes_on = "" if self.scheme == "none" else "IEL"
@@ -253,19 +250,24 @@ class TokenClassification(ClassWeights):
 
     def baseline(self, targets: np.ndarray, count: int) -> dict[str, np.ndarray]:
         """The most frequent tag, everywhere."""
-        words = np.bincount(targets[targets >= 0], minlength=len(self.names))
+        words = self._words(targets)
         sure = round(CERTAIN * words.max() / words.sum())
         shape = (count, targets.shape[1])
         return {"tags": np.full(shape, 1 + words.argmax(), np.int16), "confidence": np.full(shape, sure, np.uint8)}
 
     def fit(self, targets: np.ndarray) -> Constants:
         """``class_weights``, ``float32[tags]``, where they are asked for."""
-        return self.factors(lambda: np.bincount(targets[targets >= 0], minlength=len(self.names)), "word")
+        return self.factors(lambda: self._words(targets), "word")
 
     def fit_weighted(self, targets: np.ndarray, weights: np.ndarray) -> Constants:
         """As `fit`; a word counts by the weight of its sentence."""
-        each = np.broadcast_to(np.asarray(weights)[:, None], targets.shape)[targets >= 0]
-        return self.factors(lambda: np.bincount(targets[targets >= 0], each, len(self.names)), "word")
+        return self.factors(lambda: self._words(targets, weights), "word")
+
+    def _words(self, targets: np.ndarray, weights: np.ndarray | None = None) -> np.ndarray:
+        """How many words have each tag, ``[tags]``; `weights` are of sentences."""
+        known = targets >= 0
+        each = None if weights is None else np.broadcast_to(np.asarray(weights)[:, None], targets.shape)[known]
+        return np.bincount(targets[known], each, len(self.names))
 
     def loss(
         self, outputs: Mapping[str, Array], targets: Int[Array, "batch words"], constants: Constants
