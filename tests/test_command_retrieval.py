@@ -49,6 +49,8 @@ def test_folds_over_documents_are_told_with_the_number_of_candidates(tmp_path):
     page = (tmp_path / "run" / "report.html").read_text()
     assert "the different documents of the fold" in page
     assert "recall at 1" in page
+    assert "nearest document" in page
+    assert " of 3</span>" in page  # ranks
 
 
 def test_a_checkpoint_ranks_and_embeds(tmp_path):
@@ -57,7 +59,7 @@ def test_a_checkpoint_ranks_and_embeds(tmp_path):
     said = jaxdl_command(f"predict --checkpoint net --data faq.csv --out {tmp_path / 'ranks.csv'}")
     assert "recall_at_1" in said
     rows = read_csv(tmp_path / "ranks.csv")
-    assert {row["of"] for row in rows} == {"9.0"}
+    assert {row["of"] for row in rows} == {"9"}
     said = jaxdl_command(f"embed --checkpoint net --data faq.csv --text-column answer --out {tmp_path / 'answers.npz'}")
     assert "27 vectors of 18 numbers in" in said
     vectors = data.load(str(tmp_path / "answers.npz"))

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -122,7 +123,7 @@ def plan_command(
     slices = [parse_slice(name) for name in renting.on]
     prices = _prices(renting.price, len(slices))
     out = None if renting.json is None else check_free(renting.json, "--json")
-    if not prepared():
+    if not prepared(slices):
         sys.exit(_again())
     plan = Plan(**vars(training))
     asked = _asked(command, subject, plan, dividing, running, others)
@@ -144,9 +145,19 @@ def plan_command(
 
 
 def _again() -> int:
-    """The same command in a process of its own, which the TPU compiler finds as it needs it; its exit code."""
+    """The same command in a process of its own, which the TPU compiler finds as it needs it; its exit code.
+
+    Raises InputError where the compiler ended that process.
+    """
     line = [sys.executable, "-c", "from jaxdl.program import main; main()", *command_line.get()]
-    return subprocess.run(line, env={**os.environ, **ENVIRONMENT}, check=False).returncode
+    code = subprocess.run(line, env={**os.environ, **ENVIRONMENT}, check=False).returncode
+    if code < 0:
+        raise InputError(
+            f"the compiler ended its process ({signal.Signals(-code).name}) at the first slice of --on that is not "
+            "told above, for which it cannot compile this training: leave that slice out of --on, or try another "
+            "version of the compiler, pip install -U 'jax[tpu]'"
+        )
+    return code
 
 
 def _prices(given: tuple[float, ...], count: int) -> list[float | None]:

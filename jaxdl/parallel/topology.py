@@ -3,7 +3,7 @@
 import importlib.util
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -39,9 +39,12 @@ _TOO_LARGE = (
 )
 
 
-def prepared() -> bool:
-    """Whether this process may load the TPU compiler without looking for a TPU: `ENVIRONMENT` is set before JAX."""
-    return os.environ.get("JAX_PLATFORMS") == "cpu"
+def prepared(slices: Sequence[Slice]) -> bool:
+    """Whether this process may plan for `slices`: JAX looks for no devices here, and where the compiler for TPUs is
+    loaded, which ends the process on some programs, it is one that was made for that, in `ENVIRONMENT`.
+    """
+    needed = ENVIRONMENT if any(one.chip.is_tpu for one in slices) else {"JAX_PLATFORMS": "cpu"}
+    return needed.items() <= os.environ.items()
 
 
 def topology_devices(rented: Slice) -> tuple[Any, ...]:

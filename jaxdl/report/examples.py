@@ -53,7 +53,7 @@ def list_examples(
         shown = "".join(_captioned(row, names, *caption(row), *each) for row, each in zip(rows, pictures, strict=True))
         return f'<div class="pictures">{shown}</div>'
     heads = list(rows[0])
-    lines = [[escaped(row[head]) for head in heads] for row in rows]
+    lines = [[_cell(row[head]) for head in heads] for row in rows]
     for title, of in (
         ("text", _texts(source)),
         ("name", None if names is None else lambda i: escaped(short_name(names[i]))),
@@ -63,6 +63,11 @@ def list_examples(
             for line, row in zip(lines, rows, strict=True):
                 line.insert(1, of(row["index"]))
     return in_scroll(make_table([escaped(head) for head in heads], lines, "examples"), what)
+
+
+def _cell(value: Any) -> str:
+    """Text may be the user's, in any writing."""
+    return f'<span dir="auto">{escaped(value)}</span>' if isinstance(value, str) else escaped(value)
 
 
 def _texts(source: Source | None) -> Callable[[int], str] | None:

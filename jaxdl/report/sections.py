@@ -177,20 +177,18 @@ def _show_losses(shown: Shown) -> Section:
     if not len(places):
         raise InputError("The loss of no example is finite.")
     kept, targets = (jax.tree.map(lambda array: array[places], tree) for tree in (held.kept, held.target))
-    predicted = next(iter(task.columns(kept).values()))  # the answer; what may follow are its details
-    truth, word = task.target_words(targets), loss_word(task.metrics[task.LOSS])
+    columns, word = task.shown_examples(kept, targets, shown.source), loss_word(loss)
     rows = [
         {
             "index": int(held.index[place]),
-            "true": truth[i],
-            "predicted": predicted[i],
+            **{name: values[i] for name, values in columns.items()},
             word: f"{losses[place]:.3g}",
         }
         for i, place in enumerate(places)
     ]
 
     def caption(row: Mapping[str, object]) -> tuple[str, str]:
-        return f"true {row['true']}, predicted {row['predicted']}", f"({word} {row[word]})"
+        return ", ".join(f"{name} {row[name]}" for name in columns), f"({word} {row[word]})"
 
     said = f"Held-out examples for which the predictions of “{escaped(shown.method)}” have the largest loss."
     return Section("Largest losses", f"<p>{said}</p>{list_examples(rows, caption, shown.source, 'Largest losses')}")

@@ -19,6 +19,7 @@ from jaxdl.data.preprocessing.pairs import DOCUMENT
 from jaxdl.data.preprocessing.text import PAIR
 from jaxdl.errors import InputError
 from jaxdl.models.staged import Staged
+from jaxdl.shown import shortened
 from jaxdl.tasks.metric import ERROR, SHARE, Mean, Metric, NoInterval, Record
 from jaxdl.tasks.task import Constants, Task
 
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from jaxdl.data.source import Source
 
 FAR = -1e9  # similarity of what is no candidate
+SHOWN_LETTERS = 200  # of a document, in a list of examples
 AT_ONCE = 1000  # queries that are compared with all documents
 
 
@@ -224,10 +226,24 @@ class Retrieval(Task):
         return np.asarray(kept["nearest"])
 
     def columns(self, kept: Any) -> dict[str, list[Any]]:
-        better, tied, candidates = (np.asarray(kept[name], float) for name in ("better", "tied", "candidates"))
-        rank = better + (tied + 1) / 2
+        rank = np.asarray(kept["better"]) + (np.asarray(kept["tied"]) + 1) / 2  # half-way, of documents as near
+        candidates = np.asarray(kept["candidates"], int)
         return {"rank": rank.tolist(), "of": candidates.tolist(), "nearest": self.predicted(kept).tolist()}
 
     def target_words(self, targets: Any) -> list[Any]:
         """A name for each document, made of what it says."""
         return [f"{word:016x}" for word in np.ascontiguousarray(targets[DOCUMENT]).view(np.uint64)[:, 0]]
+
+    def shown_examples(self, kept: Any, targets: Any, source: "Source | None") -> dict[str, list[Any]]:
+        """Where each query's document stands, and what the nearest one says."""
+        first = np.asarray(kept["better"]) + 1
+        last = first + np.asarray(kept["tied"]) - 1
+        ranks = [f"{low}" if low == high else f"{low}–{high}" for low, high in zip(first, last, strict=True)]
+        nearest = [int(index) for index in self.predicted(kept)]
+        return {
+            "rank": [f"{rank} of {count}" for rank, count in zip(ranks, kept["candidates"], strict=True)],
+            "nearest document": [
+                f"of example {i}" if source is None else shortened(str(source[i]["x"][PAIR[1]]), SHOWN_LETTERS)
+                for i in nearest
+            ],
+        }

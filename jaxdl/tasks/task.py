@@ -406,6 +406,16 @@ class Task:
         """Each target as a table writes it."""
         return np.asarray(targets).tolist()
 
+    def shown_examples(self, kept: Tree, targets: Tree, source: "Source | None") -> dict[str, list[Any]]:
+        """Columns of a list of examples on a page: what is true, and what was predicted.
+
+        Args:
+          kept, targets: of these examples.
+          source: all examples; None where they are not at hand.
+        """
+        answers = next(iter(self.columns(kept).values()))  # what may follow are its details
+        return {"true": self.target_words(targets), "predicted": answers}
+
     def mirrored(self, kept: Tree, mirror: Callable[[Any], Any]) -> Tree:
         """What was kept of mirror images, as it is of the images themselves.
 

@@ -13,6 +13,7 @@ from command_line import jaxdl_command, refused
 
 from jaxdl import cli
 from jaxdl.commands.help import options_of
+from jaxdl.parallel.topology import ENVIRONMENT
 from jaxdl.report.planned import money, of_peak
 from jaxdl.validation.planning import elsewhere
 
@@ -21,6 +22,13 @@ MLP = "--data digits --model mlp --model-arguments hidden=[32]"
 needs_compiler = pytest.mark.skipif(
     importlib.util.find_spec("libtpu") is None, reason="needs the TPU compiler: pip install 'jax[tpu]'"
 )
+
+
+@pytest.fixture(autouse=True)
+def _in_this_process(monkeypatch):
+    """As the process of its own is, in which the program would plan otherwise."""
+    for name, value in ENVIRONMENT.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.mark.parametrize("command", ["pretrain", "finetune", "cross-validate"])
@@ -169,7 +177,7 @@ def test_tpus_are_told_by_their_compiler(tmp_path):
 @pytest.mark.slow
 def test_the_program_takes_a_process_of_its_own_where_jax_may_look_for_devices():
     """Without JAX_PLATFORMS=cpu; the plan and its exit code come from there."""
-    environment = {name: value for name, value in os.environ.items() if name != "JAX_PLATFORMS"}
+    environment = {name: value for name, value in os.environ.items() if name not in ENVIRONMENT}
     for line, code, said in (
         (f"pretrain {MLP} --compiles 0 --on v5e:2x4", 0, "v5e:2x4: 8 chips"),
         ("pretrain --data nowhere --model mlp --on v5e:2x4", 2, "nowhere"),
@@ -177,6 +185,18 @@ def test_the_program_takes_a_process_of_its_own_where_jax_may_look_for_devices()
         program = [sys.executable, "-c", "from jaxdl.cli import main; main()", "plan", *shlex.split(line)]
         done = subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
         assert (done.returncode, said in done.stdout + done.stderr) == (code, True), done.stderr
+
+
+@pytest.mark.parametrize("how", ["SEGV", "ABRT"])
+def test_a_compiler_that_ends_its_process_is_an_error_that_says_what_to_leave_out(how, tmp_path, monkeypatch):
+    """The compiler for v6e does so on a step of ResNet-50; here a shell ends itself in its place."""
+    (tmp_path / "python").write_text(f"#!/bin/sh\nkill -{how} $$\n")
+    (tmp_path / "python").chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(tmp_path / "python"))
+    monkeypatch.delenv("TPU_SKIP_MDS_QUERY")  # JAX_PLATFORMS=cpu alone is no such process
+    said = refused(f"plan pretrain {MLP} --on v5e:2x4")
+    assert f"SIG{how}" in said
+    assert "leave that slice out of --on" in said
 
 
 def test_without_the_compiler_it_is_said_what_to_install(monkeypatch):

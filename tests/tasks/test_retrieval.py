@@ -142,6 +142,9 @@ def test_documents_that_are_as_near_share_the_ranks():
     assert TASK.metrics["recall_at_1"].score(first) == 0
     assert TASK.metrics["mean_reciprocal_rank"].score(first) == pytest.approx((1 / 2 + 1 / 3) / 2)
     assert TASK.columns(kept)["rank"] == [2.5, 2.5, 1.0]
+    shown = TASK.shown_examples(kept, source.targets(), source)
+    assert shown == {"rank": ["2–3 of 3", "2–3 of 3", "1 of 3"], "nearest document": ["document 2"] * 3}
+    assert TASK.shown_examples(kept, source.targets(), None)["nearest document"] == ["of example 2"] * 3
     assert TASK.metrics["recall_at_1"].score(record) == pytest.approx(1 / 3)
 
 

@@ -31,8 +31,8 @@ TRAIN = "train:8000:wordpiece"
 PAIR = ("first", "second")  # keys of an x that is two texts
 BETWEEN = " ⏎ "  # two texts, where they are shown as one
 LONGER = (
-    "To read more of them, train with --length {} (from Python data.texts(…, tokenizer=…, length=…) or, of published "
-    "weights, jaxdl.convert(…, preprocessing={{'length': …}}))"
+    "To read more of them, train with --length {} if the network has as many positions (from Python data.texts(…, "
+    "tokenizer=…, length=…) or, of published weights, jaxdl.convert(…, preprocessing={{'length': …}}))"
 )
 
 
