@@ -135,6 +135,10 @@ class Bert(Pooled):
     epsilon: float = 1e-12
     dropout: float = 0.1
 
+    # Fine-tuned on 828 questions of XQuAD (rate 1e-4, 3 epochs) MiniLM gets an F1 of 37 % on other articles; with a
+    # head of a tenth of this size 22 %.
+    HEAD_SCALE = 1.0
+
     def stages(self) -> tuple[Stage, ...]:
         self._check()
         dtypes = dict(dtype=self.dtype, param_dtype=self.param_dtype)

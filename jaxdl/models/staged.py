@@ -99,6 +99,7 @@ class Staged(nn.Module):
     PARTS = ()  # names of fields that hold another model, or None
     ANSWERS = "classification"  # the task for which its outputs are taken where nothing is said
     SEQUENCES = False  # whether it reads sequences with a ``mask``, and nothing behind the last real place has a say
+    HEAD_SCALE = 0.1  # of a fresh head on a pretrained body, see `initialise.init_head`
 
     num_outputs: int
     dtype: str = "float32"

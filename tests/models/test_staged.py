@@ -11,7 +11,7 @@ import pytest
 
 from jaxdl.errors import InputError
 from jaxdl.models import create
-from jaxdl.models.initialise import HEAD_SCALE, batch_of, init_head, init_variables
+from jaxdl.models.initialise import batch_of, init_head, init_variables
 from jaxdl.models.staged import Staged
 from jaxdl.models.variables import join_variables, split_variables, walk_shapes
 
@@ -186,7 +186,7 @@ def test_fresh_head_from_the_shapes_of_the_body(case):
         {"params": jax.random.key(1)}, jax.eval_shape(lambda: wider.apply(body, x, stop="head")), start="head"
     )
     for leaf, whole in zip(jax.tree.leaves(head["params"]), jax.tree.leaves(own["params"]), strict=True):
-        np.testing.assert_allclose(leaf, HEAD_SCALE * whole, rtol=1e-6)  # biases are zero
+        np.testing.assert_allclose(leaf, wider.HEAD_SCALE * whole, rtol=1e-6)  # biases are zero
     other = init_head(wider, jax.random.key(2), shapes, x)
     assert not np.array_equal(head["params"]["head"]["dense"]["kernel"], other["params"]["head"]["dense"]["kernel"])
 

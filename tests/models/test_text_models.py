@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from jaxdl.errors import InputError
 from jaxdl.models import create
-from jaxdl.models.initialise import init_variables
+from jaxdl.models.initialise import batch_of, init_head, init_variables
 from jaxdl.models.sequence import token_spec
 
 VOCABULARY, LENGTH = 12, 7
@@ -175,6 +175,16 @@ def test_a_causal_transformer_ends_with_its_last_real_token():
 def test_a_transformer_that_cannot_be_is_refused(arguments, message):
     with pytest.raises(InputError, match=message):
         create("transformer", 3, **(BERT | arguments)).stages()
+
+
+@pytest.mark.parametrize(("name", "arguments", "size"), [("bert_tiny", BERT, 1.0), ("mlp", {"hidden": [50]}, 0.1)])
+def test_a_fresh_head_is_so_large_that_it_learns_at_the_rate_of_its_body(name, arguments, size):
+    """In units of one over the square root of the features: a BERT is trained at too low a rate for a small one."""
+    model = create(name, 400, **arguments)
+    spec = token_spec(LENGTH) if name == "bert_tiny" else (50,)
+    body = init_variables(model, jax.random.key(0), spec)
+    head = init_head(model, jax.random.key(1), body, batch_of(spec))["params"]["head"]["dense"]["kernel"]
+    assert np.std(head) * np.sqrt(len(head)) == pytest.approx(size, rel=0.05)
 
 
 def test_types_tell_sentences_apart_and_are_the_first_where_none_are_given():

@@ -9,7 +9,7 @@ from own_models import GROUPS, SPEC, MyNet, Net, wrapped
 
 import jaxdl
 from jaxdl.errors import InputError
-from jaxdl.models.initialise import HEAD_SCALE, init_head, init_variables
+from jaxdl.models.initialise import init_head, init_variables
 from jaxdl.models.variables import walk_shapes
 from jaxdl.report.activity import stage_activity
 from jaxdl.report.inspect import time_stages
@@ -87,7 +87,7 @@ def test_a_head_of_another_width():
         "head/Dense_1/kernel": (8, 4),
         "head/Dense_1/bias": (4,),
     }
-    assert 0 < np.abs(head["params"]["head"]["Dense_1"]["kernel"]).max() < 2 * HEAD_SCALE
+    assert 0 < np.abs(head["params"]["head"]["Dense_1"]["kernel"]).max() < 2 * model.HEAD_SCALE
     whole = {c: {**tree, **head[c]} for c, tree in body.items()}
     features = model.apply(variables, X, stop="head")
     near(wider.apply(whole, X), features @ head["params"]["head"]["Dense_1"]["kernel"])
