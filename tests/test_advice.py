@@ -1,10 +1,12 @@
 """What a message advises helps: the command line that follows it comes further than the one that was refused."""
 
 import re
+import warnings
 
 import numpy as np
 import pytest
 from command_line import call, refused
+from word_pieces import word_pieces
 
 MLP = "--model mlp --model-arguments hidden=[4] --epochs 1 --out"
 
@@ -184,3 +186,34 @@ def test_advice_on_plans_helps(given, advice, followed):
     assert advice in refused(f"{plan} {given}")
     code, _, err = call(f"{plan} {followed}")
     assert code == 0, err
+
+
+def test_a_rate_that_is_high_for_a_pretrained_bert_is_noted_and_the_advice_ends_that(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    word_pieces(tmp_path)
+    lines = [f"{kind},a {kind} day number {i}" for i in range(8) for kind in ("good", "bad")]
+    (tmp_path / "r.csv").write_text("\n".join(["label,text", *lines]))
+    asked = "--data r.csv:label --text-column text --epochs 1 --no-report"
+    small = "--model bert_tiny --model-arguments width=8 depth=1 num_heads=2 longest=16 --tokenizer . --length 12"
+
+    def noted(line):
+        with warnings.catch_warnings(record=True) as held:
+            warnings.simplefilter("always")
+            code, out, err = call(line)
+        assert code == 0, out + err
+        return next((str(one.message) for one in held if "stages of a pretrained Bert" in str(one.message)), "")
+
+    assert not noted(f"pretrain {asked} {small} --out bert")  # nothing can be lost
+    said = noted(f"finetune {asked} --init bert --out high")
+    assert "0.001 is high" in said
+    assert "--learning-rate 5e-5" in said
+    assert "--freeze-through body" in said
+    for i, followed in enumerate(
+        [
+            "--learning-rate 5e-5",
+            "--freeze-through body",
+            "--adapter lora:2",
+            "--stage-lr block1=0.1 embed=0.1 pool=0.1",
+        ]
+    ):
+        assert not noted(f"finetune {asked} --init bert {followed} --out low{i}"), followed

@@ -138,6 +138,7 @@ class Bert(Pooled):
     # Fine-tuned on 828 questions of XQuAD (rate 1e-4, 3 epochs) MiniLM gets an F1 of 37 % on other articles; with a
     # head of a tenth of this size 22 %.
     HEAD_SCALE = 1.0
+    HIGHEST_RATE = 3e-4  # Devlin et al. 2018 (arXiv:1810.04805) take 2e-5 to 5e-5, Turc et al. 2019 up to 3e-4
 
     def stages(self) -> tuple[Stage, ...]:
         self._check()

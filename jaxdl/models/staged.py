@@ -7,6 +7,7 @@ head, freezing is a boundary in it, a new task replaces its last entry.
 import contextlib
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any, Self
 
@@ -100,6 +101,7 @@ class Staged(nn.Module):
     ANSWERS = "classification"  # the task for which its outputs are taken where nothing is said
     SEQUENCES = False  # whether it reads sequences with a ``mask``, and nothing behind the last real place has a say
     HEAD_SCALE = 0.1  # of a fresh head on a pretrained body, see `initialise.init_head`
+    HIGHEST_RATE = math.inf  # learning rate of AdamW, above which what pretrained stages know is soon lost
 
     num_outputs: int
     dtype: str = "float32"

@@ -1,5 +1,6 @@
 """From a starting point, data and a plan to everything that a run of steps needs."""
 
+import warnings
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -92,6 +93,8 @@ def prepare(
     variables = _starting_variables(init, model, preprocessing, plan, elsewhere)
     check_division(model, variables, spec, execution.layout)
     begun = label_parameters(plan, model, variables, spec)
+    if restored:
+        warn_of_rate(plan, model, begun.first_trained)
     # what will lie in parts, for which no device need have room, is on the host until it is placed
     to_device = np.asarray if execution.layout.parts_parameters else jnp.asarray
     trained, frozen = (jax.tree.map(to_device, part) if restored else part for part in (begun.trained, begun.frozen))
@@ -203,6 +206,20 @@ def with_plan(task: Task, plan: Plan) -> Task:
     return task.with_options(
         label_smoothing=plan.label_smoothing, class_weights=plan.class_weights, loss_function=plan.loss_function
     )
+
+
+def warn_of_rate(plan: Plan, model: Staged, first_trained: str) -> None:
+    """Warns of a learning rate at which the stages of a pretrained body soon lose what they know."""
+    names = model.stage_names
+    body = names[names.index(first_trained) : -1]
+    highest = max((plan.learning_rate * plan.stage_lr.get(name, 1.0) for name in body), default=0.0)
+    if plan.adapter is None and plan.optimizer in ("adam", "adamw") and highest > model.HIGHEST_RATE:
+        warnings.warn(
+            f"the learning rate {highest:g} is high for stages of a pretrained {type(model).__name__}: it is likely to "
+            "lose what it knows. Try --learning-rate 5e-5 (from Python Plan(learning_rate=5e-5)), or leave its stages "
+            "as they are with --freeze-through body",
+            stacklevel=3,
+        )
 
 
 def check_augmentation(plan: Plan, task: Task, preprocessing: Preprocessing) -> None:

@@ -38,9 +38,10 @@ LONGER = 6  # times the epochs for a fresh head alone, whose epochs on kept feat
 RANK = 4  # of LoRA
 # Learning rates, the one that is tried first in front. A body with batch normalisation was trained by SGD with momentum
 # and is tuned so; others (transformers, ConvNeXt, small networks) by AdamW. A head alone takes a high rate, and so do
-# low-rank additions, about ten times that of the parameters themselves.
+# low-rank additions, about ten times that of the parameters themselves. A BERT's take the low ones of AdamW's.
 HEAD_RATES, LORA_RATES, SCRATCH_RATES = (1e-2,), (1e-3, 1e-2), (3e-3, 1e-3)
 BODY_RATES = {"sgd": (1e-2, 1e-3), "adamw": (1e-4, 1e-3)}
+LOW_RATES = (1e-4, 3e-5)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,17 +97,19 @@ def candidates(
     optimizer = "sgd" if jax.tree.leaves(init.variables.get("batch_stats", {})) else "adamw"
     # after an epoch of warm-up, because the head is random
     tuned = Plan(**shared, optimizer=optimizer, warmup_epochs=1, weight_decay=5e-4)
+    rates = BODY_RATES[optimizer]
+    rates = LOW_RATES if optimizer == "adamw" and max(rates) > init.model.HIGHEST_RATE else rates
     inner = last_frozen(init)
     if inner is None:
         left_out[NAMES[PARTIAL]] = f"the body of {describe(init.model)[0]} is a single stage"
     else:
-        made += _at_rates(PARTIAL, dataclasses.replace(tuned, freeze_through=inner), BODY_RATES[optimizer])
+        made += _at_rates(PARTIAL, dataclasses.replace(tuned, freeze_through=inner), rates)
     try:
         adapter = dataclasses.replace(tuned, optimizer="adamw", adapter=_adapter(init))
         made += _at_rates(LORA, adapter, LORA_RATES)
     except InputError as error:
         left_out[NAMES[LORA]] = str(error)
-    made += _at_rates(FULL, tuned, BODY_RATES[optimizer])
+    made += _at_rates(FULL, tuned, rates)
     return made, left_out
 
 
