@@ -217,3 +217,4 @@ def test_a_rate_that_is_high_for_a_pretrained_bert_is_noted_and_the_advice_ends_
         ]
     ):
         assert not noted(f"finetune {asked} --init bert {followed} --out low{i}"), followed
+    assert not noted("find-lr --data r.csv:label --text-column text --init bert --steps 10")

@@ -213,7 +213,8 @@ def warn_of_rate(plan: Plan, model: Staged, first_trained: str) -> None:
     names = model.stage_names
     body = names[names.index(first_trained) : -1]
     highest = max((plan.learning_rate * plan.stage_lr.get(name, 1.0) for name in body), default=0.0)
-    if plan.adapter is None and plan.optimizer in ("adam", "adamw") and highest > model.HIGHEST_RATE:
+    of_kernels = plan.train == "all" and plan.adapter is None and plan.optimizer in ("adam", "adamw")
+    if of_kernels and highest > model.HIGHEST_RATE:
         warnings.warn(
             f"the learning rate {highest:g} is high for stages of a pretrained {type(model).__name__}: it is likely to "
             "lose what it knows. Try --learning-rate 5e-5 (from Python Plan(learning_rate=5e-5)), or leave its stages "

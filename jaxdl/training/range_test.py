@@ -94,7 +94,13 @@ def find_learning_rate(
     part = weighed(source, np.arange(len(source)))
     epoch_steps = len(training_batches([part], plan.batch_size, plan.seed, [0], 0)[0].indices)
     plan = dataclasses.replace(
-        plan, epochs=-(-steps // epoch_steps), warmup_epochs=0.0, early_stopping=None, unfreeze_every=None, ema=0.0
+        plan,
+        epochs=-(-steps // epoch_steps),
+        learning_rate=lowest,
+        warmup_epochs=0.0,
+        early_stopping=None,
+        unfreeze_every=None,
+        ema=0.0,
     )
     setup = prepare(init, source, plan, [part], question, execution)
     rates = np.geomspace(lowest, highest, steps)
