@@ -123,8 +123,8 @@ def init_head(model: Staged, key: jax.Array, body: Variables, x: Any, start: str
         model, HEAD, key, features, {"/".join(p): reduce(getitem, p, body["params"]) for p in wanted}
     )
 
-    def small(path: Any, leaf: jax.Array) -> jax.Array:
+    def scaled(path: Any, leaf: jax.Array) -> jax.Array:
         return model.HEAD_SCALE * leaf if leaf_name(path) in KERNELS else leaf
 
-    params = jax.tree_util.tree_map_with_path(small, fresh.get("params", {}))
+    params = jax.tree_util.tree_map_with_path(scaled, fresh.get("params", {}))
     return {"params": params, "batch_stats": fresh.get("batch_stats", {})}

@@ -59,11 +59,8 @@ SCHEMES: dict[str, Scheme] = {
     "BILOU": Scheme("BILU", ((EVERY, "BU", ANY),), (("BI", "IL", SAME),), (("UL", EVERY, ANY),)),
     "none": Scheme("W", (("OW", "W", ANY),), (), (("W", "OW", ANY),)),
 }
-OUTSIDE, UNKNOWN, UNKNOWN_ON = (
-    -1,
-    -2,
-    -3,
-)  # in targets: no word; a tag that training has not seen, which begins or goes on
+# in targets: no word; a tag that training has not seen, which begins or goes on
+OUTSIDE, UNKNOWN, UNKNOWN_ON = -1, -2, -3
 LAST = 3  # rows of the tables for these
 
 
