@@ -26,6 +26,9 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 # XLA's older way of writing fusions compiles in a third of the time of its newer one, and in one piece faster than in
 # several on few cores.
 QUICK = ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_split_count=1")
+# Eight virtual devices on two busy cores wait for each other longer than on a free machine: after 40 seconds XLA would
+# end the process.
+PATIENT = ("--xla_cpu_collective_call_terminate_timeout_seconds=600",)
 
 
 def _known_to_xla(flag: str) -> bool:
@@ -35,7 +38,7 @@ def _known_to_xla(flag: str) -> bool:
 
 
 if "XLA_FLAGS" not in os.environ:
-    os.environ["XLA_FLAGS"] = " ".join(flag for flag in QUICK if _known_to_xla(flag))
+    os.environ["XLA_FLAGS"] = " ".join(flag for flag in QUICK + PATIENT if _known_to_xla(flag))
 
 # A shell has what it starts in the background ignore Ctrl-C, and so would all programs that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:

@@ -19,8 +19,10 @@ def run_on_eight(request):
     def run(name):
         flags = os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
         environment = {**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"}
+        environment["JAX_CPU_ENABLE_ASYNC_DISPATCH"] = "false"  # the threads of one program are enough for few cores
         environment = {k: v for k, v in environment.items() if not k.startswith("PYTEST_")}
         command = ["-m", "pytest", str(EIGHT / name), "-q", "-rA", "-p", "no:cacheprovider", "-n", "0"]
+        command.append("--capture=sys")  # so that what XLA writes before it ends the process is seen
         done = subprocess.run(
             [sys.executable, *command, "-m", request.config.option.markexpr],  # the slow ones too where they are wanted
             env=environment,
