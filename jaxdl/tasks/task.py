@@ -57,7 +57,7 @@ class Task:
       ON_HOST: whether `record` is made on the host alone, of what was kept and `read`: where it is made of strings.
       MAKES_TARGETS: whether its targets are made of the examples, see `examples`.
       SEES_BATCH: whether the loss of an example depends on the others of its batch, see `batch_loss`. Then no batch is
-        divided into parts that do not see one another.
+        computed in parts, and outputs of all devices that share one are collected.
       UNIT: whether features are compared by their cosine, so that `embed` gives vectors of unit length.
       PREDICTS: what `predict` gives, in words, for who reads it without jaxdl.
       CONFORMAL: scores, by name, from which prediction sets or intervals are made; the first is the usual one.

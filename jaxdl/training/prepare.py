@@ -71,7 +71,7 @@ def prepare(
     mine = of_process(source, own)
     task = with_plan(task, plan)
     check_augmentation(plan, task, preprocessing)
-    check_whole_batches(plan, task, execution.layout)
+    check_whole_batches(plan, task)
     init = for_task(init, task, preprocessing, plan.seed)
     base = init.model if isinstance(init, Checkpoint) else init
     model = base.clone(num_outputs=task.num_outputs, dtype=plan.precision).check(preprocessing.spec())
@@ -232,13 +232,13 @@ def check_augmentation(plan: Plan, task: Task, preprocessing: Preprocessing) -> 
         raise InputError(f"augment names {', '.join(mixing)}, but targets of {task.name} cannot be mixed; leave it out")
 
 
-def check_whole_batches(plan: Plan, task: Task, layout: Layout) -> None:
-    """Raises InputError where a batch would be divided of which the task must see all."""
-    why = f"{task.name} compares the examples of a batch with one another, and parts of it would not see all"
+def check_whole_batches(plan: Plan, task: Task) -> None:
+    """Raises InputError where a batch would be computed in parts of which the task must see all."""
     if task.SEES_BATCH and plan.accumulate > 1:
-        raise InputError(f"accumulate is {plan.accumulate}, but {why}: leave it out, or take a smaller batch_size")
-    if task.SEES_BATCH and layout.parallel == "pmap":
-        raise InputError(f"parallel is 'pmap', but {why}: take 'data', which does")
+        raise InputError(
+            f"accumulate is {plan.accumulate}, but {task.name} compares the examples of a batch with one another, and "
+            "parts of it would not see all: leave it out, or take a smaller batch_size"
+        )
 
 
 def _starting_variables(

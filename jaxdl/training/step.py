@@ -185,9 +185,23 @@ def _divided(examples: Examples, parts: int) -> Examples:
     return jax.tree.map(divide, examples)
 
 
-def _loss(task: Task, outputs: Any, examples: Examples, constants: Constants) -> tuple[jax.Array, jax.Array]:
+def _batch_loss(
+    task: Task, outputs: Any, y: Any, constants: Constants, real: jax.Array, axis_name: str | None
+) -> tuple[jax.Array, jax.Array]:
+    """`Task.batch_loss` of rows, which may depend on those of the batch that are on other devices of the axis."""
+    if not (axis_name and task.SEES_BATCH):
+        return task.batch_loss(outputs, y, constants, real)
+    outputs, y, all_real = jax.lax.all_gather((outputs, y, real), axis_name, tiled=True)
+    first = len(real) * jax.lax.axis_index(axis_name)
+    made = task.batch_loss(outputs, y, constants, all_real)
+    return jax.tree.map(lambda values: jax.lax.dynamic_slice_in_dim(values, first, len(real)), made)
+
+
+def _loss(
+    task: Task, outputs: Any, examples: Examples, constants: Constants, axis_name: str | None
+) -> tuple[jax.Array, jax.Array]:
     """Sums over the rows: of their losses, and of what these are divided by."""
-    total, count = task.batch_loss(outputs, examples.y, constants, examples.weights > 0)
+    total, count = _batch_loss(task, outputs, examples.y, constants, examples.weights > 0, axis_name)
     if examples.share is None:
         return (examples.weights * total).sum(), (examples.weights * count).sum()
     other, others = task.loss(outputs, examples.partner_y, constants)
@@ -252,7 +266,7 @@ def make_step(recipe: Recipe, axis_name: str | None = None, whole: Whole = as_th
                 rngs={"dropout": key},
             )
             batch_stats = pick(changed.get("batch_stats", {}), batch_stats)
-            total, weight = _loss(task, outputs, part, state.targets)
+            total, weight = _loss(task, outputs, part, state.targets, axis_name)
             record = task.device_record(task.keep(outputs, part.y, state.targets), part.y)
             scores = {name: (value * (part.weights > 0)).sum() for name, value in task.train_scores(record).items()}
             return total, (weight, scores, batch_stats)

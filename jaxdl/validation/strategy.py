@@ -75,9 +75,8 @@ def check_strategy(setup: Setup, strategy: str) -> None:
     if layout.at_once and layout.divides_runs and draws(setup):
         raise InputError(
             f"{layout.said} has several devices share the batches of a fold, but this step draws at random (dropout, "
-            "augmentation) or compares the examples of a batch: each device would do so for its own ones, and the "
-            "result depend on their number. "
-            "Leave data out of the mesh, or take parallel='folds' without a mesh"
+            "augmentation): each device would do so for its own examples, and the result depend on their number. Leave "
+            "data out of the mesh, or take parallel='folds' without a mesh"
         )
 
 
@@ -215,9 +214,7 @@ def run_bytes(setup: Setup, run: BatchedRun) -> int:
 
 
 def draws(setup: Setup) -> bool:
-    """Whether a step depends on how a batch is divided: it draws at random (dropout, augment), or sees all of it."""
-    if setup.task.SEES_BATCH:
-        return True
+    """Whether a step draws at random (dropout, augment), and so depends on how a batch is divided over devices."""
     program, _ = _program(setup, setup.run(0))
     return any(equation.primitive.name == "random_bits" for equation in equations_of(program))
 

@@ -256,13 +256,11 @@ def test_padding_of_a_batch_changes_nothing(encoder):
     assert sizes == {6, 7}
 
 
-def test_batches_that_would_be_divided_are_refused(encoder, tmp_path):
+def test_batches_in_parts_are_refused(encoder, tmp_path):
     word_pieces(tmp_path)
     source = _pairs(tokenizer=tmp_path)
     with pytest.raises(InputError, match="accumulate is 2, but retrieval compares the examples of a batch"):
         jaxdl.finetune(encoder, source, dataclasses.replace(PLAN, accumulate=2))
-    with pytest.raises(InputError, match="parallel is 'pmap', but retrieval compares"):
-        jaxdl.finetune(encoder, source, PLAN, execution=jaxdl.Execution(layout=jaxdl.Layout(parallel="pmap")))
     with pytest.raises(InputError, match="reads no text, and retrieval compares texts"):
         jaxdl.cross_validate(jaxdl.create("mlp", 2), source, PLAN)
 
