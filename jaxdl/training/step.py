@@ -198,7 +198,7 @@ def _batch_loss(
 
 
 def _loss(
-    task: Task, outputs: Any, examples: Examples, constants: Constants, axis_name: str | None
+    task: Task, outputs: Any, examples: Examples, constants: Constants, axis_name: str | None = None
 ) -> tuple[jax.Array, jax.Array]:
     """Sums over the rows: of their losses, and of what these are divided by."""
     total, count = _batch_loss(task, outputs, examples.y, constants, examples.weights > 0, axis_name)

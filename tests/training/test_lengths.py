@@ -170,7 +170,7 @@ def test_a_training_is_that_of_whole_sequences(name, whole, computed, monkeypatc
     whole()
     full = jaxdl.cross_validate(made(name), source, plan, folds=2, execution=execution)
     assert set(computed) == {None}
-    np.testing.assert_allclose(cut.out_of_fold.kept, full.out_of_fold.kept, atol=1e-5)
+    np.testing.assert_allclose(cut.out_of_fold.kept, full.out_of_fold.kept, atol=1e-4)
 
 
 def test_folds_side_by_side_are_those_one_by_one(computed, monkeypatch):
@@ -182,7 +182,7 @@ def test_folds_side_by_side_are_those_one_by_one(computed, monkeypatch):
         for way in ("loop", "vmap")
     ]
     assert len(set(computed)) > 1
-    np.testing.assert_allclose(found[0].out_of_fold.kept, found[1].out_of_fold.kept, atol=1e-5)
+    np.testing.assert_allclose(found[0].out_of_fold.kept, found[1].out_of_fold.kept, atol=1e-4)
 
 
 def test_predictions_do_not_depend_on_the_order_or_the_batch(whole):
