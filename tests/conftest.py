@@ -31,14 +31,17 @@ QUICK = ("--xla_cpu_use_fusion_emitters=false", "--xla_cpu_parallel_codegen_spli
 PATIENT = ("--xla_cpu_collective_call_terminate_timeout_seconds=600",)
 
 
-def _known_to_xla(flag: str) -> bool:
-    """Whether this release of XLA has a flag: with one that it does not know it ends the process."""
+def _known_to_xla(*flags: str) -> bool:
+    """Whether this release of XLA has all of the flags: with one that it does not know it ends the process."""
     tried = [sys.executable, "-c", "from jaxlib import xla_client; xla_client.make_cpu_client()"]
-    return not subprocess.run(tried, env=os.environ | {"XLA_FLAGS": flag}, capture_output=True, check=False).returncode
+    environment = os.environ | {"XLA_FLAGS": " ".join(flags)}
+    return not subprocess.run(tried, env=environment, capture_output=True, check=False).returncode
 
 
 if "XLA_FLAGS" not in os.environ:
-    os.environ["XLA_FLAGS"] = " ".join(flag for flag in QUICK + PATIENT if _known_to_xla(flag))
+    flags = QUICK + PATIENT
+    known = flags if _known_to_xla(*flags) else filter(_known_to_xla, flags)  # one process, where all are known
+    os.environ["XLA_FLAGS"] = " ".join(known)
 
 # A shell has what it starts in the background ignore Ctrl-C, and so would all programs that tests start and interrupt.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
