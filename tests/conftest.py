@@ -1,5 +1,6 @@
 """What all tests share."""
 
+import ctypes
 import gc
 import os
 import signal
@@ -76,6 +77,46 @@ def left_alone_by_the_garbage_collector():
     yield
     gc.collect()
     gc.freeze()
+
+
+HELD = 3 << 30  # bytes of a test process, from which what it compiled is dropped; without this they came to 10 GB
+
+
+@pytest.fixture(autouse=True)
+def programs_are_dropped_before_memory_runs_out():
+    """What is still wanted is read from the cache on disk."""
+    yield
+    global HELD
+    if _memory() > HELD:
+        jax = sys.modules["jax"]
+        jax.clear_caches()
+        gc.unfreeze()
+        gc.collect()
+        ctypes.CDLL(None).malloc_trim(0)
+        HELD = max(HELD, _memory() + (1 << 30))  # not again after each test where much is held by others
+
+
+def _memory() -> int:
+    """Bytes that this process holds; 0 where the system does not say so as Linux does."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except FileNotFoundError:
+        return 0
+
+
+@pytest.fixture(autouse=True)
+def real_data_is_computed_with_all_optimisations(request: pytest.FixtureRequest):
+    """Its networks are large: here the time is not compilation."""
+    if "real_data" not in request.fixturenames:
+        yield
+        return
+    import jax
+
+    option = "jax_disable_most_optimizations"
+    before = jax.config.read(option)
+    jax.config.update(option, False)
+    yield
+    jax.config.update(option, before)
 
 
 @pytest.fixture(scope="session")

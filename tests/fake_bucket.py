@@ -167,6 +167,7 @@ class Handler(BaseHTTPRequestHandler):
     """One request."""
 
     protocol_version = "HTTP/1.1"
+    wbufsize = -1  # an answer is sent in one piece: of two, the second waits for the first to be acknowledged
     store: Store
 
     def do_GET(self) -> None:

@@ -247,13 +247,20 @@ LINE = (
 )
 
 
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    """What a single process that nothing stopped makes of it on two devices."""
+    home = tmp_path_factory.mktemp("alone")
+    started = Started(home, f"{LINE} alone", devices=2)
+    assert started.wait()[0][0] == 0, started.said()
+    return jaxdl.restore(home / "alone")
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("count", [1, 2])
-def test_killed_processes_go_on_from_the_bucket(bucket, tmp_path, count):
-    """As many as write one run together; a single one that nothing stopped is the reference."""
+def test_killed_processes_go_on_from_the_bucket(bucket, tmp_path, alone, count):
+    """As many as write one run together."""
     run = place_of(f"gs://{bucket}/run")
-    alone = Started(tmp_path, f"{LINE} alone", devices=2)
-    assert alone.wait()[0][0] == 0, alone.said()
     started = Started(tmp_path, f"{LINE} {run}", count, 2 // count)
     started.wait_for_a_save(run)
     started.kill()
@@ -262,8 +269,7 @@ def test_killed_processes_go_on_from_the_bucket(bucket, tmp_path, count):
     assert [code for code, *_ in told] == [0] * count, told
     assert "going on with the run" in told[0][2]
     assert "to see whether it lives" in told[0][2]
-    one, other = jaxdl.restore(run), jaxdl.restore(tmp_path / "alone")
-    for array, like in zip(*map(np_leaves, (one, other)), strict=True):
+    for array, like in zip(*map(np_leaves, (jaxdl.restore(run), alone)), strict=True):
         np.testing.assert_allclose(array, like, atol=1e-5)
 
 

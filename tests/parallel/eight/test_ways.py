@@ -149,16 +149,17 @@ def the_unet_is_smooth():
 
 
 @functools.cache
-def setup_of(name):
+def setup_of(name, **options):
     model, source, task, more = MODELS[name]()
-    options = {"optimizer": "sgd", "learning_rate": 0.01, **more}
+    options = {"optimizer": "sgd", "learning_rate": 0.01, **more, **options}
     plan = jaxdl.Plan(epochs=STEPS // 2, batch_size=BATCH, **options)
     parts = [np.delete(np.arange(EXAMPLES), np.arange(fold, EXAMPLES, FOLDS)) for fold in range(FOLDS)]
     return prepare(model, source, plan, parts, task, Execution(layout=Layout()))
 
 
-def trained(setup, executor, runner, folds):
+def trained(setup, executor, folds, runner=None):
     """The state; on the host losses ``[steps, runs]``, what was trained, and predictions of the last batch."""
+    runner = runner or make_runner(executor, setup.recipe(), False)
     runs, losses = [setup.run(fold) for fold in folds], []
     state = executor.place_state(jax.tree.map(lambda a: a.copy(), setup.states(runs)))
     shared = runner.place_shared(setup.shared)
@@ -181,7 +182,7 @@ def runner_of_one(name):
 
 @functools.cache
 def alone(name, fold):
-    return trained(setup_of(name), on_one_device(), runner_of_one(name), [fold])[1:]
+    return trained(setup_of(name), on_one_device(), [fold], runner_of_one(name))[1:]
 
 
 def largest(a, b):
@@ -203,9 +204,7 @@ ALL = [(way, name) for way in WAYS for name in MODELS if way != "data × model" 
 )
 def test_every_way_gives_one_devices_numbers(way, name):
     (layout, count), setup = WAYS[way], setup_of(name)
-    executor = executor_of(layout, count)
-    runner = make_runner(executor, setup.recipe(), False)
-    state, losses, variables, predicted = trained(setup, executor, runner, range(count))
+    state, losses, variables, predicted = trained(setup, executor_of(layout, count), range(count))
     assert losses.shape == (STEPS, count)
     found = {"losses": 0.0, "parameters": 0.0, "predictions": 0.0}
     for fold in range(count):
