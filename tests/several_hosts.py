@@ -1,8 +1,10 @@
 """A command on several processes that compute together, as on several hosts; they talk over loopback."""
 
 import collections
+import contextlib
 import importlib
 import itertools
+import math
 import multiprocessing
 import os
 import socket
@@ -57,7 +59,8 @@ class Started:
       line: without the word jaxdl, and without how the processes meet.
       reach: seconds in which they must.
       told: how each is told of the others, by its number; by default rightly.
-      hangs: the number of one that, once the file ``hang`` is there, reads no example any more.
+      hangs: the number of one that, once the file ``hang`` is there, reads no example any more; where a number stands
+        in the file, from this example of its own on.
       within: where it hangs in place of that: a module, and the name of a function in it.
       slow: times the limit of the watchdog for what may take long.
     """
@@ -130,17 +133,19 @@ def run(home, arguments, said, devices, how, environment):
     main()
 
 
-def _hang():
-    while Path("hang").exists():  # as where a file server does not answer
-        time.sleep(0.1)
+def _hang(read=math.inf):
+    """As where a file server does not answer."""
+    with contextlib.suppress(FileNotFoundError):
+        while read >= int(Path("hang").read_text() or 0):
+            time.sleep(0.1)
 
 
 def _note_what_is_decoded(file, hangs):
-    original = stream._stored
+    original, read = stream._stored, itertools.count()
 
     def stored(source, index, preprocessing):
         if hangs:
-            _hang()
+            _hang(next(read))
         with Path(file).open("a") as noted:
             noted.write(f"{index if source.names is None else source.names[index]}\n")
         return original(source, index, preprocessing)

@@ -74,49 +74,57 @@ def test_one_that_is_lost_ends_the_others_which_go_on_later(home, how, lost):
     print(f"{how} of process {lost}: the other ended after {seconds:.1f} s; started again, saved more in {again:.1f} s")
 
 
-PREDICT = "predict --checkpoint whole --data photos --batch-size 6 --out"
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("line", "out", "within", "doing"),
-    [
-        (f"{PREDICT} one.csv", "one.csv", None, "reading the data"),
-        (f"{TRAIN} begun", "begun/card.json", None, "reading the examples"),  # as it measures mean and std
-        (f"{TRAIN} two", "two/card.json", ("jaxdl.commands.train", "check_validation"), "looking for leaks"),
-        (f"{TRAIN} three", "three/card.json", ("jaxdl.training.transfer", "describe_run"), "hashing the examples"),
-    ],
-)
-def test_one_that_hangs_before_the_first_step_ends_all(home, line, out, within, doing):
-    """What may take long, of which the limit is some times as long: here twice, else 20 times."""
-    hang = home / "hang"
-    hang.touch()
-    line = line.replace(f"--hang-seconds {LIMIT}", "") + f" --hang-seconds {LIMIT}"
-    started = Started(home, line, 2, 1, hangs=1, within=within, slow=2)
-    started.processes[0].join(120)
-    hang.unlink()
-    code, said = started.processes[0].exitcode, started.said(0)[1]
-    started.kill()
-    assert code == LOST, said
-    assert f"process 0 of 2: error: process 1 (number {started.processes[1].pid} " in said
-    assert f", last seen {doing}) hangs: " in said
-    assert not (home / out).exists()
-
-
 @pytest.mark.slow
 def test_sigterm_to_one_process_saves_and_ends_all(home):
     """Pre-emption tells one host, or each at another moment: all save after the same step."""
-    out, told = "terminated", 1
-    started = Started(home, f"{TRAIN.replace('--save-every 0.5', '--save-every 1000')} {out}", 2, 1)
-    end = time.monotonic() + 120
+    out, told, hang = "terminated", 1, home / "hang"
+    hang.write_text("40")  # it trains by then, and waits until it has been told
+    line = f"{TRAIN.replace('--save-every 0.5', '--save-every 1000')} {out}"
+    started, end = Started(home, line, 2, 1, hangs=told), time.monotonic() + 120
     decoded = home / f"{started.name}-{told}.decoded"
-    while not decoded.exists() or len(decoded.read_text().splitlines()) < 40:  # it trains
+    while not decoded.exists() or len(decoded.read_text().splitlines()) < 40:
         assert time.monotonic() < end
         assert all(process.exitcode is None for process in started.processes), started.wait()
         time.sleep(0.1)
     os.kill(started.processes[told].pid, signal.SIGTERM)
+    hang.unlink()
     found = started.wait()
     assert [code for code, *_ in found] == [128 + signal.SIGTERM] * 2, found
     assert "the same command goes on from there" in found[0][2]
     assert len(saved(home / out)) == 1  # of both
     check_goes_on(home, out)
+
+
+PREDICT = f"predict --checkpoint whole --data photos --batch-size 6 --hang-seconds {LIMIT} --out"
+BEFORE = {  # what may take long before the first step: a command, what comes out of it, and where it hangs
+    "reading the data": (f"{PREDICT} one.csv", "one.csv", None),
+    "reading the examples": (f"{TRAIN} begun", "begun/card.json", None),  # as it measures mean and std
+    "looking for leaks": (f"{TRAIN} two", "two/card.json", ("jaxdl.commands.train", "check_validation")),
+    "hashing the examples": (f"{TRAIN} three", "three/card.json", ("jaxdl.training.transfer", "describe_run")),
+}
+
+
+@pytest.fixture(scope="module")
+def hanging(home):
+    """All of these commands at once, since they only wait; the limit of what may take long is twice the other here."""
+    hang = home / "hang"
+    hang.touch()
+    started = {
+        doing: Started(home, line, 2, 1, hangs=1, within=within, slow=2) for doing, (line, _, within) in BEFORE.items()
+    }
+    yield started
+    hang.unlink()
+    for one in started.values():
+        one.kill()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("doing", BEFORE)
+def test_one_that_hangs_before_the_first_step_ends_all(home, hanging, doing):
+    started = hanging[doing]
+    started.processes[0].join(120)
+    code, said = started.processes[0].exitcode, started.said(0)[1]
+    assert code == LOST, said
+    assert f"process 0 of 2: error: process 1 (number {started.processes[1].pid} " in said
+    assert f", last seen {doing}) hangs: " in said
+    assert not (home / BEFORE[doing][1]).exists()
