@@ -79,7 +79,7 @@ def left_alone_by_the_garbage_collector():
     gc.freeze()
 
 
-HELD = 3 << 30  # bytes of a test process, from which what it compiled is dropped; without this they came to 10 GB
+HELD = 5 << 30  # bytes of a test process from which what it compiled is dropped: without this some came to 10 GB
 
 
 @pytest.fixture(autouse=True)
