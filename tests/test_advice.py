@@ -188,6 +188,7 @@ def test_advice_on_plans_helps(given, advice, followed):
     assert code == 0, err
 
 
+@pytest.mark.slow
 def test_a_rate_that_is_high_for_a_pretrained_bert_is_noted_and_the_advice_ends_that(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     word_pieces(tmp_path)

@@ -32,7 +32,11 @@ def drawn(name, **arguments):
 
 @pytest.mark.parametrize(
     ("name", "arguments"),
-    [("bert_tiny", BERT), ("lstm", {"width": 6, "features": 5}), ("textcnn", {"width": 6, "features": 4})],
+    [
+        ("bert_tiny", BERT),
+        pytest.param("lstm", {"width": 6, "features": 5}, marks=pytest.mark.slow),
+        ("textcnn", {"width": 6, "features": 4}),
+    ],
 )
 def test_a_token_scores_what_a_longer_vector_of_it_would_do_to_the_logit(name, arguments):
     model, variables, x = drawn(name, **arguments)

@@ -173,6 +173,7 @@ def test_a_training_is_that_of_whole_sequences(name, whole, computed, monkeypatc
     np.testing.assert_allclose(cut.out_of_fold.kept, full.out_of_fold.kept, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_folds_side_by_side_are_those_one_by_one(computed, monkeypatch):
     """Though a batch is as long as the longest of all folds there."""
     monkeypatch.setattr(lengths, "STEPS", 1)

@@ -62,6 +62,7 @@ def test_the_numbers_are_the_same(name):
     assert kept[0][0] != kept[0][2]
 
 
+@pytest.mark.slow
 def test_a_deep_network_keeps_little_for_the_way_back():
     """On the CPU the compiler may keep all the same; of a TPU's see parallel/test_programs_for_tpus.py."""
     model = jaxdl.create("vit", 10, **VIT | {"depth": 12})

@@ -186,6 +186,7 @@ def test_an_adapter_is_a_kernel_with_a_product_added(name):
     np.testing.assert_allclose(setup.model.apply(merged, x), setup.model.apply(after, x), atol=2e-5)
 
 
+@pytest.mark.slow
 def test_full_rank_takes_the_step_of_full_fine_tuning():
     """With A the identity, a step of B from zero is a step of the kernel: A moves only where B does not vanish."""
     setup = setup_of("mlp", adapter="lora:16:layer2", weight_decay=0.0)

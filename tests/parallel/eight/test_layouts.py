@@ -121,6 +121,7 @@ def test_a_search_lays_its_trainings_over_devices(layout):
     assert largest(*losses) < 1e-5
 
 
+@pytest.mark.slow
 def test_folds_share_devices_only_where_nothing_is_drawn():
     model, plan = jaxdl.create("mlp", 4, hidden=(8,), dropout=0.5), jaxdl.Plan(epochs=1)
 
