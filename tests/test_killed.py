@@ -22,7 +22,7 @@ COMMAND = (
     "cross-validate --model cnn --data data.npz --folds 3 --epochs 5 --batch-size 8 --save-every 0 --ema 0.9 "
     "--augment crop --early-stopping 3 --model-arguments features=[4] hidden=[8] dropout=0.2"
 )
-KILLS = 12
+KILLS = 20
 
 
 @pytest.fixture(scope="module")
