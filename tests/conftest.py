@@ -86,22 +86,17 @@ HELD = 5 << 30  # bytes of a test process from which what it compiled is dropped
 def programs_are_dropped_before_memory_runs_out():
     """What is still wanted is read from the cache on disk."""
     yield
+    import jax
+
+    from jaxdl.parallel.memory import held_memory
+
     global HELD
-    if _memory() > HELD:
-        jax = sys.modules["jax"]
+    if (held_memory() or 0) > HELD:
         jax.clear_caches()
         gc.unfreeze()
         gc.collect()
         ctypes.CDLL(None).malloc_trim(0)
-        HELD = max(HELD, _memory() + (1 << 30))  # not again after each test where much is held by others
-
-
-def _memory() -> int:
-    """Bytes that this process holds; 0 where the system does not say so as Linux does."""
-    try:
-        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except FileNotFoundError:
-        return 0
+        HELD = max(HELD, held_memory() + (1 << 30))  # not again after each test where much is held by others
 
 
 @pytest.fixture(autouse=True)

@@ -21,6 +21,8 @@ from typing import Any
 
 import numpy as np
 
+from jaxdl.parallel.memory import held_memory
+
 WAYS: dict[str, dict[str, Any]] = {
     "all": {},
     "biases": {"train": "biases"},
@@ -36,14 +38,8 @@ def peak() -> int:
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
-def now() -> int:
-    """Resident memory of this process, in bytes."""
-    with open("/proc/self/statm") as file:
-        return int(file.read().split()[1]) * resource.getpagesize()
-
-
 def timed(step: Callable[[], Any], repeats: int) -> dict[str, float]:
-    begin = now()
+    begin = held_memory()
     step()  # compiles
     seconds = []
     for _ in range(repeats):

@@ -30,6 +30,7 @@ from jaxdl import data
 from jaxdl.data.memory import in_memory_bytes
 from jaxdl.data.preprocessing import ImagePreprocessing
 from jaxdl.data.stream import TrainingOrder, stream
+from jaxdl.parallel.memory import held_memory
 
 BATCH = 64
 CLASSES = 10
@@ -118,11 +119,6 @@ def speed(folder: Path, repeats: int, workers: int) -> None:
         reader.close()
 
 
-def resident(pid: int) -> int:
-    """Bytes of a process that are in memory."""
-    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
-
 def memory(folder: Path, names: int, workers: int) -> None:
     source = make_folder(folder, names, 500)
     preprocessing = ImagePreprocessing((224, 224, 3))
@@ -134,7 +130,7 @@ def memory(folder: Path, names: int, workers: int) -> None:
     for done, batch in enumerate(stream(source, preprocessing, order, range(1), workers=workers), start=1):
         images += int(batch["weights"].sum())
         if done in marks or done == 10:
-            held = [resident(pid) for pid in (os.getpid(), *(p.pid for p in multiprocessing.active_children()))]
+            held = [held_memory(pid) for pid in (os.getpid(), *(p.pid for p in multiprocessing.active_children()))]
             peak = max(peak, sum(held))
             each = " ".join(f"{b / 1e6:6.0f}" for b in held)
             print(f"  after {images:6} images {each}  {sum(held) / 1e6:6.0f}", flush=True)

@@ -1,6 +1,7 @@
-"""How much memory arrays take, and how much this host has left."""
+"""How much memory arrays and processes take, and how much this host has left."""
 
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,15 @@ def in_words(nbytes: int) -> str:
         if nbytes >= size:
             return f"{nbytes / size:.3g} {unit}"
     return f"{nbytes} bytes"
+
+
+def held_memory(pid: int | str = "self") -> int | None:
+    """Bytes that a process holds, by default this one; None where the system does not say it as Linux does."""
+    try:
+        pages = int(Path(f"/proc/{pid}/statm").read_text().split()[1])
+    except (OSError, ValueError, IndexError):
+        return None
+    return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def free_memory() -> int | None:

@@ -7,7 +7,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Any, ParamSpec, Protocol, TypeVar
 
 import jax
@@ -15,6 +14,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, ProgressColumn, SpinnerColumn, TextColumn, TimeRemainingColumn
 
 from jaxdl.parallel.devices import local_devices
+from jaxdl.parallel.memory import held_memory
 from jaxdl.training.execution import Execution
 from jaxdl.training.progress import without_prefix
 
@@ -196,13 +196,9 @@ def _describe_device() -> str:
         if "bytes_limit" in stats
         else ""
     )
-    return f"{len(devices)} × {kind}{used}" if len(devices) > 1 else f"{kind}{used or _resident()}"
+    return f"{len(devices)} × {kind}{used}" if len(devices) > 1 else f"{kind}{used or _of_process()}"
 
 
-def _resident() -> str:
-    """Memory of this process, on Linux."""
-    try:
-        pages = int(Path("/proc/self/statm").read_text().split()[1])
-    except (OSError, ValueError, IndexError):
-        return ""
-    return f", {pages * 4096 / 2**30:.1f} GiB"
+def _of_process() -> str:
+    held = held_memory()
+    return "" if held is None else f", {held / 2**30:.1f} GiB"

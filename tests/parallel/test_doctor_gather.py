@@ -11,13 +11,14 @@ from importlib import metadata
 from pathlib import Path
 
 import jax
+import numpy as np
 import pytest
 from packaging.requirements import Requirement
 
 from jaxdl.parallel.doctor import gather
 from jaxdl.parallel.doctor.findings import findings
 from jaxdl.parallel.doctor.table import lines
-from jaxdl.parallel.memory import _limits, total_memory
+from jaxdl.parallel.memory import _limits, held_memory, total_memory
 
 UNSET = ("JAX_PLATFORMS", "XLA_FLAGS")
 
@@ -214,6 +215,15 @@ def test_the_limit_of_a_container_counts(tmp_path):
     (tmp_path / "memory" / "memory.limit_in_bytes").write_text(f"{2**63 - 4096}\n")
     assert _limits(tmp_path) == []
     assert total_memory() > 0
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="reads /proc/self/statm")
+def test_memory_of_a_process():
+    before = held_memory()
+    block = np.ones(2**27, np.uint8)
+    assert held_memory() - before > 0.9 * block.nbytes
+    assert held_memory(os.getpid()) > block.nbytes
+    assert held_memory(2**30) is None  # no process has this number
 
 
 @pytest.mark.parametrize(
